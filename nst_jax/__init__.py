@@ -1,0 +1,56 @@
+"""Neural style transfer for many pairs at once, as few compiled JAX programs.
+
+    from nst_jax import Job, Options, render, render_many
+
+    render(Job("cat.jpg", "waves.jpg"), "cat_waves.png", Options(size=512))
+    for result in render_many([Job("cat.jpg", "waves.jpg"), Job("dog.jpg", "waves.jpg")]):
+        print(result.job.output, result.losses, result.image.shape)
+
+Importing the package does not import jax; the first rendering does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nst_jax.spec.errors import JobError, NstJaxError, RequestError
+from nst_jax.spec.job import Job, every_pair
+from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.options import JobOptions, Options
+
+if TYPE_CHECKING:
+    from nst_jax.engine.batch import render_batch
+    from nst_jax.engine.memory import render, render_many
+    from nst_jax.engine.results import Result, Summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Job",
+    "JobError",
+    "JobOptions",
+    "NstJaxError",
+    "Options",
+    "RequestError",
+    "Result",
+    "Summary",
+    "every_pair",
+    "read_manifest",
+    "render",
+    "render_batch",
+    "render_many",
+]
+
+_NEEDS_JAX = {
+    "render": "nst_jax.engine.memory",
+    "render_many": "nst_jax.engine.memory",
+    "render_batch": "nst_jax.engine.batch",
+    "Result": "nst_jax.engine.results",
+    "Summary": "nst_jax.engine.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs jax when it is first asked for."""
+    if name in _NEEDS_JAX:
+        return getattr(importlib.import_module(_NEEDS_JAX[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

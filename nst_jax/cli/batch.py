@@ -1,0 +1,120 @@
+"""`nst-jax batch`: every job of a manifest, or every content with every style."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from nst_jax.cli.console import print_json
+from nst_jax.cli.watching import watcher
+from nst_jax.spec.errors import OptionError, OutputError
+from nst_jax.spec.job import Job, completed, every_pair, picture_name
+from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.options import Options
+
+if TYPE_CHECKING:
+    from nst_jax.engine.results import Summary
+
+_CONTACT_SHEET = "index.png"
+
+Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Render a manifest of jobs (CSV or JSON Lines), or every content with every style.
+
+    What is in the output folder and up to date is skipped, so the same command run again
+    renders what is missing. A job that fails does not touch the others.
+
+    Example: nst-jax batch jobs.csv --output-dir renders
+    Example: nst-jax batch --contents photos/ --styles 'art/*.jpg' --output-dir renders
+    """
+
+    manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
+    """A file with a row a job."""
+    output_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Where the pictures and the ledger go. (required)"""
+    contents: Places = ()
+    """Content pictures: files, folders or patterns."""
+    styles: Places = ()
+    """Style pictures: files, folders or patterns."""
+    contact_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also write index.png: content, style and result of each job in rows."""
+    options: Options = dataclasses.field(default_factory=Options)
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but faults."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the summary as one JSON object."""
+
+    def run(self) -> int:
+        """Renders what is missing; returns the exit status."""
+        if not self.output_dir:
+            raise OptionError("batch must be told where to write, got no --output-dir")
+        jobs = completed(self._jobs(), self.options)
+        if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
+            raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
+        from nst_jax.engine.batch import render_batch  # jax takes a second to import
+
+        with watcher(quiet=self.quiet or self.json) as progress:
+            summary = render_batch(jobs, self.output_dir, self.options, progress=progress)
+        if self.contact_sheet:
+            _write_contact_sheet(Path(self.output_dir), jobs)
+        if self.json:
+            print_json(summary.record())
+        elif not self.quiet:
+            _print_table(summary)
+        return 3 if summary.failed else 0
+
+    def _jobs(self) -> Sequence[Job]:
+        pairs = bool(self.contents or self.styles)
+        if bool(self.manifest) == pairs:
+            got = "both" if pairs else "neither"
+            raise OptionError(
+                f"batch needs a manifest, or --contents and --styles, got {got}",
+                "See nst-jax batch --help",
+            )
+        if not pairs:
+            return read_manifest(Path(self.manifest), self.options)
+        if not (self.contents and self.styles):
+            missing = "--styles" if self.contents else "--contents"
+            raise OptionError(f"--contents and --styles go together, {missing} is missing")
+        from nst_jax.files.listing import pictures
+
+        return every_pair(pictures(self.contents), pictures(self.styles))
+
+
+def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
+    from nst_jax.files.gallery import Row, write_contact_sheet
+
+    rows = [
+        Row(
+            content=Path(picture_name(job.content)),
+            styles=[Path(picture_name(style)) for style in job.styles],
+            output=folder / job.output,
+        )
+        for job in jobs
+    ]
+    write_contact_sheet(folder / _CONTACT_SHEET, rows)
+
+
+def _print_table(summary: "Summary") -> None:
+    """The closing table: jobs, seconds, speed, and what was compiled."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_row(
+        "jobs", f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped"
+    )
+    table.add_row("seconds", f"{summary.seconds:.1f}")
+    table.add_row("  of these in steps", f"{summary.step_seconds:.1f}")
+    table.add_row("  in compilations", f"{summary.compile_seconds:.1f}")
+    table.add_row("image-steps", str(summary.image_steps))
+    table.add_row("image-steps a second", f"{summary.image_steps_per_second:.2f}")
+    for program, seconds in summary.compiled.items():
+        table.add_row(f"compiled in {seconds:.1f} s", escape(program))
+    Console().print(table)

@@ -1,0 +1,96 @@
+"""The command `nst-jax`: reads the arguments, runs a command, turns faults into exit codes.
+
+0    all done
+1    a defect of ours
+2    the request is wrong; nothing was rendered
+3    some jobs failed, the rest are done
+130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import tyro
+
+from nst_jax import __version__
+from nst_jax.cli.batch import Batch
+from nst_jax.cli.console import print_error, print_note
+from nst_jax.cli.render import Render
+from nst_jax.cli.weights import Weights
+from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
+
+TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
+
+Command = (
+    Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
+    | Annotated[Weights, tyro.conf.subcommand("weights")]
+)
+
+_DESCRIPTION = (
+    "Neural style transfer for many content/style pairs at once, as few compiled JAX programs."
+)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point; never returns."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command line; returns the exit status."""
+    if list(arguments) == ["--version"]:
+        print(f"nst-jax {__version__}")
+        return 0
+    try:
+        return _run(arguments)
+    except NstJaxError as error:
+        print_error(error)
+        # A picture's own fault reaches here from `render` alone, where it is the request.
+        return 2 if isinstance(error, (RequestError, PictureError)) else 3
+    except KeyboardInterrupt:
+        print_note("interrupted; run the same command again to go on")
+        return 130
+    except _Terminated:
+        print_note("terminated; run the same command again to go on")
+        return 143
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not try to flush into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print_note(
+            f"a defect of ours: {type(error).__name__}: {error}. Please report it, with what "
+            f"{TRACEBACK_VARIABLE}=1 makes the same command print"
+        )
+        return 1
+
+
+def _run(arguments: Sequence[str]) -> int:
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="nst-jax",
+        description=_DESCRIPTION,
+        args=list(arguments),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    signal.signal(signal.SIGTERM, _on_terminate)
+    return command.run()
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`nst-jax render`: one content in the manner of one style or several."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from nst_jax.cli.console import print_json
+from nst_jax.cli.watching import watcher
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import Job, check_blend
+from nst_jax.spec.options import Options
+from nst_jax.spec.outputs import check_output_suffix
+
+
+@dataclasses.dataclass(frozen=True)
+class Render:
+    """Render one content picture in the manner of one style picture, or of several blended.
+
+    Example: nst-jax render cat.jpg waves.jpg --output cat_waves.png
+    """
+
+    content: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONTENT")]
+    """The picture whose things are shown."""
+    style: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="STYLE")]
+    """The picture, or the pictures, whose manner is taken."""
+    output: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """Where the output goes: .png, .jpg, .webp or .tif."""
+    options: Options = dataclasses.field(default_factory=Options)
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but faults."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the result as one JSON object."""
+
+    def run(self) -> int:
+        """Renders; returns the exit status."""
+        if not self.style:
+            raise OptionError("render needs at least one style picture, got none")
+        check_blend(self.options, len(self.style))
+        check_output_suffix(self.output, bit_depth=self.options.bit_depth)
+        from nst_jax.engine.memory import render  # jax takes a second to import
+
+        with watcher(quiet=self.quiet or self.json) as progress:
+            result = render(
+                Job(self.content, self.style), self.output, self.options, progress=progress
+            )
+        if self.json:
+            print_json(result.record())
+        return 0

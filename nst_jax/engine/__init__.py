@@ -1,0 +1,1 @@
+"""Many jobs on devices: canvases, levels, the solver, the renderer, the pipeline."""

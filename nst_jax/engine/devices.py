@@ -1,0 +1,75 @@
+"""Which devices a batch runs on, how it is laid over them, and what suits their kind."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nst_jax.spec.options import Options
+
+# Pixels of a batch above which a step gains nothing from more slots. On CPU the rate per
+# pixel is flat from one image of 128 px on; an accelerator wants every core busy in the
+# small deep layers too.
+_PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu": 16 * 512 * 512}
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The local devices as a mesh of one axis, `data`: slots are sharded, weights replicated."""
+
+    mesh: Mesh
+
+    @property
+    def count(self) -> int:
+        return self.mesh.devices.size
+
+    @property
+    def platform(self) -> str:
+        """`cpu`, `gpu` or `tpu`."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
+    def kind(self) -> str:
+        """What the maker calls the device."""
+        return self.mesh.devices.flat[0].device_kind
+
+    @property
+    def fill_pixels(self) -> int:
+        """Pixels of a batch that keep all devices busy."""
+        return self.count * _PIXELS_THAT_FILL_A_DEVICE.get(self.platform, 2**22)
+
+    def sharded(self, slots: int) -> NamedSharding:
+        """Slots over the devices; over the first alone where they don't divide evenly."""
+        spec = PartitionSpec("data" if slots % self.count == 0 else None)
+        return NamedSharding(self.mesh, spec)
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def put(self, tree: Any, sharding: NamedSharding) -> Any:
+        """Host arrays onto the devices."""
+        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+
+
+@functools.cache
+def local_devices() -> Devices:
+    """All devices of this process."""
+    return over(jax.local_devices())
+
+
+def over(devices: Sequence[jax.Device]) -> Devices:
+    """A data mesh over these devices."""
+    return Devices(Mesh(np.asarray(devices), ("data",)))
+
+
+def compute_dtype(options: Options, devices: Devices) -> jnp.dtype:
+    """What the network computes in; see `Options.dtype`."""
+    if options.dtype == "auto":
+        return jnp.dtype(jnp.float32 if devices.platform == "cpu" else jnp.bfloat16)
+    return jnp.dtype(options.dtype)

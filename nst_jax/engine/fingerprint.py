@@ -1,0 +1,48 @@
+"""What a picture follows from, as one number: inputs, options, weights, method."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import PurePosixPath
+
+from nst_jax.engine.prepared import source_digest
+from nst_jax.spec.job import Job
+from nst_jax.spec.options import JobOptions, Options
+
+METHOD_VERSION = 1
+"""Raised whenever the same request gives another picture than before."""
+
+# The weights count by their content, the batch size not at all: it is how, not what.
+_NOT_COUNTED = ("weights", "batch_size", "dtype")
+
+
+def fingerprint(
+    job: Job, own: JobOptions, options: Options, *, dtype: str, weights_sha256: str
+) -> str:
+    """sha256 over everything that decides a job's picture, as hexadecimal digits.
+
+    Args:
+        job: With its output's name filled in; the suffix counts, because it is the format.
+        own: The job's options with canonical taps.
+        options: The run's.
+        dtype: What the network really computes in.
+        weights_sha256: The content of the network's weights.
+
+    Raises:
+        PictureError: An input can't be read.
+    """
+    shared = {
+        name: value
+        for name, value in dataclasses.asdict(options).items()
+        if name not in dataclasses.asdict(own) and name not in _NOT_COUNTED
+    }
+    content = {
+        "method": METHOD_VERSION,
+        "content": source_digest(job.content),
+        "styles": [source_digest(style) for style in job.styles],
+        "options": dataclasses.asdict(own) | shared,
+        "dtype": dtype,
+        "weights": weights_sha256,
+        "suffix": PurePosixPath(job.output).suffix.lower(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

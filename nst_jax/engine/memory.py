@@ -1,0 +1,83 @@
+"""Rendering for Python callers: pictures or paths in, results with pictures out."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from nst_jax.engine.pipeline import Request, examine, open_setup, run
+from nst_jax.engine.planner import plan
+from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.results import Result
+from nst_jax.engine.saving import saved
+from nst_jax.spec.job import Job, completed
+from nst_jax.spec.options import Options
+from nst_jax.spec.outputs import check_output_suffix
+
+
+def render_many(
+    jobs: Iterable[Job],
+    options: Options | None = None,
+    *,
+    on_error: Literal["return", "raise"] = "return",
+    progress: Progress | None = None,
+) -> Iterator[Result]:
+    """Renders jobs together and hands out each result as it finishes.
+
+    Nothing is written. `Result.index` is the job's position in `jobs`; results come in the
+    order in which batches finish.
+
+    Args:
+        jobs: Contents and styles as paths or arrays.
+        options: Shared by all jobs, and the defaults of those that have none of their own.
+        on_error: What becomes of a job that fails: a result with `error` set, or an
+            exception, which ends the run.
+        progress: Told what happens.
+
+    Raises:
+        RequestError: The request is wrong in itself; raised before the first result.
+        JobError: A job failed and `on_error` is "raise".
+    """
+    options, progress = options or Options(), progress or Silence()
+    setup = open_setup(options, progress)
+    examined = examine(completed(jobs, options), setup, with_fingerprints=True)
+    requests = [one for one in examined if isinstance(one, Request)]
+    failures = (one for one in examined if isinstance(one, Result))
+    results: Iterator[Result] = iter(())
+    if requests:
+        fixed = plan([one.ladder for one in requests], options, setup.devices)
+        progress.started(len(requests), sum(one.own.steps * len(one.ladder) for one in requests))
+        results = run(requests, setup, setup.renderer(requests, progress), fixed)
+    for result in itertools.chain(failures, results):
+        if result.error and on_error == "raise":
+            raise result.error
+        progress.finished(result.job.output, result.error)
+        yield result
+
+
+def render(
+    job: Job,
+    output: str | Path | None = None,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Result:
+    """Renders one picture, and writes it where `output` is given.
+
+    Raises:
+        RequestError: The request is wrong in itself.
+        JobError: A picture can't be used, the numbers became infinite, or the output could
+            not be written.
+    """
+    options = options or Options()
+    if output is not None:
+        check_output_suffix(str(output), bit_depth=options.bit_depth)
+        job = dataclasses.replace(job, output=Path(output).name)
+    result = next(render_many([job], options, on_error="raise", progress=progress))
+    if output is None:
+        return result
+    written = saved(result, Path(output), options)
+    if written.error:
+        raise written.error
+    return dataclasses.replace(written, image=result.image, alpha=result.alpha)

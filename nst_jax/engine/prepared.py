@@ -1,0 +1,145 @@
+"""Jobs made ready for the device: pictures decoded, checked and scaled, stages known."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.canvas import Size, fitted
+from nst_jax.engine.levels import Stage, stages
+from nst_jax.files import images, opening
+from nst_jax.spec.errors import PictureError
+from nst_jax.spec.job import Job, PictureSource, picture_name
+from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.taps import smallest_side
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture at the largest size at which it is needed.
+
+    Attributes:
+        key: What tells this picture from any other of the run.
+        pixels: (h, w, 3) float32 sRGB in [0, 1], transparency laid on a background.
+        alpha: (h, w), or None where the picture is opaque or it is not to be kept.
+    """
+
+    key: str
+    pixels: npt.NDArray[np.float32]
+    alpha: npt.NDArray[np.float32] | None = None
+
+    @property
+    def size(self) -> Size:
+        height, width = self.pixels.shape[:2]
+        return height, width
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedJob:
+    """A job ready for the device.
+
+    Attributes:
+        index: Its position in the run's list of jobs.
+        name: Its output's name.
+        options: With canonical taps.
+        stages: From coarse to fine.
+        content: At the size of the last stage.
+        styles: At the size of the last stage's style edge.
+    """
+
+    index: int
+    name: str
+    options: JobOptions
+    stages: tuple[Stage, ...]
+    content: Picture
+    styles: tuple[Picture, ...]
+
+    def stage(self, level: int) -> Stage | None:
+        """The job's stage at a level of the run; None where it starts later."""
+        return next((stage for stage in self.stages if stage.level == level), None)
+
+
+def source_size(source: PictureSource) -> Size:
+    """Height and width of a picture from its header or its array.
+
+    Raises:
+        PictureError: It is missing or no picture.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return images.picture_size(Path(source))
+    return images.from_array(np.asarray(source)).pixels.shape[:2]
+
+
+def source_digest(source: PictureSource) -> str:
+    """sha256 of a picture's bytes: of its file, or of an array's shape, type and values.
+
+    Raises:
+        PictureError: The file can't be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return opening.file_digest(Path(source))
+    array = np.ascontiguousarray(source)
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
+
+
+def prepared(index: int, job: Job, own: JobOptions, options: Options) -> PreparedJob:
+    """Opens and scales a job's pictures.
+
+    Args:
+        index: The job's position in the run.
+        job: With its output's name filled in.
+        own: The job's options with canonical taps.
+        options: The run's.
+
+    Raises:
+        PictureError: A picture is missing, can't be decoded, or is too small.
+    """
+    content = _opened(job.content)
+    ladder = stages(content.pixels.shape[:2], options, own)
+    return PreparedJob(
+        index=index,
+        name=job.output,
+        options=own,
+        stages=ladder,
+        content=_content(job.content, content, ladder[-1].size, own),
+        styles=tuple(_style(source, ladder, own) for source in job.styles),
+    )
+
+
+def _opened(source: PictureSource) -> images.Picture:
+    if isinstance(source, (str, os.PathLike)):
+        return images.load_picture(Path(source))
+    return images.from_array(np.asarray(source))
+
+
+def _content(
+    source: PictureSource, picture: images.Picture, size: Size, own: JobOptions
+) -> Picture:
+    kept = own.alpha == "keep" and picture.alpha is not None
+    background = "black" if own.alpha == "black" else "white"
+    return Picture(
+        key=f"{source_digest(source)} on {background}",
+        pixels=images.resized(images.composited(picture, background), size),
+        alpha=images.resized(picture.alpha, size) if kept else None,
+    )
+
+
+def _style(source: PictureSource, ladder: tuple[Stage, ...], own: JobOptions) -> Picture:
+    pixels = images.composited(_opened(source), "white")
+    smallest = smallest_side(own.style_taps)
+    height, width = fitted(pixels.shape[:2], ladder[0].style_edge)
+    if min(height, width) < smallest:
+        raise PictureError(
+            f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "
+            f"reach the deepest tap, got {width}x{height} (width x height) at the first level",
+            "Raise style_scale, crop the picture, or use fewer levels",
+        )
+    long_edge = ladder[-1].style_edge
+    return Picture(
+        key=f"{source_digest(source)} at {long_edge}",
+        pixels=images.resized(pixels, fitted(pixels.shape[:2], long_edge)),
+    )

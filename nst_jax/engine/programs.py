@@ -1,0 +1,97 @@
+"""The compiled programs of a run: each made once, named, timed, and kept.
+
+Nothing else in the engine compiles. A program is known by its name, which says the canvas,
+the slots and the taps, so whoever watches can name every compilation.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from nst_jax.engine import solver
+from nst_jax.engine.canvas import Size
+from nst_jax.engine.devices import Devices
+from nst_jax.engine.progress import Progress
+from nst_jax.model import objective
+from nst_jax.model.vgg import VGG
+
+Taps = tuple[str, ...]
+
+
+class Programs:
+    """Programs by name, compiled when they are first called.
+
+    Attributes:
+        network: The VGG, on every device.
+        compiled: Seconds of compilation by the program's name, in order.
+    """
+
+    def __init__(self, network: VGG, devices: Devices, progress: Progress) -> None:
+        self.network = jax.device_put(network, devices.replicated)
+        self.compiled: dict[str, float] = {}
+        self._devices = devices
+        self._progress = progress
+        self._programs: dict[str, Callable[..., Any]] = {}
+
+    def content_features(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
+        """The content's side of a job's targets, for one picture."""
+
+        def content_features(image, network, size):
+            return objective.content_features(image, network, size, taps)
+
+        name = f"content features {_text(canvas)} {','.join(taps)}"
+        return self._call(name, content_features, image, self.network, size)
+
+    def style_grams(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
+        """The style's side of a job's targets, for one picture."""
+
+        def style_grams(image, network, size):
+            return objective.style_grams(image, network, size, taps)
+
+        name = f"style grams {_text(canvas)} {','.join(taps)}"
+        return self._call(name, style_grams, image, self.network, size)
+
+    def start(self, canvas: Size, images: Any) -> solver.State:
+        """The states of a batch before the first step."""
+
+        def start_batch(images):
+            return jax.vmap(solver.start)(images)
+
+        slots = len(images)
+        images = self._devices.put(images, self._devices.sharded(slots))
+        name = f"start {_text(canvas)} x {slots}"
+        return self._call(name, start_batch, images, slots=slots)
+
+    def run_chunk(
+        self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
+    ) -> solver.State:
+        """`num_steps` steps of a batch; the states given are consumed."""
+        slots = len(problems.steps)
+        taps = ",".join((*problems.targets.content, *problems.targets.style))
+        name = f"step {_text(canvas)} x {slots} {taps}"
+        arguments = (states, problems, self.network, num_steps)
+        return self._call(name, solver.run_chunk, *arguments, slots=slots, donate=(0,))
+
+    def _call(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        slots: int | None = None,
+        donate: tuple[int, ...] = (),
+    ) -> Any:
+        if name not in self._programs:
+            self._progress.compiling(name)
+            began = time.perf_counter()
+            layout = self._devices.replicated if slots is None else self._devices.sharded(slots)
+            jitted = jax.jit(function, donate_argnums=donate, out_shardings=layout)
+            self._programs[name] = jitted.lower(*arguments).compile()
+            self.compiled[name] = time.perf_counter() - began
+        return self._programs[name](*arguments)
+
+
+def _text(canvas: Size) -> str:
+    """Width by height, as people say it."""
+    return f"{canvas[1]}x{canvas[0]}"

@@ -1,0 +1,38 @@
+"""What the engine tells whoever watches; the command line draws it, Python may ignore it."""
+
+from typing import Protocol
+
+from nst_jax.spec.errors import NstJaxError
+
+
+class Progress(Protocol):
+    """Receives events in the order they happen; `finished` may come from another thread."""
+
+    def started(self, jobs: int, image_steps: int) -> None:
+        """The work is known: so many jobs, so many steps of single images."""
+
+    def compiling(self, program: str) -> None:
+        """A program is being compiled; the device stands still."""
+
+    def stepped(self, image_steps: int) -> None:
+        """So many more steps of single images are done."""
+
+    def finished(self, job: str, error: NstJaxError | None) -> None:
+        """A job has its picture, or has failed with an error."""
+
+    def note(self, message: str) -> None:
+        """Something that the user may want to know."""
+
+
+class Silence:
+    """A `Progress` that listens to nothing."""
+
+    def started(self, jobs: int, image_steps: int) -> None: ...
+
+    def compiling(self, program: str) -> None: ...
+
+    def stepped(self, image_steps: int) -> None: ...
+
+    def finished(self, job: str, error: NstJaxError | None) -> None: ...
+
+    def note(self, message: str) -> None: ...

@@ -1,0 +1,121 @@
+"""What comes out: a result for every job, done or failed, and a summary of a batch."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.spec.errors import NstJaxError
+from nst_jax.spec.job import Job
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """One job's end.
+
+    Attributes:
+        index: The job's position in the list of jobs.
+        job: The job, its output name and options filled in.
+        image: (h, w, 3) float32 sRGB in [0, 1]; None where the job failed, or where the
+            picture went to a file and not to the caller.
+        alpha: (h, w) float32 where the content's transparency is kept.
+        losses: `total`, `content`, `style` and `tv` at the last step; parts unweighted.
+        steps: Steps taken over all levels.
+        seconds: The job's share of the time in steps.
+        compile_seconds: The job's share of the time in compilations.
+        error: Why it failed; None where it is done.
+        output: The file that was written; empty where none was.
+        fingerprint: What the picture follows from: inputs, options, weights, method.
+        sha256: Of the written file's bytes.
+    """
+
+    index: int
+    job: Job
+    image: npt.NDArray[np.float32] | None = None
+    alpha: npt.NDArray[np.float32] | None = None
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    error: NstJaxError | None = None
+    output: str = ""
+    fingerprint: str = ""
+    sha256: str = ""
+
+    @property
+    def status(self) -> Literal["done", "failed"]:
+        return "failed" if self.error else "done"
+
+    def record(self) -> dict[str, Any]:
+        """The result as a ledger line has it."""
+        return {
+            "job": self.job.output,
+            "status": self.status,
+            "output": self.output,
+            "fingerprint": self.fingerprint,
+            "sha256": self.sha256,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "losses": _finite(self.losses),
+            "error": _error_record(self.error),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A batch's end.
+
+    Attributes:
+        jobs: How many were asked for.
+        done: Rendered now.
+        failed: Failed now.
+        skipped: Done before, with the same fingerprint and the picture unharmed.
+        seconds: From start to end.
+        compile_seconds: Of these, in compilations.
+        step_seconds: Of these, in steps.
+        image_steps: Steps of single images.
+        compiled: Seconds of each compilation by the program's name.
+    """
+
+    jobs: int
+    done: int
+    failed: int
+    skipped: int
+    seconds: float
+    compile_seconds: float
+    step_seconds: float
+    image_steps: int
+    compiled: Mapping[str, float]
+
+    @property
+    def image_steps_per_second(self) -> float:
+        """Steps of single images a second, compilation apart."""
+        return self.image_steps / self.step_seconds if self.step_seconds else 0.0
+
+    def record(self) -> dict[str, Any]:
+        """The summary as `batch --json` prints it."""
+        return {
+            "jobs": self.jobs,
+            "done": self.done,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "seconds": round(self.seconds, 3),
+            "compile_seconds": round(self.compile_seconds, 3),
+            "step_seconds": round(self.step_seconds, 3),
+            "image_steps": self.image_steps,
+            "image_steps_per_second": round(self.image_steps_per_second, 3),
+        }
+
+
+def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:
+    """Losses as JSON can hold them: None for what is no number."""
+    return {name: value if np.isfinite(value) else None for name, value in losses.items()}
+
+
+def _error_record(error: NstJaxError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {"kind": error.kind, "message": error.message, "remedy": error.remedy, "attempt": 1}

@@ -1,0 +1,1 @@
+"""Bytes at rest: pictures, network weights, the ledger, the contact sheet."""

@@ -1,0 +1,49 @@
+"""A file appears under its name whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; a clean exit moves it into place.
+
+    The temporary file is flushed to disk before the rename, so a crash leaves either the
+    old file or the new one. After an exception nothing new remains. The temporary name is
+    unique, keeps the suffix (encoders choose by it) and starts with a dot, so that a
+    folder listing made meanwhile does not take it for a picture.
+
+    Raises:
+        OSError: The folder can't be written, or the disk is full.
+    """
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` so that `path` is either whole or untouched."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    """The process' file mode mask. (Reading it means setting it; there is no other call.)"""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,244 @@
+"""Finished pictures to files: PNG, JPEG, WebP and TIFF, whole or not at all.
+
+Contract: pixels are float sRGB, (height, width, 3), clipped to [0, 1] and rounded to the
+nearest step, half to even. Every file carries an sRGB profile, the maker's name and a
+description, and no time: equal input gives equal bytes. Losses are JPEG's and WebP's own,
+at quality 95; JPEG keeps full colour resolution (4:4:4) and has no transparency.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, PngImagePlugin
+
+from nst_jax.files import sixteen_bit
+from nst_jax.files.atomic import write_bytes
+from nst_jax.files.colour import srgb_profile
+from nst_jax.files.images import Picture, composited
+from nst_jax.spec.errors import WriteError
+from nst_jax.spec.outputs import FORMAT_OF_SUFFIX, check_output_suffix
+
+SOFTWARE = "nst_jax"
+
+_LONGEST_EDGE_PX = MappingProxyType({"JPEG": 65500, "WEBP": 16383})
+
+
+def save_picture(
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    alpha: np.ndarray | None = None,
+    bit_depth: Literal[8, 16] = 8,
+    description: str = "",
+) -> str:
+    """Writes a picture in the format that the name's suffix asks for.
+
+    The file appears whole under its name, in place of an older one, or not at all.
+
+    Args:
+        pixels: (h, w, 3) float, clipped to [0, 1].
+        alpha: (h, w) float, straight, clipped to [0, 1]. JPEG can't hold it, so there the
+            picture is laid on white.
+        bit_depth: 16 for PNG and TIFF only.
+        description: What the picture was made from, as JSON. PNG keeps it as UTF-8 under
+            "Description". The others keep it in ImageDescription (EXIF and TIFF), which is
+            ASCII by its standard: there "é" becomes the JSON escape "\\u00e9", so the JSON
+            means the same.
+
+    Returns:
+        The SHA-256 of the file's bytes, in hexadecimal.
+
+    Raises:
+        OutputError: See `check_output_suffix`.
+        WriteError: A pixel is not finite, the format can't hold this size, or the file
+            can't be written.
+    """
+    check_output_suffix(path.name, bit_depth=bit_depth)
+    kind = FORMAT_OF_SUFFIX[path.suffix.lower()]
+    _check_values(path, pixels, alpha)
+    _check_edges(path, pixels.shape, kind)
+    samples = _samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
+    content = _encoded(path, samples, kind=kind, description=description)
+    _write(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+# ---- Checks.
+
+
+def _check_values(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise WriteError(f"output {str(path)!r} must have the shape (h, w, 3), got {pixels.shape}")
+    if alpha is not None and alpha.shape != pixels.shape[:2]:
+        raise WriteError(
+            f"output {str(path)!r} must have an alpha of shape {pixels.shape[:2]}, "
+            f"got {alpha.shape}"
+        )
+    for name, values in (("pixels", pixels), ("alpha", alpha)):
+        if values is not None and values.dtype.kind != "f":
+            raise WriteError(f"output {str(path)!r} must have float {name}, got {values.dtype}")
+        if values is not None and not np.isfinite(values).all():
+            raise WriteError(f"output {str(path)!r} must have finite {name}, got NaN or infinity")
+
+
+def _check_edges(path: Path, shape: tuple[int, ...], kind: str) -> None:
+    limit = _LONGEST_EDGE_PX.get(kind)
+    if limit is not None and max(shape) > limit:
+        raise WriteError(
+            f"output {str(path)!r} must be at most {limit} px high and wide as {kind}, "
+            f"got {shape[0]} x {shape[1]} (height x width)",
+            "Choose .png or .tiff.",
+        )
+
+
+# ---- From floats to the integers of the file.
+
+
+def _samples(
+    pixels: np.ndarray, alpha: np.ndarray | None, *, kind: str, bit_depth: Literal[8, 16]
+) -> np.ndarray:
+    """uint8 or uint16, (h, w, 3) or with alpha (h, w, 4)."""
+    if alpha is None:
+        return _quantised(pixels, bit_depth)
+    if kind == "JPEG":
+        flat = Picture(_unit_floats(pixels), _unit_floats(alpha))
+        return _quantised(composited(flat, "white"), bit_depth)
+    channels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
+    return _quantised(channels, bit_depth)
+
+
+def _quantised(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
+    steps = 2**bit_depth - 1
+    # float64 holds a float32 times 65535 exactly, so nothing is rounded twice.
+    scaled = np.clip(values, 0.0, 1.0).astype(np.float64) * steps
+    return np.rint(scaled).astype(np.uint8 if bit_depth == 8 else np.uint16)
+
+
+def _unit_floats(values: np.ndarray) -> npt.NDArray[np.float32]:
+    return np.clip(values, 0.0, 1.0).astype(np.float32)
+
+
+# ---- From integers to the bytes of the file.
+
+
+def _encoded(path: Path, samples: np.ndarray, *, kind: str, description: str) -> bytes:
+    try:
+        if samples.dtype == np.uint16:
+            return _SIXTEEN_BIT_ENCODERS[kind](samples, description)
+        return _EIGHT_BIT_ENCODERS[kind](Image.fromarray(samples), description)
+    except (OSError, ValueError, MemoryError) as error:
+        raise WriteError(
+            f"output {str(path)!r} could not be encoded as {kind}: {_reason(error)}"
+        ) from error
+
+
+def _png(image: Image.Image, description: str) -> bytes:
+    text = PngImagePlugin.PngInfo()
+    for keyword, value in _png_text(description).items():
+        text.add_itxt(keyword, value)
+    return _saved(image, format="PNG", pnginfo=text)
+
+
+def _jpeg(image: Image.Image, description: str) -> bytes:
+    return _saved(image, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
+
+
+def _webp(image: Image.Image, description: str) -> bytes:
+    return _saved(image, format="WEBP", quality=95, method=4, exif=_exif(description))
+
+
+def _tiff(image: Image.Image, description: str) -> bytes:
+    return _saved(
+        image,
+        format="TIFF",
+        compression="tiff_adobe_deflate",
+        description=_ascii_json(description),
+        software=SOFTWARE,
+    )
+
+
+def _saved(image: Image.Image, *, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, icc_profile=srgb_profile(), **options)
+    return buffer.getvalue()
+
+
+def _deep_png(samples: np.ndarray, description: str) -> bytes:
+    return sixteen_bit.png_bytes(samples, _png_text(description), srgb_profile())
+
+
+def _deep_tiff(samples: np.ndarray, description: str) -> bytes:
+    return sixteen_bit.tiff_bytes(
+        samples,
+        description=_ascii_json(description).encode("ascii"),
+        software=SOFTWARE.encode("ascii"),
+        profile=srgb_profile(),
+    )
+
+
+_EIGHT_BIT_ENCODERS: MappingProxyType[str, Callable[[Image.Image, str], bytes]] = MappingProxyType(
+    {"PNG": _png, "JPEG": _jpeg, "WEBP": _webp, "TIFF": _tiff}
+)
+_SIXTEEN_BIT_ENCODERS: MappingProxyType[str, Callable[[np.ndarray, str], bytes]] = MappingProxyType(
+    {"PNG": _deep_png, "TIFF": _deep_tiff}
+)
+
+
+# ---- Metadata.
+
+
+def _png_text(description: str) -> dict[str, str]:
+    # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
+    safe = _json_escaped(description, r"[\x00\ud800-\udfff]")
+    return {"Software": SOFTWARE, "Description": safe}
+
+
+def _exif(description: str) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = _ascii_json(description)
+    exif[ExifTags.Base.Software] = SOFTWARE
+    return exif.tobytes()
+
+
+def _ascii_json(text: str) -> str:
+    return _json_escaped(text, r"[^\x01-\x7f]")
+
+
+def _json_escaped(text: str, characters: str) -> str:
+    """`text` with those characters as they may stand in a JSON string instead."""
+    return re.sub(characters, lambda found: json.dumps(found.group())[1:-1], text)
+
+
+# ---- Writing.
+
+_REMEDIES = MappingProxyType(
+    {
+        "FileNotFoundError": "Create the folder first.",
+        "NotADirectoryError": "Create the folder first.",
+        "IsADirectoryError": "Choose a name that is no folder's.",
+        "PermissionError": "Choose a folder that may be written to.",
+    }
+)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_bytes(path, content)
+    except (OSError, ValueError) as error:
+        raise WriteError(
+            f"output {str(path)!r} could not be written: {_reason(error)}",
+            _REMEDIES.get(type(error).__name__, "Check the disk's free space and the folder."),
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or type(error).__name__

@@ -1,0 +1,288 @@
+"""Pictures from files and arrays: decoded, turned upright, in sRGB.
+
+Contract: colours are float32 in [0, 1], gamma-encoded sRGB, laid out (height, width, 3);
+transparency is apart from them, straight (not premultiplied), (height, width). Whatever
+Pillow opens is taken, PostScript excepted: of an animation the first frame, grey as three
+equal channels, an embedded ICC profile applied. Whatever can't be used is a `PictureError`,
+never a bare error or a warning of Pillow's.
+
+What this module will not do: choose a size, write a file (`nst_jax.files.encode` does), or
+keep more than 8 bits of a 16-bit *colour* picture, because Pillow reads only the upper
+byte of those. 16-bit grey and floating-point grey keep their full depth.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile
+
+from nst_jax.files.colour import to_srgb
+from nst_jax.files.opening import opened
+from nst_jax.spec.errors import PictureError
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, upright and in sRGB.
+
+    Attributes:
+        pixels: (height, width, 3) float32 in [0, 1].
+        alpha: (height, width) float32, 0 transparent and 1 opaque; None where every pixel
+            is opaque.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    alpha: npt.NDArray[np.float32] | None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright picture, from the file's header alone.
+
+    Raises:
+        PictureError: The file is missing, no picture, or has too many pixels. Damage behind
+            the header goes unnoticed.
+    """
+    with opened(path) as image:
+        width, height = image.size
+        return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
+
+
+def load_picture(path: Path) -> Picture:
+    """The picture in a file, in the form that the module's docstring promises.
+
+    EXIF orientation is applied as the header gives it: a PNG that carries its EXIF behind
+    the pixels, against the PNG standard, stays as it lies. Integer grey (16 bit, or 32 bit
+    in that range) is divided by 65535; floating-point grey is clipped to [0, 1].
+
+    Raises:
+        PictureError: The file is missing, special, empty, no picture, damaged, too large to
+            decode safely, or holds numbers that mean no colour.
+    """
+    with opened(path) as image:
+        turn = _turn(image)
+        _scale_transparency_key(image)
+        image.load()
+        upright = image if turn is None else image.transpose(turn)
+        if upright.mode == "F" or upright.mode.startswith("I"):
+            return _deep_grey(upright, path)
+        return _eight_bit(upright)
+
+
+def from_array(array: np.ndarray) -> Picture:
+    """A picture from numbers in memory, copied.
+
+    Args:
+        array: uint8, uint16 or float in [0, 1]; shape (h, w) or (h, w, 1) for grey,
+            (h, w, 3) for colour, (h, w, 4) for colour and straight alpha. Taken as sRGB.
+
+    Raises:
+        PictureError: The shape or type is another one, or a float is not in [0, 1].
+    """
+    _check_shape(array.shape)
+    values = _unit_values(array)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    if values.shape[-1] == 1:
+        return Picture(np.repeat(values, 3, axis=-1), None)
+    alpha = values[..., 3] if values.shape[-1] == 4 else None
+    return Picture(np.ascontiguousarray(values[..., :3]), _none_if_opaque(alpha))
+
+
+def resized(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """The same picture at another size, in [0, 1]; the array itself where the size is its own.
+
+    Lanczos with three lobes, stretched over the source when it shrinks, so that fine detail
+    becomes grey and not moiré. It works in float32 on gamma-encoded values. The overshoot
+    that Lanczos leaves beside a hard edge is clipped.
+
+    Args:
+        pixels: (h, w) or (h, w, c).
+        size: (height, width) of the result.
+
+    Raises:
+        PictureError: An edge of `size` is shorter than 1.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    if min(size) < 1:
+        raise PictureError(f"a picture must be at least 1 px high and wide, got {size!r}")
+    if pixels.ndim == 2:
+        return np.clip(_lanczos(pixels, size), 0.0, 1.0)
+    channels = [_lanczos(pixels[..., index], size) for index in range(pixels.shape[2])]
+    return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
+
+
+def composited(picture: Picture, background: Literal["white", "black"]) -> npt.NDArray[np.float32]:
+    """The picture laid on a plain background, (h, w, 3); its own pixels where it is opaque.
+
+    Mixed on gamma-encoded values, as browsers and image editors do.
+    """
+    if picture.alpha is None:
+        return picture.pixels
+    alpha = picture.alpha[..., np.newaxis]
+    paper = np.float32(1.0 if background == "white" else 0.0)
+    mixed = picture.pixels * alpha + paper * (1 - alpha)
+    return mixed.astype(np.float32, copy=False)
+
+
+# ---- Orientation and transparency, as the header gives them.
+
+_TURNS = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+_SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """What makes the picture upright; None where it is or where its EXIF is unreadable."""
+    if image.format == "TIFF":
+        return None  # Pillow turns TIFF by itself, the size in the header included.
+    try:
+        # The base class' method, because PNG's own decodes the whole picture first.
+        exif = Image.Image.getexif(image)
+    except Exception:
+        return None
+    return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+
+
+_STEPS_OF_RAW_MODE = MappingProxyType({"L;2": 85, "L;4": 17})
+
+
+def _scale_transparency_key(image: ImageFile.ImageFile) -> None:
+    """Brings PNG's "this colour is transparent" to the depth of Pillow's pixels.
+
+    Pillow widens 2- and 4-bit grey and narrows 16-bit colour to 8 bits, but hands the key
+    on as the file has it, so that it would match no pixel or a wrong one.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or key is None or not image.tile:
+        return
+    raw_mode = str(image.tile[0].args)
+    if raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    elif raw_mode in _STEPS_OF_RAW_MODE:
+        image.info["transparency"] = key * _STEPS_OF_RAW_MODE[raw_mode]
+
+
+# ---- From Pillow's modes to float32 sRGB.
+
+_COLOUR_MODE = MappingProxyType(
+    {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB"}
+)
+"""The 8-bit mode in which a picture's profile is applied; "RGB" for all others."""
+
+
+def _eight_bit(image: Image.Image) -> Picture:
+    colour_mode = _COLOUR_MODE.get(image.mode, "RGB")
+    profile = _profile(image)
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow knows no other way out of premultiplied grey.
+    if not image.has_transparency_data:
+        return Picture(_unit_values(to_srgb(image.convert(colour_mode), profile)), None)
+    image = image.convert("RGBA")
+    alpha = _unit_values(image.getchannel("A"))
+    colours = image.convert("RGB").convert(colour_mode)
+    return Picture(_unit_values(to_srgb(colours, profile)), _none_if_opaque(alpha))
+
+
+def _deep_grey(image: Image.Image, path: Path) -> Picture:
+    raw = np.asarray(image)
+    values = _clipped_floats(raw, path) if image.mode == "F" else _unit_integers(raw, path)
+    key = image.info.get("transparency")
+    alpha = None if key is None else (raw != key).astype(np.float32)
+    return Picture(_toned(values, _profile(image)), _none_if_opaque(alpha))
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    profile = image.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) else None
+
+
+def _clipped_floats(raw: np.ndarray, path: Path) -> npt.NDArray[np.float32]:
+    if not np.isfinite(raw).all():
+        raise PictureError(
+            f"picture {str(path)!r} must hold finite numbers, got NaN or infinity",
+            "Export it with values from 0 to 1.",
+        )
+    return np.clip(raw, 0.0, 1.0, dtype=np.float32)
+
+
+def _unit_integers(raw: np.ndarray, path: Path) -> npt.NDArray[np.float32]:
+    lowest, highest = int(raw.min()), int(raw.max())
+    if lowest < 0 or highest > 65535:
+        raise PictureError(
+            f"picture {str(path)!r} must hold integers from 0 (black) to 65535 (white), "
+            f"got {lowest} to {highest}",
+            "Export it with 8 or 16 bits a channel, unsigned.",
+        )
+    return raw.astype(np.float32) / np.float32(65535)
+
+
+def _toned(grey: npt.NDArray[np.float32], profile: bytes | None) -> npt.NDArray[np.float32]:
+    """Deep grey in [0, 1] as three channels, its profile applied.
+
+    The colour engine takes 8 bits only. So it is asked for the 256 greys of a ramp, and
+    what lies between two of them is interpolated.
+    """
+    if profile is None:
+        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    ramp = np.arange(256, dtype=np.uint8)[np.newaxis]
+    tones = _unit_values(to_srgb(Image.fromarray(ramp), profile))[0]
+    channels = [np.interp(grey, ramp[0] / 255, tones[:, index]) for index in range(3)]
+    return np.stack(channels, axis=-1, dtype=np.float32)
+
+
+def _none_if_opaque(alpha: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
+    return None if alpha is None or (alpha == 1.0).all() else alpha
+
+
+def _lanczos(channel: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    height, width = size
+    image = Image.fromarray(np.ascontiguousarray(channel))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+# ---- Arrays.
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise PictureError(
+            "a picture array must have the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
+            f"got {shape!r}",
+            "Height comes first and channels come last.",
+        )
+    if 0 in shape:
+        raise PictureError(f"a picture array must have at least one pixel, got {shape!r}")
+
+
+def _unit_values(source: np.ndarray | Image.Image) -> npt.NDArray[np.float32]:
+    """uint8 and uint16 divided by their largest value; floats checked; always a new array."""
+    values = np.asarray(source)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+    if values.dtype.kind != "f":
+        raise PictureError(
+            f"a picture array must be uint8, uint16 or float, got {values.dtype}",
+            "Convert it, and say by the type what white is.",
+        )
+    # NaN fails every comparison, so it fails this one too.
+    if not ((values >= 0) & (values <= 1)).all():
+        raise PictureError(
+            "a float picture array must lie in [0, 1] and be finite, "
+            f"got {values.min()} to {values.max()}",
+            "Divide by the value of white, or clip it.",
+        )
+    return values.astype(np.float32)

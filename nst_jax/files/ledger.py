@@ -1,0 +1,83 @@
+"""The ledger: one JSON line for each finished or failed job, appended after its picture.
+
+Append-only and durable: a line is written whole and flushed to disk before the next job's.
+A crash can leave at most a torn last line, which the next writer ends and every reader
+passes over. Several writers keep `ledger-*.jsonl` of their own; reading merges them.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+LEDGER_NAME = "ledger.jsonl"
+
+Record = dict[str, Any]
+
+
+def read_ledger(folder: Path) -> dict[str, Record]:
+    """The last record of each job in an output folder, by the job's name."""
+    records: dict[str, Record] = {}
+    for path in (*sorted(folder.glob("ledger-*.jsonl")), folder / LEDGER_NAME):
+        if path.is_file():
+            for line in path.read_bytes().split(b"\n"):
+                record = _parsed(line)
+                if record is not None:
+                    records[record["job"]] = record
+    return records
+
+
+class Ledger:
+    """An open ledger; use it in a `with` block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER_NAME
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        torn = _is_torn(self._path)
+        self._file = self._path.open("ab", buffering=0)
+        if torn:
+            self._file.write(b"\n")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file:
+            self._file.close()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Writes one record, whole and durable, before it returns.
+
+        Raises:
+            OSError: The disk is full, or the folder can't be written any more.
+        """
+        assert self._file is not None, "a ledger is written inside its with block"
+        line = json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n"
+        self._file.write(line.encode())
+        os.fsync(self._file.fileno())
+
+
+def _parsed(line: bytes) -> Record | None:
+    """A line's record; None for a torn or foreign line."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(record, dict) and isinstance(record.get("job"), str)
+    return record if known else None
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the file's last line has no end."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

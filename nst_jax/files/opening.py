@@ -1,0 +1,147 @@
+"""Opening a picture file: everything that can be wrong with it becomes one clear sentence.
+
+Special files are refused before they are opened, sizes are checked before anything is
+decoded, and neither an error nor a warning of Pillow's comes through.
+"""
+
+import contextlib
+import hashlib
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from nst_jax.spec.errors import PictureError
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The picture with its header read and checked, its pixels not yet decoded.
+
+    Whatever is raised inside the `with` block becomes a `PictureError` too, so that the
+    decoding belongs in there.
+
+    Raises:
+        PictureError: The file can't be read, is no picture, too large, or damaged.
+    """
+    _check_plain_file(path)
+    try:
+        # Pillow gets the open file, not its name: by name it would map some formats into
+        # memory, and a file cut short meanwhile would then kill the process.
+        with _without_pillow_warnings(), path.open("rb") as file, Image.open(file) as image:
+            _check_header(image, path)
+            yield image
+    except PictureError:
+        raise
+    except Exception as error:
+        # Broad on purpose: for a damaged file Pillow's readers raise OSError, SyntaxError,
+        # ValueError, struct.error, KeyError, zlib.error and others, and document none.
+        raise _explained(error, path) from error
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a picture file's bytes, as hexadecimal digits.
+
+    Raises:
+        PictureError: The file is missing, special, empty, or can't be read.
+    """
+    _check_plain_file(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
+def _check_plain_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _explained(error, path) from error
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for a writer, perhaps for ever.
+        raise PictureError(
+            f"picture {str(path)!r} must be a file, but it is a {_kind_of_file(status.st_mode)}",
+            "Name a picture file.",
+        )
+    if status.st_size == 0:
+        raise PictureError(
+            f"picture {str(path)!r} is empty (0 bytes)", "Copy or export the picture again."
+        )
+
+
+def _kind_of_file(file_mode: int) -> str:
+    if stat.S_ISDIR(file_mode):
+        return "folder"
+    return "named pipe" if stat.S_ISFIFO(file_mode) else "device or socket"
+
+
+def _check_header(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if min(width, height) < 1:
+        raise PictureError(
+            f"picture {str(path)!r} must be at least 1 px high and wide, got {width} x {height}"
+        )
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise _too_many_pixels(path)
+    if image.format == "EPS":
+        # To decode it Pillow would run Ghostscript on it: a program, not a picture.
+        raise PictureError(
+            f"picture {str(path)!r} is PostScript, which is not decoded", "Export it as PNG."
+        )
+
+
+def _too_many_pixels(path: Path) -> PictureError:
+    return PictureError(
+        f"picture {str(path)!r} has more than {Image.MAX_IMAGE_PIXELS} pixels, "
+        "the most that is decoded",
+        "Scale it down first; it would be scaled down here anyway.",
+    )
+
+
+def _explained(error: Exception, path: Path) -> PictureError:
+    name = f"picture {str(path)!r}"
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_many_pixels(path)
+    if isinstance(error, FileNotFoundError):
+        return PictureError(f"{name} does not exist", "Check the path and its spelling.")
+    if isinstance(error, PermissionError):
+        return PictureError(f"{name} may not be read by this user", "Change its permissions.")
+    if isinstance(error, UnidentifiedImageError):
+        return PictureError(
+            f"{name} is no picture, or in a format that is not known here",
+            "PNG, JPEG, WebP and TIFF are safe choices.",
+        )
+    if isinstance(error, MemoryError):
+        return PictureError(f"{name} needs more memory than there is", "Scale it down first.")
+    if isinstance(error, OSError) and error.strerror:
+        return PictureError(f"{name} could not be read: {error.strerror}", "Check the path.")
+    return PictureError(
+        f"{name} is damaged or cut short: {error or type(error).__name__}",
+        "Copy or export the picture again.",
+    )
+
+
+_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+@contextlib.contextmanager
+def _without_pillow_warnings() -> Iterator[None]:
+    """Ignores what Pillow has to say of faulty EXIF blocks and the like.
+
+    Not `warnings.catch_warnings`: that puts back a copy of the process' whole list of
+    filters, and two decoding threads that overlap would leave the wrong copy behind for
+    good. Each call here adds one filter and takes one away, from the same list.
+    """
+    filters = cast(list[object], warnings.filters)
+    filters.insert(0, _PILLOW_WARNINGS)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the host may have emptied the list meanwhile
+            filters.remove(_PILLOW_WARNINGS)

@@ -1,0 +1,137 @@
+"""VGG-16 and VGG-19 as one Flax module from a table, for one image on its canvas.
+
+The image is float32 RGB in [0, 1]; its normalisation happens in here and nowhere else.
+A call runs to the deepest requested tap and returns named features, no hooks and no
+mutable state. Batch with `jax.vmap(network, (0, 0, None))`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from nst_jax.model import layers, winograd
+from nst_jax.spec.taps import PIXELS, Architecture, deepest_tap
+
+Weights = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+"""Kernel (3, 3, c, d) and bias (d,) of each convolution by its name."""
+
+
+class Convolution(nnx.Module):
+    """One 3x3 convolution's constants, ready for both directions.
+
+    Args:
+        kernel: The published kernel, (3, 3, c, d).
+        bias: One number an output channel.
+        dtype: What the layer computes in.
+        use_winograd: Whether to prepare the kernels for Winograd's algorithm where it pays.
+    """
+
+    def __init__(
+        self,
+        kernel: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        *,
+        dtype: jnp.dtype,
+        use_winograd: bool,
+    ) -> None:
+        forward, backward = kernel, layers.flipped_kernel(kernel)
+        if use_winograd and winograd.pays(*kernel.shape[2:]):
+            forward, backward = map(winograd.transformed_kernel, (forward, backward))
+        self.kernel = nnx.Param(jnp.asarray(forward, dtype))
+        self.flipped = nnx.Variable(jnp.asarray(backward, dtype))
+        self.bias = nnx.Param(jnp.asarray(bias, dtype))
+
+    @property
+    def constants(self) -> tuple[Array, Array, Array]:
+        return self.kernel[...], self.flipped[...], self.bias[...]
+
+
+class VGG(nnx.Module):
+    """A VGG cut after a tap.
+
+    Args:
+        architecture: The table of blocks.
+        weights: Every convolution up to `deepest`; later ones are ignored.
+        mean: RGB mean in [0, 1], subtracted from the image first.
+        deepest: The last tap this network must reach.
+        pooling: Maximum (as trained) or average (as Gatys et al. prefer).
+        dtype: What the features are computed and returned in.
+        use_winograd: Prepare for a CPU; see `nst_jax.model.winograd`. float32 only.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        mean: Sequence[float],
+        *,
+        deepest: str,
+        pooling: layers.Pooling = "max",
+        dtype: jnp.dtype | type = jnp.float32,
+        use_winograd: bool = False,
+    ) -> None:
+        self.architecture = architecture
+        self.pooling: layers.Pooling = pooling
+        self.dtype = jnp.dtype(dtype)
+        self.mean = nnx.Variable(jnp.asarray(mean, jnp.float32))
+        self.convolutions = nnx.Dict(
+            {
+                name: Convolution(*weights[name], dtype=self.dtype, use_winograd=use_winograd)
+                for name in _convolutions_up_to(deepest, architecture)
+            }
+        )
+
+    def __call__(
+        self, image: Float[Array, "h w 3"], size: Int[Array, "2"], taps: Sequence[str]
+    ) -> dict[str, Float[Array, "..."]]:
+        """Features of one image at each of `taps`, exactly zero outside of its region.
+
+        Args:
+            image: float32 RGB in [0, 1] in the top left corner of its canvas.
+            size: Height and width of the image on the canvas.
+            taps: Canonical names; static.
+
+        Returns:
+            For a tap behind n poolings an array (h // 2**n, w // 2**n, channels); the
+            image's own region there is `size // 2**n`.
+        """
+        deepest = deepest_tap(taps, self.architecture)
+        features = {}
+        for name, value in self._layers(image, size, before_activation=taps):
+            features[name] = value
+            if name == deepest:
+                break
+        return {tap: features[tap] for tap in taps}
+
+    def _layers(
+        self, image: Array, size: Array, before_activation: Sequence[str]
+    ) -> Iterator[tuple[str, Array]]:
+        """Every tap's value in the order of computation; `conv…` only where it is asked for."""
+        yield PIXELS, image
+        mask = layers.region_mask(size, image.shape[:2])
+        value = jnp.where(mask, image - self.mean[...], 0).astype(self.dtype)
+        for block, depth in enumerate(self.architecture.depths, start=1):
+            for index in range(1, depth + 1):
+                name = f"{block}_{index}"
+                constants = self.convolutions[f"conv{name}"].constants
+                if f"conv{name}" in before_activation:
+                    value = layers.convolve(value, *constants, mask)
+                    yield f"conv{name}", value
+                    value = jax.nn.relu(value)
+                else:
+                    value = layers.convolve_relu(value, *constants, mask)
+                yield f"relu{name}", value
+            size = size // 2
+            mask = layers.region_mask(size, (value.shape[0] // 2, value.shape[1] // 2))
+            value = jnp.where(mask, layers.pool(value, self.pooling), 0)
+            yield f"pool{block}", value
+
+
+def _convolutions_up_to(deepest: str, architecture: Architecture) -> list[str]:
+    reached = architecture.taps[: architecture.taps.index(deepest) + 1]
+    return [tap for tap in reached if tap.startswith("conv")]

@@ -1,0 +1,92 @@
+"""Everything that can go wrong and is not a defect of ours, as one tree.
+
+    NstJaxError                  catch this one to catch them all
+    ├── RequestError             the request is wrong; nothing was rendered
+    │   ├── OptionError          an option's value, or two that contradict each other
+    │   ├── TapError             a tap that the network does not have
+    │   ├── ManifestError        a manifest that is wrong in itself, all its faults at once
+    │   ├── OutputError          an output name or folder that can't be written
+    │   └── WeightsError         network weights that are missing, damaged or foreign
+    └── JobError                 one job's own fault; the other jobs are not touched
+        ├── PictureError         a picture that is missing, no picture, or too small
+        ├── NonFiniteError       the optimisation left the finite numbers
+        └── WriteError           the finished picture could not be written
+
+A message is one sentence: the thing, the rule, what was got, where. The remedy, how to
+mend it, is a second one. `kind` is the word that a ledger line carries.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class NstJaxError(Exception):
+    """A fault with a message and a remedy, both meant for the user's eyes.
+
+    Attributes:
+        message: One sentence: thing, rule, what was got, where.
+        remedy: How to mend it; empty where there is nothing to add.
+        kind: A short stable word for scripts and ledgers.
+    """
+
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy.rstrip(".")
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.remedy)
+
+
+class RequestError(NstJaxError):
+    kind = "request"
+
+
+class OptionError(RequestError):
+    kind = "option"
+
+
+class TapError(RequestError):
+    kind = "tap"
+
+
+class ManifestError(RequestError):
+    """A manifest refused whole. `faults` lists each fault with its line."""
+
+    kind = "manifest"
+
+    def __init__(self, message: str, remedy: str = "", faults: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy)
+        self.faults = tuple(faults)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.remedy, self.faults)
+
+
+class OutputError(RequestError):
+    kind = "output"
+
+
+class WeightsError(RequestError):
+    kind = "weights"
+
+
+class JobError(NstJaxError):
+    kind = "job"
+
+
+class PictureError(JobError):
+    kind = "picture"
+
+
+class NonFiniteError(JobError):
+    kind = "nonfinite"
+
+
+class WriteError(JobError):
+    kind = "write"

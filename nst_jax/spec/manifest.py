@@ -1,0 +1,234 @@
+"""Manifests: a list of jobs in a file, a row a job, CSV or JSON Lines.
+
+Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separated by `;`),
+`output`, and any per-job option under its own name. An empty CSV cell and a missing key
+mean the run's default. Relative inputs resolve against the manifest's folder. A manifest
+that is wrong in itself is refused whole, with every fault by its line.
+"""
+
+import csv
+import io
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from nst_jax.spec.errors import ManifestError, NstJaxError
+from nst_jax.spec.job import Job, check_blend
+from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
+from nst_jax.spec.outputs import check_output_place, check_output_suffix
+
+_SEPARATOR = ";"
+_FAULTS_SHOWN = 20
+_OWN_COLUMNS = ("content", "style", "output")
+
+Line = tuple[int, dict[str, Any] | str]
+"""A line's number, from 1, and its values, or what is wrong with it."""
+
+
+def read_manifest(path: Path, options: Options) -> list[Job]:
+    """The jobs of a manifest, each with its own options on top of the run's.
+
+    Raises:
+        ManifestError: The file can't be read, or something in it is wrong; `faults` lists
+            every fault by its line.
+    """
+    rows, faults = _rows(path)
+    jobs: list[Job] = []
+    outputs: dict[str, int] = {}
+    for line, values in rows:
+        try:
+            job = _job(values, path.parent, options)
+            _claim_output(job.output, line, outputs)
+            jobs.append(job)
+        except NstJaxError as fault:
+            faults.append((line, str(fault)))
+    if faults:
+        raise _refusal(path, sorted(faults))
+    if not jobs:
+        raise ManifestError(f"manifest {str(path)!r} must have at least one job, got none")
+    return jobs
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str]]]:
+    readers: Mapping[str, Callable[[str], Iterator[Line]]] = {
+        ".csv": _csv_rows,
+        ".jsonl": _json_rows,
+        ".ndjson": _json_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ManifestError(
+            f"manifest {str(path)!r} must end in .csv or .jsonl, got {path.suffix!r}",
+            "The suffix says how it is read",
+        )
+    rows: list[tuple[int, dict[str, Any]]] = []
+    faults: list[tuple[int, str]] = []
+    for line, content in reader(_text(path)):
+        if isinstance(content, str):
+            faults.append((line, content))
+        else:
+            rows.append((line, content))
+    return rows, faults
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = "it is a folder" if path.is_dir() else (error.strerror or str(error)).lower()
+        raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"manifest {str(path)!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
+            f"at offset {error.start}",
+            "Save it as UTF-8",
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ManifestError(f"manifest {str(path)!r} must be text, got a NUL byte in line {line}")
+    return text
+
+
+def _csv_rows(text: str) -> Iterator[Line]:
+    """Rows of a CSV file, or what is wrong with one as text."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if fault := _header_fault(header):
+            yield 1, fault
+            return
+        end = reader.line_num
+        for cells in reader:
+            line, end = end + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                yield line, f"a row must have {len(header)} cells as the header, got {len(cells)}"
+                continue
+            filled = zip(header, (cell.strip() for cell in cells), strict=True)
+            yield line, {name: cell for name, cell in filled if cell}
+    except csv.Error as error:
+        yield reader.line_num, f"not valid CSV: {error}"
+
+
+def _header_fault(header: list[str]) -> str:
+    unknown = [name for name in header if name not in _OWN_COLUMNS + JOB_FIELDS]
+    if unknown:
+        return _unknown_column(unknown[0])
+    repeated = [name for name in header if header.count(name) > 1]
+    if repeated:
+        return f"a column may stand only once, got {repeated[0]!r} twice"
+    missing = [name for name in ("content", "style") if name not in header]
+    return f"the header must name content and style, {missing[0]!r} is missing" if missing else ""
+
+
+def _json_rows(text: str) -> Iterator[Line]:
+    """Rows of a JSON Lines file, or what is wrong with one as text."""
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            values = json.loads(content, object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
+            yield line, f"not valid JSON: {error}"
+            continue
+        if not isinstance(values, dict):
+            yield line, f"a line must be a JSON object, got {content.strip()[:40]!r}"
+            continue
+        unknown = [name for name in values if name not in _OWN_COLUMNS + JOB_FIELDS]
+        yield line, _unknown_column(unknown[0]) if unknown else values
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"a key may stand only once, got {repeated!r} twice")
+    return values
+
+
+def _unknown_column(name: str) -> str:
+    if name in SHARED_FIELDS:
+        return (
+            f"{name!r} is the same for all jobs of a run, so it can't be a column. "
+            f"Give it on the command line"
+        )
+    return f"unknown column {name!r}. There are {', '.join(_OWN_COLUMNS + JOB_FIELDS)}"
+
+
+def _job(values: Mapping[str, Any], folder: Path, options: Options) -> Job:
+    for name in ("content", "style"):
+        if not values.get(name):
+            raise ManifestError(f"{name} must name a picture, got nothing")
+    own = {name: _value(name, values[name]) for name in JOB_FIELDS if name in values}
+    chosen = job_options(options, **own)
+    styles = [str(folder / name) for name in _list_of_text("style", values["style"])]
+    check_blend(chosen, len(styles))
+    output = _text_value("output", values.get("output", ""))
+    if output:
+        check_output_place(output)
+        check_output_suffix(output, bit_depth=options.bit_depth)
+    content = str(folder / _text_value("content", values["content"]))
+    return Job(content, styles, output, chosen)
+
+
+def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
+    key = output.casefold()
+    if output and key in outputs:
+        raise ManifestError(f"output {output!r} is taken by line {outputs[key]}", "Name them apart")
+    outputs[key] = line
+
+
+def _value(name: str, given: Any) -> Any:
+    """A cell's text or a JSON value as what the option of that name holds."""
+    annotation = typing.get_type_hints(JobOptions)[name]
+    if annotation == tuple[str, ...]:
+        return tuple(_list_of_text(name, given))
+    if annotation == tuple[float, ...]:
+        items = given.split(_SEPARATOR) if isinstance(given, str) else given
+        return tuple(_number(name, item, float) for item in _as_list(name, items))
+    if typing.get_origin(annotation) is Literal:
+        return given
+    return _number(name, given, annotation)
+
+
+def _number(name: str, given: Any, kind: type) -> float | int:
+    rule = "a whole number" if kind is int else "a number"
+    try:
+        if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+            raise ValueError
+        if kind is int and isinstance(given, float):
+            raise ValueError
+        return kind(given)
+    except (ValueError, OverflowError):
+        raise ManifestError(f"{name} must be {rule}, got {given!r}") from None
+
+
+def _list_of_text(name: str, given: Any) -> list[str]:
+    items = given.split(_SEPARATOR) if isinstance(given, str) else _as_list(name, given)
+    return [_text_value(name, item) for item in items]
+
+
+def _as_list(name: str, given: Any) -> list[Any]:
+    if not isinstance(given, list):
+        raise ManifestError(f"{name} must be a text or a list, got {given!r}")
+    return given
+
+
+def _text_value(name: str, given: Any) -> str:
+    if not isinstance(given, str) or "\0" in given or (name != "output" and not given.strip()):
+        raise ManifestError(f"{name} must be a text that is not empty, got {given!r}")
+    return given.strip()
+
+
+def _refusal(path: Path, faults: list[tuple[int, str]]) -> ManifestError:
+    lines = [f"line {line}: {fault}" for line, fault in faults]
+    shown = lines[:_FAULTS_SHOWN]
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    listed = "\n  ".join(shown)
+    return ManifestError(f"manifest {str(path)!r} has {count}:\n  {listed}", faults=lines)

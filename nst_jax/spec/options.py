@@ -1,0 +1,201 @@
+"""Every knob of a rendering, its unit and its default.
+
+`JobOptions` may differ from job to job within one compiled program; a manifest may set
+each of them in a row. `Options` adds what is fixed for a whole run. Flags, manifest
+columns and these fields have the same names. Values are checked when the object is made;
+whether a tap exists depends on the network and is checked by `resolved`.
+"""
+
+import dataclasses
+import math
+import typing
+from typing import Any, Literal
+
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.taps import (
+    DEFAULT_CONTENT_TAPS,
+    DEFAULT_STYLE_TAPS,
+    Architecture,
+    canonical_tap,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What may differ from job to job."""
+
+    content_weight: float = 1.0
+    """How strongly the content's features are kept."""
+    style_weight: float = 1.0
+    """How strongly the style's statistics are matched. Larger: more style, less content."""
+    tv_weight: float = 1.0
+    """Smoothness: weight of the mean squared difference of neighbouring pixels."""
+    content_taps: tuple[str, ...] = DEFAULT_CONTENT_TAPS
+    """Where the content is compared, for example relu4_2, or pixels for the picture itself."""
+    style_taps: tuple[str, ...] = DEFAULT_STYLE_TAPS
+    """Where the style is compared. Deeper taps hold larger structures."""
+    content_tap_weights: tuple[float, ...] = ()
+    """One a content tap, scaled to sum to 1; none: all equal."""
+    style_tap_weights: tuple[float, ...] = ()
+    """One a style tap, scaled to sum to 1; none: all equal."""
+    style_blend_weights: tuple[float, ...] = ()
+    """One a style picture, scaled to sum to 1; none: all equal."""
+    style_scale: float = 1.0
+    """Long edge of the style picture over that of the output. Larger: larger strokes."""
+    learning_rate: float = 0.02
+    """Adam's step size, in units of the full range of a pixel, 0 to 1."""
+    steps: int = 150
+    """Steps of the optimiser at each level."""
+    seed: int = 0
+    """Seed of everything random in the job."""
+    init: Literal["content", "noise", "grey"] = "content"
+    """Where the optimisation starts."""
+    color: Literal["style", "content"] = "style"
+    """Whose colours the output has. content: only the style's light and dark is kept."""
+    alpha: Literal["keep", "white", "black"] = "keep"
+    """A content's transparency: kept in the output, or laid on white or black. Where it is
+    kept, the network sees the picture on white."""
+
+    def __post_init__(self) -> None:
+        for name in ("content_weight", "style_weight", "tv_weight"):
+            _check(self, name, "a finite number, 0 or more", _finite_from_0)
+        for name in ("learning_rate", "style_scale"):
+            _check(self, name, "a finite number above 0", _finite_above_0)
+        _check(self, "style_scale", "at most 8", lambda value: value <= 8)
+        _check(self, "steps", "a whole number from 1 to 1000000", _whole(1, 1_000_000))
+        _check(self, "seed", "a whole number from 0 to 4294967295", _whole(0, 2**32 - 1))
+        for name in ("content_taps", "style_taps"):
+            _check(self, name, "at least one tap, none twice", _one_or_more_once)
+        for name in ("content_tap_weights", "style_tap_weights", "style_blend_weights"):
+            _check(self, name, "finite numbers from 0, not all 0", _weights)
+        for taps in ("content_taps", "style_taps"):
+            _check_count(self, taps.replace("taps", "tap_weights"), taps, len(getattr(self, taps)))
+        _check_choices(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(JobOptions):
+    """What a run is asked for: defaults for every job, and what all jobs share."""
+
+    size: int = 512
+    """Long edge of the output in pixels."""
+    levels: int = 3
+    """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
+    More levels: larger strokes, and most steps are cheap ones."""
+    style_loss: Literal["gram"] = "gram"
+    """How a tap's style is described."""
+    pooling: Literal["max", "average"] = "max"
+    """How the network halves its features: max as it was trained, average for softer pictures."""
+    optimizer: Literal["adam"] = "adam"
+    """What moves the pixels."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU."""
+    weights: str = "vgg16"
+    """The network: a name that `nst-jax weights list` shows, or a file."""
+    bit_depth: Literal[8, 16] = 8
+    """Bits a channel of PNG and TIFF outputs."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Pictures in one compiled step; empty places are padded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, "size", "a whole number of pixels from 16 to 16384", _whole(16, 16384))
+        _check(self, "levels", "a whole number from 1 to 16", _whole(1, 16))
+        if self.batch_size != "auto":
+            _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
+        _check(self, "weights", "a name or a file", bool)
+
+
+JOB_FIELDS = tuple(field.name for field in dataclasses.fields(JobOptions))
+"""Names of the options that a manifest may set in a row."""
+
+SHARED_FIELDS = tuple(
+    field.name for field in dataclasses.fields(Options) if field.name not in JOB_FIELDS
+)
+"""Names of the options that all jobs of a run share."""
+
+
+def job_options(options: JobOptions, **changes: Any) -> JobOptions:
+    """The per-job part of `options`, with some values changed and checked.
+
+    Raises:
+        OptionError: A value is out of its range.
+    """
+    values = {name: getattr(options, name) for name in JOB_FIELDS} | changes
+    return JobOptions(**values)
+
+
+def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
+    """The same job options with canonical names of taps.
+
+    Raises:
+        TapError: The network has no such tap.
+        OptionError: Two names mean the same tap.
+    """
+    return job_options(
+        options,
+        content_taps=tuple(canonical_tap(tap, architecture) for tap in options.content_taps),
+        style_taps=tuple(canonical_tap(tap, architecture) for tap in options.style_taps),
+    )
+
+
+def translated_taps(options: JobOptions, architecture: Architecture) -> dict[str, str]:
+    """Names in `options` that are another program's, and what they were taken for."""
+    names = (*options.content_taps, *options.style_taps)
+    canonical = {name: canonical_tap(name, architecture) for name in names}
+    return {name: tap for name, tap in canonical.items() if name != tap}
+
+
+def shares(weights: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Weights scaled to sum to 1; equal ones where none are given."""
+    given = weights or (1.0,) * count
+    total = math.fsum(given)
+    return tuple(weight / total for weight in given)
+
+
+def _finite_from_0(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _finite_above_0(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _whole(low: int, high: int) -> typing.Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and low <= value <= high
+
+
+def _one_or_more_once(names: tuple[str, ...]) -> bool:
+    return bool(names) and len(set(names)) == len(names)
+
+
+def _weights(values: tuple[float, ...]) -> bool:
+    return not values or (all(map(_finite_from_0, values)) and math.fsum(values) > 0)
+
+
+def _check(options: JobOptions, name: str, rule: str, holds: typing.Callable[[Any], bool]) -> None:
+    value = getattr(options, name)
+    try:
+        allowed = not isinstance(value, bool) and holds(value)
+    except (TypeError, OverflowError):
+        allowed = False
+    if not allowed:
+        raise OptionError(f"{name} must be {rule}, got {value!r}")
+
+
+def _check_count(options: JobOptions, name: str, counted: str, count: int) -> None:
+    values = getattr(options, name)
+    if values and len(values) != count:
+        raise OptionError(
+            f"{name} must have one number for each of the {count} {counted}, got {len(values)}"
+        )
+
+
+def _check_choices(options: JobOptions) -> None:
+    """Each field whose type is a Literal holds one of its values."""
+    for name, annotation in typing.get_type_hints(type(options)).items():
+        if typing.get_origin(annotation) is Literal:
+            choices = typing.get_args(annotation)
+            if getattr(options, name) not in choices:
+                listed = " or ".join(map(str, choices))
+                raise OptionError(f"{name} must be {listed}, got {getattr(options, name)!r}")

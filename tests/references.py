@@ -1,0 +1,185 @@
+"""The model once more in NumPy and float64, written from the formulas: no jax, no autodiff.
+
+Every backward function takes the gradient of its output and gives that of its input.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.signal
+from networks import DEPTHS, Network
+
+Features = dict[str, np.ndarray]
+
+
+def relative_error(value, expected) -> float:
+    """Largest difference over the largest expected magnitude."""
+    expected = np.asarray(expected, np.float64)
+    difference = np.abs(np.asarray(value, np.float64) - expected)
+    return float(difference.max() / np.abs(expected).max())
+
+
+def convolve(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """A correlation with zeros around the image, one shifted product a kernel position."""
+    height, width, _ = features.shape
+    padded = np.pad(np.float64(features), ((1, 1), (1, 1), (0, 0)))
+    output = np.zeros((height, width, len(bias))) + bias
+    for i in range(3):
+        for j in range(3):
+            output += padded[i : i + height, j : j + width] @ np.float64(kernel[i, j])
+    return output
+
+
+def convolve_by_scipy(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The same by another hand: slow, and only here to check the one above."""
+    planes = [
+        sum(
+            scipy.signal.correlate2d(np.float64(features[..., c]), kernel[..., c, d], mode="same")
+            for c in range(kernel.shape[2])
+        )
+        for d in range(kernel.shape[3])
+    ]
+    return np.stack(planes, axis=-1) + bias
+
+
+def convolve_backward(gradient: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Each output's gradient spread over the nine inputs it came from."""
+    height, width, _ = gradient.shape
+    padded = np.zeros((height + 2, width + 2, kernel.shape[2]))
+    for i in range(3):
+        for j in range(3):
+            padded[i : i + height, j : j + width] += gradient @ np.float64(kernel[i, j]).T
+    return padded[1:-1, 1:-1]
+
+
+def _windows(features: np.ndarray) -> np.ndarray:
+    """(h, w, c) to (h // 2, w // 2, c, 4): the four values of each window."""
+    height, width, channels = features.shape[0] // 2, features.shape[1] // 2, features.shape[2]
+    even = features[: 2 * height, : 2 * width].reshape(height, 2, width, 2, channels)
+    return even.transpose(0, 2, 4, 1, 3).reshape(height, width, channels, 4)
+
+
+def pool(features: np.ndarray, kind: str) -> np.ndarray:
+    return _windows(features).max(-1) if kind == "max" else _windows(features).mean(-1)
+
+
+def pool_backward(features: np.ndarray, gradient: np.ndarray, kind: str) -> np.ndarray:
+    """To the largest value of a window (in equal parts, if several), or a quarter to each."""
+    windows = _windows(features)
+    height, width, channels, _ = windows.shape
+    shares = windows == windows.max(-1, keepdims=True) if kind == "max" else windows == windows
+    spread = gradient[..., None] * shares / shares.sum(-1, keepdims=True)
+    even = spread.reshape(height, width, channels, 2, 2).transpose(0, 3, 1, 4, 2)
+    whole = np.zeros(features.shape)
+    whole[: 2 * height, : 2 * width] = even.reshape(2 * height, 2 * width, channels)
+    return whole
+
+
+def layers(architecture: str) -> list[str]:
+    """Every tap in the order of computation."""
+    names = ["pixels"]
+    for block, depth in enumerate(DEPTHS[architecture], start=1):
+        for index in range(1, depth + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return names
+
+
+def vgg(image: np.ndarray, network: Network, *, pooling: str = "max", deepest="pool5") -> Features:
+    """The features of every tap up to `deepest`."""
+    names = layers(network.architecture)
+    features = {"pixels": np.float64(image)}
+    value = features["pixels"] - network.mean
+    for name in names[1 : names.index(deepest) + 1]:
+        if name.startswith("conv"):
+            value = convolve(value, *network.convolutions[name])
+        else:
+            value = np.maximum(value, 0) if name.startswith("relu") else pool(value, pooling)
+        features[name] = value
+    return features
+
+
+def vgg_backward(
+    features: Features, gradients: Mapping[str, np.ndarray], network: Network, *, pooling="max"
+) -> np.ndarray:
+    """From gradients of some taps to the gradient of the image."""
+    names = [name for name in layers(network.architecture) if name in features]
+    gradient = np.zeros(features[names[-1]].shape)
+    for before, name in reversed(list(itertools.pairwise(names))):
+        gradient = gradient + gradients.get(name, 0)
+        if name.startswith("conv"):
+            gradient = convolve_backward(gradient, network.convolutions[name][0])
+        elif name.startswith("relu"):
+            gradient = gradient * (features[before] > 0)
+        else:
+            gradient = pool_backward(features[before], gradient, pooling)
+    return gradient + gradients.get("pixels", 0)
+
+
+def gram(features: np.ndarray) -> np.ndarray:
+    flat = np.float64(features).reshape(-1, features.shape[-1])
+    return flat.T @ flat / len(flat)
+
+
+def gram_backward(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    flat = np.float64(features).reshape(-1, features.shape[-1])
+    return (flat @ (gradient + gradient.T) / len(flat)).reshape(features.shape)
+
+
+def relative_loss(value: np.ndarray, target: np.ndarray) -> float:
+    """The content's and the Gram matrix' loss alike."""
+    target = np.float64(target)
+    return float(((value - target) ** 2).sum() / (target**2).sum())
+
+
+def relative_loss_backward(value: np.ndarray, target: np.ndarray) -> np.ndarray:
+    target = np.float64(target)
+    return 2 * (value - target) / (target**2).sum()
+
+
+def total_variation(image: np.ndarray) -> float:
+    image = np.float64(image)
+    down, across = np.diff(image, axis=0), np.diff(image, axis=1)
+    return float((down**2).sum() + (across**2).sum()) / image.size
+
+
+def total_variation_backward(image: np.ndarray) -> np.ndarray:
+    image, gradient = np.float64(image), np.zeros(image.shape)
+    down, across = np.diff(image, axis=0), np.diff(image, axis=1)
+    gradient[1:] += down
+    gradient[:-1] -= down
+    gradient[:, 1:] += across
+    gradient[:, :-1] -= across
+    return 2 * gradient / image.size
+
+
+def objective(image, network, content, style, weights, *, pooling="max"):
+    """Value, terms (content, style, tv) and gradient of the objective.
+
+    Args:
+        content: Target features by tap.
+        style: Target Gram matrices by tap.
+        weights: `content`, `style`, `tv` and, by tap, `content_taps` and `style_taps`.
+    """
+    features = vgg(image, network, pooling=pooling, deepest=_deepest({**content, **style}, network))
+    terms = np.zeros(3)
+    gradients = {tap: np.zeros(features[tap].shape) for tap in {**content, **style}}
+    for tap, target in content.items():
+        part = float(weights["content_taps"][tap])
+        terms[0] += part * relative_loss(features[tap], target)
+        slope = relative_loss_backward(features[tap], target)
+        gradients[tap] += weights["content"] * part * slope
+    for tap, target in style.items():
+        part, own = float(weights["style_taps"][tap]), gram(features[tap])
+        terms[1] += part * relative_loss(own, target)
+        slope = gram_backward(features[tap], relative_loss_backward(own, target))
+        gradients[tap] += weights["style"] * part * slope
+    terms[2] = total_variation(image)
+    gradient = vgg_backward(features, gradients, network, pooling=pooling)
+    gradient = gradient + weights["tv"] * total_variation_backward(image)
+    return terms @ [weights["content"], weights["style"], weights["tv"]], terms, gradient
+
+
+def _deepest(taps, network: Network) -> str:
+    return max(taps, key=layers(network.architecture).index)

@@ -1,0 +1,1174 @@
+"""Decoding, encoding and their failures. Every input is built here, in a temporary folder."""
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
+
+from nst_jax.files import sixteen_bit
+from nst_jax.files.colour import srgb_profile
+from nst_jax.files.encode import save_picture
+from nst_jax.files.images import (
+    Picture,
+    composited,
+    from_array,
+    load_picture,
+    picture_size,
+    resized,
+)
+from nst_jax.spec.errors import OutputError, PictureError, WriteError
+from nst_jax.spec.outputs import check_output_suffix
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+LOSSLESS = [(".png", 8), (".png", 16), (".tif", 8), (".tif", 16)]
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def noise8(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.stack([rows, columns, (rows + columns) / 2], axis=-1).astype(np.float32)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def assert_valid(picture: Picture) -> None:
+    height, width, channels = picture.pixels.shape
+    assert channels == 3
+    assert picture.pixels.dtype == np.float32
+    assert picture.pixels.min() >= 0
+    assert picture.pixels.max() <= 1
+    if picture.alpha is not None:
+        assert picture.alpha.shape == (height, width)
+        assert picture.alpha.dtype == np.float32
+        assert picture.alpha.min() >= 0
+        assert picture.alpha.max() <= 1
+
+
+def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    """An independent reader: names and contents, check sums verified."""
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, place = [], 8
+    while place < len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        name = content[place + 4 : place + 8]
+        body = content[place + 8 : place + 8 + length]
+        (check_sum,) = struct.unpack_from(">I", content, place + 8 + length)
+        assert check_sum == zlib.crc32(name + body)
+        chunks.append((name, body))
+        place += 12 + length
+    return chunks
+
+
+def decoded_png16(content: bytes) -> np.ndarray:
+    """16-bit samples of a PNG that uses no filters but None and Up."""
+    chunks = dict(png_chunks(content))
+    width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert (depth, rest) == (16, [0, 0, 0])
+    channels = {2: 3, 6: 4}[colour_type]
+    data = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
+    above = np.zeros(data.shape[1] - 1, np.uint8)
+    rows = []
+    for row in data:
+        assert row[0] in (0, 2)
+        above = row[1:] + above if row[0] == 2 else row[1:]
+        rows.append(above)
+    return np.stack(rows).view(">u2").reshape(height, width, channels).astype(np.uint16)
+
+
+def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes, **chunks: bytes):
+    """A PNG written chunk by chunk, for what Pillow does not write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        check_sum = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + check_sum
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    middle = b"".join(chunk(name.encode(), body) for name, body in chunks.items())
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + middle
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+# ---- Orientation
+
+
+def expected_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """EXIF's table, in words of NumPy: where the stored row 0 and column 0 really are."""
+    return {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored, 1),
+    }[orientation]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_the_picture_upright(
+    tmp_path: Path, orientation: int, suffix: str
+) -> None:
+    stored = np.kron(noise8(2, 3, 3), np.ones((16, 16, 1), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {".webp": {"lossless": True}, ".avif": {"quality": 95}}.get(suffix, {})
+    path = saved(tmp_path / f"turned{suffix}", Image.fromarray(stored), exif=exif, **lossless)
+    upright = expected_upright(stored, orientation)
+    difference = np.abs(load_picture(path).pixels - upright / np.float32(255))
+    assert difference.mean() < (0.03 if suffix == ".avif" else 1e-6)
+    assert picture_size(path) == upright.shape[:2]
+
+
+def test_a_jpegs_orientation_turns_its_size_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)
+    assert picture_size(path) == (30, 20)
+    assert load_picture(path).pixels.shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 4711])
+def test_an_orientation_that_does_not_exist_is_ignored(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)
+    assert load_picture(path).pixels.shape == (20, 30, 3)
+
+
+def test_a_broken_exif_block_does_not_stop_the_picture(tmp_path: Path) -> None:
+    for index, junk in enumerate(
+        [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1", b"x" * 50]
+    ):
+        path = saved(tmp_path / f"{index}.png", Image.new("RGB", (30, 20)), exif=junk or b"\0")
+        assert load_picture(path).pixels.shape == (20, 30, 3)
+        assert picture_size(path) == (20, 30)
+
+
+def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [
+        saved(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)))
+        for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp")
+    ]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    assert [picture_size(path) for path in paths] == [(20, 30)] * 6
+
+
+# ---- Colour profiles
+
+
+def swapped_profile() -> bytes:
+    """sRGB with the red and the blue colourant exchanged in its table of tags."""
+    profile = bytearray(srgb_profile())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
+
+
+def wide_profile() -> bytes:
+    """An RGB space whose red primary is more saturated than sRGB's: less green in it."""
+    profile = bytearray(srgb_profile())
+    entry = profile.index(b"rXYZ")
+    (start,) = struct.unpack_from(">I", profile, entry + 4)
+    x, y, z = struct.unpack_from(">3i", profile, start + 8)
+    struct.pack_into(">3i", profile, start + 8, x, int(y * 0.8), z)
+    return bytes(profile)
+
+
+def grey_profile(gamma: float) -> bytes:
+    """A minimal version-2 monitor profile for grey with a pure power curve."""
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    table = struct.pack(">I", 2)
+    table += b"wtpt" + struct.pack(">2I", 156, len(white))
+    table += b"kTRC" + struct.pack(">2I", 156 + len(white), len(curve))
+    header = bytearray(128)
+    struct.pack_into(">I", header, 0, 156 + len(white) + len(curve))
+    header[8:12] = b"\x02\x10\0\0"
+    header[12:24] = b"mntrGRAYXYZ "
+    header[36:40] = b"acsp"
+    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
+    return bytes(header) + table + white + curve
+
+
+def srgb_from_linear(value: float) -> float:
+    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path: Path, suffix: str) -> None:
+    red = Image.new("RGB", (16, 16), (200, 40, 40))
+    path = saved(tmp_path / f"a.{suffix}", red, icc_profile=swapped_profile())
+    colour = load_picture(path).pixels.mean((0, 1)) * 255
+    np.testing.assert_allclose(colour, (40, 40, 200), atol=3)
+
+
+def test_a_more_saturated_primary_moves_the_colour_outwards(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 8), (180, 120, 120))
+    plain = load_picture(saved(tmp_path / "plain.png", image)).pixels[0, 0]
+    path = saved(tmp_path / "wide.png", image, icc_profile=wide_profile())
+    wide = load_picture(path).pixels[0, 0]
+    assert wide[1] < plain[1] - 0.02
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA"])
+def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (4, 4), (200, 40, 40, 128)).convert(mode)
+    path = saved(tmp_path / "a.png", image, icc_profile=swapped_profile())
+    picture = load_picture(path)
+    red, _, blue = picture.pixels[0, 0] * 255
+    assert red < 60
+    assert blue > 180
+    assert picture.alpha is not None
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1"])
+def test_a_grey_profile_changes_the_tone(tmp_path: Path, mode: str) -> None:
+    value = 255 if mode == "1" else 128
+    image = Image.new("L", (4, 4), value).convert(mode)
+    path = saved(tmp_path / "a.png", image, icc_profile=grey_profile(1.0))
+    expected = srgb_from_linear(value / 255)
+    np.testing.assert_allclose(load_picture(path).pixels, expected, atol=2 / 255)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_grey_profile_works_at_16_bits_too(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 9000, 30000, 65535]], np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    saved(path, Image.fromarray(values), icc_profile=grey_profile(1.0))
+    expected = [srgb_from_linear(value / 65535) for value in values[0]]
+    np.testing.assert_allclose(load_picture(path).pixels[0, :, 0], expected, atol=2 / 255)
+
+
+def test_an_rgb_profile_on_a_grey_picture_is_used(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("L", (4, 4), 100), icc_profile=wide_profile())
+    colour = load_picture(path).pixels[0, 0] * 255
+    assert np.ptp(colour) > 2  # that profile's grey has a tint
+
+
+def green_cyan_profile() -> bytes:
+    """A minimal printer profile of two steps an ink, whose cyan ink prints as green."""
+    paper, green, black = (255, 128, 128), (128, 78, 178), (0, 128, 128)  # as 8-bit Lab
+    inks = np.ndindex(2, 2, 2, 2)
+    grid = [
+        paper if ink == (0, 0, 0, 0) else green if ink == (1, 0, 0, 0) else black for ink in inks
+    ]
+    identity = bytes(range(256))
+    matrix = struct.pack(">9i", *np.eye(3, dtype=int).flatten() * 65536)
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
+    table += identity * 4 + np.array(grid, np.uint8).tobytes() + identity * 3
+    header = bytearray(128)
+    struct.pack_into(">I", header, 0, 144 + len(table))
+    header[8:12] = b"\x02\x10\0\0"
+    header[12:24] = b"prtrCMYKLab "
+    header[36:40] = b"acsp"
+    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
+    return (
+        bytes(header) + struct.pack(">I", 1) + b"A2B0" + struct.pack(">2I", 144, len(table)) + table
+    )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_goes_through_its_profile(tmp_path: Path, suffix: str) -> None:
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    path = saved(tmp_path / f"a.{suffix}", cyan, icc_profile=green_cyan_profile())
+    red, green, blue = load_picture(path).pixels[8, 8]
+    assert green > red + 0.2
+    assert green > blue + 0.2
+    paper = Image.new("CMYK", (16, 16), (0, 0, 0, 0))
+    path = saved(tmp_path / f"b.{suffix}", paper, icc_profile=green_cyan_profile())
+    np.testing.assert_allclose(load_picture(path).pixels, 1, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "RGBA"])
+@pytest.mark.parametrize("fault", ["junk", "empty", "half", "space", "tags"])
+def test_a_broken_profile_is_ignored(tmp_path: Path, mode: str, fault: str) -> None:
+    profile = {
+        "junk": b"no profile at all" * 20,
+        "empty": b"\0",
+        "half": srgb_profile()[:200],
+        "space": srgb_profile().replace(b"RGB ", b"CMYK", 1),
+        "tags": srgb_profile().replace(b"XYZ", b"???"),
+    }[fault]
+    image = Image.fromarray(noise8(8, 8, 3)).convert(mode)
+    path = saved(tmp_path / "a.tif", image, icc_profile=profile)
+    expected = np.asarray(image.convert("RGB")) / np.float32(255)
+    np.testing.assert_allclose(load_picture(path).pixels, expected, atol=1e-6)
+
+
+def test_our_own_profile_leaves_every_value_alone(tmp_path: Path) -> None:
+    pixels = noise8(16, 16, 3)
+    path = saved(tmp_path / "a.png", Image.fromarray(pixels), icc_profile=srgb_profile())
+    assert np.array_equal(np.rint(load_picture(path).pixels * 255), pixels)
+
+
+# ---- Modes
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    grey = noise8(5, 7)
+    picture = load_picture(saved(tmp_path / "a.png", Image.fromarray(grey)))
+    assert picture.alpha is None
+    assert np.array_equal(picture.pixels, np.repeat(grey[..., None], 3, -1) / np.float32(255))
+
+
+def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
+    bits = noise(5, 9) > 0.5
+    for suffix in ("png", "tif", "bmp"):
+        picture = load_picture(saved(tmp_path / f"a.{suffix}", Image.fromarray(bits)))
+        assert np.array_equal(picture.pixels[..., 0], bits)
+
+
+def test_cmyk_without_a_profile_is_converted(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    for suffix in ("jpg", "tif"):
+        picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+        np.testing.assert_allclose(picture.pixels[8, 8], (1, 0, 0), atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
+def test_other_colour_spaces_are_converted(tmp_path: Path, mode: str) -> None:
+    colours = {"YCbCr": (128, 128, 128), "LAB": (137, 128, 128)}
+    path = saved(tmp_path / "a.tif", Image.new(mode, (8, 8), colours[mode]))
+    np.testing.assert_allclose(load_picture(path).pixels, 128 / 255, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_alpha_is_kept_apart_from_the_colours(tmp_path: Path, mode: str, suffix: str) -> None:
+    image = Image.fromarray(noise8(6, 5, 4)).convert(mode)
+    picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+    assert picture.alpha is not None
+    expected = np.asarray(image.convert("RGBA")) / np.float32(255)
+    np.testing.assert_array_equal(picture.alpha, expected[..., 3])
+    np.testing.assert_array_equal(picture.pixels, expected[..., :3])
+
+
+def test_an_alpha_that_hides_nothing_is_none(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("RGBA", (4, 4), (1, 2, 3, 255)))
+    assert load_picture(path).alpha is None
+
+
+def test_premultiplied_alpha_is_divided_out(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "colour.tif",
+        np.full((4, 4, 4), (50, 25, 0, 128), np.uint8),
+        photometric="rgb",
+        extrasamples=["assocalpha"],
+    )
+    picture = load_picture(tmp_path / "colour.tif")
+    np.testing.assert_allclose(picture.pixels[0, 0] * 255, (100, 50, 0), atol=1)
+    tifffile.imwrite(
+        tmp_path / "grey.tif",
+        np.full((4, 4, 2), (50, 128), np.uint8),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["assocalpha"],
+    )
+    picture = load_picture(tmp_path / "grey.tif")
+    np.testing.assert_allclose(picture.pixels[0, 0] * 255, (100, 100, 100), atol=1)
+    assert picture.alpha is not None
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    image = Image.fromarray(noise8(8, 8, 3)).quantize(7)
+    for suffix in ("png", "gif", "tif", "bmp"):
+        picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+        expected = np.asarray(image.convert("RGB")) / np.float32(255)
+        np.testing.assert_array_equal(picture.pixels, expected)
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])])
+def test_a_palettes_transparency_is_honoured(tmp_path: Path, transparency: int | bytes) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    picture = load_picture(saved(tmp_path / "a.png", image, transparency=transparency))
+    assert picture.alpha is not None
+    last = 1.0 if transparency == 1 else 128 / 255
+    np.testing.assert_allclose(picture.alpha, [[1, 0, last]], atol=1e-6)
+    np.testing.assert_array_equal(picture.pixels[0], np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "key"), [("RGB", (9, 8, 7), (9, 8, 7)), ("L", 77, 77), ("1", 1, 255)]
+)
+def test_a_transparent_colour_is_honoured(
+    tmp_path: Path, mode: str, colour: object, key: object
+) -> None:
+    image = Image.new(mode, (2, 1), 0)
+    image.putpixel((1, 0), colour)
+    picture = load_picture(saved(tmp_path / "a.png", image, transparency=key))
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(("depth", "rows"), [(2, b"\0\x90"), (4, b"\0\x21")])
+def test_a_transparent_grey_of_few_bits_is_honoured(
+    tmp_path: Path, depth: int, rows: bytes
+) -> None:
+    path = tmp_path / "a.png"  # two pixels with the values 2 and 1, of which 2 is transparent
+    path.write_bytes(raw_png(2, 1, depth, 0, rows, tRNS=b"\0\2"))
+    picture = load_picture(path)
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[0.0, 1.0]]
+    np.testing.assert_allclose(picture.pixels[0, :, 0], np.array([2, 1]) / (2**depth - 1))
+
+
+def test_a_transparent_colour_of_16_bits_is_honoured(tmp_path: Path) -> None:
+    colours = np.array([[0x1234, 0x5678, 0x9ABC], [0x3412, 0x7856, 0xBC9A]], ">u2")
+    path = tmp_path / "colour.png"
+    rows = b"\0" + colours.tobytes()
+    path.write_bytes(raw_png(2, 1, 16, 2, rows, tRNS=colours[0].tobytes()))
+    picture = load_picture(path)
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[0.0, 1.0]]
+    path = tmp_path / "grey.png"
+    path.write_bytes(raw_png(2, 1, 16, 0, b"\0\x12\x34\x12\x35", tRNS=b"\x12\x34"))
+    picture = load_picture(path)
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[0.0, 1.0]]
+
+
+def deep_grey_files(folder: Path, values: np.ndarray) -> Iterator[Path]:
+    yield saved(folder / "a.png", Image.fromarray(values))
+    yield saved(folder / "little.tif", Image.fromarray(values))
+    big = Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
+    yield saved(folder / "big.tif", big)
+    yield saved(folder / "int32.tif", Image.fromarray(values.astype(np.int32)))
+    yield saved(folder / "a.pgm", Image.fromarray(values.astype(np.int32)))
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 255, 256, 30000], [1, 40000, 65534, 65535]], np.uint16)
+    for path in deep_grey_files(tmp_path, values):
+        pixels = load_picture(path).pixels
+        np.testing.assert_array_equal(pixels[..., 1], values / np.float32(65535), path.name)
+
+
+def test_integers_of_unknown_range_are_refused(tmp_path: Path) -> None:
+    for value in (-1, 65536):
+        path = saved(tmp_path / "a.tif", Image.fromarray(np.full((2, 2), value, np.int32)))
+        with pytest.raises(PictureError, match="integers from 0"):
+            load_picture(path)
+
+
+def test_16_bit_colour_keeps_its_upper_byte(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (4, 5, 3)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(sixteen_bit.png_bytes(values, {}, srgb_profile()))
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    for name in ("a.png", "a.tif"):
+        pixels = load_picture(tmp_path / name).pixels
+        np.testing.assert_allclose(pixels, values / 65535, atol=1 / 255)
+
+
+def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path: Path) -> None:
+    values = np.array([[-1, 0, 0.25, 1, 7]], np.float32)
+    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    assert load_picture(path).pixels[0, :, 2].tolist() == [0, 0, 0.25, 1, 1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_grey_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[0, value]], np.float32)))
+    with pytest.raises(PictureError, match="finite numbers"):
+        load_picture(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+    red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    path = tmp_path / f"a.{suffix}"
+    saved(path, red, save_all=True, append_images=[blue])
+    np.testing.assert_allclose(load_picture(path).pixels[4, 4], (1, 0, 0), atol=0.02)
+
+
+# ---- What can't be used
+
+
+def refusal(path: Path, match: str) -> PictureError:
+    """The same refusal from both functions, with a name, a remedy and a single line."""
+    with pytest.raises(PictureError, match=match) as size_error:
+        picture_size(path)
+    with pytest.raises(PictureError, match=match) as error:
+        load_picture(path)
+    assert str(error.value) == str(size_error.value)
+    assert repr(str(path)) in error.value.message
+    assert error.value.remedy
+    assert "\n" not in str(error.value)
+    return error.value
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    refusal(tmp_path / "no\nsuch.png", "does not exist")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    refusal(tmp_path, "is a folder")
+
+
+def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    refusal(tmp_path / "file" / "a.png", "Not a directory")
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    refusal(tmp_path / ("x" * 300 + ".png"), "too long")
+    refusal(Path("a\0b.png"), "null")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    refusal(tmp_path / "a.png", r"empty \(0 bytes\)")
+
+
+def test_a_text_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("I am no picture.")
+    error = refusal(tmp_path / "a.png", "is no picture")
+    assert error.__cause__ is not None
+
+
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    thread = threading.Thread(target=refusal, args=(tmp_path / "a.png", "named pipe"), daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_a_device_is_refused() -> None:
+    refusal(Path("/dev/null"), "device")
+
+
+def test_a_file_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "a.png", Image.new("L", (2, 2)))
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    refusal(path, "may not be read")
+
+
+def test_a_disk_that_fails_while_reading_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "a.png", Image.new("L", (2, 2)))
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", fail)
+    refusal(path, "could not be read: Input/output error")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "bmp"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(noise8(64, 64, 3)))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(PictureError) as error:
+        load_picture(path)
+    assert error.value.remedy
+    assert error.value.__cause__ is not None
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+@pytest.mark.parametrize("limit", [99, 40])
+def test_too_many_pixels_are_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Beyond the limit Pillow warns (99), beyond twice the limit it raises (40)."""
+    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    refusal(path, f"more than {limit} pixels")
+
+
+def test_a_huge_size_in_a_small_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(raw_png(60000, 60000, 8, 2, b"\0" * 100))
+    refusal(tmp_path / "a.png", "more than 89478485 pixels")
+
+
+def test_memory_that_runs_out_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise MemoryError
+
+    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(PictureError, match="more memory than there is"):
+        load_picture(path)
+
+
+def test_postscript_is_not_run(tmp_path: Path) -> None:
+    refusal(saved(tmp_path / "a.eps", Image.new("RGB", (8, 8))), "PostScript")
+
+
+def test_pillows_warnings_do_not_come_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    load = ImageFile.ImageFile.load
+
+    def warn_and_load(self: ImageFile.ImageFile) -> object:
+        module = {"__name__": "PIL.SomePlugin", "warnings": warnings}
+        exec("warnings.warn('corrupt EXIF')", module)
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", warn_and_load)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_picture(path)
+
+
+def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(noise8(64, 64, 3)))
+    before = list(warnings.filters)
+    threads = [
+        threading.Thread(target=lambda: [load_picture(path) for _ in range(20)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before
+
+
+# ---- Arrays
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.uint16, np.float16, np.float32, np.float64])
+def test_arrays_of_each_type_and_shape_become_pictures(
+    shape: tuple[int, ...], dtype: object
+) -> None:
+    kind = np.dtype(dtype)
+    white = 1 if kind.kind == "f" else np.iinfo(kind).max
+    array = (noise(*shape) * white).astype(kind)
+    picture = from_array(array)
+    assert_valid(picture)
+    assert (picture.alpha is not None) == (shape[-1] == 4)
+    expected = array.astype(np.float64).reshape(4, 5, -1) / white
+    np.testing.assert_allclose(
+        picture.pixels, np.broadcast_to(expected[..., :3], (4, 5, 3)), atol=1e-6
+    )
+
+
+def test_a_picture_does_not_share_memory_with_its_array() -> None:
+    array = noise(4, 5, 3)
+    picture = from_array(array)
+    array[:] = 0
+    assert picture.pixels.max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (np.zeros(4, np.uint8), "shape"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+        (np.zeros((4, 4), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        (np.zeros((4, 4), complex), "complex"),
+        (np.zeros((4, 4), object), "object"),
+        (np.full((4, 4), 1.01), "1.01"),
+        (np.full((4, 4), -0.01), "-0.01"),
+        (np.full((4, 4), np.nan), "finite"),
+        (np.full((4, 4), np.inf), "finite"),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, match: str) -> None:
+    with pytest.raises(PictureError, match=match):
+        from_array(array)
+
+
+def test_a_picture_is_immutable_in_its_fields() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        from_array(noise(2, 2)).alpha = None
+
+
+# ---- Resizing and compositing
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 3), (40, 30, 4)])
+@pytest.mark.parametrize("size", [(20, 15), (81, 7), (1, 1)])
+def test_resizing_keeps_range_type_and_channels(
+    shape: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    result = resized(noise(*shape), size)
+    assert result.shape == size + shape[2:]
+    assert result.dtype == np.float32
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+def test_resizing_to_the_same_size_returns_the_same_array() -> None:
+    pixels = noise(6, 5, 3)
+    assert resized(pixels, (6, 5)) is pixels
+
+
+def test_shrinking_averages_fine_stripes_to_grey() -> None:
+    stripes = np.zeros((64, 64, 3), np.float32)
+    stripes[:, ::2] = 1
+    middle = resized(stripes, (16, 16))[4:-4, 4:-4]
+    np.testing.assert_allclose(middle, 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
+def test_overshoot_at_an_edge_is_clipped(shape: tuple[int, ...]) -> None:
+    edge = np.zeros(shape, np.float32)
+    edge[:, 4:] = 1
+    result = resized(edge, (32, 32))
+    assert result.min() == 0
+    assert result.max() == 1
+
+
+def test_an_edge_inside_the_range_is_sharpened_by_overshoot() -> None:
+    edge = np.full((8, 8), 0.2, np.float32)
+    edge[:, 4:] = 0.8
+    result = resized(edge, (32, 32))
+    assert result.min() < 0.17
+    assert result.max() > 0.83
+
+
+def test_resizing_keeps_more_than_8_bits() -> None:
+    ramp = np.linspace(0.5, 0.502, 64, dtype=np.float32)[None].repeat(64, 0)
+    assert len(np.unique(resized(ramp, (64, 32)))) > 16
+
+
+def test_resizing_keeps_channels_apart_and_constants_constant() -> None:
+    colour = np.array([0.2, 0.5, 0.9], np.float32)
+    result = resized(np.broadcast_to(colour, (9, 13, 3)), (30, 4))
+    np.testing.assert_allclose(result, np.broadcast_to(colour, (30, 4, 3)), atol=1e-5)
+
+
+def test_resizing_to_nothing_is_refused() -> None:
+    with pytest.raises(PictureError, match="at least 1 px"):
+        resized(noise(4, 4), (0, 4))
+
+
+def test_compositing_mixes_with_the_background() -> None:
+    picture = Picture(np.full((1, 2, 3), 0.5, np.float32), np.array([[0, 0.5]], np.float32))
+    np.testing.assert_allclose(composited(picture, "white")[0, :, 0], [1, 0.75])
+    np.testing.assert_allclose(composited(picture, "black")[0, :, 0], [0, 0.25])
+    assert composited(picture, "white").dtype == np.float32
+
+
+def test_compositing_an_opaque_picture_returns_its_pixels() -> None:
+    picture = from_array(noise(3, 3, 3))
+    assert composited(picture, "black") is picture.pixels
+
+
+# ---- Writing
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_is_read_back_close_to_what_was_written(tmp_path: Path, suffix: str) -> None:
+    pixels = smooth(48, 40)
+    path = tmp_path / f"a{suffix.upper()}"
+    save_picture(path, pixels)
+    assert np.abs(load_picture(path).pixels - pixels).max() < 0.03
+    assert picture_size(path) == (48, 40)
+
+
+@pytest.mark.parametrize(("suffix", "bit_depth"), LOSSLESS)
+def test_lossless_formats_keep_colours_and_alpha(
+    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16]
+) -> None:
+    pixels, alpha = noise(9, 7, 3), noise(9, 7)
+    path = tmp_path / f"a{suffix}"
+    save_picture(path, pixels, alpha=alpha, bit_depth=bit_depth)
+    picture = load_picture(path)
+    # 16 bits come back through Pillow, which cuts the lower byte off.
+    tolerance = 0.5001 / 255 if bit_depth == 8 else 1.01 / 255
+    assert picture.alpha is not None
+    np.testing.assert_allclose(picture.pixels, pixels, atol=tolerance)
+    np.testing.assert_allclose(picture.alpha, alpha, atol=tolerance)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_16_bit_png_holds_the_exact_samples(tmp_path: Path, channels: int) -> None:
+    values = noise(90, 70, 4)  # many, since float32 would round a few in a thousand wrongly
+    alpha = values[..., 3] if channels == 4 else None
+    path = tmp_path / "a.png"
+    save_picture(path, values[..., :3], alpha=alpha, bit_depth=16)
+    expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
+    np.testing.assert_array_equal(decoded_png16(path.read_bytes()), expected)
+    with Image.open(path) as image:
+        image.load()
+        assert image.mode == ("RGB" if channels == 3 else "RGBA")
+        assert image.info["icc_profile"] == srgb_profile()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_16_bit_tiff_holds_the_exact_samples(tmp_path: Path, channels: int) -> None:
+    values = noise(9, 7, 4)
+    alpha = values[..., 3] if channels == 4 else None
+    path = tmp_path / "a.tif"
+    save_picture(path, values[..., :3], alpha=alpha, bit_depth=16, description="d" * 33)
+    expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        np.testing.assert_array_equal(page.asarray(), expected)
+        assert page.photometric.name == "RGB"
+        assert page.tags["ImageDescription"].value == "d" * 33
+        assert page.tags["InterColorProfile"].value == srgb_profile()
+        if channels == 4:
+            assert page.extrasamples[0].name == "UNASSALPHA"
+
+
+def test_a_16_bit_tiff_of_one_pixel_is_whole(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.tif", np.full((1, 1, 3), 0.5), bit_depth=16)
+    assert tifffile.imread(tmp_path / "a.tif").tolist() == [[[32768] * 3]]
+
+
+def test_webp_keeps_alpha(tmp_path: Path) -> None:
+    alpha = np.zeros((32, 32), np.float32)
+    alpha[8:24] = 0.5
+    save_picture(tmp_path / "a.webp", smooth(32, 32), alpha=alpha)
+    read = load_picture(tmp_path / "a.webp").alpha
+    assert read is not None
+    np.testing.assert_allclose(read, alpha, atol=1 / 255)
+
+
+def test_a_jpegs_alpha_is_laid_on_white(tmp_path: Path) -> None:
+    pixels, alpha = np.zeros((16, 16, 3), np.float32), np.full((16, 16), 0.25, np.float32)
+    save_picture(tmp_path / "a.jpg", pixels, alpha=alpha)
+    picture = load_picture(tmp_path / "a.jpg")
+    assert picture.alpha is None
+    np.testing.assert_allclose(picture.pixels, 0.75, atol=0.01)
+
+
+def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.jpg", noise(16, 16, 3))
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
+
+
+def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.png", np.array([[[-3, 0.5, 7]]], np.float32))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 128, 255]]]
+
+
+def test_halves_are_rounded_to_even(tmp_path: Path) -> None:
+    pixels = np.array([[[0.5, 1.5, 2.5]]]) / 255
+    save_picture(tmp_path / "a.png", pixels)
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 2, 2]]]
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)),
+        elements=st.floats(0, 1, width=32),
+    )
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_round_trip_errs_by_half_a_step_at_most(tmp_path: Path, pixels: np.ndarray) -> None:
+    readers: dict[tuple[str, int], Callable[[Path], np.ndarray]] = {
+        (".png", 8): lambda path: load_picture(path).pixels,
+        (".tif", 8): lambda path: load_picture(path).pixels,
+        (".png", 16): lambda path: decoded_png16(path.read_bytes()) / 65535,
+        (".tif", 16): lambda path: tifffile.imread(path).reshape(pixels.shape) / 65535,
+    }
+    for (suffix, bit_depth), read in readers.items():
+        path = tmp_path / f"a{suffix}"
+        save_picture(path, pixels, bit_depth=bit_depth)
+        half_a_step = 0.5 / (2**bit_depth - 1)
+        assert np.abs(read(path) - pixels.astype(np.float64)).max() <= half_a_step + 1e-7
+
+
+ALL_ENCODINGS = [(suffix, 8) for suffix in SUFFIXES] + [(".png", 16), (".tif", 16)]
+
+
+@pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
+def test_equal_input_gives_equal_bytes_and_their_hash(
+    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, alpha = noise(20, 30, 3), noise(20, 30)
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    options = {"alpha": alpha, "bit_depth": bit_depth, "description": '{"a": 1}'}
+    checksum = save_picture(first, pixels, **options)
+    srgb_profile.cache_clear()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert save_picture(second, pixels, **options) == checksum
+    assert first.read_bytes() == second.read_bytes()
+    assert checksum == hashlib.sha256(first.read_bytes()).hexdigest()
+
+
+def test_the_profile_does_not_hold_the_moment_of_its_making() -> None:
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ours = srgb_profile()
+    assert ours[24:36] == struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    assert ours[:24] + ours[36:] == made[:24] + made[36:]
+
+
+@pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
+def test_every_output_says_what_it_is(
+    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16]
+) -> None:
+    options = {"style": "日本 é \U0001f3a8.png", "steps": 300, "quote": '"\\', "bad": "\udcff"}
+    description = json.dumps(options, ensure_ascii=False)
+    path = tmp_path / f"a{suffix}"
+    save_picture(path, noise(8, 8, 3), bit_depth=bit_depth, description=description)
+    with Image.open(path) as image:
+        assert image.info["icc_profile"] == srgb_profile()
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            text = image.text
+            read, software = text["Description"], text["Software"]
+        else:
+            read, software = image.getexif()[0x010E], image.getexif()[0x0131]
+    assert json.loads(read) == options
+    assert software == "nst_jax"
+
+
+def test_a_png_holds_its_description_as_it_is(tmp_path: Path) -> None:
+    for bit_depth in (8, 16):
+        path = tmp_path / "a.png"
+        save_picture(path, noise(4, 4, 3), bit_depth=bit_depth, description="日本 é")
+        with Image.open(path) as image:
+            assert isinstance(image, PngImagePlugin.PngImageFile)
+            assert image.text["Description"] == "日本 é"
+
+
+def test_both_png_writers_write_the_same_metadata(tmp_path: Path) -> None:
+    metadata = []
+    for bit_depth in (8, 16):
+        path = tmp_path / "a.png"
+        save_picture(path, noise(4, 4, 3), bit_depth=bit_depth, description="d")
+        chunks = png_chunks(path.read_bytes())
+        metadata.append([(name, body) for name, body in chunks if name == b"iTXt"])
+        assert {name for name, _ in chunks} == {b"IHDR", b"iCCP", b"iTXt", b"IDAT", b"IEND"}
+    assert metadata[0] == metadata[1]
+
+
+def test_supported_suffixes_pass_in_any_case() -> None:
+    for suffix in SUFFIXES:
+        check_output_suffix(f"folder.x/name{suffix}")
+        check_output_suffix(f"name{suffix.upper()}")
+    for suffix in (".png", ".tif", ".TIFF"):
+        check_output_suffix(f"name{suffix}", bit_depth=16)
+
+
+@pytest.mark.parametrize("name", ["a", "a.gif", "a.png.bmp", ".png", "", "a.png "])
+def test_other_suffixes_are_refused_with_the_list(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError) as error:
+        check_output_suffix(name)
+    assert all(suffix in str(error.value) for suffix in SUFFIXES)
+    assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_16_bits_are_refused_where_the_format_has_8(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(OutputError, match="16 bits"):
+        check_output_suffix(f"a{suffix}", bit_depth=16)
+    with pytest.raises(OutputError, match="16 bits"):
+        save_picture(tmp_path / f"a{suffix}", noise(4, 4, 3), bit_depth=16)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "alpha", "match"),
+    [
+        (np.full((2, 2, 3), np.nan), None, "finite pixels"),
+        (np.full((2, 2, 3), np.inf), None, "finite pixels"),
+        (np.zeros((2, 2, 3)), np.full((2, 2), np.nan), "finite alpha"),
+        (np.zeros((2, 2, 3)), np.zeros((2, 3)), "alpha of shape"),
+        (np.zeros((2, 2, 4)), None, "shape"),
+        (np.zeros((2, 2)), None, "shape"),
+        (np.zeros((0, 2, 3)), None, "shape"),
+        (np.zeros((2, 2, 3), np.uint8), None, "float pixels"),
+    ],
+)
+def test_values_that_make_no_picture_are_not_written(
+    tmp_path: Path, pixels: np.ndarray, alpha: np.ndarray | None, match: str
+) -> None:
+    with pytest.raises(WriteError, match=match):
+        save_picture(tmp_path / "a.png", pixels, alpha=alpha)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_too_wide_for_its_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="at most 16383 px"):
+        save_picture(tmp_path / "a.webp", np.zeros((1, 16384, 3)))
+    with pytest.raises(WriteError, match="at most 65500 px"):
+        save_picture(tmp_path / "a.jpg", np.zeros((65501, 1, 3)))
+    save_picture(tmp_path / "b.webp", np.zeros((1, 16383, 3)))
+    save_picture(tmp_path / "b.jpg", np.zeros((65500, 1, 3)))
+
+
+def test_a_description_too_long_for_jpeg_is_a_write_error(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="encoded as JPEG"):
+        save_picture(tmp_path / "a.jpg", noise(4, 4, 3), description="x" * 70000)
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(WriteError, match="No space left on device") as error:
+        save_picture(path, noise(4, 4, 3))
+    assert repr(str(path)) in error.value.message
+    assert isinstance(error.value.__cause__, OSError)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_does_not_exist_is_a_write_error(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"No such file.*Create the folder"):
+        save_picture(tmp_path / "none" / "a.png", noise(4, 4, 3))
+
+
+def test_a_folder_in_the_outputs_place_is_a_write_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(WriteError, match="directory"):
+        save_picture(tmp_path / "a.png", noise(4, 4, 3))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_names_that_no_file_can_have_are_write_errors(tmp_path: Path) -> None:
+    for name in ("x" * 300 + ".png", "a\0b.png"):
+        with pytest.raises(WriteError, match="could not be written"):
+            save_picture(tmp_path / name, noise(4, 4, 3))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- The whole
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fuzz_seeds() -> dict[str, bytes]:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "description"
+    extras = {"exif": exif, "icc_profile": srgb_profile()}
+    colour = Image.fromarray(noise8(12, 17, 3))
+    palette = colour.quantize(9)
+    return {
+        "rgb.png": encoded(colour, "PNG", **extras),
+        "palette.png": encoded(palette, "PNG", transparency=bytes(range(9))),
+        "grey16.png": encoded(Image.fromarray(np.arange(60, dtype=np.uint16)[None]), "PNG"),
+        "animated.png": encoded(colour, "PNG", save_all=True, append_images=[palette]),
+        "rgb.jpg": encoded(colour, "JPEG", **extras),
+        "cmyk.jpg": encoded(colour.convert("CMYK"), "JPEG"),
+        "rgb.tif": encoded(colour, "TIFF", compression="tiff_adobe_deflate", **extras),
+        "raw.tif": encoded(colour, "TIFF"),
+        "float.tif": encoded(Image.fromarray(noise(5, 6)), "TIFF"),
+        "rgba.webp": encoded(Image.fromarray(noise8(12, 17, 4)), "WEBP", **extras),
+        "palette.gif": encoded(palette, "GIF", transparency=3),
+        "animated.gif": encoded(palette, "GIF", save_all=True, append_images=[colour]),
+    }
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    result = bytearray(content)
+    for _ in range(chance.choice([1, 1, 2, 8])):
+        place = chance.randrange(len(result))
+        if chance.random() < 0.5:  # headers are where the damage is interesting
+            place = chance.randrange(min(len(result), 200))
+        result[place] = chance.choice([0, 255, 128, chance.randrange(256)])
+    if chance.random() < 0.2:
+        del result[chance.randrange(1, len(result)) :]
+    return bytes(result)
+
+
+def with_mended_check_sums(content: bytes) -> bytes:
+    """So that damage inside a PNG's chunks gets past the check sums."""
+    result, place = bytearray(content), 8
+    while place + 12 <= len(result):
+        (length,) = struct.unpack_from(">I", result, place)
+        end = place + 8 + length
+        if end + 4 > len(result):
+            break
+        struct.pack_into(">I", result, end, zlib.crc32(result[place + 4 : end]))
+        place = end + 4
+    return bytes(result)
+
+
+@pytest.mark.parametrize("name", fuzz_seeds())
+def test_a_damaged_file_gives_a_picture_or_a_picture_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # keeps the test's memory small
+    chance = random.Random(name)
+    content, path = fuzz_seeds()[name], tmp_path / name
+    for index in range(60):
+        damaged = mutated(content, chance)
+        mend = name.endswith(".png") and index % 2 == 0
+        path.write_bytes(with_mended_check_sums(damaged) if mend else damaged)
+        try:
+            size = picture_size(path)
+            picture = load_picture(path)
+        except PictureError as error:
+            assert repr(str(path)) in error.message
+        else:
+            assert_valid(picture)
+            assert picture.pixels.shape[:2] == size
+
+
+def test_loading_and_resizing_is_quick(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.jpg", smooth(512, 512))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        resized(load_picture(tmp_path / "a.jpg").pixels, (384, 384))
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.1  # about 0.015 on an idle core
+
+
+def test_reading_and_writing_pictures_does_not_import_jax() -> None:
+    code = "import sys, nst_jax.files.encode; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

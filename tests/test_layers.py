@@ -1,0 +1,203 @@
+"""One layer at a time against NumPy in float64, forward and backward.
+
+Tolerances: float32 rounds at 6e-8; a sum of 9 * 8 products loses at most some 1e-6 of the
+largest value. 1e-5 of the maximum leaves Winograd's transforms their room.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import references
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nst_jax.model import layers, winograd
+
+CLOSE = 1e-5
+ALGORITHMS = pytest.mark.parametrize("algorithm", ["plain", "winograd"])
+KINDS = pytest.mark.parametrize("kind", ["max", "average"])
+SIDES = st.integers(1, 13)
+
+# Every height and width from 1 to 13, odd and even together; each size is a compilation.
+EACH_SIDE = pytest.mark.parametrize("side", range(1, 14))
+
+
+class Case:
+    """Random features, kernel, bias and gradient of the output, with the model's constants."""
+
+    def __init__(self, height, width, *, size=None, seed=0, algorithm="plain"):
+        rng = np.random.default_rng(seed)
+        self.size = np.array(size or (height, width))
+        self.mask = layers.region_mask(jnp.asarray(self.size), (height, width))
+        inside = np.asarray(self.mask)
+        self.features = (rng.normal(size=(height, width, 5)) * inside).astype(np.float32)
+        self.gradient = rng.normal(size=(height, width, 7)).astype(np.float32)
+        self.kernel = rng.normal(size=(3, 3, 5, 7)).astype(np.float32)
+        self.bias = rng.normal(size=7).astype(np.float32)
+        kernels = self.kernel, layers.flipped_kernel(self.kernel)
+        if algorithm == "winograd":
+            kernels = tuple(map(winograd.transformed_kernel, kernels))
+        self.constants = (*map(jnp.asarray, kernels), jnp.asarray(self.bias), self.mask)
+
+    def own(self, array):
+        """The image's own region of an array on the canvas."""
+        return np.asarray(array)[: self.size[0], : self.size[1]]
+
+    def forward_and_backward(self, layer):
+        output, backward = _pulled_back(layer, self.features, self.constants, self.gradient)
+        return np.asarray(output), np.asarray(backward)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pulled_back(layer, features, constants, gradient):
+    output, backward = jax.vjp(lambda value: layer(value, *constants), features)
+    return output, backward(gradient)[0]
+
+
+def test_the_references_agree_with_scipy_and_with_each_other():
+    case = Case(6, 9)
+    expected = references.convolve_by_scipy(case.features, case.kernel, case.bias)
+    output = references.convolve(case.features, case.kernel, case.bias)
+    np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-12)
+    # <K x, g> = <x, Kᵀ g>
+    forward = np.vdot(output - case.bias, case.gradient)
+    backward = np.vdot(case.features, references.convolve_backward(case.gradient, case.kernel))
+    np.testing.assert_allclose(forward, backward, rtol=1e-12)
+
+
+@ALGORITHMS
+@EACH_SIDE
+def test_a_convolution_equals_its_definition(algorithm, side):
+    case = Case(side, 14 - side, seed=side, algorithm=algorithm)
+    output, backward = case.forward_and_backward(layers.convolve)
+    expected = references.convolve(case.features, case.kernel, case.bias)
+    assert references.relative_error(output, expected) < CLOSE
+    expected = references.convolve_backward(np.float64(case.gradient), case.kernel)
+    assert references.relative_error(backward, expected) < CLOSE
+
+
+@ALGORITHMS
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 7), (8, 5), (13, 12)])
+def test_an_activation_stops_the_gradient_where_it_is_zero(algorithm, height, width):
+    case = Case(height, width, seed=height, algorithm=algorithm)
+    output, backward = case.forward_and_backward(layers.convolve_relu)
+    before = references.convolve(case.features, case.kernel, case.bias)
+    assert references.relative_error(output, np.maximum(before, 0)) < CLOSE
+    passed = case.gradient * (output > 0)
+    expected = references.convolve_backward(np.float64(passed), case.kernel)
+    assert references.relative_error(backward, expected) < CLOSE
+
+
+def test_no_gradient_reaches_an_input_that_only_feeds_zeros():
+    case = Case(5, 5)
+    silent = (*case.constants[:2], jnp.full(7, -1e3), case.mask)
+    output, backward = _pulled_back(layers.convolve_relu, case.features, silent, case.gradient)
+    assert not np.any(output)
+    assert not np.any(backward)
+
+
+@pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
+def test_the_gradient_is_that_of_plain_automatic_differentiation(layer):
+    def plain(features, kernel, _, bias, mask):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        sums = jax.lax.conv_general_dilated(
+            features[None], kernel, (1, 1), "SAME", dimension_numbers=numbers
+        )[0]
+        value = sums + bias[None, None]
+        return jnp.where(mask, value if layer is layers.convolve else jax.nn.relu(value), 0)
+
+    case = Case(7, 10, size=(6, 7))
+    output, backward = case.forward_and_backward(layer)
+    expected_output, expected_backward = case.forward_and_backward(plain)
+    assert references.relative_error(output, expected_output) < 1e-6
+    # Outside of the region plain differentiation gives the same: padding has gradients too.
+    assert references.relative_error(backward, expected_backward) < 1e-6
+
+
+@pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
+def test_the_network_s_constants_have_no_gradient(layer):
+    case = Case(4, 4)
+    kernel, flipped, bias, mask = case.constants
+
+    def total(kernel, flipped, bias):
+        return layer(jnp.asarray(case.features), kernel, flipped, bias, mask).sum()
+
+    for gradient in jax.grad(total, argnums=(0, 1, 2))(kernel, flipped, bias):
+        assert not np.any(gradient)
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(height=SIDES, width=SIDES)
+def test_a_canvas_changes_nothing_inside_and_holds_zeros_outside(algorithm, layer, height, width):
+    case = Case(13, 15, size=(height, width), seed=height + 20 * width, algorithm=algorithm)
+    output, backward = case.forward_and_backward(layer)
+    expected = references.convolve(case.own(case.features), case.kernel, case.bias)
+    gradient = np.float64(case.own(case.gradient))
+    if layer is layers.convolve_relu:
+        expected = np.maximum(expected, 0)
+        gradient = gradient * (case.own(output) > 0)
+    assert references.relative_error(case.own(output), expected) < CLOSE
+    assert not np.any(np.where(case.mask, 0, output))
+    expected = references.convolve_backward(gradient, case.kernel)
+    assert references.relative_error(case.own(backward), expected) < CLOSE
+
+
+def test_the_mask_is_the_top_left_corner():
+    mask = np.asarray(layers.region_mask(jnp.array([2, 3]), (4, 5)))
+    expected = np.zeros((4, 5, 1), bool)
+    expected[:2, :3] = True
+    np.testing.assert_array_equal(mask, expected)
+    assert np.all(layers.region_mask(jnp.array([4, 5]), (4, 5)))
+    assert not np.any(layers.region_mask(jnp.array([0, 5]), (4, 5)))
+
+
+def test_the_flipped_kernel_is_turned_by_half_a_turn_and_transposed():
+    kernel = np.arange(3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4)
+    flipped = layers.flipped_kernel(kernel)
+    assert flipped.shape == (3, 3, 4, 2)
+    assert flipped[0, 1, 3, 1] == kernel[2, 1, 1, 3]
+    np.testing.assert_array_equal(layers.flipped_kernel(flipped), kernel)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _pooled_back(features, gradient, kind):
+    output, backward = jax.vjp(lambda value: layers.pool(value, kind), features)
+    return output, backward(gradient)[0]
+
+
+@KINDS
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 2), (2, 3), (9, 7), (8, 5), (5, 6)])
+def test_a_pooling_equals_its_definition_and_drops_an_odd_last_row(kind, height, width):
+    rng = np.random.default_rng(10 * height + width)
+    features = rng.normal(size=(height, width, 3)).astype(np.float32)
+    gradient = rng.normal(size=(height // 2, width // 2, 3)).astype(np.float32)
+    output, backward = _pooled_back(features, gradient, kind)
+    assert references.relative_error(output, references.pool(features, kind)) < 1e-6
+    expected = references.pool_backward(features, gradient, kind)
+    assert references.relative_error(backward, expected) < 1e-6
+    assert not np.any(np.asarray(backward)[2 * (height // 2) :])
+    assert not np.any(np.asarray(backward)[:, 2 * (width // 2) :])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6))
+def test_a_tie_shares_the_gradient_and_loses_none_of_it(seed):
+    rng = np.random.default_rng(seed)
+    features = rng.integers(0, 3, (5, 4, 3)).astype(np.float32)
+    gradient = rng.uniform(1, 2, (2, 2, 3)).astype(np.float32)
+    output, backward = map(np.asarray, _pooled_back(features, gradient, "max"))
+    np.testing.assert_array_equal(output, references.pool(features, "max"))
+    largest = features[:4] == output.repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(backward[:4] > 0, largest)
+    sums = 4 * references.pool(backward, "average")
+    np.testing.assert_allclose(sums, gradient, rtol=1e-6)
+
+
+@KINDS
+def test_a_pooling_keeps_bfloat16(kind):
+    assert layers.pool(jnp.ones((4, 4, 2), jnp.bfloat16), kind).dtype == jnp.bfloat16

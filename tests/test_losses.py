@@ -1,0 +1,219 @@
+"""The terms of the objective: their invariances, their known values, their gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import references
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+from networks import on_canvas, picture
+
+from nst_jax.model import losses
+
+SMALL = {"height": st.integers(1, 7), "width": st.integers(1, 7), "seed": st.integers(0, 10**6)}
+RELATIVE = pytest.mark.parametrize("loss", [losses.content_loss, losses.gram_loss])
+
+
+def _features(height, width, channels=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(height, width, channels)).astype(np.float32)
+
+
+def _gram(features, positions=None):
+    positions = features.shape[0] * features.shape[1] if positions is None else positions
+    return np.asarray(losses.gram_matrix(jnp.asarray(features), jnp.float32(positions)))
+
+
+def _variation(image, size=None):
+    return losses.total_variation(jnp.asarray(image), jnp.asarray(size or image.shape[:2]))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(**SMALL)
+def test_a_gram_matrix_equals_its_definition_and_is_symmetric_and_semi_definite(
+    height, width, seed
+):
+    features = _features(height, width, seed=seed)
+    gram = _gram(features)
+    assert references.relative_error(gram, references.gram(features)) < 1e-6
+    np.testing.assert_array_equal(gram, gram.T)
+    assert np.linalg.eigvalsh(np.float64(gram)).min() >= -1e-6 * gram.max()
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(**SMALL)
+def test_a_gram_matrix_ignores_where_a_feature_fires(height, width, seed):
+    features = _features(height, width, seed=seed)
+    shuffled = np.random.default_rng(seed).permutation(features.reshape(-1, 4))
+    shuffled = shuffled.reshape(features.shape)
+    assert references.relative_error(_gram(shuffled), _gram(features)) < 1e-6
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(**SMALL)
+def test_a_tiled_texture_has_the_gram_matrix_of_one_tile(height, width, seed):
+    features = _features(height, width, seed=seed)
+    assert references.relative_error(_gram(np.tile(features, (2, 3, 1))), _gram(features)) < 1e-6
+
+
+def test_a_canvas_does_not_change_a_gram_matrix():
+    features = _features(5, 3)
+    assert references.relative_error(_gram(on_canvas(features, (8, 8)), 15), _gram(features)) < 1e-6
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(**SMALL)
+def test_the_gram_gradient_equals_the_one_by_hand(height, width, seed):
+    features = _features(height, width, seed=seed)
+    gradient = np.random.default_rng(seed).normal(size=(4, 4)).astype(np.float32)
+    positions = jnp.float32(height * width)
+    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, positions), features)
+    expected = references.gram_backward(features, np.float64(gradient))
+    assert references.relative_error(pull(gradient)[0], expected) < 1e-6
+
+
+def test_finite_differences_confirm_the_gradients():
+    """In float32 a step of 1e-2 on functions of degree 4 and less; hence a tolerance of 2e-2."""
+    features, other, size = _features(3, 4), _features(3, 4, seed=1), jnp.array([3, 4])
+    target = jnp.asarray(_gram(other))
+
+    def style(value):
+        return losses.gram_loss(losses.gram_matrix(value, jnp.float32(12)), target)
+
+    functions = [
+        lambda value: losses.gram_matrix(value, jnp.float32(12)),
+        style,
+        lambda value: losses.content_loss(value, jnp.asarray(other)),
+        lambda value: losses.total_variation(value[..., :3], size),
+    ]
+    for function in functions:
+        close = {"order": 1, "modes": ["rev"], "atol": 2e-2, "rtol": 2e-2, "eps": 1e-2}
+        check_grads(jax.jit(function), (features,), **close)
+
+
+def test_a_gram_matrix_of_bfloat16_is_summed_in_float32():
+    """A bfloat16 sum of ones stops at 256; of 0.1s it is 8 % off long before."""
+    ones = jnp.ones((128, 128, 2), jnp.bfloat16)
+    gram = losses.gram_matrix(ones, jnp.float32(1))
+    assert gram.dtype == jnp.float32
+    np.testing.assert_array_equal(gram, np.full((2, 2), 128 * 128))
+    tenths = jnp.full((128, 128, 2), 0.1, jnp.bfloat16)
+    expected = references.gram(np.asarray(tenths, np.float64))
+    gram = losses.gram_matrix(tenths, jnp.float32(128 * 128))
+    # Equal terms are the worst case: their rounding errors all have one sign.
+    assert references.relative_error(gram, expected) < 5e-5
+
+
+def test_a_content_loss_of_bfloat16_is_summed_in_float32():
+    features, target = jnp.ones((64, 64, 4), jnp.bfloat16), jnp.full((64, 64, 4), 2, jnp.bfloat16)
+    loss = losses.content_loss(features, target)
+    assert loss.dtype == jnp.float32
+    assert float(loss) == pytest.approx(0.25, rel=1e-6)
+    assert float(losses.content_loss(0 * features, target)) == pytest.approx(1, rel=1e-6)
+
+
+def test_the_gradient_of_bfloat16_features_has_their_type_and_its_precision():
+    features = _features(6, 6)
+    gradient = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+    narrow = jnp.asarray(features, jnp.bfloat16)
+    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, jnp.float32(36)), narrow)
+    (backward,) = pull(gradient)
+    assert backward.dtype == jnp.bfloat16
+    expected = references.gram_backward(np.asarray(narrow, np.float64), np.float64(gradient))
+    assert references.relative_error(backward, expected) < 2**-7
+
+
+def test_sums_over_a_million_values_keep_float32_s_precision():
+    features = np.random.default_rng(0).random((512, 512, 3)).astype(np.float32)
+    other = np.random.default_rng(1).random((512, 512, 3)).astype(np.float32)
+    loss = losses.content_loss(jnp.asarray(features), jnp.asarray(other))
+    assert float(loss) == pytest.approx(references.relative_loss(features, other), rel=1e-5)
+    assert float(_variation(features)) == pytest.approx(
+        references.total_variation(features), rel=1e-5
+    )
+    assert references.relative_error(_gram(features), references.gram(features)) < 1e-5
+
+
+def _pair(loss, seed=0):
+    """A value and a target of the loss: feature maps or Gram matrices."""
+    value, target = _features(4, 5, seed=seed), _features(4, 5, seed=seed + 1)
+    if loss is losses.gram_loss:
+        value, target = _gram(value), _gram(target)
+    return jnp.asarray(value), jnp.asarray(target)
+
+
+@RELATIVE
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-2, 1e3))
+def test_a_loss_is_its_definition_and_has_no_unit(loss, seed, scale):
+    value, target = _pair(loss, seed)
+    expected = references.relative_loss(np.float64(value), np.float64(target))
+    assert float(loss(value, target)) == pytest.approx(expected, rel=1e-5)
+    # 1e-8 in the denominator, against a norm of 1e-4 and more.
+    assert float(loss(scale * value, scale * target)) == pytest.approx(expected, rel=1e-3)
+
+
+@RELATIVE
+def test_a_loss_is_zero_at_its_target_and_one_at_nothing(loss):
+    value, target = _pair(loss)
+    assert float(loss(target, target)) == 0
+    assert float(loss(jnp.zeros_like(value), target)) == pytest.approx(1, rel=1e-6)
+    assert not np.any(jax.grad(loss)(target, target))
+
+
+@RELATIVE
+def test_losses_and_gradients_are_finite_at_nothing_and_for_a_black_target(loss):
+    value, target = _pair(loss)
+    nothing = jnp.zeros_like(value)
+    for pair in ((nothing, target), (value, nothing), (nothing, nothing)):
+        assert np.all(np.isfinite(loss(*pair)))
+        assert np.all(np.isfinite(jax.grad(loss)(*pair)))
+
+
+def test_the_gram_gradient_is_zero_at_zero_features():
+    target = jnp.asarray(_gram(_features(4, 4)))
+    gradient = jax.grad(lambda f: losses.gram_loss(losses.gram_matrix(f, jnp.float32(16)), target))
+    assert not np.any(gradient(jnp.zeros((4, 4, 4))))
+
+
+_slope_on_canvas = jax.jit(jax.value_and_grad(losses.total_variation))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(**SMALL)
+def test_total_variation_and_its_gradient_equal_their_definition(height, width, seed):
+    image = picture(height, width, seed=seed)
+    value, gradient = _slope_on_canvas(on_canvas(image, (8, 8)), np.array([height, width]))
+    assert float(value) == pytest.approx(references.total_variation(image), rel=1e-5)
+    expected = on_canvas(references.total_variation_backward(image), (8, 8))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 / image.size)
+
+
+def test_a_constant_has_no_variation_and_a_flat_gradient():
+    value, gradient = _slope_on_canvas(np.full((8, 8, 3), 0.3, np.float32), np.array([5, 7]))
+    assert float(value) == 0
+    assert not np.any(gradient)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 7), (1, 4), (1, 1)])
+def test_a_checkerboard_has_its_count_of_neighbours_as_variation(height, width):
+    board = np.indices((height, width)).sum(0) % 2
+    image = np.repeat(board[..., None], 3, axis=2).astype(np.float32)
+    pairs = (height - 1) * width + height * (width - 1)
+    assert float(_variation(image)) == pytest.approx(pairs / (height * width), rel=1e-6)
+
+
+def test_a_canvas_does_not_change_the_variation_whatever_lies_outside():
+    image = picture(5, 7)
+    alone = references.total_variation(image)
+    own_gradient = references.total_variation_backward(image)
+    for filler in (0.0, 0.7):
+        wide = on_canvas(image, (8, 8), filler=filler)
+        value, gradient = _slope_on_canvas(wide, np.array([5, 7]))
+        assert float(value) == pytest.approx(alone, rel=1e-6)
+        assert references.relative_error(gradient[:5, :7], own_gradient) < 1e-6
+        rest = np.array(gradient)
+        rest[:5, :7] = 0
+        assert not np.any(rest)

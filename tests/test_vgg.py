@@ -1,0 +1,224 @@
+"""The whole network, narrow, against NumPy in float64: every tap, both architectures."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import references
+from networks import DEPTHS, Network, narrow_network, on_canvas, picture
+
+from nst_jax.model import winograd
+from nst_jax.model.vgg import VGG
+from nst_jax.spec.taps import ARCHITECTURES, VGG16
+
+# Sixteen float32 layers in a row, each rounding at 6e-8 and summing up to 108 products.
+CLOSE = 1e-4
+BOTH = pytest.mark.parametrize("architecture", sorted(DEPTHS))
+POOLINGS = pytest.mark.parametrize("pooling", ["max", "average"])
+
+
+def build(network: Network, *, deepest="pool5", **options) -> VGG:
+    architecture = ARCHITECTURES[network.architecture]
+    mean = [float(value) for value in network.mean]
+    return VGG(architecture, network.convolutions, mean, deepest=deepest, **options)
+
+
+@jax.jit
+def _every_tap(network, image, size):
+    return network(image, size, network.architecture.taps)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _compiled(network, image, size, taps):
+    return network(image, size, taps)
+
+
+def features_of(network: VGG, image: np.ndarray, size=None) -> dict[str, np.ndarray]:
+    size = jnp.asarray(size or image.shape[:2])
+    return {tap: np.asarray(value) for tap, value in _every_tap(network, image, size).items()}
+
+
+@BOTH
+@POOLINGS
+def test_every_tap_equals_the_definition(architecture, pooling):
+    network, image = narrow_network(architecture), picture(37, 45)
+    features = features_of(build(network, pooling=pooling), image)
+    expected = references.vgg(image, network, pooling=pooling)
+    assert list(expected) == list(ARCHITECTURES[architecture].taps)
+    assert set(features) == set(expected)
+    for tap, value in expected.items():
+        assert features[tap].shape == value.shape
+        assert references.relative_error(features[tap], value) < CLOSE, tap
+
+
+def test_the_algorithm_for_cpus_gives_the_same_features(monkeypatch):
+    monkeypatch.setattr(winograd, "pays", lambda channels_in, channels_out: channels_in > 3)
+    network, image = narrow_network("vgg16"), picture(37, 45)
+    fast = build(network, use_winograd=True)
+    sides = [len(fast.convolutions[name].kernel[...]) for name in VGG16.convolutions]
+    assert sides == [3] + 12 * [6]
+    features = features_of(fast, image)
+    for tap, value in references.vgg(image, network).items():
+        assert references.relative_error(features[tap], value) < CLOSE, tap
+
+
+def test_only_wide_layers_are_prepared_for_the_algorithm_for_cpus():
+    network = narrow_network("vgg16", channels=(64, 128, 128, 4, 4))
+    fast = build(network, deepest="relu4_1", use_winograd=True)
+    sides = {name: len(fast.convolutions[name].kernel[...]) for name in fast.convolutions}
+    prepared = {name for name, side in sides.items() if side == winograd.TILE}
+    assert prepared == {"conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
+    plain = build(network, deepest="relu4_1")
+    assert {len(plain.convolutions[name].kernel[...]) for name in plain.convolutions} == {3}
+
+
+def test_the_pixels_are_the_image_itself_without_its_normalisation():
+    image = picture(8, 8)
+    network = build(narrow_network("vgg16"), deepest="pixels")
+    features = network(jnp.asarray(image), jnp.array([8, 8]), ("pixels",))
+    np.testing.assert_array_equal(features["pixels"], image)
+    assert not network.convolutions
+
+
+def test_an_image_of_the_mean_colour_is_all_zeros_to_the_network():
+    narrow = narrow_network("vgg16")
+    image = np.broadcast_to(narrow.mean, (6, 6, 3)).astype(np.float32)
+    network = build(narrow, deepest="conv1_1")
+    value = network(jnp.asarray(image), jnp.array([6, 6]), ("conv1_1",))["conv1_1"]
+    bias = np.broadcast_to(narrow.convolutions["conv1_1"][1], value.shape)
+    np.testing.assert_array_equal(value, bias)
+
+
+SIZES = [(37, 45), (16, 16), (17, 31), (48, 64)]
+
+
+@BOTH
+@POOLINGS
+def test_a_canvas_changes_no_feature_and_holds_zeros_outside(architecture, pooling):
+    network = build(narrow_network(architecture), deepest="pool4", pooling=pooling)
+    for size in SIZES if (architecture, pooling) == ("vgg16", "max") else SIZES[:2]:
+        image = picture(*size, seed=size[0])
+        alone = _up_to_pool4(network, image, jnp.asarray(size))
+        wide = _up_to_pool4(network, on_canvas(image, (48, 64)), jnp.asarray(size))
+        for tap, expected in alone.items():
+            height, width = expected.shape[:2]
+            rest = np.array(wide[tap])
+            assert references.relative_error(rest[:height, :width], expected) < 1e-5, (tap, size)
+            rest[:height, :width] = 0
+            assert not np.any(rest), (tap, size)
+
+
+@jax.jit
+def _up_to_pool4(network, image, size):
+    taps = network.architecture.taps
+    return network(image, size, taps[: taps.index("pool4") + 1])
+
+
+def test_what_lies_outside_of_an_image_does_not_matter():
+    network, image = build(narrow_network("vgg16")), picture(21, 33)
+    clean = features_of(network, on_canvas(image, (32, 48)), (21, 33))
+    dirty = features_of(network, on_canvas(image, (32, 48), filler=0.5), (21, 33))
+    for tap in VGG16.taps[1:]:
+        np.testing.assert_array_equal(dirty[tap], clean[tap], err_msg=tap)
+
+
+def test_the_pixels_are_zero_outside_of_the_image_as_every_tap_is():
+    image = picture(3, 5)
+    network = build(narrow_network("vgg16"), deepest="pixels")
+    dirty = jnp.asarray(on_canvas(image, (4, 8), filler=0.5))
+    pixels = network(dirty, jnp.array([3, 5]), ("pixels",))["pixels"]
+    np.testing.assert_array_equal(pixels, on_canvas(image, (4, 8)))
+
+
+def _convolutions_in(network: VGG, taps: tuple[str, ...]) -> int:
+    image, size = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32), jnp.array([32, 32])
+    program = jax.jit(lambda network, image: network(image, size, taps)).lower(network, image)
+    return program.as_text().count("stablehlo.convolution")
+
+
+@pytest.mark.parametrize(
+    ("taps", "count"),
+    [
+        (("pixels",), 0),
+        (("conv1_1",), 1),
+        (("relu1_1",), 1),
+        (("pool1", "relu1_1"), 2),
+        (("relu4_2", "conv4_2", "relu2_1"), 9),
+        (("relu1_1", "relu5_1"), 11),
+        (("pool5",), 13),
+    ],
+)
+def test_nothing_is_computed_behind_the_deepest_tap(taps, count):
+    assert _convolutions_in(build(narrow_network("vgg16")), taps) == count
+
+
+def test_only_the_constants_up_to_the_deepest_tap_are_kept():
+    network = build(narrow_network("vgg19"), deepest="relu3_2")
+    expected = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2")
+    assert tuple(network.convolutions) == expected
+    assert tuple(build(narrow_network("vgg19"), deepest="pool2").convolutions) == expected[:4]
+
+
+def test_a_weight_file_that_ends_early_reaches_its_own_taps():
+    network = narrow_network("vgg16")
+    first = network._replace(convolutions={"conv1_1": network.convolutions["conv1_1"]})
+    value = build(first, deepest="relu1_1")(jnp.zeros((4, 4, 3)), jnp.array([4, 4]), ("relu1_1",))
+    assert value["relu1_1"].shape == (4, 4, 4)
+
+
+def test_asking_for_a_convolution_changes_no_other_tap():
+    network, size = build(narrow_network("vgg16")), jnp.array([20, 18])
+    image = jnp.asarray(picture(20, 18))
+    both = _compiled(network, image, size, ("conv2_1", "relu2_1", "relu3_1"))
+    without = _compiled(network, image, size, ("relu2_1", "relu3_1"))
+    np.testing.assert_array_equal(both["relu2_1"], np.maximum(both["conv2_1"], 0))
+    assert np.min(both["conv2_1"]) < 0
+    for tap, expected in without.items():
+        assert references.relative_error(both[tap], expected) < 1e-6
+
+
+def test_a_bfloat16_network_is_near_the_float32_one():
+    """bfloat16 rounds at 2^-9 = 0.2 %; thirteen layers of it stay within 3 % of the maximum."""
+    narrow, image = narrow_network("vgg16"), picture(37, 45)
+    features = features_of(build(narrow, dtype=jnp.bfloat16), image)
+    expected = references.vgg(image, narrow)
+    for tap, value in expected.items():
+        assert features[tap].dtype == (jnp.float32 if tap == "pixels" else jnp.bfloat16), tap
+        assert references.relative_error(features[tap], value) < 0.03, tap
+    # That they differ at all shows that the layers did compute in bfloat16.
+    assert references.relative_error(features["relu3_1"], expected["relu3_1"]) > 1e-4
+
+
+def test_a_mapped_network_equals_one_by_one():
+    network, taps = build(narrow_network("vgg16")), ("conv2_2", "pool3", "relu4_1")
+    images = np.stack([on_canvas(picture(20, 24 + s, seed=s), (32, 32)) for s in range(3)])
+    sizes = np.array([[20, 24 + s] for s in range(3)])
+    mapped = jax.vmap(lambda network, *one: network(*one, taps), (None, 0, 0))
+    together = jax.jit(mapped)(network, images, sizes)
+    for slot in range(3):
+        alone = _compiled(network, images[slot], sizes[slot], taps)
+        for tap in taps:
+            assert references.relative_error(together[tap][slot], alone[tap]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "deepest", "count"),
+    [
+        ("vgg16", "relu5_3", 14_714_688),  # Keras' count of VGG16(include_top=False)
+        ("vgg19", "relu5_4", 20_024_384),  # and of VGG19
+        ("vgg16", "relu1_2", 38_720),
+        ("vgg19", "relu4_1", 3_505_728),
+    ],
+)
+def test_the_published_tables_have_the_published_number_of_parameters(name, deepest, count):
+    architecture = ARCHITECTURES[name]
+    widths = dict(enumerate(architecture.channels, start=1))
+    taps = architecture.taps[: architecture.taps.index(deepest) + 1]
+    total, channels = 0, 3
+    for tap in taps:
+        if tap.startswith("conv"):
+            width = widths[int(tap[4])]
+            total, channels = total + 9 * channels * width + width, width
+    assert total == count
