@@ -51,6 +51,7 @@ def render_batch(
     options: Options | None = None,
     *,
     progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Summary:
     """Renders every job into a folder, except those whose picture is there and up to date.
 
@@ -61,6 +62,7 @@ def render_batch(
         output_dir: Made if it is missing.
         options: Shared by all jobs, and the defaults of those that have none of their own.
         progress: Told what happens.
+        devices: What to run on; None: all devices of this process.
 
     Raises:
         RequestError: The request is wrong in itself; nothing was rendered.
@@ -70,7 +72,7 @@ def render_batch(
     options, progress, folder = options or Options(), progress or Silence(), Path(output_dir)
     listed = completed(jobs, options)
     _check_outputs(listed, options)
-    setup = open_setup(options, progress)
+    setup = open_setup(options, progress, devices)
     examined = examine(listed, setup, with_fingerprints=True)
     _make_folder(folder)
     work = _left_to_do(examined, folder)

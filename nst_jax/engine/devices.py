@@ -1,7 +1,6 @@
 """Which devices a batch runs on, how it is laid over them, and what suits their kind."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,13 +56,7 @@ class Devices:
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
 
 
-@functools.cache
-def local_devices() -> Devices:
-    """All devices of this process."""
-    return over(jax.local_devices())
-
-
-def over(devices: Sequence[jax.Device]) -> Devices:
+def over(devices: Sequence[Any]) -> Devices:
     """A data mesh over these devices."""
     return Devices(Mesh(np.asarray(devices), ("data",)))
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nst_jax.engine.pipeline import Request, examine, open_setup, run
 from nst_jax.engine.planner import plan
@@ -22,6 +22,7 @@ def render_many(
     *,
     on_error: Literal["return", "raise"] = "return",
     progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Iterator[Result]:
     """Renders jobs together and hands out each result as it finishes.
 
@@ -34,14 +35,15 @@ def render_many(
         on_error: What becomes of a job that fails: a result with `error` set, or an
             exception, which ends the run.
         progress: Told what happens.
+        devices: What to run on; None: all devices of this process.
 
     Raises:
         RequestError: The request is wrong in itself; raised before the first result.
         JobError: A job failed and `on_error` is "raise".
     """
     options, progress = options or Options(), progress or Silence()
-    setup = open_setup(options, progress)
-    examined = examine(completed(jobs, options), setup, with_fingerprints=True)
+    setup = open_setup(options, progress, devices)
+    examined = examine(completed(jobs, options), setup, with_fingerprints=False)
     requests = [one for one in examined if isinstance(one, Request)]
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())
@@ -62,8 +64,16 @@ def render(
     options: Options | None = None,
     *,
     progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Result:
     """Renders one picture, and writes it where `output` is given.
+
+    Args:
+        job: The content and its style or styles.
+        output: The file to write; its suffix chooses the format.
+        options: For what the job does not say itself.
+        progress: Told what happens.
+        devices: What to run on; None: all devices of this process.
 
     Raises:
         RequestError: The request is wrong in itself.
@@ -74,7 +84,7 @@ def render(
     if output is not None:
         check_output_suffix(str(output), bit_depth=options.bit_depth)
         job = dataclasses.replace(job, output=Path(output).name)
-    result = next(render_many([job], options, on_error="raise", progress=progress))
+    result = next(render_many([job], options, on_error="raise", progress=progress, devices=devices))
     if output is None:
         return result
     written = saved(result, Path(output), options)

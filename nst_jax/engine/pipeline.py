@@ -14,15 +14,18 @@ import collections
 import concurrent.futures
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from nst_jax.engine.canvas import Size
-from nst_jax.engine.devices import Devices, compute_dtype, local_devices
+from nst_jax.engine.devices import Devices, compute_dtype, over
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, prepared, source_size
+from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
 from nst_jax.engine.results import Result
@@ -90,17 +93,22 @@ class Request:
     fingerprint: str = ""
 
 
-def open_setup(options: Options, progress: Progress) -> Setup:
-    """Finds, reads and checks the weights, and looks at the devices.
+def open_setup(options: Options, progress: Progress, devices: Sequence[Any] | None = None) -> Setup:
+    """Finds, reads and checks the weights, and lays a mesh over the devices.
+
+    Args:
+        options: The run's.
+        progress: Told what other programs' names of taps were taken for.
+        devices: What to run on; None: all devices of this process.
 
     Raises:
         WeightsError: There are none, or they are damaged or foreign.
     """
-    devices = local_devices()
+    mesh = over(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
     for given, taken in translated_taps(options, weights.architecture).items():
         progress.note(f"tap {given} is taken for {taken}")
-    return Setup(options, weights, devices, compute_dtype(options, devices))
+    return Setup(options, weights, mesh, compute_dtype(options, mesh))
 
 
 def examine(
@@ -111,10 +119,14 @@ def examine(
     Raises:
         TapError: A job names a tap that the network does not have.
     """
-    own = [resolved(job.options or setup.options, setup.weights.architecture) for job in jobs]
+    architecture = setup.weights.architecture
+    everyones = [resolved(job.options or setup.options, architecture) for job in jobs]
     with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
-        arguments = (range(len(jobs)), jobs, own)
-        return list(pool.map(lambda *one: _examined(*one, setup, with_fingerprints), *arguments))
+        futures = [
+            pool.submit(_examined, index, job, own, setup, with_fingerprints)
+            for index, (job, own) in enumerate(zip(jobs, everyones, strict=True))
+        ]
+        return [future.result() for future in futures]
 
 
 def _examined(
@@ -204,7 +216,7 @@ def _wave_jobs(options: Options) -> int:
 
 def _waves(requests: Sequence[Request], plan: Plan, wave_jobs: int) -> list[list[Request]]:
     """Whole batches of jobs that share a last stage, gathered until a wave is full."""
-    groups: dict[tuple[object, ...], list[Request]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, Taps, Taps], list[Request]] = collections.defaultdict(list)
     for request in requests:
         own = request.own
         groups[request.ladder[-1].canvas, own.content_taps, own.style_taps].append(request)

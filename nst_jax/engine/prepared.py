@@ -119,12 +119,12 @@ def _opened(source: PictureSource) -> images.Picture:
 def _content(
     source: PictureSource, picture: images.Picture, size: Size, own: JobOptions
 ) -> Picture:
-    kept = own.alpha == "keep" and picture.alpha is not None
+    alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
     return Picture(
         key=f"{source_digest(source)} on {background}",
         pixels=images.resized(images.composited(picture, background), size),
-        alpha=images.resized(picture.alpha, size) if kept else None,
+        alpha=None if alpha is None else images.resized(alpha, size),
     )
 
 

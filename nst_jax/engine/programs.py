@@ -69,6 +69,7 @@ class Programs:
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
         slots = len(problems.steps)
+        num_steps = self._devices.put(num_steps, self._devices.replicated)
         taps = ",".join((*problems.targets.content, *problems.targets.style))
         name = f"step {_text(canvas)} x {slots} {taps}"
         arguments = (states, problems, self.network, num_steps)

@@ -14,6 +14,7 @@ import collections
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.programs import Programs, Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.solver import Problem, State
 from nst_jax.engine.targets import TargetMaker, on_canvas
@@ -131,15 +132,15 @@ class Renderer:
         """The batch's problems on the devices; padding repeats the first with no steps."""
         made = [
             Problem(
-                size=np.asarray(stage.size, np.int32),
+                size=_host(stage.size, np.int32),
                 targets=self._targets.targets(one.job, stage),
                 weights=_term_weights(one.job.options),
-                learning_rate=np.float32(one.job.options.learning_rate),
-                steps=np.int32(one.job.options.steps),
+                learning_rate=_host(one.job.options.learning_rate),
+                steps=_host(one.job.options.steps, np.int32),
             )
             for one, stage in zip(batch, stages, strict=True)
         ]
-        made += [made[0]._replace(steps=np.int32(0))] * (slots - len(batch))
+        made += [made[0]._replace(steps=_host(0, np.int32))] * (slots - len(batch))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
         return self._devices.put(stacked, self._devices.sharded(slots))
 
@@ -182,7 +183,7 @@ class Renderer:
 
 def _batches(underway: list[_Progressing], level: int, plan: Plan) -> Iterator[list[_Progressing]]:
     """Jobs that share a program, together; those of like length first, so none waits long."""
-    groups: dict[tuple[object, ...], list[_Progressing]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, Taps, Taps], list[_Progressing]] = collections.defaultdict(list)
     for one in underway:
         own = one.job.options
         groups[_stage(one, level).canvas, own.content_taps, own.style_taps].append(one)
@@ -227,12 +228,17 @@ def _first_image(one: _Progressing, size: Size) -> Image:
 
 def _term_weights(own: JobOptions) -> TermWeights:
     return TermWeights(
-        content=np.float32(own.content_weight),
-        style=np.float32(own.style_weight),
-        tv=np.float32(own.tv_weight),
-        content_taps=np.float32(shares(own.content_tap_weights, len(own.content_taps))),
-        style_taps=np.float32(shares(own.style_tap_weights, len(own.style_taps))),
+        content=_host(own.content_weight),
+        style=_host(own.style_weight),
+        tv=_host(own.tv_weight),
+        content_taps=_host(shares(own.content_tap_weights, len(own.content_taps))),
+        style_taps=_host(shares(own.style_tap_weights, len(own.style_taps))),
     )
+
+
+def _host(value: Any, dtype: npt.DTypeLike = np.float32) -> Any:
+    """A number or several as an array that is still on the host."""
+    return np.asarray(value, dtype)
 
 
 def _named(terms: Terms) -> dict[str, npt.NDArray[np.float32]]:

@@ -22,7 +22,8 @@ from nst_jax.spec.options import shares
 
 _KEPT_BYTES = 2**28
 
-Statistics = Mapping[str, npt.NDArray[np.generic]]
+Statistics = Mapping[str, Any]
+"""Arrays by tap: features or Gram matrices, on the host."""
 
 
 class TargetMaker:

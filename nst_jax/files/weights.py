@@ -6,8 +6,11 @@
 
 Every dataset lies plain in the file itself: no links, no compression, no data elsewhere.
 So what a file claims to hold is never more than its own size, and reading it opens no
-other file. Equal networks make equal bytes. A file without `content_sha256` (made by
-another program after this description) is read without that check.
+other file. Equal networks make equal bytes.
+
+Two checksums, both left out by another program that writes files after this description:
+the seal (see `nst_jax.files.seal`) covers the file and is checked before HDF5 reads it;
+`content_sha256` covers the network and stays the same in whatever file it lies.
 """
 
 import contextlib
@@ -28,6 +31,7 @@ from nst_jax.files.network import (
     check_network,
     check_shapes,
 )
+from nst_jax.files.seal import SEAL_BYTES, check_seal, write_seal
 from nst_jax.spec.errors import WeightsError
 from nst_jax.spec.taps import ARCHITECTURES, Architecture
 
@@ -35,7 +39,6 @@ FORMAT = "nst_jax weights"
 VERSION = 1
 SUFFIX = ".h5"
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LONGEST_TEXT = 2000
 
 
@@ -115,15 +118,11 @@ def verify_weights(path: Path) -> WeightsReport:
     )
 
 
-def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as every HDF5 file does."""
-    with path.open("rb") as file:
-        return file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
-
-
 def _write(path: Path, weights: NetworkWeights) -> None:
     # The oldest layout stores no times, so that equal networks make equal files.
-    with h5py.File(path, "w", libver=("earliest", "v108"), locking=False) as file:
+    with h5py.File(
+        path, "w", libver=("earliest", "v108"), locking=False, userblock_size=SEAL_BYTES
+    ) as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = VERSION
         file.attrs["architecture"] = weights.architecture.name
@@ -134,15 +133,17 @@ def _write(path: Path, weights: NetworkWeights) -> None:
         file.attrs["content_sha256"] = weights.content_sha256
         for name, tensor in weights.tensors():
             file.create_dataset(name, data=tensor.astype("<f4"), track_times=False)
+    write_seal(path)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    if not is_hdf5(path):
-        raise Fault("is no HDF5 file")
-    # No lock: a file is only ever replaced as a whole, and some network disks have no locks.
-    with h5py.File(path, "r", locking=False) as file:
-        yield file
+    # HDF5 gets the open file, not its name: so it reads the very file that was checked,
+    # should another process put a new one in its place meanwhile.
+    with path.open("rb") as file:
+        check_seal(file)
+        with h5py.File(file, "r") as hdf5:
+            yield hdf5
 
 
 def _network(file: h5py.File, limit_bytes: int) -> NetworkWeights:
@@ -236,25 +237,28 @@ def _check_content(file: h5py.File, weights: NetworkWeights) -> None:
 
 
 def _mean(file: h5py.File) -> tuple[float, float, float]:
-    red, green, blue = _attribute(file, "mean", shape=(3,)).astype(np.float64).tolist()
+    red, green, blue = map(float, _attribute(file, "mean", shape=(3,), kinds="fiu"))
     return red, green, blue
 
 
 def _number(file: h5py.File, name: str) -> int:
-    return int(_attribute(file, name, shape=()))
+    return int(_attribute(file, name, shape=(), kinds="iu"))
 
 
 def _text(file: h5py.File, name: str) -> str:
-    value = _attribute(file, name, shape=())
+    value = _attribute(file, name, shape=(), kinds="S")
     text = value.decode() if isinstance(value, bytes) else value
     if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
-        raise Fault(f"must have a short text as its {name} attribute")
+        raise Fault(f"must have a short text in its attribute {name!r}")
     return text
 
 
-def _attribute(file: h5py.File, name: str, shape: tuple[int, ...]) -> Any:
+def _attribute(file: h5py.File, name: str, shape: tuple[int, ...], kinds: str) -> Any:
+    """An attribute's value. What it claims to be is checked before it is read."""
     if name not in file.attrs:
         raise Fault(f"must have the attribute {name!r}, but does not")
-    if file.attrs.get_id(name).shape != shape:  # before reading: it could claim any size
-        raise Fault(f"must have {'one value' if not shape else '3 values'} in {name!r}")
+    attribute = file.attrs.get_id(name)
+    kind = "S" if h5py.check_string_dtype(attribute.dtype) else attribute.dtype.kind
+    if attribute.shape != shape or kind not in kinds:
+        raise Fault(f"has a value of another type or shape in its attribute {name!r}")
     return file.attrs[name]

@@ -19,4 +19,4 @@ def with_colours_of(
         output: (h, w, 3), the same size.
     """
     difference = (output - content) @ _LUMA
-    return np.clip(content + difference[..., None], 0, 1)
+    return np.clip(content + difference[..., None], 0, 1).astype(np.float32)

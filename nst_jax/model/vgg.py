@@ -113,7 +113,7 @@ class VGG(nnx.Module):
     ) -> Iterator[tuple[str, Array]]:
         """Every tap's value in the order of computation; `conv…` only where it is asked for."""
         yield PIXELS, image
-        mask = layers.region_mask(size, image.shape[:2])
+        mask = layers.region_mask(size, (image.shape[0], image.shape[1]))
         value = jnp.where(mask, image - self.mean[...], 0).astype(self.dtype)
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
