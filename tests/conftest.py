@@ -4,9 +4,30 @@ Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its i
 """
 
 import os
+from typing import TYPE_CHECKING
 
 import jax
+import pytest
+
+if TYPE_CHECKING:
+    from engine_jobs import Studio
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session")
+def narrow_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A weight file of a narrow VGG-16, written once."""
+    from engine_jobs import write_narrow_weights
+
+    return write_narrow_weights(tmp_path_factory.mktemp("weights") / "narrow.h5")
+
+
+@pytest.fixture(scope="session")
+def studio(narrow_file: str) -> "Studio":
+    """An engine on one device that keeps its programs from test to test."""
+    from engine_jobs import Studio, tiny_options
+
+    return Studio(tiny_options(narrow_file))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import references
 from networks import DEPTHS, Network, picture
+from test_vgg import without_convolutions
 
 from nst_jax.files.finding import find_weights
 from nst_jax.files.network import NetworkWeights
@@ -25,21 +26,31 @@ def published() -> NetworkWeights:
 
 
 @pytest.fixture(scope="module")
+def plain(published) -> VGG:
+    return _build(published)
+
+
+@pytest.fixture(scope="module")
 def expected(published) -> references.Features:
     mean = np.asarray(published.mean)
     network = Network(published.architecture.name, dict(published.convolutions), mean)
     return references.vgg(IMAGE, network)
 
 
-def _build(published: NetworkWeights, deepest: str = "pool5", **options) -> VGG:
-    return VGG(
-        published.architecture, published.convolutions, published.mean, deepest=deepest, **options
-    )
+def _build(published: NetworkWeights, **options) -> VGG:
+    constants = published.architecture, published.convolutions, published.mean
+    return VGG(*constants, deepest="pool5", **options)
 
 
 @jax.jit
 def _every_tap(network, image):
     return network(image, jnp.array(image.shape[:2]), network.architecture.taps)
+
+
+@jax.jit
+def _every_activation(network, image):
+    taps = without_convolutions(network.architecture.taps)
+    return network(image, jnp.array(image.shape[:2]), taps)
 
 
 def test_the_file_holds_the_published_network(published):
@@ -49,15 +60,23 @@ def test_the_file_holds_the_published_network(published):
     assert sum(tensor.size for _, tensor in published.tensors()) == 14_714_688
 
 
-@pytest.mark.parametrize("use_winograd", [False, True], ids=["plain", "winograd"])
-def test_every_tap_equals_an_independent_convolution(published, expected, use_winograd):
-    network = _build(published, use_winograd=use_winograd)
-    prepared = [len(layer.kernel[...]) == winograd.TILE for layer in network.convolutions.values()]
-    assert sum(prepared) == (11 if use_winograd else 0)
-    features = _every_tap(network, IMAGE)
-    assert set(features) == set(expected)
-    for tap, value in expected.items():
-        assert references.relative_error(features[tap], value) < 1e-4, tap
+def _check_every_tap(
+    network: VGG, expected: references.Features, prepared: int, close: float
+) -> None:
+    sides = [len(layer.kernel[...]) for layer in network.convolutions.values()]
+    assert sides.count(winograd.TILE) == prepared
+    for features in (_every_tap(network, IMAGE), _every_activation(network, IMAGE)):
+        for tap, value in features.items():
+            assert references.relative_error(value, expected[tap]) < close, tap
+    assert set(_every_tap(network, IMAGE)) == set(expected)
+
+
+def test_every_tap_equals_an_independent_convolution(plain, expected):
+    _check_every_tap(plain, expected, prepared=0, close=1e-5)
+
+
+def test_every_tap_by_the_algorithm_for_cpus_does_too(published, expected):
+    _check_every_tap(_build(published, use_winograd=True), expected, prepared=11, close=1e-4)
 
 
 def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, expected):
@@ -70,11 +89,11 @@ def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, ex
         assert float(content_loss(own, jnp.asarray(expected[tap], jnp.float32))) < 1e-3, tap
 
 
-def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(published):
+def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(plain):
     """The constant that guards a division by zero must not weigh against any real picture."""
     taps = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
     for level in (0.0, 0.5):
-        features = _every_tap(_build(published), np.full_like(IMAGE, level))
+        features = _every_tap(plain, np.full_like(IMAGE, level))
         for tap in taps:
             positions = jnp.float32(np.prod(features[tap].shape[:2]))
             gram = np.float64(gram_matrix(features[tap], positions))

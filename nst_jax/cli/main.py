@@ -47,11 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; returns the exit status."""
-    if list(arguments) == ["--version"]:
-        print(f"nst-jax {__version__}")
-        return 0
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()  # here, where a reader that has gone is still no fault
+        return status
     except NstJaxError as error:
         print_error(error)
         # A picture's own fault reaches here from `render` alone, where it is the request.
@@ -77,6 +76,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:
+        print(f"nst-jax {__version__}")
+        return 0
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="nst-jax",

@@ -1,10 +1,11 @@
 """What the engine tells whoever watches; the command line draws it, Python may ignore it."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nst_jax.spec.errors import NstJaxError
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives events in the order they happen; `finished` may come from another thread."""
 

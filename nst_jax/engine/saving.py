@@ -7,7 +7,6 @@ import dataclasses
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
@@ -61,7 +60,7 @@ class Writer:
         self._waiting = collections.deque[concurrent.futures.Future[None]]()
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Writer":
         try:
             self._ledger = self._stack.enter_context(Ledger(self._folder))
         except OSError as error:

@@ -80,12 +80,13 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
 
 
 def _remaining(step: Int32[Array, ""], steps: Int32[Array, ""]) -> Float32[Array, ""]:
-    """The share of the learning rate that is left: half a cosine from 1 to nearly 0.
+    """The share of the learning rate that is left: all for half the steps, then ever less.
 
     At a constant rate Adam never rests, and its last wobble stays in the picture as noise.
+    The second half follows a cosine from 1 to nearly 0.
     """
     done = step.astype(jnp.float32) / jnp.maximum(steps, 1).astype(jnp.float32)
-    return 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1)))
+    return 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(2 * done - 1, 0, 1)))
 
 
 def run_chunk(states: State, problems: Problem, network: VGG, num_steps: Int[Array, ""]) -> State:

@@ -5,12 +5,13 @@ A crash can leave at most a torn last line, which the next writer ends and every
 passes over. Several writers keep `ledger-*.jsonl` of their own; reading merges them.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 LEDGER_NAME = "ledger.jsonl"
 
@@ -36,7 +37,7 @@ class Ledger:
         self._path = folder / LEDGER_NAME
         self._file: BinaryIO | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Ledger":
         torn = _is_torn(self._path)
         self._file = self._path.open("ab", buffering=0)
         if torn:
@@ -60,7 +61,9 @@ class Ledger:
         """
         assert self._file is not None, "a ledger is written inside its with block"
         line = json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n"
-        self._file.write(line.encode())
+        encoded = line.encode()
+        if self._file.write(encoded) != len(encoded):  # what a disk does before it is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self._file.fileno())
 
 
@@ -68,7 +71,7 @@ def _parsed(line: bytes) -> Record | None:
     """A line's record; None for a torn or foreign line."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     known = isinstance(record, dict) and isinstance(record.get("job"), str)
     return record if known else None

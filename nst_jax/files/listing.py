@@ -1,6 +1,7 @@
 """Picture files by name, folder or pattern."""
 
 import glob
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from nst_jax.spec.errors import OptionError
 def pictures(places: Iterable[str]) -> list[str]:
     """Paths of pictures: a file stays as it is, a folder or a pattern becomes its pictures.
 
-    Sorted within a folder or pattern; nothing twice. Whether a named file exists and is a
-    picture is for its job to find out.
+    Sorted within a folder or pattern; nothing twice, however it is spelled. Whether a named
+    file exists and is a picture is for its job to find out.
 
     Raises:
         OptionError: A folder or a pattern holds no picture.
     """
-    found = dict.fromkeys(path for place in places for path in _pictures_at(place))
-    return list(found)
+    found: dict[str, str] = {}
+    for place in places:
+        for path in _pictures_at(place):
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
 
 
 def _pictures_at(place: str) -> Sequence[str]:
@@ -28,13 +32,14 @@ def _pictures_at(place: str) -> Sequence[str]:
         return _some(paths, f"folder {place!r}")
     if glob.has_magic(place) and not Path(place).exists():
         matches = sorted(glob.glob(place, recursive=True))
-        return _some([match for match in matches if Path(match).is_file()], f"pattern {place!r}")
+        paths = [match for match in matches if _looks_like_picture(Path(match))]
+        return _some(paths, f"pattern {place!r}")
     return [place]
 
 
 def _looks_like_picture(path: Path) -> bool:
-    known = Image.registered_extensions()
-    return path.is_file() and path.suffix.lower() in known and not path.name.startswith(".")
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    return kind in Image.OPEN and path.is_file() and not path.name.startswith(".")
 
 
 def _some(paths: list[str], place: str) -> list[str]:

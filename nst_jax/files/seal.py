@@ -22,6 +22,11 @@ SEAL_BYTES = 512
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SEAL_START = b"nst_jax "
 
+_MEND_A_FOREIGN_FILE = (
+    "Another program's weights have to be converted first (nst-jax weights convert). "
+    "If it was a known network's file, delete it: it is converted anew."
+)
+
 
 def write_seal(path: Path) -> None:
     """Seals a finished HDF5 file that has a user block of `SEAL_BYTES`."""
@@ -43,7 +48,7 @@ def check_seal(file: BufferedReader) -> None:
         if start != _seal_of_rest(file):
             raise Fault("is damaged or cut short: its bytes do not have their checksum")
     elif not start.startswith(_HDF5_SIGNATURE):
-        raise Fault("is no weights file: it does not begin as one")
+        raise Fault("is no weights file: it does not begin as one", _MEND_A_FOREIGN_FILE)
 
 
 def begins_like_weights(path: Path) -> bool:

@@ -44,6 +44,8 @@ class NstJaxError(Exception):
 
 
 class RequestError(NstJaxError):
+    """The request is wrong; nothing was rendered."""
+
     kind = "request"
 
 
@@ -77,6 +79,8 @@ class WeightsError(RequestError):
 
 
 class JobError(NstJaxError):
+    """One job's own fault; the other jobs are not touched."""
+
     kind = "job"
 
 

@@ -9,6 +9,8 @@ that is wrong in itself is refused whole, with every fault by its line.
 import csv
 import io
 import json
+import re
+import reprlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,11 +19,17 @@ from typing import Any, Literal
 from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_blend
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
-from nst_jax.spec.outputs import check_output_place, check_output_suffix
+from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
+_FAULT_LETTERS = 500
 _OWN_COLUMNS = ("content", "style", "output")
+_OPTION_TYPES = typing.get_type_hints(JobOptions)
+_LISTS = ("style", *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 Line = tuple[int, dict[str, Any] | str]
 """A line's number, from 1, and its values, or what is wrong with it."""
@@ -94,6 +102,7 @@ def _text(path: Path) -> str:
 def _csv_rows(text: str) -> Iterator[Line]:
     """Rows of a CSV file, or what is wrong with one as text."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    end = 0
     try:
         header = [name.strip() for name in next(reader, [])]
         if fault := _header_fault(header):
@@ -108,9 +117,13 @@ def _csv_rows(text: str) -> Iterator[Line]:
                 yield line, f"a row must have {len(header)} cells as the header, got {len(cells)}"
                 continue
             filled = zip(header, (cell.strip() for cell in cells), strict=True)
-            yield line, {name: cell for name, cell in filled if cell}
+            yield line, {name: _split(name, cell) for name, cell in filled if cell}
     except csv.Error as error:
-        yield reader.line_num, f"not valid CSV: {error}"
+        yield end + 1, f"the row that begins here is not valid CSV: {error}"
+
+
+def _split(name: str, cell: str) -> str | list[str]:
+    return cell.split(_SEPARATOR) if name in _LISTS else cell
 
 
 def _header_fault(header: list[str]) -> str:
@@ -176,7 +189,7 @@ def _job(values: Mapping[str, Any], folder: Path, options: Options) -> Job:
 
 
 def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
-    key = output.casefold()
+    key = output_key(output)
     if output and key in outputs:
         raise ManifestError(f"output {output!r} is taken by line {outputs[key]}", "Name them apart")
     outputs[key] = line
@@ -184,14 +197,13 @@ def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
 
 def _value(name: str, given: Any) -> Any:
     """A cell's text or a JSON value as what the option of that name holds."""
-    annotation = typing.get_type_hints(JobOptions)[name]
+    annotation = _OPTION_TYPES[name]
     if annotation == tuple[str, ...]:
         return tuple(_list_of_text(name, given))
     if annotation == tuple[float, ...]:
-        items = given.split(_SEPARATOR) if isinstance(given, str) else given
-        return tuple(_number(name, item, float) for item in _as_list(name, items))
+        return tuple(_number(name, item, float) for item in _as_list(name, given))
     if typing.get_origin(annotation) is Literal:
-        return given
+        return _text_value(name, given)
     return _number(name, given, annotation)
 
 
@@ -204,31 +216,39 @@ def _number(name: str, given: Any, kind: type) -> float | int:
             raise ValueError
         return kind(given)
     except (ValueError, OverflowError):
-        raise ManifestError(f"{name} must be {rule}, got {given!r}") from None
+        raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}") from None
 
 
 def _list_of_text(name: str, given: Any) -> list[str]:
-    items = given.split(_SEPARATOR) if isinstance(given, str) else _as_list(name, given)
-    return [_text_value(name, item) for item in items]
+    return [_text_value(name, item) for item in _as_list(name, given)]
 
 
 def _as_list(name: str, given: Any) -> list[Any]:
+    if isinstance(given, str):
+        return [given]
     if not isinstance(given, list):
-        raise ManifestError(f"{name} must be a text or a list, got {given!r}")
+        raise ManifestError(f"{name} must be a text or a list, got {_SHORT.repr(given)}")
     return given
 
 
 def _text_value(name: str, given: Any) -> str:
-    if not isinstance(given, str) or "\0" in given or (name != "output" and not given.strip()):
-        raise ManifestError(f"{name} must be a text that is not empty, got {given!r}")
+    rule = "a text" if name == "output" else "a text that is not empty"
+    if not isinstance(given, str) or (name != "output" and not given.strip()):
+        raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}")
+    if re.search("[\0\ud800-\udfff]", given):  # JSON can write them as escapes
+        raise ManifestError(f"{name} must hold no NUL and no half a letter, got {given[:80]!r}")
     return given.strip()
 
 
 def _refusal(path: Path, faults: list[tuple[int, str]]) -> ManifestError:
-    lines = [f"line {line}: {fault}" for line, fault in faults]
+    lines = [f"line {line}: {_cut(fault)}" for line, fault in faults]
     shown = lines[:_FAULTS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     listed = "\n  ".join(shown)
     return ManifestError(f"manifest {str(path)!r} has {count}:\n  {listed}", faults=lines)
+
+
+def _cut(fault: str) -> str:
+    return fault if len(fault) <= _FAULT_LETTERS else fault[:_FAULT_LETTERS] + "…"

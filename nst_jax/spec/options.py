@@ -9,6 +9,7 @@ whether a tap exists depends on the network and is checked by `resolved`.
 import dataclasses
 import math
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
 from nst_jax.spec.errors import OptionError
@@ -65,9 +66,9 @@ class JobOptions:
         _check(self, "steps", "a whole number from 1 to 1000000", _whole(1, 1_000_000))
         _check(self, "seed", "a whole number from 0 to 4294967295", _whole(0, 2**32 - 1))
         for name in ("content_taps", "style_taps"):
-            _check(self, name, "at least one tap, none twice", _one_or_more_once)
+            _check(self, name, "a tuple of at least one tap, none twice", _taps)
         for name in ("content_tap_weights", "style_tap_weights", "style_blend_weights"):
-            _check(self, name, "finite numbers from 0, not all 0", _weights)
+            _check(self, name, "a tuple of finite numbers from 0, not all 0", _weights)
         for taps in ("content_taps", "style_taps"):
             _check_count(self, taps.replace("taps", "tap_weights"), taps, len(getattr(self, taps)))
         _check_choices(self)
@@ -103,7 +104,7 @@ class Options(JobOptions):
         _check(self, "levels", "a whole number from 1 to 16", _whole(1, 16))
         if self.batch_size != "auto":
             _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
-        _check(self, "weights", "a name or a file", bool)
+        _check(self, "weights", "the name of a network or a file", _text)
 
 
 JOB_FIELDS = tuple(field.name for field in dataclasses.fields(JobOptions))
@@ -153,31 +154,44 @@ def shares(weights: tuple[float, ...], count: int) -> tuple[float, ...]:
     return tuple(weight / total for weight in given)
 
 
-def _finite_from_0(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
+# What these look at may be anything: a caller's mistake has any type.
 
 
-def _finite_above_0(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _whole(low: int, high: int) -> typing.Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and low <= value <= high
+def _finite_from_0(value: Any) -> bool:
+    return _number(value) and math.isfinite(value) and value >= 0
 
 
-def _one_or_more_once(names: tuple[str, ...]) -> bool:
-    return bool(names) and len(set(names)) == len(names)
+def _finite_above_0(value: Any) -> bool:
+    return _number(value) and math.isfinite(value) and value > 0
 
 
-def _weights(values: tuple[float, ...]) -> bool:
-    return not values or (all(map(_finite_from_0, values)) and math.fsum(values) > 0)
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: _number(value) and isinstance(value, int) and low <= value <= high
 
 
-def _check(options: JobOptions, name: str, rule: str, holds: typing.Callable[[Any], bool]) -> None:
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _taps(names: Any) -> bool:
+    texts = isinstance(names, tuple) and all(map(_text, names))
+    return texts and 0 < len(names) == len(set(names))
+
+
+def _weights(values: Any) -> bool:
+    numbers = isinstance(values, tuple) and all(map(_finite_from_0, values))
+    return numbers and (not values or math.fsum(values) > 0)
+
+
+def _check(options: JobOptions, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
     value = getattr(options, name)
     try:
-        allowed = not isinstance(value, bool) and holds(value)
-    except (TypeError, OverflowError):
+        allowed = holds(value)
+    except OverflowError:
         allowed = False
     if not allowed:
         raise OptionError(f"{name} must be {rule}, got {value!r}")

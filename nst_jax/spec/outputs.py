@@ -1,5 +1,7 @@
 """Names of outputs: which suffixes there are, where they may lie, and default names."""
 
+import os
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -44,8 +46,8 @@ def check_output_place(name: str) -> None:
     """Refuses an output name that is not a plain relative path inside the output folder.
 
     Raises:
-        OutputError: The name is absolute, climbs with `..`, has a backslash or a NUL, or
-            hides behind a leading dot.
+        OutputError: The name is absolute, climbs with `..`, has a backslash or a NUL, hides
+            behind a leading dot, or is too long or no text for a file system.
     """
     path = PurePosixPath(name)
     rules = {
@@ -54,8 +56,9 @@ def check_output_place(name: str) -> None:
         "use / between folders": "\\" in name,
         "hold no NUL": "\0" in name,
         "not start with a dot": any(part.startswith(".") for part in path.parts),
+        "be text that UTF-8 can hold": not _is_encodable(name),
         "have parts of at most 200 bytes": any(
-            len(part.encode(errors="surrogateescape")) > 200 for part in path.parts
+            len(part.encode(errors="surrogatepass")) > 200 for part in path.parts
         ),
     }
     for rule, broken in rules.items():
@@ -70,7 +73,9 @@ def default_output(content: str, styles: Iterable[str]) -> str:
 
 
 def unique_outputs(wanted: Iterable[tuple[str, bool]]) -> list[str]:
-    """Output names, no two alike even where upper and lower case are the same.
+    """Output names in their shortest spelling (`a.png` for `./a.png`), no two alike.
+
+    Upper and lower case are taken for the same, as some file systems do.
 
     Args:
         wanted: Each name, and whether it was given by the user. A default one gives way:
@@ -81,34 +86,53 @@ def unique_outputs(wanted: Iterable[tuple[str, bool]]) -> list[str]:
     """
     pairs = list(wanted)
     taken: dict[str, str] = {}
+    numbers: dict[str, int] = {}
     for name, given in pairs:
         if given:
             _claim(name, taken)
-    return [name if given else _free_name(name, taken) for name, given in pairs]
+    return [
+        plain_output(name) if given else _free_name(name, taken, numbers) for name, given in pairs
+    ]
+
+
+def plain_output(name: str) -> str:
+    """The shortest spelling of an output name."""
+    return str(PurePosixPath(name))
 
 
 def _claim(name: str, taken: dict[str, str]) -> None:
-    key = _key(name)
+    key = output_key(name)
     if key in taken:
         same = "" if taken[key] == name else f" (the same as {taken[key]!r} on some systems)"
         raise OutputError(f"output {name!r} is named by two jobs{same}", "Name them apart")
     taken[key] = name
 
 
-def _free_name(name: str, taken: dict[str, str]) -> str:
-    path, candidate, number = PurePosixPath(name), name, 1
-    while _key(candidate) in taken:
-        number += 1
-        candidate = str(path.with_stem(f"{path.stem}_{number}"))
-    taken[_key(candidate)] = candidate
+def _free_name(name: str, taken: dict[str, str], numbers: dict[str, int]) -> str:
+    """A name that is not taken. `numbers` has the last number tried for each wanted name."""
+    path, candidate = PurePosixPath(name), name
+    wanted = output_key(name)
+    while output_key(candidate) in taken:
+        numbers[wanted] = numbers.get(wanted, 1) + 1
+        candidate = str(path.with_stem(f"{path.stem}_{numbers[wanted]}"))
+    taken[output_key(candidate)] = candidate
     return candidate
 
 
-def _key(name: str) -> str:
-    return str(PurePosixPath(name)).casefold()
+def output_key(name: str) -> str:
+    """What two names of one file have in common."""
+    return plain_output(name).casefold()
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shortened(stem: str) -> str:
-    """A stem that leaves room for a number and a suffix in a 255-byte file name."""
-    visible = stem.lstrip(".") or "output"
-    return visible.encode(errors="surrogateescape")[:180].decode(errors="ignore")
+    """A stem that may stand in an output name and leaves room for a number and a suffix."""
+    visible = re.sub(r"[\\:\0]", "_", stem).lstrip(".") or "output"
+    return visible.encode(errors="ignore")[:180].decode(errors="ignore")

@@ -1,0 +1,195 @@
+"""Small jobs for the engine: pictures from seeds, a narrow network, an engine that is kept."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import numpy as np
+import references
+from networks import CHANNELS, narrow_network, picture
+
+from nst_jax.engine.pipeline import Request, examine, open_setup, run
+from nst_jax.engine.planner import Plan, plan
+from nst_jax.engine.progress import Silence
+from nst_jax.engine.renderer import Renderer
+from nst_jax.engine.results import Result
+from nst_jax.engine.solver import Problem, State
+from nst_jax.files.network import NetworkWeights
+from nst_jax.files.weights import write_weights
+from nst_jax.spec.job import Job, completed
+from nst_jax.spec.options import JobOptions, Options, job_options, shares
+from nst_jax.spec.taps import ARCHITECTURES
+
+NARROW = narrow_network("vgg16")
+
+TAPS: dict[str, Any] = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1", "relu2_1")}
+"""Shallow ones, because a step of them compiles quickly."""
+
+LANDSCAPE, PORTRAIT = (34, 48), (48, 30)
+"""Sizes in pixels, (height, width), that have two canvases at a long edge of 48 px."""
+
+STYLE_SIZE = (40, 48)
+
+
+def one_device() -> list[Any]:
+    return jax.devices()[:1]
+
+
+def write_narrow_weights(path: Path, *, seed: int = 0, channels: tuple[int, ...] = CHANNELS) -> str:
+    """A narrow network's weight file; its path as options want it."""
+    network = narrow_network("vgg16", seed=seed, channels=channels)
+    red, green, blue = map(float, network.mean)
+    weights = NetworkWeights(
+        architecture=ARCHITECTURES[network.architecture],
+        convolutions=network.convolutions,
+        mean=(red, green, blue),
+        source="a test",
+        source_sha256="0" * 64,
+        licence="none",
+    )
+    write_weights(path, weights)
+    return str(path)
+
+
+def tiny_options(weights: str, **changes: Any) -> Options:
+    """Two levels of 34 and 48 px, four steps each, four slots."""
+    defaults: dict[str, Any] = {
+        "size": 48,
+        "levels": 2,
+        "steps": 4,
+        "batch_size": 4,
+        "weights": weights,
+    }
+    return Options(**(defaults | TAPS | changes))
+
+
+def tiny_job(pair: int = 0, size: tuple[int, int] = LANDSCAPE, **own: Any) -> Job:
+    """A content and a style by number; `own` options, four steps where they don't say."""
+    return Job(content_of(pair, size), style_of(pair), options=own_options(**own))
+
+
+def own_options(**changes: Any) -> JobOptions:
+    defaults: dict[str, Any] = {"steps": 4} | TAPS
+    return JobOptions(**(defaults | changes))
+
+
+def own_of(job: Job) -> JobOptions:
+    """The options of a job that has its own."""
+    assert job.options is not None
+    return job.options
+
+
+def content_of(pair: int, size: tuple[int, int] = LANDSCAPE) -> np.ndarray:
+    return picture(*size, seed=2 * pair)
+
+
+def style_of(pair: int) -> np.ndarray:
+    """Brighter than a content, or there would be little to do."""
+    return picture(*STYLE_SIZE, seed=2 * pair + 1) ** 0.5
+
+
+def image_of(result: Result) -> np.ndarray:
+    """A finished result's pixels."""
+    assert result.error is None, result.error
+    assert result.image is not None
+    return result.image
+
+
+def same(one: Result, other: Result) -> bool:
+    """Whether two results have the same picture, byte for byte, and the same losses."""
+    equal_bytes = image_of(one).tobytes() == image_of(other).tobytes()
+    return equal_bytes and one.losses == other.losses
+
+
+def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
+    """Value, terms (content, style, tv) and gradient in float64, at the size of the content.
+
+    Only where content and styles need no scaling: one level, pictures of its long edge.
+    """
+    own = job_options(job.options or options)
+    content = references.vgg(np.asarray(job.content), NARROW)
+    styles = [references.vgg(np.asarray(style), NARROW) for style in job.styles]
+    blend = shares(own.style_blend_weights, len(styles))
+    grams = {
+        tap: sum(
+            weight * references.gram(one[tap]) for weight, one in zip(blend, styles, strict=True)
+        )
+        for tap in own.style_taps
+    }
+    weights = {
+        "content": own.content_weight,
+        "style": own.style_weight,
+        "tv": own.tv_weight,
+        "content_taps": _by_tap(own.content_taps, own.content_tap_weights),
+        "style_taps": _by_tap(own.style_taps, own.style_tap_weights),
+    }
+    targets = {tap: content[tap] for tap in own.content_taps}
+    return references.objective(image, NARROW, targets, grams, weights)
+
+
+def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(taps, shares(weights, len(taps)), strict=True))
+
+
+class Call(NamedTuple):
+    """What a step program was given, on the host, and what it gave."""
+
+    canvas: tuple[int, int]
+    states: State
+    problems: Problem
+    after: State
+
+
+def _copied(tree: Any) -> Any:
+    """Device arrays on the host, where donation can't reach them."""
+    return jax.tree.map(np.array, jax.device_get(tree))
+
+
+class Studio:
+    """What `render_many` does, but programs are kept from one call to the next."""
+
+    def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
+        self.options = options
+        self.setup = open_setup(options, Silence(), devices or one_device())
+        self._renderer: Renderer | None = None
+
+    @property
+    def renderer(self) -> Renderer:
+        assert self._renderer is not None, "nothing was rendered yet"
+        return self._renderer
+
+    def requests(self, jobs: Iterable[Job]) -> list[Request]:
+        examined = examine(completed(jobs, self.options), self.setup, with_fingerprints=False)
+        return [one for one in examined if isinstance(one, Request)]
+
+    def plan(self, requests: Sequence[Request], **changes: Any) -> Plan:
+        options = dataclasses.replace(self.options, **changes)
+        return plan([one.ladder for one in requests], options, self.setup.devices)
+
+    def render(self, jobs: Iterable[Job], **changes: Any) -> list[Result]:
+        """Results in the order of the jobs; `changes` may give another `batch_size`."""
+        requests = self.requests(jobs)
+        if self._renderer is None:
+            self._renderer = self.setup.renderer(requests, Silence())
+        results = run(requests, self.setup, self._renderer, self.plan(requests, **changes))
+        return sorted(results, key=lambda result: result.index)
+
+    def calls(self, jobs: Iterable[Job], **changes: Any) -> list[Call]:
+        """Renders, and tells what went into the step programs and came out, call by call."""
+        jobs, seen = list(jobs), []
+        if self._renderer is None:
+            self._renderer = self.setup.renderer(self.requests(jobs), Silence())
+        original = self._renderer.programs.run_chunk
+
+        def spy(canvas, states, problems, num_steps):
+            before, asked = map(_copied, (states, problems))
+            after = original(canvas, states, problems, num_steps)
+            seen.append(Call(canvas, before, asked, _copied(after)))
+            return after
+
+        with mock.patch.object(self._renderer.programs, "run_chunk", spy):
+            self.render(jobs, **changes)
+        return seen

@@ -1,0 +1,297 @@
+"""What Python callers get: pictures and paths in, results out, and files where they ask."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from engine_jobs import (
+    LANDSCAPE,
+    content_of,
+    image_of,
+    one_device,
+    own_of,
+    own_options,
+    same,
+    style_of,
+    tiny_job,
+    tiny_options,
+)
+from PIL import Image
+
+import nst_jax
+from nst_jax import Job, render, render_batch, render_many
+from nst_jax.spec.errors import OptionError, OutputError, PictureError, TapError
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@pytest.fixture
+def options(narrow_file):
+    """One level, one slot, two steps: what is tested here is around the steps."""
+    return tiny_options(narrow_file, levels=1, batch_size=1, steps=2)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A content and a style as 8-bit files."""
+    made = tmp_path / "bay.png", tmp_path / "waves.png"
+    for path, pixels in zip(made, (content_of(0), style_of(0)), strict=True):
+        Image.fromarray(np.uint8(255 * pixels)).save(path)
+    return made
+
+
+def own(**changes):
+    return own_options(**({"steps": 2} | changes))
+
+
+def rendered(jobs, options):
+    """Results in the order of the jobs, all done."""
+    results = sorted(
+        render_many(jobs, options, devices=one_device()), key=lambda result: result.index
+    )
+    assert [result.error for result in results] == [None] * len(results)
+    return results
+
+
+def test_every_name_that_is_promised_is_there():
+    assert {name for name in nst_jax.__all__ if not hasattr(nst_jax, name)} == set()
+
+
+def test_paths_texts_and_arrays_of_any_depth_are_the_same_job(paths, options):
+    content, style = paths
+    pixels = [np.asarray(Image.open(path)) for path in paths]
+    sources = [
+        (content, style),
+        (str(content), str(style)),
+        tuple(pixels),
+        tuple(array.astype(np.uint16) * 257 for array in pixels),
+        tuple(array.astype(np.float32) / 255 for array in pixels),
+    ]
+    first, *others = rendered([Job(*pair) for pair in sources], options)
+    for other in others:
+        np.testing.assert_allclose(image_of(other), image_of(first), rtol=0, atol=1e-6)
+    image = image_of(first)
+    assert image.dtype == np.float32
+    assert image.shape == (*LANDSCAPE, 3)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert first.job.output == "bay__waves.png"
+    assert first.steps == 2
+    assert set(first.losses) == {"total", "content", "style", "tv"}
+    parts = [first.losses[name] for name in ("content", "style", "tv")]
+    assert first.losses["total"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_a_grey_array_is_a_grey_picture(options):
+    grey = content_of(0)[..., 0]
+    flat, deep, three = rendered(
+        [Job(one, style_of(0)) for one in (grey, grey[..., None], np.dstack([grey] * 3))], options
+    )
+    assert same(flat, deep)
+    assert same(flat, three)
+
+
+def test_results_carry_their_jobs_index_whatever_the_order(options):
+    jobs = [tiny_job(number, steps=steps) for number, steps in enumerate([1, 5, 3])]
+    results = list(render_many(jobs, options, devices=one_device()))
+    assert [result.index for result in results] == [1, 2, 0]
+    for result in results:
+        assert result.steps == own_of(jobs[result.index]).steps
+        assert result.job.content is jobs[result.index].content
+
+
+def test_results_come_before_the_last_job_is_done(options):
+    """A lazy iterator: taking one result does not render the rest."""
+    results = render_many([tiny_job(number) for number in range(3)], options, devices=one_device())
+    first = next(results)
+    assert first.image is not None
+    del results
+
+
+def test_a_failure_is_a_result_or_an_exception_as_one_likes(options, tmp_path):
+    jobs = [tiny_job(0), Job(tmp_path / "missing.png", style_of(0)), tiny_job(1)]
+    results = list(render_many(jobs, options, devices=one_device()))
+    assert sorted(result.index for result in results) == [0, 1, 2]
+    (failed,) = (result for result in results if result.error)
+    assert (failed.index, failed.status, failed.image) == (1, "failed", None)
+    assert isinstance(failed.error, PictureError)
+    assert "missing.png" in failed.error.message
+    with pytest.raises(PictureError, match=r"missing\.png"):
+        list(render_many(jobs, options, on_error="raise", devices=one_device()))
+    with pytest.raises(PictureError, match=r"missing\.png"):
+        render(jobs[1], options=options, devices=one_device())
+
+
+def test_a_style_that_fails_is_its_jobs_failure(options, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    jobs = [Job(content_of(0), tmp_path / "broken.png"), tiny_job(0)]
+    failed, fine = sorted(
+        render_many(jobs, options, devices=one_device()), key=lambda result: result.index
+    )
+    assert isinstance(failed.error, PictureError)
+    assert fine.error is None
+
+
+@pytest.mark.parametrize(
+    ("jobs", "error"),
+    [
+        ([Job(content_of(0), ())], OptionError),
+        ([Job(content_of(0), style_of(0), options=own(content_taps=("relu9_9",)))], TapError),
+        ([tiny_job(0, style_blend_weights=(1.0, 2.0))], OptionError),
+        ([Job(content_of(0), style_of(0), output="a.png")] * 2, OutputError),
+    ],
+    ids=["no style", "no such tap", "weights for two styles", "one name twice"],
+)
+def test_a_wrong_request_raises_before_anything_is_rendered(options, jobs, error):
+    with pytest.raises(error):
+        list(render_many(jobs, options, devices=one_device()))
+
+
+def test_no_jobs_are_no_results(options):
+    assert list(render_many([], options, devices=one_device())) == []
+
+
+def test_transparency_is_kept_or_laid_on_white_or_black(options):
+    alpha = np.linspace(0, 1, LANDSCAPE[1], dtype=np.float32) * np.ones(LANDSCAPE, np.float32)
+    content, style = content_of(0), style_of(0)
+    seen = np.dstack([content, alpha])
+    on_white = content * alpha[..., None] + 1 - alpha[..., None]
+    on_black = content * alpha[..., None]
+    kept, white, black, plain_white, plain_black, opaque = rendered(
+        [
+            Job(seen, style, options=own(alpha="keep")),
+            Job(seen, style, options=own(alpha="white")),
+            Job(seen, style, options=own(alpha="black")),
+            Job(on_white, style, options=own()),
+            Job(on_black, style, options=own()),
+            Job(np.dstack([content, np.ones_like(alpha)]), style, options=own()),
+        ],
+        options,
+    )
+    assert kept.alpha is not None
+    np.testing.assert_allclose(kept.alpha, alpha, atol=1e-6)
+    assert white.alpha is None
+    assert black.alpha is None
+    assert opaque.alpha is None
+    close = {"rtol": 0, "atol": 0.02}  # rounding of the mixture, which Adam may amplify
+    np.testing.assert_allclose(image_of(kept), image_of(white))
+    np.testing.assert_allclose(image_of(white), image_of(plain_white), **close)
+    np.testing.assert_allclose(image_of(black), image_of(plain_black), **close)
+    assert np.abs(image_of(white) - image_of(black)).max() > 0.5
+
+
+def test_the_contents_colours_are_kept_with_the_styles_light(options):
+    plain, kept = rendered([tiny_job(0), tiny_job(0, color="content")], options)
+    content, image = content_of(0), image_of(kept)
+    inside = ((image > 0.01) & (image < 0.99)).all(-1)
+    assert inside.mean() > 0.5
+    chroma, own_chroma = (one - (one @ LUMA)[..., None] for one in (content, image))
+    np.testing.assert_allclose(own_chroma[inside], chroma[inside], atol=1e-5)
+    luma = (image @ LUMA)[inside]
+    np.testing.assert_allclose(luma, (image_of(plain) @ LUMA)[inside], atol=1e-5)
+
+
+def test_a_start_is_the_content_noise_or_grey(narrow_file):
+    """At a rate of next to nothing the end is the start."""
+    still = {"steps": 1, "learning_rate": 1e-9}
+    jobs = [tiny_job(0, init=init, **still) for init in ("content", "noise", "grey")]
+    jobs.append(tiny_job(0, init="noise", seed=1, **still))
+    options = tiny_options(narrow_file, levels=1)
+    content, noise, grey, other_noise = map(image_of, rendered(jobs, options))
+    np.testing.assert_allclose(content, content_of(0), atol=1e-6)
+    np.testing.assert_allclose(grey, 0.5, atol=1e-6)
+    assert noise.std() == pytest.approx(12**-0.5, rel=0.05), "uniform over the whole range"
+    assert abs(np.corrcoef(noise.ravel(), other_noise.ravel())[0, 1]) < 0.1
+
+
+def test_styles_are_blended_by_their_weights(studio):
+    content, a, b = content_of(0), style_of(0), 1 - style_of(3)
+    blends = [(a, ()), (b, ()), ((a, b), (1.0, 0.0)), ((a, b), (0.0, 5.0)), ((a, b), ()),
+              ((a, b), (2.0, 2.0)), ((b, a), (1.0, 3.0)), ((a, b), (3.0, 1.0))]  # fmt: skip
+    jobs = [
+        Job(content, style, options=own(style_blend_weights=weights)) for style, weights in blends
+    ]
+    one, two, first, second, both, evenly, swapped, mostly = studio.render(jobs)
+    assert same(one, first)
+    assert same(two, second)
+    assert same(both, evenly)
+    assert swapped.losses["style"] == pytest.approx(mostly.losses["style"], rel=1e-5)
+    for result, other in itertools.combinations((one, two, both, mostly), 2):
+        assert not same(result, other)
+
+
+def test_levels_are_gone_through_and_count(narrow_file):
+    jobs = [tiny_job(0, init="noise", steps=6)]
+    (three,) = rendered(jobs, tiny_options(narrow_file, levels=3))
+    (single,) = rendered(jobs, tiny_options(narrow_file, levels=1))
+    assert (three.steps, single.steps) == (18, 6)
+    assert image_of(three).shape == image_of(single).shape == (*LANDSCAPE, 3)
+    assert three.losses["total"] < single.losses["total"]
+
+
+def test_the_long_edge_is_the_size(narrow_file):
+    sizes = [(30, 20), (90, 61), (64, 64)]
+    jobs = [Job(content_of(0, size), style_of(0), options=own(steps=1)) for size in sizes]
+    results = rendered(jobs, tiny_options(narrow_file, size=32, levels=1))
+    assert [image_of(result).shape for result in results] == [
+        (32, 21, 3),
+        (32, 22, 3),
+        (32, 32, 3),
+    ]
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_render_writes_what_it_returns(paths, options, tmp_path, bit_depth):
+    output = tmp_path / "new folder" / "picture.tif"
+    options = dataclasses.replace(options, bit_depth=bit_depth)
+    result = render(Job(*paths), output, options, devices=one_device())
+    assert result.output == str(output)
+    assert result.job.output == "picture.tif"
+    written, highest = tifffile.imread(output), 2**bit_depth - 1
+    assert written.dtype == f"uint{bit_depth}"
+    np.testing.assert_allclose(written / highest, image_of(result), rtol=0, atol=0.51 / highest)
+    assert [path.name for path in output.parent.iterdir()] == ["picture.tif"]
+
+
+def test_render_without_an_output_writes_nothing(paths, options, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    result = render(Job(*paths), options=options, devices=one_device())
+    assert image_of(result).shape == (*LANDSCAPE, 3)
+    assert (result.output, result.sha256) == ("", "")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_that_can_not_be_is_refused_first(paths, options, tmp_path):
+    with pytest.raises(OutputError, match="gif"):
+        render(Job(*paths), tmp_path / "a.gif", options, devices=one_device())
+    sixteen = dataclasses.replace(options, bit_depth=16)
+    with pytest.raises(OutputError, match="16 bits"):
+        render(Job(*paths), tmp_path / "a.jpg", sixteen, devices=one_device())
+
+
+def test_a_batch_leaves_pictures_ledger_plan_and_run(paths, options, tmp_path):
+    folder = tmp_path / "out"
+    jobs = [
+        Job(*paths),
+        Job(content_of(1), style_of(1), output="deep/b.tif", options=own(steps=3)),
+        Job(tmp_path / "missing.png", paths[1], output="c.png"),
+    ]
+    summary = render_batch(jobs, folder, options, devices=one_device())
+    counts = (summary.jobs, summary.done, summary.failed, summary.skipped)
+    assert counts == (3, 2, 1, 0)
+    assert summary.image_steps == 5
+    lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    assert {line["job"]: line["status"] for line in lines} == {
+        "bay__waves.png": "done",
+        "deep/b.tif": "done",
+        "c.png": "failed",
+    }
+    direct = rendered(jobs[:2], options)
+    for name, result in zip(("bay__waves.png", "deep/b.tif"), direct, strict=True):
+        pixels = np.asarray(Image.open(folder / name)) / 255
+        np.testing.assert_allclose(pixels, image_of(result), rtol=0, atol=0.51 / 255)
+    assert json.loads((folder / "plan.json").read_text())["canvases"]
+    assert json.loads((folder / "run.json").read_text())["summary"]["done"] == 2

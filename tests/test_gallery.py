@@ -1,0 +1,182 @@
+"""The contact sheet, and how places become lists of pictures."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_jax.cli.main import run
+from nst_jax.files.gallery import Row, write_contact_sheet
+from nst_jax.files.listing import pictures
+from nst_jax.spec.errors import OptionError, WriteError
+
+CELL, GAP, CAPTION = 256, 12, 24
+RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+
+
+def painted(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (300, 300)) -> Path:
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def sheet_of(folder: Path, *rows: Row) -> np.ndarray:
+    write_contact_sheet(folder / "index.png", rows)
+    with Image.open(folder / "index.png") as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def centre(sheet: np.ndarray, row: int, column: int) -> tuple[int, ...]:
+    """The colour in the middle of a cell."""
+    y = GAP + row * (CELL + CAPTION + GAP) + CELL // 2
+    x = GAP + column * (CELL + GAP) + CELL // 2
+    return tuple(map(int, sheet[y, x]))
+
+
+# The contact sheet.
+
+
+def test_content_style_and_result_stand_side_by_side(tmp_path):
+    rows = [
+        Row(
+            painted(tmp_path / f"c{index}.png", RED),
+            [painted(tmp_path / f"s{index}.png", GREEN)],
+            painted(tmp_path / f"o{index}.png", BLUE),
+        )
+        for index in range(2)
+    ]
+    sheet = sheet_of(tmp_path, *rows)
+    assert sheet.shape == (2 * (CELL + CAPTION + GAP) + GAP, 3 * (CELL + GAP) + GAP, 3)
+    for row in range(2):
+        assert [centre(sheet, row, column) for column in range(3)] == [RED, GREEN, BLUE]
+
+
+def test_results_stay_in_the_last_column_however_many_styles_there_are(tmp_path):
+    content, style = painted(tmp_path / "c.png", RED), painted(tmp_path / "s.png", GREEN)
+    result = painted(tmp_path / "o.png", BLUE)
+    sheet = sheet_of(tmp_path, Row(content, [style] * 3, result), Row(content, [style], result))
+    assert sheet.shape[1] == 5 * (CELL + GAP) + GAP
+    assert [centre(sheet, 0, column) for column in range(5)] == [RED, GREEN, GREEN, GREEN, BLUE]
+    paper = tuple(map(int, sheet[0, 0]))
+    assert [centre(sheet, 1, column) for column in range(5)] == [RED, GREEN, paper, paper, BLUE]
+
+
+def test_a_picture_that_is_missing_or_damaged_leaves_a_blank(tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    rows = Row(painted(tmp_path / "c.png", RED), [tmp_path / "bad.png"], tmp_path / "no.png")
+    sheet = sheet_of(tmp_path, rows)
+    blank = centre(sheet, 0, 1)
+    assert centre(sheet, 0, 0) == RED
+    assert centre(sheet, 0, 2) == blank
+    assert blank not in (RED, GREEN, BLUE, tuple(map(int, sheet[0, 0])))
+
+
+@pytest.mark.parametrize("size", [(400, 100), (100, 400), (3000, 1), (1, 3000), (1, 1), (40, 32)])
+def test_pictures_keep_their_shape_inside_the_cell(tmp_path, size):
+    tile = painted(tmp_path / "c.png", BLACK, size)
+    sheet = sheet_of(tmp_path, Row(tile, [tile], tile))
+    cell = sheet[GAP : GAP + CELL, GAP : GAP + CELL]
+    dark = (cell < 60).all(axis=-1)
+    height, width = np.ptp(np.argwhere(dark), axis=0) + 1
+    scale = min(1, CELL / max(size))
+    assert width == pytest.approx(max(1, size[0] * scale), abs=1)
+    assert height == pytest.approx(max(1, size[1] * scale), abs=1)
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    Image.new("RGBA", (50, 50), (255, 0, 0, 0)).save(tmp_path / "c.png")
+    sheet = sheet_of(tmp_path, Row(tmp_path / "c.png", [], tmp_path / "c.png"))
+    assert centre(sheet, 0, 0) == (255, 255, 255)
+
+
+NAMES = ["long " * 40, "猫", "\x1b[31mred", "tab\tnew\nline", "\u202egnp", "%s {0}", "bytes\udcff"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_no_name_can_break_the_sheet(tmp_path, name):
+    content = painted(tmp_path / "c.png", RED)
+    sheet = sheet_of(tmp_path, Row(content, [content], tmp_path / f"{name}.png"))
+    assert sheet.shape == (CELL + CAPTION + 2 * GAP, 3 * (CELL + GAP) + GAP, 3)
+    # What is written stays under its own cell.
+    below = sheet[GAP + CELL : GAP + CELL + CAPTION, 2 * (CELL + GAP) :]
+    paper = sheet[0, 0]
+    assert (below != paper).any()
+    assert (below[:, :GAP] == paper).all()
+    assert (below[:, GAP + CELL :] == paper).all()
+
+
+def test_a_hundred_rows_are_enough(tmp_path):
+    nothing = Row(tmp_path / "c", [tmp_path / "s"], tmp_path / "o")
+    sheet = sheet_of(tmp_path, *[nothing] * 103)
+    assert len(sheet) == 100 * (CELL + CAPTION + GAP) + GAP
+
+
+def test_a_sheet_that_can_not_be_written_says_so_and_leaves_nothing(tmp_path):
+    for place in (tmp_path / "no" / "index.png", tmp_path):
+        with pytest.raises(WriteError, match="contact sheet"):
+            write_contact_sheet(place, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["index.png", "INDEX.png", "./index.png"])
+def test_no_job_may_have_the_name_of_the_sheet(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    Path("jobs.csv").write_text(f"content,style,output\na.png,b.png,{name}\n")
+    assert run(["batch", "jobs.csv", "--output-dir", "out", "--contact-sheet"]) == 2
+    assert "contact sheet" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+# Lists of pictures.
+
+
+@pytest.fixture
+def album(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "album" / "more").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "c.tiff", "notes.txt", ".hidden.png", "plan.pdf", "more/d.png"):
+        (tmp_path / "album" / name).touch()
+    return tmp_path / "album"
+
+
+def test_a_folder_becomes_its_pictures_in_order(album):
+    assert pictures(["album"]) == [f"album/{name}" for name in ("a.JPG", "b.png", "c.tiff")]
+
+
+def test_a_pattern_becomes_its_pictures_in_order(album):
+    assert pictures(["album/*.png"]) == ["album/b.png"]
+    assert pictures(["album/*"]) == pictures(["album"])
+    assert pictures(["album/**/*.png"]) == ["album/b.png", "album/more/d.png"]
+    assert pictures(["album/[ac]*"]) == ["album/a.JPG", "album/c.tiff"]
+
+
+def test_a_file_stays_as_it_is_even_if_it_is_not_there(album):
+    assert pictures(["album/c.tiff", "no.png", "album/notes.txt"]) == [
+        *("album/c.tiff", "no.png", "album/notes.txt")
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(album):
+    (album / "x[1].png").touch()
+    assert pictures(["album/x[1].png"]) == ["album/x[1].png"]
+
+
+def test_nothing_comes_twice_however_it_is_spelled(album):
+    places = ["album/b.png", "album", "./album/*.png", str(album), "album/more/../b.png"]
+    names = [os.path.basename(path) for path in pictures(places)]
+    assert names == ["b.png", "a.JPG", "c.tiff"]
+
+
+@pytest.mark.parametrize("place", ["empty", "*.gif", "empty/*", "album/*.txt", "no/**"])
+def test_a_place_without_pictures_is_refused_by_its_name(album, place):
+    Path("empty").mkdir()
+    with pytest.raises(OptionError) as caught:
+        pictures(["album/b.png", place])
+    assert repr(place) in str(caught.value)
+    assert "at least one picture" in str(caught.value)
+
+
+def test_no_places_are_no_pictures():
+    assert pictures([]) == []

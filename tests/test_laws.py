@@ -1,0 +1,238 @@
+"""The batch laws: whoever a job travels with, its picture is the same.
+
+Byte for byte where the program is the same; else in close values.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from engine_jobs import (
+    LANDSCAPE,
+    PORTRAIT,
+    Studio,
+    content_of,
+    expected_objective,
+    image_of,
+    one_device,
+    same,
+    tiny_job,
+    tiny_options,
+)
+from references import relative_error
+
+from nst_jax import Job, render_batch, render_many
+from nst_jax.spec.errors import NonFiniteError, PictureError
+
+MIXED = [
+    tiny_job(0),
+    tiny_job(1, steps=5, style_weight=4.0),
+    tiny_job(2, PORTRAIT, content_weight=0.3),
+    tiny_job(3, steps=3, init="noise", seed=7),
+    tiny_job(4, PORTRAIT, learning_rate=0.05, init="grey"),
+    tiny_job(5, (20, 48), tv_weight=0.0),
+    tiny_job(6, (33, 47), style_tap_weights=(0.9, 0.1)),
+]
+"""Two canvases a level, several lengths, starts and sizes; more of one canvas than slots."""
+
+
+@pytest.fixture(scope="module")
+def together(studio):
+    """Results of `MIXED`, rendered in one run."""
+    return studio.render(MIXED)
+
+
+@pytest.mark.parametrize("index", range(len(MIXED)))
+def test_a_job_alone_gives_the_bytes_it_gives_among_others(studio, together, index):
+    alone = studio.render([MIXED[index]])[0]
+    assert same(alone, together[index])
+
+
+def test_the_order_of_jobs_changes_no_byte(studio, together):
+    for shuffled in (list(reversed(range(len(MIXED)))), [3, 6, 0, 5, 2, 1, 4]):
+        results = studio.render([MIXED[index] for index in shuffled])
+        for index, result in zip(shuffled, results, strict=True):
+            assert same(result, together[index]), index
+
+
+@pytest.mark.parametrize("slot", range(4))
+def test_every_slot_gives_the_same_bytes(studio, together, slot):
+    others = [tiny_job(seed) for seed in (20, 21, 22)]
+    jobs = [*others[:slot], MIXED[0], *others[slot:]]
+    assert same(studio.render(jobs)[slot], together[0])
+
+
+def test_a_fresh_run_gives_the_same_bytes(narrow_file, together):
+    jax.clear_caches()  # or JAX would know the step from the runs before
+    results = list(render_many(MIXED[:2], tiny_options(narrow_file), devices=one_device()))
+    assert [result.index for result in results] == [1, 0], "the longer job goes first"
+    for result in results:
+        assert same(result, together[result.index])
+
+
+def test_pictures_are_really_changed_and_differ(together):
+    """Else equal bytes would prove nothing."""
+    images = [image_of(result).tobytes() for result in together]
+    assert len(set(images)) == len(images)
+    assert np.abs(image_of(together[0]) - content_of(0)).max() > 0.02
+
+
+def test_the_same_pair_with_other_options_is_another_picture(studio, together):
+    assert not same(studio.render([tiny_job(0, style_weight=1.01)])[0], together[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_other_batch_sizes_end_at_the_same_objective(studio, together, batch_size):
+    """After a few steps. Over 150 Adam makes 6 % of it on so narrow a network, either way."""
+    jobs = [MIXED[0], MIXED[1], MIXED[6]]
+    for result in studio.render(jobs, batch_size=batch_size):
+        before = together[MIXED.index(jobs[result.index])].losses["total"]
+        assert result.losses["total"] == pytest.approx(before, rel=0.01)
+
+
+def _evaluations(studio, jobs, **changes):
+    """Loss and gradient of each job at its first image; Adam's first moment is a tenth of it."""
+    call = studio.calls(jobs, **changes)[0]
+    for slot, job in enumerate(jobs):
+        height, width = np.asarray(job.content).shape[:2]
+        moment = call.after.optimizer.mu[slot]
+        yield call.after.terms.total[slot], 10 * moment[:height, :width], moment
+
+
+@pytest.fixture(scope="module")
+def one_step(narrow_file):
+    """An engine of one level, and jobs of one step whose contents need no scaling."""
+    return Studio(tiny_options(narrow_file, levels=1)), [
+        tiny_job(seed, size, steps=1, init="noise", seed=seed, tv_weight=0.2)
+        for seed, size in enumerate([LANDSCAPE, (48, 48), (39, 48)])
+    ]
+
+
+CLOSE = 1e-5
+
+
+def test_one_evaluation_is_close_whatever_the_batch_size(one_step):
+    studio, jobs = one_step
+    for job, (loss, gradient, _) in zip(jobs, _evaluations(studio, jobs), strict=True):
+        (alone, alone_gradient, _), *_ = _evaluations(studio, [job], batch_size=1)
+        assert loss == pytest.approx(alone, rel=CLOSE)
+        assert relative_error(gradient, alone_gradient) < CLOSE
+
+
+def test_one_evaluation_is_the_one_by_hand(one_step):
+    """The gradient to 1e-4: float32 against float64, where a ReLU's kink may be crossed."""
+    studio, jobs = one_step
+    call = studio.calls(jobs)[0]
+    for slot, job in enumerate(jobs):
+        height, width = np.asarray(job.content).shape[:2]
+        image = call.states.image[slot, :height, :width]
+        total, _, slope = expected_objective(job, studio.options, image)
+        assert call.after.terms.total[slot] == pytest.approx(total, rel=CLOSE)
+        gradient = 10 * call.after.optimizer.mu[slot, :height, :width]
+        assert relative_error(gradient, slope) < 1e-4
+
+
+def test_one_evaluation_is_close_on_any_canvas_and_nothing_moves_outside(one_step, monkeypatch):
+    studio, jobs = one_step
+    before = list(_evaluations(studio, jobs))
+    monkeypatch.setattr("nst_jax.engine.levels.canvas_of", lambda _: (64, 80))
+    after = list(_evaluations(studio, jobs))
+    for (loss, gradient, _), (other, other_gradient, whole) in zip(before, after, strict=True):
+        assert other == pytest.approx(loss, rel=CLOSE)
+        assert relative_error(other_gradient, gradient) < CLOSE
+        assert whole.shape == (64, 80, 3)
+        outside = whole.copy()
+        outside[: gradient.shape[0], : gradient.shape[1]] = 0
+        assert not outside.any()
+
+
+def test_one_evaluation_is_close_on_two_devices(one_step):
+    studio, jobs = one_step
+    both = Studio(studio.options, jax.devices()[:2])
+    for one, two in zip(_evaluations(studio, jobs), _evaluations(both, jobs), strict=True):
+        assert two[0] == pytest.approx(one[0], rel=CLOSE)
+        assert relative_error(two[1], one[1]) < CLOSE
+
+
+def test_noise_follows_from_seed_and_size_alone(one_step, monkeypatch):
+    studio, _ = one_step
+    a, b = (tiny_job(0, init="noise", seed=seed, steps=1) for seed in (1, 2))
+    other_content = tiny_job(5, init="noise", seed=1, steps=1)
+    first, second, third = studio.calls([a, b, other_content])[0].states.image[:3]
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, third)
+    height, width = LANDSCAPE
+    assert 0.4 < first[:height].mean() < 0.6
+    assert first[:height].std() > 0.25
+    monkeypatch.setattr("nst_jax.engine.levels.canvas_of", lambda _: (64, 80))
+    elsewhere = studio.calls([a])[0].states.image[0]
+    assert np.array_equal(elsewhere[:height, :width], first[:height])
+
+
+def test_a_failing_neighbour_changes_no_byte(narrow_file, together):
+    missing = Job("nowhere.png", content_of(0), output="missing.png")
+    infinite = tiny_job(30, init="noise", content_weight=3e38, style_weight=3e38)
+    small = Job(np.zeros((1, 48, 3), np.uint8), content_of(1), output="small.png")
+    jobs = [missing, infinite, MIXED[0], small, MIXED[1]]
+    results = list(render_many(jobs, tiny_options(narrow_file), devices=one_device()))
+    by_index = {result.index: result for result in results}
+    assert len(results) == len(by_index) == len(jobs)
+    for failed, kind in ((0, PictureError), (1, NonFiniteError), (3, PictureError)):
+        assert by_index[failed].status == "failed"
+        assert isinstance(by_index[failed].error, kind)
+        assert by_index[failed].image is None
+    assert same(by_index[2], together[0])
+    assert same(by_index[4], together[1])
+
+
+RESUMED = [dataclasses.replace(MIXED[index], output=f"{index}.png") for index in (0, 1, 3, 6)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(narrow_file, tmp_path_factory):
+    """A folder that was rendered in one go, its slots left to the plan."""
+    options = tiny_options(narrow_file, batch_size="auto", bit_depth=16)
+    folder = tmp_path_factory.mktemp("unbroken")
+    summary = render_batch(RESUMED, folder, options, devices=one_device())
+    assert (summary.done, summary.failed, summary.skipped) == (4, 0, 0)
+    return folder, options
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_path, kept):
+    """The second run has fewer jobs, and must not plan their slots anew."""
+    whole, options = unbroken
+    broken = _cut_short(shutil.copytree(whole, tmp_path / "broken"), kept)
+    second = render_batch(RESUMED, broken, options, devices=one_device())
+    assert (second.done, second.failed, second.skipped) == (4 - kept, 0, kept)
+    for job in RESUMED:
+        assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes(), job.output
+    assert (broken / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
+    third = render_batch(RESUMED, broken, options, devices=one_device())
+    assert (third.done, third.failed, third.skipped) == (0, 0, 4)
+    assert not third.compiled
+
+
+def test_a_damaged_or_missing_picture_is_rendered_again(unbroken, tmp_path):
+    whole, options = unbroken
+    broken = shutil.copytree(whole, tmp_path / "broken")
+    (broken / "1.png").unlink()
+    (broken / "6.png").write_bytes((whole / "0.png").read_bytes())
+    second = render_batch(RESUMED, broken, options, devices=one_device())
+    assert (second.done, second.failed, second.skipped) == (2, 0, 2)
+    for job in RESUMED:
+        assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes(), job.output
+
+
+def _cut_short(folder: Path, kept: int) -> Path:
+    """A folder as a kill leaves it: some lines whole, the next one torn, the rest not there."""
+    ledger = folder / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:kept]) + lines[kept][:40])
+    for line in lines[kept + 1 :]:
+        (folder / json.loads(line)["job"]).unlink()
+    return folder

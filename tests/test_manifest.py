@@ -1,0 +1,195 @@
+"""Manifests: what a row means, whichever program wrote it.
+
+That a wrong one is refused is told in `test_bad_requests.py`.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nst_jax.spec.job import Job
+from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_other_type_checks() -> Iterator[None]:
+    """A wrong value in a manifest must meet the option's own rule, as it does for users."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def jobs_in(folder: Path, text: str | bytes, *, suffix: str, **options: object) -> list[Job]:
+    path = folder / f"jobs{suffix}"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_manifest(path, Options(**options))  # pyright: ignore[reportArgumentType]
+
+
+def plain(jobs: list[Job], folder: Path) -> list[tuple[str, list[str], str]]:
+    """Content, styles and output of each job, relative to the manifest's folder."""
+    return [
+        (
+            os.path.relpath(str(job.content), folder),
+            [os.path.relpath(str(style), folder) for style in job.styles],
+            job.output,
+        )
+        for job in jobs
+    ]
+
+
+# What a row means.
+
+
+def test_a_csv_row_and_a_json_line_mean_the_same(tmp_path):
+    table = (
+        "content,style,style_blend_weights,output,steps,content_taps,init,tv_weight\n"
+        "a.png,b.png;c.png,1;3,x/y.png,7,relu1_1; pixels,noise,0.5\n"
+    )
+    line = {
+        "content": "a.png",
+        "style": ["b.png", "c.png"],
+        "style_blend_weights": [1, 3],
+        "output": "x/y.png",
+        "steps": 7,
+        "content_taps": ["relu1_1", "pixels"],
+        "init": "noise",
+        "tv_weight": 0.5,
+    }
+    (first,) = jobs_in(tmp_path, table, suffix=".csv")
+    (second,) = jobs_in(tmp_path, json.dumps(line), suffix=".jsonl")
+    assert plain([first], tmp_path) == [("a.png", ["b.png", "c.png"], "x/y.png")]
+    assert plain([first], tmp_path) == plain([second], tmp_path)
+    wanted = JobOptions(
+        style_blend_weights=(1.0, 3.0),
+        steps=7,
+        content_taps=("relu1_1", "pixels"),
+        init="noise",
+        tv_weight=0.5,
+    )
+    assert first.options == second.options == wanted
+
+
+def test_an_empty_cell_and_a_missing_key_mean_the_runs_own_value(tmp_path):
+    run = {"steps": 9, "seed": 4, "style_taps": ("relu1_1",)}
+    for text, suffix in (
+        ("content,style,steps,seed\na,b,,5\n", ".csv"),
+        ('{"content": "a", "style": "b", "seed": 5}', ".jsonl"),
+    ):
+        (job,) = jobs_in(tmp_path, text, suffix=suffix, size=64, **run)
+        assert job.options == JobOptions(**(run | {"seed": 5}))  # pyright: ignore[reportArgumentType]
+
+
+def test_inputs_are_sought_beside_the_manifest_unless_they_are_absolute(tmp_path, monkeypatch):
+    (tmp_path / "lists").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = Path("lists") / "jobs.csv"
+    path.write_text(f"content,style\n../a.png,{tmp_path / 'b.png'}\n")
+    (job,) = read_manifest(path, Options())
+    assert Path(str(job.content)) == Path("lists/../a.png")
+    assert Path(str(job.styles[0])) == tmp_path / "b.png"
+
+
+SAME_TWO_JOBS = {
+    "plain": "content,style,output\na,b,x.png\nc,d,y.png\n",
+    "byte order mark": "\ufeffcontent,style,output\na,b,x.png\nc,d,y.png\n",
+    "CRLF": "content,style,output\r\na,b,x.png\r\nc,d,y.png\r\n",
+    "CR": "content,style,output\ra,b,x.png\rc,d,y.png\r",
+    "blank lines": "content,style,output\n\na,b,x.png\n , ,\n\nc,d,y.png\n\n",
+    "no last newline": "content,style,output\na,b,x.png\nc,d,y.png",
+    "spaces": " content , style,output \n a , b ,x.png\nc,d, y.png\n",
+    "quotes": 'content,"style",output\n"a","b","x.png"\nc,d,y.png\n',
+    "another order": "output,content,style\nx.png,a,b\ny.png,c,d\n",
+}
+
+
+@pytest.mark.parametrize("name", SAME_TWO_JOBS)
+def test_however_a_program_writes_csv_it_means_the_same(tmp_path, name):
+    jobs = jobs_in(tmp_path, SAME_TWO_JOBS[name], suffix=".csv")
+    assert plain(jobs, tmp_path) == [("a", ["b"], "x.png"), ("c", ["d"], "y.png")]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n", "\n \t\n"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".JSONL"])
+def test_json_lines_may_end_as_they_like(tmp_path, ending, suffix):
+    lines = ['\ufeff{"content": "a", "style": "b"}', '{"style": ["d"], "content": "c"}', ""]
+    jobs = jobs_in(tmp_path, ending.join(lines), suffix=suffix)
+    assert plain(jobs, tmp_path) == [("a", ["b"], ""), ("c", ["d"], "")]
+
+
+def test_a_newline_in_a_quoted_cell_belongs_to_the_name(tmp_path):
+    text = 'content,style,output\n"two\nlines.png",b,x.png\nc,d,y.png\n'
+    first, second = jobs_in(tmp_path, text, suffix=".csv")
+    assert first.content == str(tmp_path / "two\nlines.png")
+    assert second.output == "y.png"
+
+
+def test_a_semicolon_separates_in_csv_alone(tmp_path):
+    (job,) = jobs_in(tmp_path, '{"content": "a;b.png", "style": "c;d.png"}', suffix=".jsonl")
+    assert plain([job], tmp_path) == [("a;b.png", ["c;d.png"], "")]
+    (job,) = jobs_in(tmp_path, "content,style\na;b.png,c;d.png\n", suffix=".csv")
+    assert plain([job], tmp_path) == [("a;b.png", ["c", "d.png"], "")]
+
+
+# Round trips.
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0/\\;", exclude_categories=("Cc", "Z")),
+    min_size=1,
+    max_size=20,
+)
+WEIGHTS = st.floats(0, 1e30, allow_subnormal=False)
+OWN = st.fixed_dictionaries(
+    {},
+    optional={
+        "content_weight": WEIGHTS,
+        "tv_weight": WEIGHTS,
+        "learning_rate": st.floats(1e-6, 10),
+        "steps": st.integers(1, 1000),
+        "seed": st.integers(0, 2**32 - 1),
+        "init": st.sampled_from(["content", "noise", "grey"]),
+        "color": st.sampled_from(["style", "content"]),
+        "style_taps": st.lists(NAMES, min_size=1, max_size=3, unique=True),
+    },
+)
+ROWS = st.lists(
+    st.tuples(NAMES, st.lists(NAMES, min_size=1, max_size=3), OWN), min_size=1, max_size=4
+)
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FEW
+@given(rows=ROWS)
+def test_jobs_written_as_json_lines_are_read_back(tmp_path, rows):
+    values = [{"content": content, "style": styles, **own} for content, styles, own in rows]
+    text = "\n".join(json.dumps(one, ensure_ascii=False) for one in values)
+    check_rows(jobs_in(tmp_path, text, suffix=".jsonl"), rows, tmp_path)
+
+
+@FEW
+@given(rows=ROWS)
+def test_jobs_written_as_csv_are_read_back(tmp_path, rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["content", "style", *JOB_FIELDS], lineterminator="\n")
+    writer.writeheader()
+    for content, styles, own in rows:
+        cells = {name: ";".join(v) if isinstance(v, list) else v for name, v in own.items()}
+        writer.writerow({"content": content, "style": ";".join(styles), **cells})
+    check_rows(jobs_in(tmp_path, text.getvalue(), suffix=".csv"), rows, tmp_path)
+
+
+def check_rows(jobs: list[Job], rows: list, folder: Path) -> None:
+    assert len(jobs) == len(rows)
+    for job, (content, styles, own) in zip(jobs, rows, strict=True):
+        assert job.content == str(folder / content)
+        assert list(job.styles) == [str(folder / style) for style in styles]
+        own = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
+        assert job.options == job_options(Options(), **own)

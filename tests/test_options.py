@@ -1,0 +1,246 @@
+"""Options: each field's rule, what the rest of the program makes of them, and their names.
+
+The values here are often of a wrong type, as a caller's are. So the run-time type checks
+that the tests otherwise run under are off: it is the option's own rule that must speak.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nst_jax.spec.errors import OptionError, RequestError, TapError
+from nst_jax.spec.options import (
+    JOB_FIELDS,
+    SHARED_FIELDS,
+    JobOptions,
+    Options,
+    job_options,
+    resolved,
+    shares,
+    translated_taps,
+)
+from nst_jax.spec.taps import VGG16, VGG19
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_other_type_checks() -> Iterator[None]:
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def made(**values: Any) -> Options:
+    return Options(**values)
+
+
+def refusal(name: str, value: object) -> str:
+    with pytest.raises(OptionError) as caught:
+        made(**{name: value})
+    message = str(caught.value)
+    assert message.startswith((f"{name} must be ", f"{name} must have "))
+    assert "got " in message
+    assert "\n" not in message
+    return message
+
+
+# Names.
+
+
+def test_the_fields_are_the_pinned_ones():
+    assert set(JOB_FIELDS) == {
+        *("content_weight", "style_weight", "tv_weight", "content_taps", "style_taps"),
+        *("content_tap_weights", "style_tap_weights", "style_blend_weights", "style_scale"),
+        *("learning_rate", "steps", "seed", "init", "color", "alpha"),
+    }
+    pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
+    assert set(SHARED_FIELDS) == pinned | {"bit_depth", "batch_size"}
+    assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
+
+
+def test_every_option_can_be_changed_by_its_name_alone():
+    for field in dataclasses.fields(Options):
+        assert field.kw_only
+        assert made(**{field.name: getattr(Options(), field.name)}) == Options()
+
+
+def test_options_can_be_compared_hashed_and_not_changed():
+    assert Options() == Options()
+    assert hash(Options(seed=1)) == hash(Options(seed=1)) != hash(Options(seed=2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Options().steps = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# Rules.
+
+FROM_0 = ("content_weight", "style_weight", "tv_weight")
+ABOVE_0 = ("learning_rate", "style_scale")
+WHOLE = {
+    "steps": (1, 1_000_000),
+    "seed": (0, 2**32 - 1),
+    "size": (16, 16384),
+    "levels": (1, 16),
+    "batch_size": (1, 4096),
+}
+WEIGHTS = ("content_tap_weights", "style_tap_weights", "style_blend_weights")
+CHOICES = ("init", "color", "alpha", "style_loss", "pooling", "optimizer", "dtype", "bit_depth")
+
+
+@pytest.mark.parametrize("name", [*FROM_0, *ABOVE_0])
+@pytest.mark.parametrize("value", [NAN, INF, -INF, -1e-9, True, None, "1", (1.0,), 1j, 10**400])
+def test_a_number_must_be_finite_and_not_below_0(name, value):
+    refusal(name, value)
+
+
+@given(st.floats(min_value=0, allow_nan=False, allow_infinity=False), st.sampled_from(FROM_0))
+def test_any_finite_weight_from_0_is_taken(value, name):
+    assert getattr(made(**{name: value}), name) == value
+
+
+@given(st.floats(max_value=0, exclude_max=True), st.sampled_from((*FROM_0, *ABOVE_0)))
+def test_any_number_below_0_is_refused(value, name):
+    refusal(name, value)
+
+
+def test_a_scale_or_step_size_of_0_is_refused():
+    for name in ABOVE_0:
+        assert "above 0" in refusal(name, 0.0)
+    assert "at most 8" in refusal("style_scale", 8.01)
+    assert Options(style_scale=8.0).style_scale == 8
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_number_is_taken_from_its_first_to_its_last(name):
+    first, last = WHOLE[name]
+    for value in (first, last):
+        assert getattr(made(**{name: value}), name) == value
+    for value in (first - 1, last + 1):
+        message = refusal(name, value)
+        assert str(first) in message
+        assert str(last) in message
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [True, 20.0, NAN, INF, "20", None, [20], b"20"])
+def test_a_whole_number_is_an_int_and_nothing_else(name, value):
+    refusal(name, value)
+
+
+@pytest.mark.parametrize("name", ["content_taps", "style_taps"])
+@pytest.mark.parametrize(
+    "value",
+    [(), ("relu4_2", "relu4_2"), "relu4_2", ["relu4_2"], None, 4, (4,), ([],), ("",), {"relu4_2"}],
+)
+def test_taps_are_a_tuple_of_names_none_twice(name, value):
+    refusal(name, value)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize(
+    "value",
+    [(0.0,), (NAN,), (INF,), (-1.0,), (True,), ("1",), (None,), [1.0], 1.0, "1", None],
+)
+def test_weights_are_a_tuple_of_finite_numbers_not_all_0(name, value):
+    refusal(name, value)
+
+
+def test_weights_too_large_to_add_up_are_refused():
+    refusal("style_blend_weights", (1e308, 1e308))
+
+
+@pytest.mark.parametrize("kind", ["content", "style"])
+def test_there_is_one_weight_a_tap_or_none_at_all(kind):
+    taps = {f"{kind}_taps": ("relu1_1", "relu2_1")}
+    for weights in ((), (1.0, 0.0), (3.0, 5.0)):
+        made(**taps, **{f"{kind}_tap_weights": weights})
+    for weights in ((1.0,), (1.0, 1.0, 1.0)):
+        with pytest.raises(OptionError, match=f"{kind}_tap_weights must have one number for each"):
+            made(**taps, **{f"{kind}_tap_weights": weights})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["sideways", "", None, ["content"], 5, {}])
+def test_a_choice_is_one_of_those_that_are_listed(name, value):
+    listed = refusal(name, value)
+    assert str(getattr(Options(), name)) in listed
+
+
+@pytest.mark.parametrize("value", ["", None, 5, b"vgg16", ("vgg16",)])
+def test_the_network_is_named_in_words(value):
+    refusal("weights", value)
+
+
+def test_an_option_error_is_a_request_error_with_its_own_kind():
+    with pytest.raises(RequestError) as caught:
+        Options(steps=0)
+    assert caught.value.kind == "option"
+
+
+# What becomes of them.
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=6).map(tuple), st.integers(1, 6))
+def test_shares_sum_to_1(weights, count):
+    if weights and not sum(weights):
+        return
+    got = shares(weights, count)
+    assert len(got) == (len(weights) or count)
+    assert math.isclose(math.fsum(got), 1)
+    assert all(share >= 0 for share in got)
+
+
+def test_shares_keep_proportions_and_are_equal_where_none_are_given():
+    assert shares((1.0, 3.0), 2) == (0.25, 0.75)
+    assert shares((0.0, 2.0), 2) == (0.0, 1.0)
+    assert shares((), 4) == (0.25,) * 4
+
+
+def test_resolved_gives_canonical_taps_and_changes_nothing_else():
+    own = job_options(
+        Options(
+            content_taps=("block4_conv2",),
+            style_taps=("r11", "Relu2_1", "p4"),
+            style_tap_weights=(1.0, 2.0, 3.0),
+            seed=7,
+        )
+    )
+    got = resolved(own, VGG19)
+    assert got.content_taps == ("relu4_2",)
+    assert got.style_taps == ("relu1_1", "relu2_1", "pool4")
+    assert got == dataclasses.replace(own, content_taps=got.content_taps, style_taps=got.style_taps)
+
+
+def test_two_names_of_one_tap_are_refused():
+    own = JobOptions(style_taps=("relu4_2", "block4_conv2"))
+    with pytest.raises(OptionError, match=r"style_taps must .*none twice"):
+        resolved(own, VGG16)
+
+
+def test_a_tap_that_the_network_lacks_is_refused_and_one_of_the_deeper_network_not():
+    own = JobOptions(content_taps=("relu4_4",))
+    assert resolved(own, VGG19) == own
+    with pytest.raises(TapError, match="relu4_1 to relu4_3"):
+        resolved(own, VGG16)
+
+
+def test_other_programs_names_are_told_with_what_they_were_taken_for():
+    own = JobOptions(content_taps=("block4_conv2", "pixels"), style_taps=("r11", "relu2_1"))
+    assert translated_taps(own, VGG16) == {"block4_conv2": "relu4_2", "r11": "relu1_1"}
+    assert translated_taps(JobOptions(), VGG16) == {}
+
+
+def test_job_options_keep_what_differs_from_job_to_job_and_check_what_is_changed():
+    own = job_options(Options(size=64, steps=9, seed=2), seed=5)
+    assert type(own) is JobOptions
+    assert (own.steps, own.seed) == (9, 5)
+    with pytest.raises(OptionError, match="steps"):
+        job_options(own, steps=0)
+    with pytest.raises(OptionError, match="style_tap_weights"):
+        job_options(own, style_tap_weights=(1.0,))

@@ -1,0 +1,211 @@
+"""Names of outputs, and jobs with everything about them filled in."""
+
+import pickle
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nst_jax.spec import errors
+from nst_jax.spec.errors import OptionError, OutputError
+from nst_jax.spec.job import Job, completed, every_pair, picture_name
+from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.outputs import (
+    FORMAT_OF_SUFFIX,
+    check_output_place,
+    check_output_suffix,
+    default_output,
+    unique_outputs,
+)
+
+
+def outputs_of(*jobs: Job) -> list[str]:
+    return [job.output for job in completed(jobs, Options())]
+
+
+# Default names.
+
+
+@pytest.mark.parametrize(
+    ("content", "styles", "wanted"),
+    [
+        ("cat.jpg", ["waves.jpg"], "cat__waves.png"),
+        ("a/b/cat.jpg", ["/c/waves.tar.gz"], "cat__waves.tar.png"),
+        ("cat", ["a.png", "b.png", "c"], "cat__a+b+c.png"),
+        ("Zoë 猫.png", ["воды.png"], "Zoë 猫__воды.png"),
+        (".hidden.png", ["s.png"], "hidden__s.png"),
+        ("12:30.png", ["a\\b.png"], "12_30__a_b.png"),
+    ],
+)
+def test_a_default_name_is_made_of_the_stems(content, styles, wanted):
+    assert default_output(content, styles) == wanted
+    assert outputs_of(Job(content, styles)) == [wanted]
+
+
+@given(st.text(min_size=1), st.lists(st.text(min_size=1), min_size=1, max_size=3))
+def test_a_default_name_can_always_be_written(content, styles):
+    name = default_output(content, styles)
+    check_output_place(name)
+    check_output_suffix(name)
+    assert len(PurePosixPath(name).parts) == 1
+    assert len(name.encode()) <= 200
+
+
+def test_half_a_letter_and_a_broken_byte_fall_away():
+    assert default_output("a\ud800\udcff.png", ["\ud800"]) == "a__.png"
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "猫", "🎨"])
+def test_very_long_stems_leave_room_for_a_number_and_a_suffix(letter):
+    job = Job(letter * 300, letter * 300)
+    names = outputs_of(*[job] * 12)
+    assert len(set(names)) == 12
+    for name in names:
+        check_output_place(name)
+        assert len(name.encode()) <= 200
+
+
+def test_arrays_have_a_name_too():
+    array = np.zeros((4, 4, 3), np.float32)
+    assert outputs_of(Job(array, [array, "b.png"])) == ["array__array+b.png"]
+    assert picture_name(Path("a") / "b.png") == "a/b.png"
+
+
+# No two alike.
+
+
+def test_default_names_are_numbered_where_they_meet():
+    jobs = [Job(f"{folder}/cat.png", "s.png") for folder in "abc"]
+    assert outputs_of(*jobs) == ["cat__s.png", "cat__s_2.png", "cat__s_3.png"]
+
+
+def test_a_default_name_gives_way_to_a_given_one_wherever_it_stands():
+    jobs = [Job("cat", "s"), Job("dog", "s", "CAT__s.png"), Job("x", "s", "cat__s_2.png")]
+    assert outputs_of(*jobs) == ["cat__s_3.png", "CAT__s.png", "cat__s_2.png"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("x.png", "x.png"), ("x.png", "X.PNG"), ("x.png", "./x.png"), ("a/x.png", "a//x.png")],
+)
+def test_two_given_names_of_one_file_are_refused(first, second):
+    with pytest.raises(OutputError, match="named by two jobs"):
+        outputs_of(Job("a", "s", first), Job("b", "s", second))
+
+
+def test_names_are_brought_to_their_shortest_spelling():
+    assert outputs_of(Job("a", "s", "./b//c.png")) == ["b/c.png"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a.png", "A.png", "a_2.png", "b.png"]), st.just(False))))
+def test_default_names_are_unique_even_without_case(wanted):
+    names = unique_outputs(wanted)
+    assert len({name.casefold() for name in names}) == len(wanted)
+    assert names == unique_outputs(wanted)
+
+
+def test_ten_thousand_equal_default_names_are_numbered_at_once():
+    names = unique_outputs(("a.png", False) for _ in range(10_000))
+    assert names[-1] == "a_10000.png"  # squared time would be minutes
+
+
+# Given names.
+
+
+@pytest.mark.parametrize(
+    "name", ["x.png", "a/b.jpg", "a b.webp", "é.tif", "..a/x.png"[2:], "a..png"]
+)
+def test_a_plain_relative_name_is_taken(name):
+    check_output_place(name)
+    check_output_suffix(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("/x.png", "relative"),
+        ("C:\\x.png", "relative"),
+        ("c:x.png", "relative"),
+        ("../x.png", "inside"),
+        ("a/../../x.png", "inside"),
+        ("a\\x.png", "use /"),
+        ("a\0.png", "NUL"),
+        (".x.png", "dot"),
+        ("a/.b/x.png", "dot"),
+        ("\ud800.png", "UTF-8"),
+        ("é" * 101 + ".png", "200 bytes"),
+    ],
+)
+def test_a_name_that_leaves_the_folder_or_hides_is_refused(name, rule):
+    with pytest.raises(OutputError, match=rule):
+        check_output_place(name)
+
+
+def test_the_suffix_chooses_a_known_format_in_any_case():
+    for suffix in FORMAT_OF_SUFFIX:
+        check_output_suffix(f"x{suffix.upper()}")
+    for name in ("x", "x.", "x.gif", "png", "x.png.txt", ""):
+        with pytest.raises(OutputError, match="must end in"):
+            check_output_suffix(name)
+
+
+def test_16_bits_need_a_format_that_has_them():
+    for name in ("x.png", "x.tif", "x.TIFF"):
+        check_output_suffix(name, bit_depth=16)
+    for name in ("x.jpg", "x.webp"):
+        with pytest.raises(OutputError, match="16 bits"):
+            check_output_suffix(name, bit_depth=16)
+
+
+# Jobs.
+
+
+def test_a_job_without_options_of_its_own_has_those_of_the_run():
+    (first, second) = completed(
+        [Job("a", "b"), Job("a", "b", options=JobOptions(steps=3))], Options(steps=9, size=64)
+    )
+    assert first.options == JobOptions(steps=9)
+    assert second.options == JobOptions(steps=3)
+
+
+def test_blend_weights_must_match_the_styles():
+    own = JobOptions(style_blend_weights=(1.0, 2.0))
+    assert completed([Job("a", ["b", "c"], options=own)], Options())
+    for styles in ("b", ["b"], ["b", "c", "d"]):
+        with pytest.raises(OptionError, match="style_blend_weights"):
+            completed([Job("a", styles, options=own)], Options())
+    with pytest.raises(OptionError, match="at least one style"):
+        completed([Job("a", [])], Options())
+
+
+def test_one_style_is_one_whether_it_is_a_path_or_an_array():
+    array = np.zeros((4, 4, 3), np.float32)
+    for style in ("b", Path("b"), array):
+        assert Job("a", style).styles == (style,)
+    assert Job("a", ["b", "c"]).styles == ("b", "c")
+
+
+def test_every_pair_goes_content_by_content():
+    pairs = [(job.content, job.styles) for job in every_pair(["a", "b"], ["s", "t"])]
+    assert pairs == [("a", ("s",)), ("a", ("t",)), ("b", ("s",)), ("b", ("t",))]
+    assert every_pair(["a"], []) == []
+
+
+# Errors.
+
+
+def test_every_error_has_a_kind_of_its_own_and_survives_pickling():
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.NstJaxError)
+    ]
+    assert len({kind.kind for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        copy = pickle.loads(pickle.dumps(kind("it must be so, got no", "Mend it.")))
+        assert type(copy) is kind
+        assert str(copy) == "it must be so, got no. Mend it"
+    manifest = errors.ManifestError("bad", "", ["line 1: bad"])
+    assert pickle.loads(pickle.dumps(manifest)).faults == ("line 1: bad",)

@@ -1,0 +1,128 @@
+"""Slots over devices: no device ever waits for another, and the values stay."""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from engine_jobs import LANDSCAPE, PORTRAIT, Studio, image_of, tiny_job, tiny_options
+from jax.sharding import NamedSharding, PartitionSpec
+from references import relative_error
+
+from nst_jax import render_many
+from nst_jax.engine.devices import over
+
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "reduce-scatter",
+    "ragged-all-to-all",
+)
+JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
+
+
+def collectives_in(program: str) -> set[str]:
+    """Which of the operations over several devices an HLO module has."""
+    return {name for name in COLLECTIVES if re.search(rf"\b{name}(-start)?\(", program)}
+
+
+@pytest.fixture(scope="module", params=[2, 8])
+def sharded(request, narrow_file):
+    """An engine over several devices with one slot each, and what it has rendered."""
+    count = request.param
+    options = tiny_options(narrow_file, levels=1, batch_size=count)
+    studio = Studio(options, jax.devices()[:count])
+    return count, studio, studio.render(JOBS)
+
+
+@pytest.fixture(scope="module")
+def alone(narrow_file):
+    """The same jobs on one device."""
+    return Studio(tiny_options(narrow_file, levels=1)).render(JOBS)
+
+
+def _step_program(studio) -> Any:
+    programs = studio.renderer.programs._programs
+    (step,) = (program for name, program in programs.items() if name.startswith("step"))
+    return step
+
+
+def test_the_step_has_no_collective(sharded):
+    count, studio, _ = sharded
+    program = _step_program(studio).as_text()
+    assert f"num_partitions={count}" in program or f"replica_count={count}" in program
+    assert "while" in program
+    assert collectives_in(program) == set()
+
+
+def test_a_collective_would_be_seen():
+    """The mean over a batch is what a careless loss would do."""
+    devices = over(jax.devices()[:2])
+    values = devices.put(np.ones((4, 3), np.float32), devices.sharded(4))
+    program: Any = jax.jit(lambda batch: batch - batch.mean(0)).lower(values).compile()
+    assert "all-reduce" in collectives_in(program.as_text())
+
+
+def test_slots_are_spread_and_weights_are_everywhere(sharded):
+    count, studio, _ = sharded
+    step = _step_program(studio)
+    (states, problems, network, num_steps), _ = step.input_shardings
+    for sharding in jax.tree.leaves((states, problems)):
+        assert sharding.spec[0] == "data"
+        assert len(sharding.device_set) == count
+        assert not sharding.is_fully_replicated
+    for sharding in jax.tree.leaves((network, num_steps)):
+        assert sharding.is_fully_replicated
+        assert len(sharding.device_set) == count
+    for sharding in jax.tree.leaves(step.output_shardings):
+        assert sharding.spec[0] == "data"
+
+
+def test_each_device_holds_its_own_slots_alone(sharded):
+    """One eighth of the step's memory, not all of it, lies on each of eight devices."""
+    count, studio, _ = sharded
+    devices = studio.setup.devices
+    batch = devices.put(np.zeros((count, *LANDSCAPE, 3), np.float32), devices.sharded(count))
+    assert [shard.data.shape[0] for shard in batch.addressable_shards] == [1] * count
+    assert {shard.device for shard in batch.addressable_shards} == set(jax.devices()[:count])
+
+
+def test_results_are_close_to_those_of_one_device(sharded, alone):
+    _, _, results = sharded
+    for one, other in zip(alone, results, strict=True):
+        assert other.losses["total"] == pytest.approx(one.losses["total"], rel=0.01)
+        assert relative_error(image_of(other), image_of(one)) < 0.05
+
+
+def test_slots_that_do_not_divide_are_still_rendered(narrow_file, alone):
+    """Three slots on two devices: no sharding, but the same pictures."""
+    options = tiny_options(narrow_file, levels=1, batch_size=3)
+    results = Studio(options, jax.devices()[:2]).render(JOBS[:4])
+    for one, other in zip(alone, results, strict=False):
+        assert other.losses["total"] == pytest.approx(one.losses["total"], rel=0.01)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 4, 6])
+def test_only_slots_that_divide_are_sharded(slots):
+    devices = over(jax.devices()[:2])
+    sharding = devices.sharded(slots)
+    assert isinstance(sharding, NamedSharding)
+    assert sharding.spec == PartitionSpec("data" if slots % 2 == 0 else None)
+    assert devices.replicated.is_fully_replicated
+
+
+def test_all_devices_are_used_where_none_are_named(narrow_file):
+    """And the plan gives each of them a slot."""
+    options = tiny_options(narrow_file, levels=1, batch_size="auto", steps=2)
+    jobs = [tiny_job(0, steps=2), tiny_job(1, PORTRAIT, steps=2)]
+    results = list(render_many(jobs, options))
+    assert len(results) == 2
+    assert all(result.error is None for result in results)
+    studio = Studio(options, jax.local_devices())
+    assert studio.setup.devices.count == 8
+    plan = studio.plan(studio.requests(jobs))
+    assert all(slots % 8 == 0 for slots in plan.slots.values())
