@@ -114,8 +114,11 @@ def _problems(content: jax.Array, style: jax.Array, network: VGG) -> solver.Prob
             ),
             weights=objective.TermWeights(
                 *(jax.numpy.float32(WEIGHTS[name]) for name in ("content", "style", "tv")),
-                content_taps=jax.numpy.ones(1),
-                style_taps=jax.numpy.full(len(DEFAULT_STYLE_TAPS), 1 / len(DEFAULT_STYLE_TAPS)),
+                content_taps={CONTENT_TAP: jax.numpy.float32(1)},
+                style_taps={
+                    tap: jax.numpy.float32(1 / len(DEFAULT_STYLE_TAPS))
+                    for tap in DEFAULT_STYLE_TAPS
+                },
             ),
             learning_rate=jax.numpy.float32(0.02),
             steps=jax.numpy.int32(1000),

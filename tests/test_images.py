@@ -1153,7 +1153,7 @@ def test_a_damaged_file_gives_a_picture_or_a_picture_error(
             size = picture_size(path)
             picture = load_picture(path)
         except PictureError as error:
-            assert repr(str(path)) in error.message
+            assert repr(str(path)) in error.message  # noqa: PT017
         else:
             assert_valid(picture)
             assert picture.pixels.shape[:2] == size

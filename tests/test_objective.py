@@ -64,7 +64,10 @@ class Job:
 
     def term_weights(self):
         single = [jnp.float32(self.weights[name]) for name in ("content", "style", "tv")]
-        by_tap = [jnp.asarray(list(self.weights[f"{term}_taps"].values())) for term in SIDES]
+        by_tap = [
+            {tap: jnp.float32(weight) for tap, weight in self.weights[f"{term}_taps"].items()}
+            for term in SIDES
+        ]
         return TermWeights(*single, *by_tap)
 
 

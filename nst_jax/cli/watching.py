@@ -44,7 +44,7 @@ class Bar:
         self._bar.update(self._task, total=image_steps, description=f"rendering {_jobs(jobs)}")
 
     def compiling(self, program: str) -> None:
-        self._bar.update(self._task, description=f"compiling {program.split(' relu')[0]}")
+        self._bar.update(self._task, description=f"compiling {program.split(' content ')[0]}")
 
     def stepped(self, image_steps: int) -> None:
         self._bar.update(self._task, advance=image_steps, description="rendering")

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from nst_jax.engine.planner import Plan, plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.saving import Writer
+from nst_jax.engine.saving import Writer, make_folder
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.ledger import Record, read_ledger
 from nst_jax.spec.errors import OutputError, WriteError
@@ -74,7 +73,7 @@ def render_batch(
     _check_outputs(listed, options)
     setup = open_setup(options, progress, devices)
     examined = examine(listed, setup, with_fingerprints=True)
-    _make_folder(folder)
+    make_folder(folder)
     work = _left_to_do(examined, folder)
     renderer = setup.renderer(work.requests, progress) if work.requests else None
     with Writer(folder, options, progress) as writer:
@@ -91,20 +90,6 @@ def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
     for job in jobs:
         check_output_place(job.output)
         check_output_suffix(job.output, bit_depth=options.bit_depth)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes the output folder and proves that it can be written, before any work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else (error.strerror or str(error)).lower()
-        raise OutputError(
-            f"output folder {str(folder)!r} can't be written: {reason}",
-            "Name another folder, or mend its permissions",
-        ) from error
 
 
 def _left_to_do(examined: Iterable[Request | Result], folder: Path) -> _Work:

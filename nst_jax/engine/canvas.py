@@ -23,7 +23,7 @@ def fitted(size: Size, long_edge: int) -> Size:
 def canvas_of(size: Size) -> Size:
     """The canvas of an image: at most eight for each long edge and orientation."""
     height, width = size
-    step = max(_SMALLEST_STEP_PX, max(size) // _SHORT_EDGES_A_LONG_EDGE)
+    step = max(_SMALLEST_STEP_PX, -(-max(size) // _SHORT_EDGES_A_LONG_EDGE))
     if height >= width:
         return height, min(height, _rounded_up(width, step))
     return min(width, _rounded_up(height, step)), width

@@ -43,7 +43,7 @@ class Devices:
         return self.count * _PIXELS_THAT_FILL_A_DEVICE.get(self.platform, 2**22)
 
     def sharded(self, slots: int) -> NamedSharding:
-        """Slots over the devices; over the first alone where they don't divide evenly."""
+        """Slots over the devices; where they don't divide evenly, all slots on each of them."""
         spec = PartitionSpec("data" if slots % self.count == 0 else None)
         return NamedSharding(self.mesh, spec)
 

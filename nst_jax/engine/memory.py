@@ -10,7 +10,7 @@ from nst_jax.engine.pipeline import Request, examine, open_setup, run
 from nst_jax.engine.planner import plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
-from nst_jax.engine.saving import saved
+from nst_jax.engine.saving import check_output_file, saved
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_suffix
@@ -83,6 +83,7 @@ def render(
     options = options or Options()
     if output is not None:
         check_output_suffix(str(output), bit_depth=options.bit_depth)
+        check_output_file(Path(output))
         job = dataclasses.replace(job, output=Path(output).name)
     result = next(render_many([job], options, on_error="raise", progress=progress, devices=devices))
     if output is None:

@@ -39,7 +39,7 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Plan":
+    def from_json(cls, content: Any) -> "Plan":
         """The plan that `to_json` gave.
 
         Raises:
@@ -52,7 +52,7 @@ class Plan:
                 (tuple(map(int, entry["canvas"])), int(entry["slots"]))
                 for entry in content["canvases"]
             ]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a plan: {error!r}") from error
         if any(len(canvas) != 2 or min(*canvas, slots) < 1 for canvas, slots in entries):
             raise ValueError("not a plan: sizes and slots must be 1 or more")
@@ -86,7 +86,8 @@ def _slots(canvas: Size, jobs: int, options: Options, devices: Devices) -> int:
         return options.batch_size
     pixels = canvas[0] * canvas[1]
     largest = max(1, _LARGEST_BATCH_PIXELS.get(devices.platform, 2**22) // pixels)
-    rungs = [devices.count * rung for rung in _LADDER if rung <= largest]
+    enough = -(-jobs // devices.count)
+    rungs = [devices.count * rung for rung in _LADDER if rung <= largest and rung < 2 * enough]
     return min(rungs, key=lambda rung: (_cost(rung, pixels, jobs, devices), -rung))
 
 

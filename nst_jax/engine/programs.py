@@ -70,8 +70,8 @@ class Programs:
         """`num_steps` steps of a batch; the states given are consumed."""
         slots = len(problems.steps)
         num_steps = self._devices.put(num_steps, self._devices.replicated)
-        taps = ",".join((*problems.targets.content, *problems.targets.style))
-        name = f"step {_text(canvas)} x {slots} {taps}"
+        content, style = (",".join(taps) for taps in problems.targets)
+        name = f"step {_text(canvas)} x {slots} content {content} style {style}"
         arguments = (states, problems, self.network, num_steps)
         return self._call(name, solver.run_chunk, *arguments, slots=slots, donate=(0,))
 

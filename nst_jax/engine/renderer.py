@@ -32,7 +32,7 @@ from nst_jax.engine.targets import TargetMaker, on_canvas
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Terms, TermWeights
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import JobOptions, shares
+from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
 
 # A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
 # enough that the transfer at its end costs nothing.
@@ -231,9 +231,18 @@ def _term_weights(own: JobOptions) -> TermWeights:
         content=_host(own.content_weight),
         style=_host(own.style_weight),
         tv=_host(own.tv_weight),
-        content_taps=_host(shares(own.content_tap_weights, len(own.content_taps))),
-        style_taps=_host(shares(own.style_tap_weights, len(own.style_taps))),
+        content_taps=_by_tap(
+            own.content_taps, shares(own.content_tap_weights, len(own.content_taps))
+        ),
+        style_taps=_by_tap(
+            own.style_taps,
+            shares(own.style_tap_weights, len(own.style_taps), ratio=STYLE_TAP_RATIO),
+        ),
     )
+
+
+def _by_tap(taps: Taps, weights: tuple[float, ...]) -> dict[str, Any]:
+    return dict(zip(taps, map(_host, weights), strict=True))
 
 
 def _host(value: Any, dtype: npt.DTypeLike = np.float32) -> Any:

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +13,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.files.encode import save_picture
 from nst_jax.files.ledger import LEDGER_NAME, Ledger
-from nst_jax.spec.errors import WriteError
+from nst_jax.spec.errors import OutputError, WriteError
 from nst_jax.spec.options import Options, job_options
 
 _PICTURES_WAITING = 16
@@ -45,6 +46,35 @@ def description(result: Result, options: Options) -> str:
     return json.dumps(dataclasses.asdict(options) | own)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the output folder and proves that it can be written, before any work.
+
+    Raises:
+        OutputError: It can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"output folder {str(folder)!r} can't be written: {reason}",
+            "Name another folder, or mend its permissions",
+        ) from error
+
+
+def check_output_file(path: Path) -> None:
+    """Proves that an output file can be written, before any work.
+
+    Raises:
+        OutputError: It can't.
+    """
+    make_folder(path.parent)
+    if path.is_dir():
+        raise OutputError(f"output {str(path)!r} must be a file, but it is a folder")
+
+
 class Writer:
     """Saves results in one thread of its own, in their order; use it in a `with` block.
 
@@ -64,7 +94,8 @@ class Writer:
         try:
             self._ledger = self._stack.enter_context(Ledger(self._folder))
         except OSError as error:
-            raise self._ledger_fault(error) from error
+            fault = self._ledger_fault(error)
+            raise OutputError(fault.message, fault.remedy) from error
         self._thread = self._stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         return self
 

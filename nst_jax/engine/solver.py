@@ -6,7 +6,7 @@ steps is one compilation, and so is a chunk of any length. Jobs never meet: no s
 or collective goes over slots.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,11 +72,16 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
     direction, optimizer = _ADAM.update(gradient, state.optimizer)
     rate = problem.learning_rate * _remaining(state.step, problem.steps)
     image = jnp.clip(state.image - rate * jnp.asarray(direction), 0, 1)
-    finite = jnp.isfinite(terms.total) & jnp.all(jnp.isfinite(image))
+    finite = _all_finite((terms.total, image, optimizer))
     moved = State(image, optimizer, state.step + 1, terms, finite)
     active = state.finite & (state.step < problem.steps)
     kept = jax.tree.map(lambda new, old: jnp.where(active & finite, new, old), moved, state)
     return kept._replace(finite=state.finite & (finite | ~active))
+
+
+def _all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every number is finite; Adam's too, because an infinite moment stops all motion."""
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _remaining(step: Int32[Array, ""], steps: Int32[Array, ""]) -> Float32[Array, ""]:

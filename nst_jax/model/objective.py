@@ -30,15 +30,15 @@ class Targets(NamedTuple):
 class TermWeights(NamedTuple):
     """A job's weights, all traced: a sweep over them is one compilation.
 
-    `content_taps` and `style_taps` are in the order of `Targets.content` and
-    `Targets.style`, and sum to 1.
+    `content_taps` and `style_taps` have a weight for each tap of the targets; each sums to 1.
+    They go by name, because JAX sorts a dictionary by its keys.
     """
 
     content: Float32[Array, ""]
     style: Float32[Array, ""]
     tv: Float32[Array, ""]
-    content_taps: Float32[Array, " l"]
-    style_taps: Float32[Array, " m"]
+    content_taps: Mapping[str, Float32[Array, ""]]
+    style_taps: Mapping[str, Float32[Array, ""]]
 
 
 class Terms(NamedTuple):
@@ -68,35 +68,27 @@ def objective(
     """
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
-    content = jnp.stack(
-        [losses.content_loss(features[tap], target) for tap, target in targets.content.items()]
-    )
-    style = jnp.stack(
-        [
-            losses.gram_loss(losses.gram_matrix(features[tap], positions(size, tap)), target)
-            for tap, target in targets.style.items()
-        ]
-    )
-    terms = Terms(
-        total=jnp.float32(0),
-        content=jnp.dot(weights.content_taps, content),
-        style=jnp.dot(weights.style_taps, style),
-        tv=losses.total_variation(image, size),
-    )
-    total = weights.content * terms.content + weights.style * terms.style + weights.tv * terms.tv
-    return total, terms._replace(total=total)
+    content, style = jnp.float32(0), jnp.float32(0)
+    for tap, target in targets.content.items():
+        content += weights.content_taps[tap] * losses.content_loss(features[tap], target)
+    for tap, target in targets.style.items():
+        gram = losses.gram_matrix(features[tap], positions(size, tap))
+        style += weights.style_taps[tap] * losses.gram_loss(gram, target)
+    tv = losses.total_variation(image, size)
+    total = weights.content * content + weights.style * style + weights.tv * tv
+    return total, Terms(total, content, style, tv)
 
 
 def content_features(
     image: Float[Array, "h w 3"], network: VGG, size: Int[Array, "2"], taps: tuple[str, ...]
-) -> dict[str, Float[Array, "h w c"]]:
+) -> dict[str, Float[Array, "..."]]:
     """The content's side of the targets."""
     return network(image, size, taps)
 
 
 def style_grams(
     image: Float[Array, "h w 3"], network: VGG, size: Int[Array, "2"], taps: tuple[str, ...]
-) -> dict[str, Float32[Array, "c c"]]:
+) -> dict[str, Float32[Array, "..."]]:
     """The style's side of the targets, for one of a job's style pictures."""
     features = network(image, size, taps)
     return {tap: losses.gram_matrix(features[tap], positions(size, tap)) for tap in taps}

@@ -78,7 +78,7 @@ class VGG(nnx.Module):
         self.architecture = architecture
         self.pooling: layers.Pooling = pooling
         self.dtype = jnp.dtype(dtype)
-        self.mean = nnx.Variable(jnp.asarray(mean, jnp.float32))
+        self.mean = nnx.Variable(jnp.asarray(np.asarray(mean, np.float32), jnp.float32))
         self.convolutions = nnx.Dict(
             {
                 name: Convolution(*weights[name], dtype=self.dtype, use_winograd=use_winograd)
@@ -112,8 +112,8 @@ class VGG(nnx.Module):
         self, image: Array, size: Array, before_activation: Sequence[str]
     ) -> Iterator[tuple[str, Array]]:
         """Every tap's value in the order of computation; `conv…` only where it is asked for."""
-        yield PIXELS, image
         mask = layers.region_mask(size, (image.shape[0], image.shape[1]))
+        yield PIXELS, jnp.where(mask, image, 0)
         value = jnp.where(mask, image - self.mean[...], 0).astype(self.dtype)
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):

@@ -97,7 +97,7 @@ def _output_image(products: Float[Array, "6 6 down across d"]) -> Float[Array, "
     return image.reshape(_OUT * down, _OUT * across, channels)
 
 
-def _combined(weights: npt.NDArray[np.floating], arrays: list[Array]) -> Array:
+def _combined(weights: npt.NDArray[np.number], arrays: list[Array]) -> Array:
     """The weighted sum of arrays, spelled out so that zeros and ones cost nothing."""
     terms = [
         array if weight == 1 else float(weight) * array

@@ -27,9 +27,9 @@ class JobOptions:
 
     content_weight: float = 1.0
     """How strongly the content's features are kept."""
-    style_weight: float = 1.0
+    style_weight: float = 30.0
     """How strongly the style's statistics are matched. Larger: more style, less content."""
-    tv_weight: float = 1.0
+    tv_weight: float = 15.0
     """Smoothness: weight of the mean squared difference of neighbouring pixels."""
     content_taps: tuple[str, ...] = DEFAULT_CONTENT_TAPS
     """Where the content is compared, for example relu4_2, or pixels for the picture itself."""
@@ -38,14 +38,14 @@ class JobOptions:
     content_tap_weights: tuple[float, ...] = ()
     """One a content tap, scaled to sum to 1; none: all equal."""
     style_tap_weights: tuple[float, ...] = ()
-    """One a style tap, scaled to sum to 1; none: all equal."""
+    """One a style tap, scaled to sum to 1; none: each half of the one before it."""
     style_blend_weights: tuple[float, ...] = ()
     """One a style picture, scaled to sum to 1; none: all equal."""
     style_scale: float = 1.0
     """Long edge of the style picture over that of the output. Larger: larger strokes."""
     learning_rate: float = 0.02
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
-    steps: int = 150
+    steps: int = 100
     """Steps of the optimiser at each level."""
     seed: int = 0
     """Seed of everything random in the job."""
@@ -147,12 +147,20 @@ def translated_taps(options: JobOptions, architecture: Architecture) -> dict[str
     return {name: tap for name, tap in canonical.items() if name != tap}
 
 
-def shares(weights: tuple[float, ...], count: int) -> tuple[float, ...]:
-    """Weights scaled to sum to 1; equal ones where none are given."""
-    given = weights or (1.0,) * count
+def shares(weights: tuple[float, ...], count: int, *, ratio: float = 1.0) -> tuple[float, ...]:
+    """Weights scaled to sum to 1; where none are given, each is `ratio` times the one before."""
+    given = weights or tuple(ratio**index for index in range(count))
     total = math.fsum(given)
     return tuple(weight / total for weight in given)
 
+
+STYLE_TAP_RATIO = 0.5
+"""Weight of a style tap over that of the one before it, unless the user says otherwise.
+
+Equal weights make deep taps, which hold whole motifs, print ghosts of them over the content.
+"""
+
+_LARGEST = 3.4e38  # of float32, in which the device computes
 
 # What these look at may be anything: a caller's mistake has any type.
 
@@ -162,11 +170,11 @@ def _number(value: Any) -> bool:
 
 
 def _finite_from_0(value: Any) -> bool:
-    return _number(value) and math.isfinite(value) and value >= 0
+    return _number(value) and 0 <= value <= _LARGEST
 
 
 def _finite_above_0(value: Any) -> bool:
-    return _number(value) and math.isfinite(value) and value > 0
+    return _number(value) and 0 < value <= _LARGEST
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:
