@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := demo
 
 demo: .venv/installed  ## render examples/jobs.csv on the real weights into renders/
-	$(BIN)/nst-jax batch examples/jobs.csv --output-dir renders --size 320 --contact-sheet
+	$(BIN)/nst-jax batch examples/jobs.csv --output-dir renders --size 256 --steps 60 --contact-sheet
 	@echo "Now look at renders/index.png"
 
 test: .venv/installed-dev lint  ## everything that is quick

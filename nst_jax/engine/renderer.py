@@ -119,7 +119,8 @@ class Renderer:
         compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
         problems = self._problems(batch, stages, slots)
         states = self.programs.start(canvas, _images(batch, stages, slots))
-        self.timing.targets += time.perf_counter() - began
+        compiling = sum(self.programs.compiled.values()) - compiled_before
+        self.timing.targets += time.perf_counter() - began - compiling
         states, seconds = self._step_until_done(canvas, states, problems, batch)
         compilation = sum(self.programs.compiled.values()) - compiled_before
         self._take_back(batch, stages, states)
