@@ -124,14 +124,14 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
         "style": own.style_weight,
         "tv": own.tv_weight,
         "content_taps": _by_tap(own.content_taps, own.content_tap_weights),
-        "style_taps": _by_tap(own.style_taps, own.style_tap_weights),
+        "style_taps": _by_tap(own.style_taps, own.style_tap_weights, ratio=0.5),
     }
     targets = {tap: content[tap] for tap in own.content_taps}
     return references.objective(image, NARROW, targets, grams, weights)
 
 
-def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip(taps, shares(weights, len(taps)), strict=True))
+def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...], ratio=1.0) -> dict[str, float]:
+    return dict(zip(taps, shares(weights, len(taps), ratio=ratio), strict=True))
 
 
 class Call(NamedTuple):

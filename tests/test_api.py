@@ -81,8 +81,11 @@ def test_paths_texts_and_arrays_of_any_depth_are_the_same_job(paths, options):
     assert first.job.output == "bay__waves.png"
     assert first.steps == 2
     assert set(first.losses) == {"total", "content", "style", "tv"}
-    parts = [first.losses[name] for name in ("content", "style", "tv")]
-    assert first.losses["total"] == pytest.approx(sum(parts), rel=1e-5)
+    weighted = [
+        getattr(options, f"{name}_weight") * first.losses[name]
+        for name in ("content", "style", "tv")
+    ]
+    assert first.losses["total"] == pytest.approx(sum(weighted), rel=1e-5)
 
 
 def test_a_grey_array_is_a_grey_picture(options):

@@ -94,12 +94,12 @@ CHOICES = ("init", "color", "alpha", "style_loss", "pooling", "optimizer", "dtyp
 
 
 @pytest.mark.parametrize("name", [*FROM_0, *ABOVE_0])
-@pytest.mark.parametrize("value", [NAN, INF, -INF, -1e-9, True, None, "1", (1.0,), 1j, 10**400])
+@pytest.mark.parametrize("value", [NAN, INF, -1e-9, True, None, "1", (1.0,), 1j, 1e39, 10**400])
 def test_a_number_must_be_finite_and_not_below_0(name, value):
     refusal(name, value)
 
 
-@given(st.floats(min_value=0, allow_nan=False, allow_infinity=False), st.sampled_from(FROM_0))
+@given(st.floats(min_value=0, max_value=3.4e38), st.sampled_from(FROM_0))
 def test_any_finite_weight_from_0_is_taken(value, name):
     assert getattr(made(**{name: value}), name) == value
 
