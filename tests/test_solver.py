@@ -71,6 +71,9 @@ def _by_hand(job, options, image, steps):
         yield image, total, terms
 
 
+EVEN = {"style_tap_weights": (1.0, 1.0)}
+"""With these no gradient of the picture is so near zero that rounding turns Adam around."""
+
 UNSORTED = {
     "content_taps": ("relu2_2", "conv1_2"),
     "style_taps": ("relu3_1", "pool1", "relu1_1"),
@@ -80,7 +83,7 @@ UNSORTED = {
 """Taps neither in the order of their names nor in the network's, each with its own weight."""
 
 
-@pytest.mark.parametrize("taps", [{}, UNSORTED], ids=["two taps", "five in any order"])
+@pytest.mark.parametrize("taps", [EVEN, UNSORTED], ids=["two taps", "five in any order"])
 def test_steps_equal_the_ones_by_hand(narrow_file, taps):
     """On noise, where no pixel is still and Adam's quotient is not one of two tiny numbers."""
     own = {"init": "noise", "seed": 3, "tv_weight": 0.5, "style_weight": 2.0, "learning_rate": 0.03}
