@@ -27,7 +27,6 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from nst_jax.files import sixteen_bit
-from nst_jax.files.colour import srgb_profile
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import (
     Picture,
@@ -37,6 +36,7 @@ from nst_jax.files.images import (
     picture_size,
     resized,
 )
+from nst_jax.files.profiles import srgb_profile
 from nst_jax.spec.errors import OutputError, PictureError, WriteError
 from nst_jax.spec.outputs import check_output_suffix
 

@@ -21,8 +21,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from nst_jax.files import sixteen_bit
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.colour import srgb_profile
 from nst_jax.files.images import Picture, composited
+from nst_jax.files.profiles import srgb_profile
 from nst_jax.spec.errors import WriteError
 from nst_jax.spec.outputs import FORMAT_OF_SUFFIX, check_output_suffix
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
-from nst_jax.files.colour import to_srgb
 from nst_jax.files.opening import opened
+from nst_jax.files.profiles import to_srgb
 from nst_jax.spec.errors import PictureError
 
 
