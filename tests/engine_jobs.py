@@ -153,7 +153,7 @@ class Studio:
 
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         self.options = options
-        self.setup = open_setup(options, Silence(), devices or one_device())
+        self.setup = open_setup(options, devices or one_device())
         self._renderer: Renderer | None = None
 
     @property
@@ -162,7 +162,7 @@ class Studio:
         return self._renderer
 
     def requests(self, jobs: Iterable[Job]) -> list[Request]:
-        examined = examine(completed(jobs, self.options), self.setup, with_fingerprints=False)
+        examined = examine(completed(jobs, self.options), self.setup, Silence())
         return [one for one in examined if isinstance(one, Request)]
 
     def plan(self, requests: Sequence[Request], **changes: Any) -> Plan:

@@ -18,8 +18,8 @@ from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
 def numbers(jobs, options):
     """Fingerprints as a batch has them."""
-    setup = open_setup(options, Silence(), one_device())
-    examined = examine(completed(jobs, options), setup, with_fingerprints=True)
+    setup = open_setup(options, one_device())
+    examined = examine(completed(jobs, options), setup, Silence())
     assert all(isinstance(one, Request) for one in examined), examined
     return [one.fingerprint for one in examined]
 

@@ -71,8 +71,8 @@ def render_batch(
     options, progress, folder = options or Options(), progress or Silence(), Path(output_dir)
     listed = completed(jobs, options)
     _check_outputs(listed, options)
-    setup = open_setup(options, progress, devices)
-    examined = examine(listed, setup, with_fingerprints=True)
+    setup = open_setup(options, devices)
+    examined = examine(listed, setup, progress)
     make_folder(folder)
     work = _left_to_do(examined, folder)
     renderer = setup.renderer(work.requests, progress) if work.requests else None

@@ -42,8 +42,8 @@ def render_many(
         JobError: A job failed and `on_error` is "raise".
     """
     options, progress = options or Options(), progress or Silence()
-    setup = open_setup(options, progress, devices)
-    examined = examine(completed(jobs, options), setup, with_fingerprints=False)
+    setup = open_setup(options, devices)
+    examined = examine(completed(jobs, options), setup, progress)
     requests = [one for one in examined if isinstance(one, Request)]
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())

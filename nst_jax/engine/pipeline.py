@@ -83,22 +83,21 @@ class Request:
         job: With its output's name and options filled in.
         own: Its options with canonical taps.
         ladder: Its stages.
-        fingerprint: What its picture follows from; empty where nobody asks.
+        fingerprint: What its picture follows from.
     """
 
     index: int
     job: Job
     own: JobOptions
     ladder: tuple[Stage, ...]
-    fingerprint: str = ""
+    fingerprint: str
 
 
-def open_setup(options: Options, progress: Progress, devices: Sequence[Any] | None = None) -> Setup:
+def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
     """Finds, reads and checks the weights, and lays a mesh over the devices.
 
     Args:
         options: The run's.
-        progress: Told what other programs' names of taps were taken for.
         devices: What to run on; None: all devices of this process.
 
     Raises:
@@ -106,35 +105,43 @@ def open_setup(options: Options, progress: Progress, devices: Sequence[Any] | No
     """
     mesh = over(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
-    for given, taken in translated_taps(options, weights.architecture).items():
-        progress.note(f"tap {given} is taken for {taken}")
     return Setup(options, weights, mesh, compute_dtype(options, mesh))
 
 
-def examine(
-    jobs: Sequence[Job], setup: Setup, *, with_fingerprints: bool
-) -> list[Request | Result]:
+def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Request | Result]:
     """Looks at every job's inputs without decoding them; a job that can't be is a failed result.
+
+    Args:
+        jobs: With their output names filled in.
+        setup: What they share.
+        progress: Told what other programs' names of taps were taken for.
 
     Raises:
         TapError: A job names a tap that the network does not have.
     """
     architecture = setup.weights.architecture
-    everyones = [resolved(job.options or setup.options, architecture) for job in jobs]
+    wanted = [job.options or setup.options for job in jobs]
+    _say_translations(wanted, setup, progress)
     with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
         futures = [
-            pool.submit(_examined, index, job, own, setup, with_fingerprints)
-            for index, (job, own) in enumerate(zip(jobs, everyones, strict=True))
+            pool.submit(_examined, index, job, resolved(own, architecture), setup)
+            for index, (job, own) in enumerate(zip(jobs, wanted, strict=True))
         ]
         return [future.result() for future in futures]
 
 
-def _examined(
-    index: int, job: Job, own: JobOptions, setup: Setup, with_fingerprints: bool
-) -> Request | Result:
+def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:
+    taken: dict[str, str] = {}
+    for own in dict.fromkeys(wanted):
+        taken |= translated_taps(own, setup.weights.architecture)
+    for name, tap in taken.items():
+        progress.note(f"tap {name} is taken for {tap}")
+
+
+def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:
     try:
         ladder = stages(source_size(job.content), setup.options, own)
-        number = _fingerprint(job, own, setup) if with_fingerprints else ""
+        number = _fingerprint(job, own, setup)
     except JobError as error:
         return Result(index, job, error=error)
     return Request(index, job, own, ladder, number)
