@@ -13,6 +13,7 @@ from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
 
 _GROWTH = 2**0.5
+_TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def stages(picture: Size, options: Options, own: JobOptions) -> tuple[Stage, ...
         if min(size := fitted(picture, edge)) >= smallest
     ]
     if not made:
-        raise PictureError(_too_small(picture, options, smallest), _too_small_remedy(smallest))
+        raise PictureError(_too_small(picture, options, smallest), _TOO_SMALL_REMEDY)
     return tuple(made)
 
 
@@ -68,7 +69,3 @@ def _too_small(picture: Size, options: Options, smallest: int) -> str:
         f"the output must be at least {smallest} px on both sides to reach the deepest tap, "
         f"got {width}x{height} (width x height) from a picture of {picture[1]}x{picture[0]}"
     )
-
-
-def _too_small_remedy(smallest: int) -> str:
-    return f"Raise --size, crop the picture, or use taps of earlier blocks than {smallest} px need"
