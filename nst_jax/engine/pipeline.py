@@ -29,9 +29,9 @@ from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
 from nst_jax.engine.results import Result
-from nst_jax.files.finding import find_weights
-from nst_jax.files.network import NetworkWeights
-from nst_jax.files.weights import read_weights
+from nst_jax.files.weights.finding import find_weights
+from nst_jax.files.weights.format import read_weights
+from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model.color import with_colours_of
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError

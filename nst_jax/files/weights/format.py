@@ -9,7 +9,7 @@ So what a file claims to hold is never more than its own size, and reading it op
 other file. Equal networks make equal bytes.
 
 Two checksums, both left out by another program that writes files after this description:
-the seal (see `nst_jax.files.seal`) covers the file and is checked before HDF5 reads it;
+the seal (see `nst_jax.files.weights.seal`) covers the file and is checked before HDF5 reads it;
 `content_sha256` covers the network and stays the same in whatever file it lies.
 """
 
@@ -23,15 +23,15 @@ import h5py
 import numpy as np
 
 from nst_jax.files.atomic import replacing
-from nst_jax.files.faults import Fault, reading, writing
-from nst_jax.files.network import (
+from nst_jax.files.weights.faults import Fault, reading, writing
+from nst_jax.files.weights.network import (
     NetworkWeights,
     Tensor,
     check_convolution_names,
     check_network,
     check_shapes,
 )
-from nst_jax.files.seal import SEAL_BYTES, check_seal, write_seal
+from nst_jax.files.weights.seal import SEAL_BYTES, check_seal, write_seal
 from nst_jax.spec.errors import WeightsError
 from nst_jax.spec.taps import ARCHITECTURES, Architecture
 
@@ -87,24 +87,28 @@ def write_weights(path: Path, weights: NetworkWeights) -> None:
         WeightsError: The name does not end in `.h5`, the folder can't be written, or the
             arrays are no working network.
     """
-    if path.suffix != SUFFIX:
-        raise WeightsError(
-            f"weights file {str(path)!r} must end in {SUFFIX}, got {path.suffix!r}",
-            f"Call it {path.with_suffix(SUFFIX).name if path.name else 'name' + SUFFIX}.",
-        )
+    check_suffix(path)
     with writing(path):
         check_network(weights)
         with replacing(path) as temporary:
             _write(temporary, weights)
 
 
-def verify_weights(path: Path) -> WeightsReport:
-    """Reads a weights file, with every check, and says what is in it.
+def check_suffix(path: Path) -> None:
+    """Refuses a name that does not end as weight files do.
 
     Raises:
-        WeightsError: As `read_weights` does.
+        WeightsError: With the name that would do.
     """
-    weights = read_weights(path)
+    if path.suffix != SUFFIX:
+        raise WeightsError(
+            f"weights file {str(path)!r} must end in {SUFFIX}, got {path.suffix!r}",
+            f"Call it {path.with_suffix(SUFFIX).name if path.name else 'name' + SUFFIX}.",
+        )
+
+
+def report_of(weights: NetworkWeights) -> WeightsReport:
+    """What is in a weights file that has been read."""
     names = weights.architecture.convolutions
     return WeightsReport(
         architecture=weights.architecture.name,

@@ -2,13 +2,15 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nst_jax.spec.errors import WeightsError
 
 REGISTRY_NAME = "registry.toml"
 
-CHECKOUT_FOLDER = Path(__file__).resolve().parents[2] / "weights"
+CHECKOUT_FOLDER = Path(__file__).resolve().parents[3] / "weights"
 """Where the registry lies in a checkout, and where converted files go there."""
 
 
@@ -18,20 +20,27 @@ class KnownWeights:
 
     Attributes:
         size: Bytes of the source file.
-        sha256: Hash of the source file.
+        checksum: Of the source file, as `algorithm:digits`; the digits may be the first few.
+        mean: Its mean in our input convention, where an answer is kept.
+        answer: Mean and standard deviation of each activation on the synthetic picture of
+            `nst_jax.engine.known_answers`; empty where the file could not be had.
         path: Where the converted file lies; None if it is not converted yet.
     """
 
     name: str
     architecture: str
+    publisher: str
     source: str
-    distribution: str
-    module: str
-    file: str
-    size: int
-    sha256: str
     licence: str
+    size: int
+    checksum: str
     verified_here: bool
+    package: str = ""
+    module: str = ""
+    file: str = ""
+    url: str = ""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    answer: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     path: Path | None = None
 
 
@@ -42,7 +51,12 @@ def registered_weights() -> list[KnownWeights]:
         WeightsError: This installation has lost its registry.
     """
     with _registry_file().open("rb") as file:
-        return [KnownWeights(**entry) for entry in tomllib.load(file)["network"]]
+        return [_known(entry) for entry in tomllib.load(file)["network"]]
+
+
+def _known(entry: dict[str, Any]) -> KnownWeights:
+    answer = {tap: tuple(values) for tap, values in entry.get("answer", {}).items()}
+    return KnownWeights(**entry | {"mean": tuple(entry.get("mean", (0.0,) * 3)), "answer": answer})
 
 
 def registered(name: str) -> KnownWeights:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.files.faults import Fault
+from nst_jax.files.weights.faults import Fault
 from nst_jax.spec.taps import Architecture
 
 Tensor = npt.NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""Network weights at rest: our own format, everybody else's, and where they lie."""

@@ -1,0 +1,1 @@
+"""How files hold named arrays. No container knows what the names mean."""

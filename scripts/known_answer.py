@@ -1,0 +1,22 @@
+"""Prints a network's known answer as lines for weights/registry.toml.
+
+python scripts/known_answer.py NAME_OR_FILE
+"""
+
+import sys
+
+from nst_jax.engine.known_answers import answer, relu_taps
+from nst_jax.files.weights.finding import find_weights
+from nst_jax.files.weights.format import read_weights
+
+
+def main(name_or_file: str) -> None:
+    weights = read_weights(find_weights(name_or_file))
+    print(f"mean = {list(weights.mean)}")
+    print("[network.answer]")
+    for tap, (mean, deviation) in answer(weights, relu_taps(weights.architecture)).items():
+        print(f"{tap} = [{mean:.6g}, {deviation:.6g}]")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,896 @@
+"""Fetching known networks: over a real connection to a server here that misbehaves.
+
+What it serves is a narrow network in our own format, a few kilobytes of it.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import shlex
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from networks import narrow_network
+from requests.adapters import HTTPAdapter
+
+from nst_jax.cli import downloading
+from nst_jax.cli.main import run
+from nst_jax.files.weights import download, fetching, finding, registry
+from nst_jax.files.weights.checksums import Checksum
+from nst_jax.files.weights.download import Patience
+from nst_jax.files.weights.fetching import fetch
+from nst_jax.files.weights.format import read_weights, write_weights
+from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.files.weights.registry import KnownWeights
+from nst_jax.spec.errors import WeightsError
+from nst_jax.spec.taps import VGG16
+
+IMPATIENT = Patience(connect_s=1.0, silence_s=0.3, attempts=3, pause_s=0.0)
+MOST_BYTES = 2**25
+"""After so many, even an endless answer ends: a test must fail, not fill the machine."""
+
+Answer = Callable[["Handler"], None]
+
+
+# The server.
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the first request with the first of the server's answers, and so on."""
+
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def site(self) -> "Server":
+        """The server that this is of."""
+        assert isinstance(self.server, Server)
+        return self.server
+
+    def do_GET(self) -> None:
+        server = self.site
+        server.requests.append(dict(self.headers))
+        answer = server.answers[min(len(server.requests), len(server.answers)) - 1]
+        self.close_connection = True
+        try:
+            answer(self)
+        except OSError:  # the client has hung up, as it should where an answer is too long
+            server.hung_up += 1
+
+    def head(self, status: int = 200, **headers: object) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`, in the way that `answers` say."""
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = content
+        self.answers: list[Answer] = [whole]
+        self.requests: list[dict[str, str]] = []
+        self.hung_up = 0
+        self.over = threading.Event()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+def whole(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Content_Length=len(content))
+    handler.wfile.write(content)
+
+
+def truncated(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Content_Length=len(content))
+    handler.wfile.write(content[: len(content) // 2])
+
+
+def stalled(handler: Handler) -> None:
+    truncated(handler)
+    handler.wfile.flush()
+    handler.site.over.wait(5)
+
+
+def silent(handler: Handler) -> None:
+    handler.site.over.wait(5)
+
+
+def closed(handler: Handler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def understated(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Content_Length=len(content) // 2)
+    handler.wfile.write(content)
+
+
+def overstated(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Content_Length=2 * len(content))
+    handler.wfile.write(content)
+
+
+def absurd_length(handler: Handler) -> None:
+    handler.head(Content_Length="many")
+    handler.wfile.write(handler.site.content)
+
+
+def without_length(handler: Handler) -> None:
+    handler.head()
+    handler.wfile.write(handler.site.content)
+
+
+def chunked(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Transfer_Encoding="chunked")
+    for start in range(0, len(content), 1000):
+        part = content[start : start + 1000]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def chunked_and_broken(handler: Handler) -> None:
+    handler.head(Transfer_Encoding="chunked")
+    handler.wfile.write(b"3e8\r\n" + handler.site.content[:1000] + b"\r\n3e8\r\n")
+
+
+def dripped(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(Content_Length=len(content))
+    for start in range(0, len(content), len(content) // 5):
+        handler.wfile.write(content[start : start + len(content) // 5])
+        time.sleep(0.1)  # never as long as IMPATIENT.silence_s, in all longer
+
+
+def endless(handler: Handler) -> None:
+    handler.head()
+    handler.wfile.write(handler.site.content)
+    for _ in range(0, MOST_BYTES, 2**16):
+        handler.wfile.write(bytes(2**16))
+
+
+def wrong(handler: Handler) -> None:
+    content = bytearray(handler.site.content)
+    content[-1] ^= 1
+    handler.head(Content_Length=len(content))
+    handler.wfile.write(content)
+
+
+def page(handler: Handler) -> None:
+    text = b"Please log in."
+    handler.head(Content_Type="text/html; charset=utf-8", Content_Length=len(text))
+    handler.wfile.write(text)
+
+
+def unlabelled_page(handler: Handler) -> None:
+    text = b"\n<HTML><title>Log in</title>"
+    handler.head(Content_Length=len(text))
+    handler.wfile.write(text)
+
+
+def long_page(handler: Handler) -> None:
+    text = b"<html>" + b" " * 2 * len(handler.site.content)
+    handler.head(Content_Length=len(text))
+    handler.wfile.write(text)
+
+
+def no_http(handler: Handler) -> None:
+    handler.wfile.write(b"220 welcome to another kind of server\r\n")
+
+
+def status(number: int) -> Answer:
+    def answer(handler: Handler) -> None:
+        text = b"<html>no"
+        handler.head(number, Content_Type="text/html", Content_Length=len(text))
+        handler.wfile.write(text)
+
+    return answer
+
+
+def redirected(to: str) -> Answer:
+    return lambda handler: handler.head(302, Location=to, Content_Length=0)
+
+
+def redirected_at_length(handler: Handler) -> None:
+    handler.head(302, Location="/elsewhere")
+    for _ in range(0, MOST_BYTES, 2**16):
+        handler.wfile.write(bytes(2**16))
+
+
+def ranged(handler: Handler) -> None:
+    """The part that was asked for, as a server does that can."""
+    content = handler.site.content
+    first = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+    handler.head(
+        206,
+        Content_Range=f"bytes {first}-{len(content) - 1}/{len(content)}",
+        Content_Length=len(content) - first,
+    )
+    handler.wfile.write(content[first:])
+
+
+def mangled_range(handler: Handler) -> None:
+    content = handler.site.content
+    handler.site.content = content[:-1] + b"?"
+    ranged(handler)
+    handler.site.content = content
+
+
+def other_range(handler: Handler) -> None:
+    content = handler.site.content
+    handler.head(206, Content_Range=f"bytes 0-99/{len(content)}", Content_Length=100)
+    handler.wfile.write(content[:100])
+
+
+# What is served, and to whom.
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("source") / "source.h5"
+    network = narrow_network("vgg16")
+    mean = (0.485, 0.456, 0.406)
+    write_weights(
+        path, NetworkWeights(VGG16, network.convolutions, mean, "a test", "0" * 64, "none")
+    )
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server(content: bytes) -> Iterator[Server]:
+    with Server(content) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "weights"
+    path.mkdir()
+    return path
+
+
+def entry_of(server: Server, **changes: Any) -> KnownWeights:
+    fields: dict[str, Any] = {
+        "name": "narrow",
+        "architecture": "vgg16",
+        "publisher": "",
+        "source": "a test",
+        "licence": "none",
+        "size": len(server.content),
+        "checksum": f"sha256:{hashlib.sha256(server.content).hexdigest()}",
+        "verified_here": False,
+        "url": f"http://{server.address}/models/narrow.pth",
+    }
+    return KnownWeights(**fields | changes)
+
+
+class Notes:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.fetched: list[tuple[int, int]] = []
+        self.reasons: list[str] = []
+
+    def downloaded(self, done: int, total: int) -> None:
+        self.fetched.append((done, total))
+
+    def retrying(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def converted(self, done: int, total: int) -> None: ...
+
+
+def fetched(entry: KnownWeights, folder: Path) -> Notes:
+    """Fetches what is known to arrive, and checks that it has."""
+    notes = Notes()
+    weights = fetch(entry, folder / "narrow.h5", progress=notes, patience=IMPATIENT)
+    assert [path.name for path in folder.iterdir()] == ["narrow.h5"]
+    expected = narrow_network("vgg16").convolutions
+    for name, (kernel, bias) in read_weights(folder / "narrow.h5").convolutions.items():
+        np.testing.assert_array_equal(kernel, expected[name][0])
+        np.testing.assert_array_equal(bias, expected[name][1])
+        np.testing.assert_array_equal(kernel, weights.convolutions[name][0])
+    return notes
+
+
+def refusal(entry: KnownWeights, folder: Path) -> WeightsError:
+    """Fetches what can't be fetched; checks what holds for every failure."""
+    destination = folder / "narrow.h5"
+    with pytest.raises(WeightsError) as caught:
+        fetch(entry, destination, patience=IMPATIENT)
+    assert list(folder.iterdir()) == []
+    error = caught.value
+    assert f"'narrow' could not be fetched from {entry.url}: " in error.message
+    assert error.remedy.endswith(f"and run: nst-jax weights convert FILE {destination}")
+    assert "\n" not in str(error)
+    for insides in ("Error", "object at", "HTTPConnection", "urllib3", ".partial"):
+        assert insides not in str(error)
+    return error
+
+
+# What arrives.
+
+
+@pytest.mark.parametrize("answer", [whole, chunked, without_length, dripped])
+def test_a_file_arrives_however_it_is_sent(server: Server, folder: Path, answer: Answer) -> None:
+    server.answers = [answer]
+    notes = fetched(entry_of(server), folder)
+    size = len(server.content)
+    assert notes.fetched[-1] == (size, size)
+    assert [done for done, _ in notes.fetched] == sorted(done for done, _ in notes.fetched)
+    assert not notes.reasons
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+@pytest.mark.parametrize("digits", [8, 32])
+def test_a_checksum_may_be_stated_by_its_first_digits(
+    server: Server, folder: Path, algorithm: str, digits: int
+) -> None:
+    digest = hashlib.new(algorithm, server.content).hexdigest()
+    fetched(entry_of(server, checksum=f"{algorithm}:{digest[:digits].upper()}"), folder)
+
+
+def test_a_checksum_of_no_digits_is_none() -> None:
+    for text in ("sha256:", "sha256", "sha256:dcbb9e9"):
+        with pytest.raises(ValueError, match="8 digits or more"):
+            Checksum.parsed(text)
+
+
+def test_a_redirection_is_followed(server: Server, folder: Path) -> None:
+    server.answers = [redirected("/elsewhere"), whole]
+    fetched(entry_of(server), folder)
+
+
+def test_the_body_of_a_redirection_is_not_read(server: Server, folder: Path) -> None:
+    server.answers = [redirected_at_length, whole]
+    fetched(entry_of(server), folder)
+    for _ in range(100):
+        if server.hung_up:
+            return
+        time.sleep(0.02)
+    pytest.fail("all of it was taken")
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (status(500), "the server can't answer now (HTTP 500)"),
+        (status(429), "the server can't answer now (HTTP 429)"),
+        (closed, "the connection broke"),
+        (silent, "127.0.0.1 does not answer"),
+        (wrong, "its sha256 is"),
+        (no_http, "the answer makes no sense as HTTP"),
+        (truncated, "the connection broke after"),
+        (stalled, "127.0.0.1 fell silent after"),
+    ],
+)
+def test_a_fault_that_passes_is_waited_out(
+    server: Server, folder: Path, first: Answer, reason: str
+) -> None:
+    server.answers = [first, whole]
+    (said,) = fetched(entry_of(server), folder).reasons
+    assert said.startswith(reason)
+
+
+def test_a_broken_download_goes_on_where_it_broke(server: Server, folder: Path) -> None:
+    server.answers = [truncated, ranged]
+    notes = fetched(entry_of(server), folder)
+    here = int(server.requests[1]["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert here > len(server.content) // 3
+    assert [done for done, _ in notes.fetched] == sorted(done for done, _ in notes.fetched)
+
+
+def test_a_length_stated_too_low_is_made_up_for(server: Server, folder: Path) -> None:
+    server.answers = [understated, ranged]
+    fetched(entry_of(server), folder)
+
+
+@pytest.mark.parametrize("second", [other_range, mangled_range, status(416), wrong])
+def test_a_download_that_can_not_go_on_begins_again(
+    server: Server, folder: Path, second: Answer
+) -> None:
+    server.answers = [truncated, second, whole]
+    fetched(entry_of(server), folder)
+    assert "Range" not in server.requests[2]
+
+
+def test_pauses_grow(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    server.answers = [status(503)]
+    with pytest.raises(WeightsError):
+        fetch(entry_of(server), folder / "narrow.h5", patience=Patience(attempts=4, pause_s=0.5))
+    assert pauses == [0.5, 1.0, 2.0]
+    assert len(server.requests) == 4
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "requests_made"),
+    [
+        (truncated, "the connection broke after", 3),
+        (chunked_and_broken, "the connection broke after", 3),
+        (understated, "it was cut short after", 3),
+        (overstated, "the connection broke after", 3),
+        (absurd_length, "the answer makes no sense as HTTP", 2),
+        (no_http, "the answer makes no sense as HTTP", 2),
+        (stalled, "127.0.0.1 fell silent after", 3),
+        (silent, "127.0.0.1 does not answer", 3),
+        (closed, "the connection broke", 3),
+        (endless, "it is longer than the", 2),
+        (wrong, "its sha256 is", 2),
+        (page, "a web page (HTML) came in place of the file", 1),
+        (unlabelled_page, "a web page (HTML) came in place of the file", 1),
+        (long_page, "a web page (HTML) came in place of the file", 1),
+        (status(403), "the server refuses it (HTTP 403)", 1),
+        (status(404), "the server does not have it (HTTP 404)", 1),
+        (status(407), "the proxy wants a name and a password", 1),
+        (status(500), "the server can't answer now (HTTP 500)", 3),
+        (redirected("/again"), "the server redirects without end", 31),
+        (redirected("ftp://127.0.0.1/x"), "the server redirects to an address that is not", 1),
+    ],
+)
+def test_a_server_that_misbehaves_is_told_and_leaves_nothing(
+    server: Server, folder: Path, answer: Answer, reason: str, requests_made: int
+) -> None:
+    server.answers = [answer]
+    assert f": {reason}" in refusal(entry_of(server), folder).message
+    assert len(server.requests) == requests_made
+
+
+def test_an_endless_answer_does_not_fill_the_disk(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    class Disk(io.FileIO):
+        def write(self, data: Any) -> int:
+            written.append(super().write(data))
+            return written[-1]
+
+    substitute_disk(monkeypatch, Disk)
+    server.answers = [endless]
+    refusal(entry_of(server), folder)
+    assert sum(written) <= 2 * len(server.content)
+
+
+def test_wrong_bytes_are_told_with_both_checksums_and_never_parsed(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "convert", lambda *_, **__: pytest.fail("parsed"))
+    entry = entry_of(server, checksum="sha256:0123456789")
+    got = hashlib.sha256(server.content).hexdigest()
+    message = refusal(entry, folder).message
+    assert message.endswith(f"its sha256 is {got}, but should be 0123456789…")
+
+
+def test_a_checksum_that_fits_does_not_make_a_network(server: Server, folder: Path) -> None:
+    server.content = b"no network\n" * 1000
+    message = refusal(entry_of(server), folder).message
+    assert "it arrived unchanged, but it is of no kind that can be converted" in message
+
+
+def test_the_way_out_names_the_publisher(server: Server, folder: Path) -> None:
+    server.answers = [status(404)]
+    destination = folder / "caffe's.h5"
+    with pytest.raises(WeightsError) as caught:
+        fetch(entry_of(server, publisher="caffe-torch"), destination, patience=IMPATIENT)
+    command = caught.value.remedy.split("and run: ")[1]
+    expected = ["nst-jax", "weights", "convert", "--publisher", "caffe-torch", "FILE"]
+    assert shlex.split(command) == [*expected, str(destination)]
+
+
+def test_another_architecture_than_the_registry_s_is_refused(server: Server, folder: Path) -> None:
+    message = refusal(entry_of(server, architecture="vgg19"), folder).message
+    assert message.endswith("it is a vgg16, but should be a vgg19")
+
+
+def test_a_file_that_was_there_before_survives_a_failure(server: Server, folder: Path) -> None:
+    (folder / "narrow.h5").write_bytes(b"older")
+    server.answers = [wrong]
+    with pytest.raises(WeightsError):
+        fetch(entry_of(server), folder / "narrow.h5", patience=IMPATIENT)
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"older"]
+
+
+@pytest.mark.parametrize("answer", [silent, stalled])
+def test_a_server_is_not_waited_for_longer_than_said(
+    server: Server, folder: Path, answer: Answer
+) -> None:
+    server.answers = [answer]
+    began = time.monotonic()
+    refusal(entry_of(server), folder)
+    assert time.monotonic() - began < IMPATIENT.attempts * 3 * IMPATIENT.silence_s
+
+
+# The way there.
+
+
+@pytest.fixture
+def dead_address() -> Iterator[str]:
+    """A port that nobody listens on, and nobody else gets."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_refused_connection_is_told(server: Server, folder: Path, dead_address: str) -> None:
+    error = refusal(entry_of(server, url=f"http://{dead_address}/x.pth"), folder)
+    assert error.message.endswith("127.0.0.1 refuses the connection")
+    assert "HTTPS_PROXY" in error.remedy
+
+
+def test_a_name_that_is_not_known_is_told(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    message = refusal(entry_of(server, url="https://models.invalid/x.pth"), folder).message
+    assert message.endswith("the name models.invalid can't be resolved, is there a network?")
+
+
+def test_an_unreachable_network_is_told(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    message = refusal(entry_of(server), folder).message
+    assert message.endswith("there is no connection (Network is unreachable)")
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@{dead}", "http://", "socks5://me:secret@x"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_does_not_work_is_told_without_its_password(
+    server: Server,
+    folder: Path,
+    dead_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    scheme: str,
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv(f"{scheme.upper()}_PROXY", proxy.format(dead=dead_address))
+    entry = entry_of(server, url=f"{scheme}://models.invalid/x.pth")
+    error = refusal(entry, folder)
+    assert ": the proxy" in error.message
+    assert "HTTPS_PROXY" in error.remedy
+    assert "secret" not in str(error)
+
+
+def test_a_server_without_tls_is_told(server: Server, folder: Path) -> None:
+    error = refusal(entry_of(server, url=f"https://{server.address}/x.pth"), folder)
+    assert error.message.endswith("127.0.0.1 could not prove who it is (TLS)")
+    assert "REQUESTS_CA_BUNDLE" in error.remedy
+
+
+def test_certificates_that_do_not_exist_are_told(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder.parent / "missing.pem"))
+    error = refusal(entry_of(server, url=f"https://{server.address}/x.pth"), folder)
+    assert error.message.endswith("the certificates for TLS can't be read")
+    assert "REQUESTS_CA_BUNDLE" in error.remedy
+
+
+def test_https_is_not_left_for_http(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def send(_: object, request: requests.PreparedRequest, **__: object) -> requests.Response:
+        asked.append(request.url)
+        response = requests.Response()
+        response.status_code, response.url, response.request = 302, request.url or "", request
+        response.headers["location"] = f"http://{server.address}/x.pth"
+        response.raw = io.BytesIO()
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    message = refusal(entry_of(server, url="https://models.invalid/x.pth"), folder).message
+    assert message.endswith("the server redirects to an address that is not https")
+    assert asked == ["https://models.invalid/x.pth"]
+
+
+# The disk, and whoever waits.
+
+
+def substitute_disk(monkeypatch: pytest.MonkeyPatch, disk: type[io.FileIO]) -> None:
+    """Everything that is opened for writing lies on a disk of that kind."""
+    opened = Path.open
+
+    def substitute(path: Path, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
+        if mode == "wb":
+            return io.BufferedWriter(disk(path, "wb"))
+        return opened(path, mode, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", substitute)
+
+
+@pytest.mark.parametrize("full_for", [1, 1000])
+def test_a_full_disk_is_told(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, full_for: int
+) -> None:
+    refused: list[int] = []
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if len(refused) < full_for:
+                refused.append(len(data))
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    substitute_disk(monkeypatch, Full)
+    error = refusal(entry_of(server), folder)
+    assert "can't be written to (No space left on device)" in error.message
+    assert "NST_JAX_WEIGHTS_DIR" in error.remedy
+    assert len(server.requests) == 1
+
+
+def test_a_folder_that_can_not_be_written_is_told(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WeightsError, match="can't be written to") as caught:
+        fetch(entry_of(server), tmp_path / "file" / "narrow.h5", patience=IMPATIENT)
+    assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
+    assert not server.requests
+
+
+def test_another_ending_than_h5_is_refused_before_anything_is_fetched(
+    server: Server, folder: Path
+) -> None:
+    with pytest.raises(WeightsError, match=r"must end in \.h5"):
+        fetch(entry_of(server), folder / "narrow.pth")
+    assert not server.requests
+
+
+@pytest.mark.parametrize("moment", ["downloaded", "retrying"])
+def test_an_interrupt_passes_through_and_leaves_nothing(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    notes = Notes()
+    monkeypatch.setattr(notes, moment, interrupt)
+    server.answers = [truncated]
+    with pytest.raises(KeyboardInterrupt):
+        fetch(entry_of(server), folder / "narrow.h5", progress=notes, patience=IMPATIENT)
+    assert list(folder.iterdir()) == []
+
+
+def test_an_interrupt_while_converting_leaves_nothing(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(source: Path, destination: Path, **_: object) -> None:
+        assert source.read_bytes() == server.content
+        destination.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetching, "convert", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(entry_of(server), folder / "narrow.h5", patience=IMPATIENT)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [whole, wrong, no_http])
+def test_nothing_is_printed(
+    server: Server, folder: Path, capfd: pytest.CaptureFixture[str], answer: Answer
+) -> None:
+    server.answers = [answer, whole]
+    fetched(entry_of(server), folder)
+    assert capfd.readouterr() == ("", "")
+
+
+# From a package.
+
+
+@pytest.fixture
+def packaged(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[KnownWeights, Path]:
+    """An entry whose source file a package brings, and that file."""
+    package = tmp_path / "a_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = package / "source.h5"
+    source.write_bytes(server.content)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = entry_of(server, url="", package="a-package", module="a_package", file=source.name)
+    return entry, source
+
+
+def test_what_a_package_brings_is_converted_without_a_network(
+    server: Server, folder: Path, packaged: tuple[KnownWeights, Path]
+) -> None:
+    fetched(packaged[0], folder)
+    assert packaged[1].exists()
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(b"", "its sha256 is"), (b"more", "bytes, but should have")]
+)
+def test_a_package_s_file_with_other_bytes_is_refused(
+    folder: Path, packaged: tuple[KnownWeights, Path], change: bytes, reason: str
+) -> None:
+    entry, source = packaged
+    source.write_bytes(source.read_bytes()[::-1] + change)
+    with pytest.raises(WeightsError, match=reason) as caught:
+        fetch(entry, folder / "narrow.h5")
+    assert repr(str(source)) in caught.value.message
+    assert "pip install --force-reinstall a-package" in caught.value.remedy
+    assert list(folder.iterdir()) == []
+
+
+# The command.
+
+
+@pytest.fixture
+def command(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., int]]:
+    """`nst-jax weights fetch`, which knows the server's file as `narrow`."""
+    monkeypatch.setattr(registry, "registered_weights", lambda: [entry_of(server)])
+    monkeypatch.setattr(fetching, "Patience", lambda: IMPATIENT)
+    monkeypatch.setenv(finding.FOLDER_VARIABLE, str(folder))
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda *arguments: run(["weights", "fetch", *arguments])
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_command_fetches_and_says_what_it_has(
+    command: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("narrow") == 0
+    out, err = capsys.readouterr()
+    (line,) = out.splitlines()
+    path = folder / "narrow.h5"
+    digest = read_weights(path).content_sha256
+    assert line.startswith(f"{path}: vgg16, sha256 {digest}; verified: size and sha256:")
+    assert "fetching narrow" in err
+
+
+def test_the_command_fetches_nothing_twice_unless_forced(
+    command: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [command("narrow"), command("narrow")] == [0, 0]
+    assert "here already" in capsys.readouterr().out.splitlines()[1]
+    assert len(server.requests) == 1
+    assert command("narrow", "--force") == 0
+    assert len(server.requests) == 2
+
+
+def test_the_command_forced_replaces_a_damaged_file(
+    command: Callable[..., int], folder: Path, server: Server
+) -> None:
+    (folder / "narrow.h5").write_bytes(server.content[:-1])
+    assert command("narrow") == 2
+    assert command("narrow", "--force") == 0
+    assert read_weights(folder / "narrow.h5").architecture is VGG16
+
+
+def test_the_command_reports_as_json(
+    command: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("narrow", "--json") == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report.pop("verified")
+    assert report == {
+        "name": "narrow",
+        "path": str(folder / "narrow.h5"),
+        "architecture": "vgg16",
+        "sha256": read_weights(folder / "narrow.h5").content_sha256,
+    }
+    assert err == ""
+
+
+def test_the_quiet_command_says_only_faults(
+    command: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers = [status(404), whole]
+    assert command("narrow", "--quiet") == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert "HTTP 404" in err
+    assert command("narrow", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_names_the_known_networks(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("vgg61") == 2
+    assert "'vgg61' are no known network. Known networks: narrow" in capsys.readouterr().err
+
+
+def test_what_has_to_be_fetched_is_not_fetched_unasked(
+    command: Callable[..., int], server: Server
+) -> None:
+    with pytest.raises(WeightsError, match="nst-jax weights fetch narrow"):
+        finding.find_weights("narrow")
+    assert not server.requests
+
+
+def test_lines_in_a_log_come_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(downloading.time, "monotonic", lambda: float(next(clock)))
+    with downloading.DownloadLines("vgg19") as lines:
+        for done in range(1, 10):
+            lines.downloaded(done * 10**6, 9 * 10**6)
+        lines.retrying("the connection broke")
+    *counts, retry = capsys.readouterr().err.splitlines()[1:]
+    assert 1 <= len(counts) <= 4
+    assert all("of 9.0 MB" in line for line in counts)
+    assert retry.endswith("the connection broke; trying again")
+
+
+def test_only_what_is_downloaded_is_said_to_be_fetched(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with downloading.download_watcher("vgg19", quiet=False):
+        assert "fetching vgg19" in capsys.readouterr().err
+    with downloading.conversion_watcher("a.pth", quiet=False):
+        assert "converting a.pth" in capsys.readouterr().err
+    with downloading.conversion_watcher("a.pth", quiet=True) as nothing:
+        nothing.converted(1, 1)
+        assert capsys.readouterr().err == ""
+
+
+def test_the_bar_shows_bytes_and_tells_of_another_attempt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with downloading.DownloadBar("vgg19") as bar:
+        bar.downloaded(500_000, 1_000_000)
+        bar.retrying("the server [red] can't answer")
+        bar.converted(1, 2)
+    err = capsys.readouterr().err
+    assert "the server [red] can't answer; trying again" in err
+    assert "0.5/1.0 MB" in err

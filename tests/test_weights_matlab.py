@@ -1,0 +1,759 @@
+"""MatConvNet's networks in MAT-files: every layout of them, and files that lie.
+
+The layouts are written by SciPy. What SciPy does not write (another byte order, false claims)
+is put together here, element by element.
+"""
+
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from networks import Network, narrow_network, picture
+from references import convolve, layers, pool, relative_error, vgg
+
+from nst_jax.files.weights.containers.matlab import CONTAINER
+from nst_jax.files.weights.containers.matlab_elements import MOST_INFLATED_BYTES
+from nst_jax.files.weights.convert import convert, convert_here
+from nst_jax.files.weights.faults import Fault
+from nst_jax.files.weights.format import read_weights
+from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.spec.errors import WeightsError
+
+MEAN = np.array([123.68, 116.779, 103.939])
+WIDE = (4, 8, 8, 12, 12)
+NARROW = (1, 2, 3, 2, 1)
+PICTURE = picture(37, 21, seed=3)
+
+Convolutions = dict[str, tuple[np.ndarray, np.ndarray]]
+Layout = Callable[[Convolutions, np.ndarray], dict[str, object]]
+
+
+def published(architecture: str, channels: tuple[int, ...] = WIDE) -> Convolutions:
+    """Kernels (width, height, c, d) and biases (d,) as a file has them, for pixels up to 255.
+
+    Few channels could all die at an activation: their kernels are made positive.
+    """
+    network = narrow_network(architecture, seed=1, channels=channels)
+    convolutions = {
+        name: (kernel if channels == WIDE else np.abs(kernel), bias)
+        for name, (kernel, bias) in network.convolutions.items()
+    }
+    kernel, bias = convolutions["conv1_1"]
+    convolutions["conv1_1"] = (kernel / np.float32(128), bias)
+    return convolutions
+
+
+def with_classifier(convolutions: Convolutions) -> Convolutions:
+    rng = np.random.default_rng(5)
+    [*_, (_, bias)] = convolutions.values()
+    shapes = {"fc6": (7, 7, len(bias), 6), "fc7": (1, 1, 6, 6), "fc8": (1, 1, 6, 10)}
+    return convolutions | {
+        name: (rng.standard_normal(shape, np.float32), rng.standard_normal(shape[3], np.float32))
+        for name, shape in shapes.items()
+    }
+
+
+def average_image(mean: np.ndarray = MEAN) -> np.ndarray:
+    return np.broadcast_to(mean, (224, 224, 3)).astype(np.float32)
+
+
+def source_features(convolutions: Convolutions, mean: np.ndarray = MEAN) -> dict[str, np.ndarray]:
+    """Every tap as MatConvNet's file means it: stored kernels over a picture, width first."""
+    architecture = "vgg19" if "conv5_4" in convolutions else "vgg16"
+    value = (255 * np.float64(PICTURE) - mean).transpose(1, 0, 2)
+    features = {}
+    for name in layers(architecture)[1:]:
+        if name.startswith("conv"):
+            value = convolve(value, *convolutions[name])
+        else:
+            value = np.maximum(value, 0) if name.startswith("relu") else pool(value, "max")
+        features[name] = value.transpose(1, 0, 2)
+    return features
+
+
+def our_features(weights: NetworkWeights) -> dict[str, np.ndarray]:
+    mean = np.array(weights.mean)
+    return vgg(PICTURE, Network(weights.architecture.name, dict(weights.convolutions), mean))
+
+
+def worst_error(weights: NetworkWeights, expected: dict[str, np.ndarray]) -> float:
+    """Over every tap after an activation, relative to the tap's largest value."""
+    got = our_features(weights)
+    taps = [tap for tap in expected if tap.startswith("relu")]
+    assert len(taps) == len(weights.convolutions)
+    return max(relative_error(got[tap], expected[tap]) for tap in taps)
+
+
+# The layouts.
+
+
+def cells(members: list[object]) -> np.ndarray:
+    """A cell array of one row."""
+    array = np.empty((1, len(members)), object)
+    array[0, :] = members
+    return array
+
+
+def old_layer(name: str, kernel: np.ndarray, bias: np.ndarray) -> dict[str, object]:
+    head = {"type": "conv", "name": name}
+    return {**head, "filters": kernel, "biases": bias[None], "stride": 1.0, "pad": [1.0] * 4}
+
+
+def beta_layer(name: str, kernel: np.ndarray, bias: np.ndarray) -> dict[str, object]:
+    weights = cells([kernel, bias[None]])
+    return {"weights": weights, "pad": 1.0, "type": "conv", "name": name, "stride": [1.0, 1.0]}
+
+
+def new_layer(name: str, kernel: np.ndarray, bias: np.ndarray) -> dict[str, object]:
+    weights = cells([kernel, bias[:, None]])
+    rest = {"precious": False, "dilate": 1.0, "opts": cells([])}
+    return {"name": name, "type": "conv", "weights": weights, **rest}
+
+
+def all_layers(convolutions: Convolutions, layer: Callable[..., dict[str, object]]) -> np.ndarray:
+    """Convolutions with what stands between them, which holds no numbers of its own."""
+    members: list[object] = []
+    for name, (kernel, bias) in convolutions.items():
+        members.append(layer(name, kernel, bias))
+        members.append({"type": "relu", "name": name.replace("conv", "relu")})
+    members.append({"type": "pool", "name": "pool5", "weights": cells([]), "method": "max"})
+    return cells(members)
+
+
+def classes() -> dict[str, object]:
+    return {"name": cells(["n01440764", "n01443537"]), "description": cells(["tench", "goldfish"])}
+
+
+def oldest(convolutions: Convolutions, average: np.ndarray) -> dict[str, object]:
+    normalization = {"averageImage": average, "imageSize": [224.0, 224.0, 3.0]}
+    stack = all_layers(convolutions, old_layer)
+    return {"layers": stack, "classes": classes(), "normalization": normalization}
+
+
+def beta(convolutions: Convolutions, average: np.ndarray) -> dict[str, object]:
+    normalization = {"imageSize": [224.0, 224.0, 3.0], "averageImage": average}
+    stack = all_layers(convolutions, beta_layer)
+    return {"normalization": normalization, "layers": stack, "classes": classes()}
+
+
+def newest(convolutions: Convolutions, average: np.ndarray) -> dict[str, object]:
+    normalization = {"imageSize": [224.0] * 3, "border": [0.0, 0.0], "averageImage": average}
+    meta = {"inputs": {"name": "data"}, "classes": classes(), "normalization": normalization}
+    return {"layers": all_layers(convolutions, new_layer), "meta": meta}
+
+
+def graph(convolutions: Convolutions, average: np.ndarray) -> dict[str, object]:
+    """A DagNN: its layers name their parameters, which stand in a struct array of their own."""
+    values = {
+        f"{name}{part}": array
+        for name, (kernel, bias) in convolutions.items()
+        for part, array in (("f", kernel), ("b", bias[:, None]))
+    }
+    params = np.empty((1, len(values)), [("name", object), ("value", object)])
+    stack = np.empty((1, len(convolutions)), [("name", object), ("type", object)])
+    for index, (name, value) in enumerate(values.items()):
+        params[0, index] = (name, value)
+    for index, name in enumerate(convolutions):
+        stack[0, index] = (name, "dagnn.Conv")
+    meta = {"normalization": {"averageImage": average}}
+    return {"meta": meta, "params": params, "layers": stack}
+
+
+LAYOUTS: dict[str, Layout] = {
+    "oldest": oldest,
+    "beta": beta,
+    "newest": newest,
+    "graph": graph,
+}
+
+
+def saved(path: Path, variables: Mapping[str, object], *, compressed: bool = False) -> Path:
+    scipy.io.savemat(path, dict(variables), do_compression=compressed)
+    return path
+
+
+def converted(source: Path) -> NetworkWeights:
+    destination = source.with_suffix(".h5")
+    convert_here(source, destination)
+    return read_weights(destination)
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("classifier", [False, True], ids=["convolutions", "classifier"])
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_features_that_its_file_means(
+    tmp_path: Path, layout: str, architecture: str, classifier: bool, compressed: bool
+) -> None:
+    convolutions = published(architecture)
+    content = with_classifier(convolutions) if classifier else convolutions
+    variables = LAYOUTS[layout](content, average_image())
+    weights = converted(saved(tmp_path / "vgg.mat", variables, compressed=compressed))
+    assert weights.architecture.name == architecture
+    assert worst_error(weights, source_features(convolutions)) < 1e-4
+
+
+def test_the_proof_fails_for_untransposed_kernels_and_for_bgr(tmp_path: Path) -> None:
+    convolutions = published("vgg16")
+    weights = converted(saved(tmp_path / "vgg.mat", newest(convolutions, average_image())))
+    untransposed = {
+        name: (kernel.transpose(1, 0, 2, 3), bias) for name, (kernel, bias) in convolutions.items()
+    }
+    assert worst_error(weights, source_features(untransposed)) > 0.05
+    kernel, bias = convolutions["conv1_1"]
+    other_order = convolutions | {"conv1_1": (kernel[:, :, ::-1], bias)}
+    assert worst_error(weights, source_features(other_order)) > 0.05
+    assert worst_error(weights, source_features(convolutions, MEAN[::-1])) > 1e-3
+
+
+def test_the_convolution_goes_through_a_process_of_its_own_as_well(tmp_path: Path) -> None:
+    convolutions = published("vgg19", NARROW)
+    source = saved(tmp_path / "vgg.mat", newest(convolutions, average_image()), compressed=True)
+    weights = convert(source, tmp_path / "vgg.h5")
+    assert worst_error(weights, source_features(convolutions)) < 1e-4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vgg.h5", "vgg.mat"]
+
+
+def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
+    variables = newest(published("vgg16", NARROW), average_image())
+    weights = converted(saved(tmp_path / "vgg.mat", variables))
+    assert "original VGG release" in weights.source
+    assert "CC BY 4.0" in weights.licence
+
+
+def test_another_mean_is_not_taken_for_the_original_release(tmp_path: Path) -> None:
+    """VGG-Face has the same layers, another mean and another licence."""
+    mean = np.array([129.1863, 104.7624, 93.594])
+    convolutions = published("vgg16", NARROW)
+    source = saved(tmp_path / "vgg.mat", newest(convolutions, average_image(mean)))
+    weights = converted(source)
+    assert worst_error(weights, source_features(convolutions, mean)) < 1e-4
+    assert weights.licence.startswith("unknown")
+
+
+MEANS = {
+    "one pixel": np.array([[[120, 110, 100.5]]], np.float32),
+    "a row": np.array([[120, 110, 100.5]]),
+    "a column": np.array([[120], [110], [100.5]]),
+    "integral": np.array([[120, 110, 100]], np.uint8),
+    "an image that varies": np.array([[[118, 110, 100]], [[122, 110, 101]]], np.float32),
+}
+
+
+@pytest.mark.parametrize("shape", MEANS)
+def test_the_mean_may_be_an_image_or_three_numbers(tmp_path: Path, shape: str) -> None:
+    source = saved(tmp_path / "vgg.mat", oldest(published("vgg16", NARROW), MEANS[shape]))
+    blue = 100 if shape == "integral" else 100.5
+    np.testing.assert_allclose(converted(source).mean, np.array([120, 110, blue]) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("average", [None, np.zeros((0, 0))], ids=["missing", "empty"])
+def test_a_file_without_a_mean_has_the_published_one(
+    tmp_path: Path, average: np.ndarray | None
+) -> None:
+    variables = oldest(published("vgg16", NARROW), average_image())
+    variables["normalization"] = {} if average is None else {"averageImage": average}
+    np.testing.assert_allclose(
+        converted(saved(tmp_path / "vgg.mat", variables)).mean, MEAN / 255, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("channels", [(1, 1, 1, 1, 1), NARROW])
+def test_axes_of_one_side_that_matlab_drops_are_restored(
+    tmp_path: Path, channels: tuple[int, ...]
+) -> None:
+    convolutions = published("vgg16", channels)
+    as_matlab_saves = {
+        name: (dropped(kernel), bias) for name, (kernel, bias) in convolutions.items()
+    }
+    assert any(kernel.ndim < 4 for kernel, _ in as_matlab_saves.values())
+    source = saved(tmp_path / "vgg.mat", newest(as_matlab_saves, average_image()))
+    assert worst_error(converted(source), source_features(convolutions)) < 1e-4
+
+
+def dropped(kernel: np.ndarray) -> np.ndarray:
+    while kernel.ndim > 2 and kernel.shape[-1] == 1:
+        kernel = kernel[..., 0]
+    return kernel
+
+
+def test_double_and_integral_numbers_are_read(tmp_path: Path) -> None:
+    """MATLAB stores numbers without a fraction as integers, whatever they are in memory."""
+    convolutions = {
+        name: (kernel.astype(np.float64), np.rint(8 * bias).astype(np.float64))
+        for name, (kernel, bias) in published("vgg16").items()
+    }
+    source = tmp_path / "vgg.mat"
+    source.write_bytes(Writer("<").file(convolutions, integral_biases=True))
+    stored = scipy.io.loadmat(source, mat_dtype=False)["layers"][0, 0]["biases"][0, 0]
+    assert stored.dtype == np.int8
+    assert worst_error(converted(source), source_features(convolutions)) < 1e-4
+
+
+@pytest.mark.parametrize("rename", ["CONV{}", "Conv{}", "vgg/conv{}", "VGG_conv{}"])
+def test_names_may_differ_in_case_or_have_a_prefix(tmp_path: Path, rename: str) -> None:
+    convolutions = published("vgg16", NARROW)
+    renamed = {rename.format(name[4:]): pair for name, pair in convolutions.items()}
+    source = saved(tmp_path / "vgg.mat", newest(renamed, average_image()))
+    assert worst_error(converted(source), source_features(convolutions)) < 1e-4
+
+
+# An own writer, for what SciPy does not write.
+
+
+class Writer:
+    """MAT-files of version 5, element by element, with any claim that one likes."""
+
+    def __init__(self, order: str = "<") -> None:
+        self.order = order
+
+    def header(self) -> bytes:
+        text = b"MATLAB 5.0 MAT-file, written by a test".ljust(124)
+        return (
+            text + struct.pack(f"{self.order}H", 0x0100) + (b"IM" if self.order == "<" else b"MI")
+        )
+
+    def element(self, kind: int, content: bytes, size: int | None = None) -> bytes:
+        count = len(content) if size is None else size
+        return struct.pack(f"{self.order}II", kind, count) + content + b"\0" * (-len(content) % 8)
+
+    def small(self, kind: int, content: bytes) -> bytes:
+        tag = struct.pack(f"{self.order}I", len(content) << 16 | kind)
+        return tag + content.ljust(4, b"\0")
+
+    def matrix(
+        self, kind: int, sides: tuple[int, ...], *parts: bytes, name: bytes = b"", flags: int = 0
+    ) -> bytes:
+        head = self.element(6, struct.pack(f"{self.order}II", flags << 8 | kind, 0))
+        shape = self.element(5, struct.pack(f"{self.order}{len(sides)}i", *sides))
+        return self.element(14, head + shape + self.element(1, name) + b"".join(parts))
+
+    def numbers(self, array: np.ndarray, name: bytes = b"") -> bytes:
+        kind, data = (6, 9) if array.dtype == np.float64 else (7, 7)
+        wide = "f8" if array.dtype == np.float64 else "f4"
+        content = array.astype(self.order + wide).tobytes(order="F")
+        return self.matrix(kind, np.atleast_2d(array).shape, self.element(data, content), name=name)
+
+    def integral(self, array: np.ndarray) -> bytes:
+        """Doubles that are stored as bytes."""
+        content = self.element(1, array.astype(np.int8).tobytes(order="F"))
+        return self.matrix(6, np.atleast_2d(array).shape, content)
+
+    def text(self, text: str) -> bytes:
+        content = text.encode(f"utf-16-{'le' if self.order == '<' else 'be'}")
+        return self.matrix(4, (1, len(text)), self.element(4, content))
+
+    def struct(self, fields: dict[str, bytes], name: bytes = b"") -> bytes:
+        names = b"".join(field.encode().ljust(32, b"\0") for field in fields)
+        head = self.small(5, struct.pack(f"{self.order}i", 32)) + self.element(1, names)
+        return self.matrix(2, (1, 1), head, *fields.values(), name=name)
+
+    def cells(self, members: list[bytes], name: bytes = b"") -> bytes:
+        return self.matrix(1, (1, len(members)), *members, name=name)
+
+    def file(self, convolutions: Convolutions, *, integral_biases: bool = False) -> bytes:
+        members = []
+        for name, (kernel, bias) in convolutions.items():
+            biases = self.integral(bias) if integral_biases else self.numbers(bias)
+            fields = {"filters": self.numbers(kernel), "biases": biases}
+            members.append(self.struct({**fields, "name": self.text(name)}))
+        average = self.struct(
+            {"averageImage": self.numbers(MEAN.astype(np.float32))}, b"normalization"
+        )
+        return self.header() + self.cells(members, b"layers") + average
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_either_byte_order_is_read(tmp_path: Path, order: str) -> None:
+    convolutions = published("vgg16", NARROW)
+    source = tmp_path / "vgg.mat"
+    source.write_bytes(Writer(order).file(convolutions))
+    assert worst_error(converted(source), source_features(convolutions)) < 1e-4
+
+
+# What is told apart and refused.
+
+
+def refusal(source: Path) -> WeightsError:
+    """The one line that a file is refused with. It leaves nothing behind."""
+    destination = source.parent / "refused.h5"
+    with pytest.raises(WeightsError) as caught:
+        convert_here(source, destination)
+    assert sorted(source.parent.iterdir()) == [source]
+    error = caught.value
+    assert not isinstance(error, Fault)
+    assert repr(str(source)) in error.message
+    assert error.remedy
+    assert "\n" not in str(error)
+    return error
+
+
+def refused(path: Path, *elements: bytes) -> WeightsError:
+    path.write_bytes(Writer().header() + b"".join(elements))
+    return refusal(path)
+
+
+def test_the_kinds_of_mat_file_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+    for order in "<>":
+        assert CONTAINER.recognises(Writer(order).header())
+    assert CONTAINER.recognises(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
+    scipy.io.savemat(tmp_path / "old.mat", {"a": np.ones((2, 3))}, format="4")
+    assert CONTAINER.recognises((tmp_path / "old.mat").read_bytes())
+    wrong_version = Writer().header()[:124] + b"\x00\x02IM"
+    for start in (b"", b"MATLAB", wrong_version, bytes(1024), b"\x80\x04K\x01.", b"PK\x03\x04"):
+        assert not CONTAINER.recognises(start)
+
+
+def test_other_versions_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.mat", tmp_path / "old.mat"
+    new.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
+    scipy.io.savemat(old, {"layers": np.ones((2, 3))}, format="4")
+    for path, version in ((new, "7.3"), (old, "4")):
+        with pytest.raises(Fault, match=f"version {version}") as caught, CONTAINER.opened(path):
+            pass
+        assert "-v7'" in caught.value.remedy
+
+
+def test_other_networks_of_the_same_makers_are_refused(tmp_path: Path) -> None:
+    few = {f"conv{index}": pair for index, pair in enumerate(published("vgg16").values(), 1)}
+    vgg_13 = {
+        name: pair for name, pair in published("vgg16").items() if not name.endswith(("3_3", "4_3"))
+    }
+    for convolutions in (few, vgg_13):
+        source = saved(tmp_path / "vgg.mat", newest(convolutions, average_image()))
+        assert "2, 2, 3, 3, 3 (vgg16)" in refusal(source).message
+    stack = {"layers": all_layers(published("vgg16") | {"score": few["conv1"]}, new_layer)}
+    assert "score/" in refusal(saved(tmp_path / "vgg.mat", stack)).message
+    assert (
+        "none of its variables is 'layers'"
+        in refusal(saved(tmp_path / "vgg.mat", {"layers": 1.0, "classes": classes()})).message
+    )
+
+
+def test_batch_normalisation_is_refused(tmp_path: Path) -> None:
+    variables = newest(published("vgg16"), average_image())
+    norm = {"type": "bnorm", "name": "bn1_1", "weights": cells([np.ones((4, 1))] * 3)}
+    variables["layers"] = cells([norm, *np.asarray(variables["layers"]).flat])
+    assert "batch normalisation" in refusal(saved(tmp_path / "vgg.mat", variables)).message
+    stack = published("vgg16") | {"bn1_1": (np.ones((4, 2)), np.ones(4))}
+    source = saved(tmp_path / "vgg.mat", graph(stack, average_image()))
+    assert "params/bn1_1f" in refusal(source).message
+
+
+Change = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+WRONG: dict[str, tuple[Change, str]] = {
+    "a wide kernel": (lambda k, b: (np.tile(k, (2, 1, 1, 1)), b), "conv3_2/kernel"),
+    "too few axes": (lambda k, b: (k[0], b), "conv3_2"),
+    "five axes": (lambda k, b: (k[..., None] * np.ones(2, np.float32), b), "4 axes"),
+    "a long bias": (lambda k, b: (k, np.append(b, b)), "conv3_2/bias"),
+    "no bias": (lambda k, b: (k, b[:0]), "conv3_2/bias"),
+    "an empty kernel": (lambda k, b: (k[:0], b), "conv3_2"),
+    "text": (lambda k, b: (np.array(["kernel"]), b), "filters of conv3_2"),
+    "complex numbers": (lambda k, b: (k * 1j, b), "complex"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("layout", ["oldest", "newest"])
+def test_wrong_arrays_are_refused(tmp_path: Path, layout: str, what: str) -> None:
+    change, part = WRONG[what]
+    convolutions = published("vgg16")
+    convolutions["conv3_2"] = change(*convolutions["conv3_2"])
+    source = saved(tmp_path / "vgg.mat", LAYOUTS[layout](convolutions, average_image()))
+    assert part in refusal(source).message
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
+    for part in (0, 1):
+        convolutions = published("vgg16")
+        convolutions["conv3_2"][part].flat[5] = number
+        source = saved(tmp_path / "vgg.mat", newest(convolutions, average_image()))
+        with pytest.raises(WeightsError, match="not finite in conv3_2"):
+            convert_here(source, tmp_path / "refused.h5")
+        assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(
+    "average",
+    [np.full((4, 4, 3), np.nan), np.full((4, 4, 1), 99.0), np.full((1, 3), -5.0), np.ones((2, 2))],
+)
+def test_a_wrong_mean_is_refused(tmp_path: Path, average: np.ndarray) -> None:
+    source = saved(tmp_path / "vgg.mat", newest(published("vgg16", NARROW), average))
+    assert any(word in refusal(source).message for word in ("mean", "average image"))
+
+
+@pytest.mark.parametrize("name", ["conv1_1", "conv4_2", "conv5_3"])
+def test_a_missing_layer_is_refused(tmp_path: Path, name: str) -> None:
+    convolutions = published("vgg16")
+    del convolutions[name]
+    source = saved(tmp_path / "vgg.mat", beta(convolutions, average_image()))
+    assert "must have 2, 2, 3, 3, 3 (vgg16)" in refusal(source).message
+
+
+def test_layers_of_one_name_are_refused(tmp_path: Path) -> None:
+    for twin in ("conv2_1", "CONV2_1", "other/conv2_1"):
+        convolutions = published("vgg16")
+        members: list[object] = [old_layer(name, *pair) for name, pair in convolutions.items()]
+        members.append(old_layer(twin, *convolutions["conv2_1"]))
+        source = saved(tmp_path / "vgg.mat", {"layers": cells(members)})
+        assert "conv2_1" in refusal(source).message
+
+
+def test_a_name_that_is_no_name_stays_out_of_the_message(tmp_path: Path) -> None:
+    for name in ("a\nb", "x" * 100_000, "\x1b[31m"):
+        members: list[object] = [old_layer(name, np.ones((3, 3)), np.ones(2))]
+        error = refusal(saved(tmp_path / "vgg.mat", {"layers": cells(members)}))
+        assert "layer 1" in error.message
+        assert len(str(error)) < 500 + len(str(tmp_path))
+
+
+# What lies about itself.
+
+W = Writer()
+VALUES = W.element(7, struct.pack("<4f", 1, 2, 3, 4))
+
+
+def empty_cells(depth: int) -> bytes:
+    member = W.cells([])
+    for _ in range(depth):
+        member = W.cells([member])
+    return member
+
+
+def struct_head(length: int, names: bytes) -> bytes:
+    return W.small(5, struct.pack("<i", length)) + W.element(1, names)
+
+
+LIES: dict[str, bytes] = {
+    "a cell array of 2**31 members": W.matrix(1, (1, 2**31 - 1), name=b"layers"),
+    "a cell array of 2**60 members": W.matrix(1, (2**30, 2**30), name=b"layers"),
+    "a struct array of 2**31 members": W.matrix(2, (1, 2**31 - 1), struct_head(8, b"a".ljust(8))),
+    "many structs without a field": W.matrix(2, (1, 2**31 - 1), struct_head(8, b"")),
+    "field names of no length": W.matrix(2, (1, 1), struct_head(0, b"name")),
+    "field names of negative length": W.matrix(2, (1, 1), struct_head(-4, b"name")),
+    "field names of great length": W.matrix(2, (1, 1), struct_head(2**30, b"name")),
+    "numbers of 2**62 values": W.matrix(7, (2**31 - 1, 2**31 - 1), VALUES),
+    "fewer numbers than it says": W.matrix(7, (1, 5), VALUES),
+    "more numbers than it says": W.matrix(7, (1, 3), VALUES),
+    "negative dimensions": W.matrix(7, (-2, -2), VALUES),
+    "one dimension": W.matrix(7, (4,), VALUES),
+    "forty dimensions": W.matrix(7, (1,) * 39 + (4,), VALUES),
+    "a text of 2**31 blanks": W.matrix(4, (1, 2**31 - 1), W.element(16, b""), name=b"meta"),
+    "values that claim 4 GB": W.matrix(7, (2, 2), W.element(7, bytes(16), size=2**32 - 8)),
+    "a name that claims 4 GB": W.matrix(7, (2, 2)) + W.element(1, b"", size=2**32 - 8),
+    "a matrix that claims 4 GB": W.element(14, bytes(64), size=2**32 - 8),
+    "a matrix that is too short": W.element(14, W.matrix(7, (2, 2), VALUES)[8:], size=40),
+    "a matrix in a small element": W.small(14, b"\0\0\0\0"),
+    "a small element of 65535 bytes": W.matrix(7, (1, 1), struct.pack("<I", 65535 << 16 | 7) * 2),
+    "a member that holds the next one": W.matrix(
+        1, (1, 2), W.element(14, W.numbers(np.ones(2))[8:] + W.numbers(np.ones(2)))
+    ),
+    "a matrix that is too long": W.matrix(7, (2, 2), VALUES, bytes(8)),
+    "a small text of 65535 bytes": W.matrix(4, (1, 1), struct.pack("<I", 65535 << 16 | 16) * 2),
+    "twenty cells in cells": empty_cells(20),
+    "half of complex numbers": W.matrix(7, (2, 2), VALUES, flags=0x08),
+    "no matrix": W.element(9, bytes(16)),
+    "an empty matrix at the top": W.element(14, b""),
+    "cells in cells": empty_cells(5000),
+    "an object": W.matrix(3, (1, 1), VALUES),
+    "a sparse matrix": W.matrix(5, (1, 1), VALUES),
+    "a function": W.matrix(16, (1, 1), VALUES),
+    "an opaque object": W.matrix(17, (1, 1), VALUES),
+    "an unknown class": W.matrix(99, (1, 1), VALUES),
+    "complex numbers": W.matrix(7, (2, 2), VALUES, VALUES, flags=0x08),
+    "two variables of one name": W.numbers(np.ones(2), b"meta") * 2,
+    "half a tag": b"\x0e\0\0\0",
+    "no stream": W.element(15, b"no zlib stream at all"),
+    "an empty stream": W.element(15, zlib.compress(b"")),
+    "half a stream": W.element(15, zlib.compress(W.numbers(np.ones(999)))[:20]),
+    "a stream in a stream": W.element(
+        15, zlib.compress(W.element(15, zlib.compress(W.numbers(np.ones(9)))))
+    ),
+    "a stream of more than a matrix": W.element(15, zlib.compress(W.numbers(np.ones(9)) + b"more")),
+    "a stream with a wrong checksum": W.element(
+        15, zlib.compress(W.numbers(np.ones(9)))[:-1] + b"?"
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_file_that_claims_what_it_does_not_hold_is_refused_cheaply(
+    tmp_path: Path, lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain and compressed; SciPy never sees it."""
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *_, **__: pytest.fail("SciPy was asked"))
+    compressed = W.element(15, zlib.compress(LIES[lie]))
+    for content in (LIES[lie], compressed[: 8 + struct.unpack("<I", compressed[4:8])[0]]):
+        tracemalloc.start()
+        error = refused(tmp_path / "lie.mat", content)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8e6
+        assert error.message
+
+
+def test_a_sound_file_does_reach_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves that the test above can fail."""
+    asked = []
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *_, **__: asked.append(True) or {})
+    for content in (W.numbers(np.ones(9), b"a"), W.struct({"name": W.text("a")}), W.cells([])):
+        refused(tmp_path / "sound.mat", content)
+    assert asked == [True] * 3
+
+
+def test_a_bomb_is_refused_without_being_inflated_into_memory(tmp_path: Path) -> None:
+    size = MOST_INFLATED_BYTES + 2**20
+    packer = zlib.compressobj(9)
+    head = W.matrix(7, (1, size // 4), W.element(7, b"", size=size), name=b"layers")
+    head = W.element(14, head[8:], size=len(head) - 8 + size)
+    content = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    content += zeros * (size // 2**20)  # after a full flush, each repetition inflates alike
+    tracemalloc.start()
+    error = refused(tmp_path / "bomb.mat", W.element(15, content))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "grows to more than 700 MB" in error.message
+    assert len(content) < 2e6
+    assert peak < 10e6
+
+
+def test_numbers_that_grow_when_they_are_read_are_refused(tmp_path: Path) -> None:
+    """Bytes that become float32: 240 MB in the file, 960 MB in memory."""
+    side = 24 * 10**7
+    packed = W.element(2, b"", size=side)
+    head = W.matrix(6, (1, side), packed, name=b"layers")
+    path = tmp_path / "grows.mat"
+    with path.open("wb") as file:
+        file.write(W.header() + W.element(14, head[8:], size=len(head) - 8 + side))
+        file.truncate(file.tell() + side)  # takes no room on the disk
+    assert "grows to more than 700 MB" in refusal(path).message
+
+
+def test_more_elements_than_a_network_needs_are_refused(tmp_path: Path) -> None:
+    many = W.cells([struct.pack("<II", 14, 0)] * 120_000, b"layers")
+    assert "elements, which no network needs" in refused(tmp_path / "many.mat", many).message
+
+
+# What is damaged by chance.
+
+INTERESTING = (0, 1, 2, 7, 8, 14, 15, 0xFF, 0xFFFF, 0x10001, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1)
+
+
+def small_files() -> list[bytes]:
+    convolutions = published("vgg16", (1, 1, 2, 1, 1))
+    return [Writer(order).file(convolutions) for order in "<>"]
+
+
+def compressed_by_hand(content: bytes) -> bytes:
+    """The same file with every variable in a compressed element."""
+    parts, position = [content[:128]], 128
+    while position < len(content):
+        [size] = struct.unpack_from("<I", content, position + 4)
+        packed = zlib.compress(content[position : position + 8 + size])
+        parts.append(struct.pack("<II", 15, len(packed)) + packed)
+        position += 8 + size
+    return b"".join(parts)
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(content)
+    match rng.integers(5):
+        case 0:
+            return content[: rng.integers(1, len(content))]
+        case 1:
+            at = int(rng.integers(len(content)))
+            return content[:at] + content[at + int(rng.integers(1, 9)) :]
+        case 2:
+            changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        case _:
+            tags = [at for at in range(128, len(content) - 8, 4) if content[at] < 32]
+            value = int(rng.choice(INTERESTING))
+            struct.pack_into("<>"[rng.integers(2)] + "I", changed, int(rng.choice(tags)), value)
+    return bytes(changed)
+
+
+def ends_well(
+    change: Callable[..., object], source: Path, destination: Path, content: bytes
+) -> bool:
+    """Whether a file was converted; anything but that or one clear line is a failure."""
+    source.write_bytes(content)
+    try:
+        change(source, destination)
+    except WeightsError as caught:
+        error = caught
+    else:
+        error = None
+    assert not isinstance(error, Fault)
+    assert "\n" not in str(error)
+    left = [path.name for path in destination.parent.iterdir()]
+    assert left == ([] if error else [destination.name])
+    destination.unlink(missing_ok=True)
+    return error is None
+
+
+@pytest.mark.parametrize("kind", ["little-endian", "big-endian", "compressed", "repacked"])
+def test_damaged_files_end_in_one_line_or_in_a_network(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(11)
+    little, big = small_files()
+    content = {"big-endian": big, "compressed": compressed_by_hand(little)}.get(kind, little)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    converted_files = 0
+    for _ in range(120):
+        changed = damaged(content, rng)
+        if kind == "repacked":  # sound streams of damaged elements
+            changed = little[:128] + W.element(15, zlib.compress(changed[128:]))
+        converted_files += ends_well(convert_here, tmp_path / "vgg.mat", folder / "vgg.h5", changed)
+    assert converted_files < 120
+
+
+def test_undamaged_files_pass_where_damaged_ones_are_tried(tmp_path: Path) -> None:
+    little, big = small_files()
+    (tmp_path / "out").mkdir()
+    for content in (little, big, compressed_by_hand(little)):
+        destination = tmp_path / "out" / "vgg.h5"
+        assert ends_well(convert_here, tmp_path / "vgg.mat", destination, content)
+
+
+def test_damaged_files_end_well_in_a_process_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    little, big = small_files()
+    (tmp_path / "out").mkdir()
+    for index in range(20):
+        content = (little, big, compressed_by_hand(little))[index % 3]
+        destination = tmp_path / "out" / "vgg.h5"
+        ends_well(convert, tmp_path / "vgg.mat", destination, damaged(content, rng))
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("classifier", [0, 300], ids=["convolutions", "classifier"])
+def test_a_conversion_takes_at_most_twice_the_plain_file(
+    tmp_path: Path, classifier: int, compressed: bool
+) -> None:
+    convolutions = published("vgg16", (16, 32, 64, 128, 256))
+    if classifier:
+        rng = np.random.default_rng(0)
+        fully_connected = rng.standard_normal((7, 7, 256, classifier), np.float32)
+        convolutions["fc6"] = (fully_connected, np.ones(classifier, np.float32))
+    variables = newest(convolutions, average_image())
+    plain = saved(tmp_path / "plain.mat", variables).stat().st_size
+    source = saved(tmp_path / "vgg.mat", variables, compressed=compressed)
+    assert plain > 5e6
+    del convolutions, variables
+    converted(source)  # imports what it needs
+    tracemalloc.start()
+    converted(source)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * plain + 2e6

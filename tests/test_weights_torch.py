@@ -1,0 +1,923 @@
+"""PyTorch's and safetensors' files: what is read from them, and that nothing in them runs.
+
+Files are written byte by byte by `torch_files`, without PyTorch; where it is installed, it
+says whether they are as it writes and reads them.
+"""
+
+import io
+import pickle
+import random
+import struct
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import references
+import safetensors.numpy
+import torch_files
+from networks import Network, narrow_network, picture
+from pickle_attacks import EXECUTING
+from torch_files import LAYOUTS, NUMBERS, State, state_dict, torch_file
+
+from nst_jax.files.weights.containers import safetensors as safetensors_container
+from nst_jax.files.weights.containers import torch_archive
+from nst_jax.files.weights.convert import convert, convert_here
+from nst_jax.files.weights.format import read_weights
+from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.spec.errors import WeightsError
+
+FORMATS = (*LAYOUTS, "safetensors")
+CAFFE_CLASSIFIER = ("classifier.1", "classifier.4", "classifier.6")
+TIMM_HEAD = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
+
+ONE_EACH = (1, 1, 1, 1, 1)
+"""Channels of a network that is hardly more than its names: most of its file is structure."""
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+@pytest.fixture(params=["by torch", "by us"])
+def either_reader(request: pytest.FixtureRequest) -> None:
+    """Values are read once by PyTorch, where it is installed, and once without it."""
+    if request.param == "by us":
+        request.getfixturevalue("without_torch")
+    else:
+        pytest.importorskip("torch")
+
+
+def foreign_file(state: State, kind: str) -> bytes:
+    return safetensors.numpy.save(state) if kind == "safetensors" else torch_file(state, kind)
+
+
+def converted(
+    content: bytes, folder: Path, publisher: str = "", destination: str = "out.h5"
+) -> NetworkWeights:
+    source = folder / "source.pth"
+    source.write_bytes(content)
+    convert_here(source, folder / destination, publisher=publisher)
+    return read_weights(folder / destination)
+
+
+def refusal(content: bytes, folder: Path, publisher: str = "") -> WeightsError:
+    with pytest.raises(WeightsError) as caught:
+        converted(content, folder, publisher)
+    assert not (folder / "out.h5").exists()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+# The network that the publisher computes, in its own layout, from its own preprocessing.
+
+
+def torchvision_input(image: np.ndarray) -> np.ndarray:
+    """transforms.Normalize on ToTensor's (3, height, width)."""
+    mean = np.array([0.485, 0.456, 0.406])[:, None, None]
+    deviation = np.array([0.229, 0.224, 0.225])[:, None, None]
+    return (image.astype(np.float64).transpose(2, 0, 1) - mean) / deviation
+
+
+def caffe_input(image: np.ndarray) -> np.ndarray:
+    """Blue first, from 0 to 255, minus the mean of the original VGG release."""
+    blue_first = 255 * image.astype(np.float64)[:, :, [2, 1, 0]].transpose(2, 0, 1)
+    return blue_first - np.array([103.939, 116.779, 123.68])[:, None, None]
+
+
+def convolution(planes: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """torch.nn.functional.conv2d with padding 1, of one image: (c, h, w) to (d, h, w)."""
+    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return np.einsum("chwij,dcij->dhw", windows, np.float64(weight)) + bias[:, None, None]
+
+
+def pooling(planes: np.ndarray) -> np.ndarray:
+    channels, height, width = planes.shape
+    even = planes[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(channels, height // 2, 2, width // 2, 2).max((2, 4))
+
+
+def publishers_features(state: State, architecture: str, planes: np.ndarray) -> list[np.ndarray]:
+    """After each ReLU, (height, width, channels), by the layers' own numbers."""
+    features = []
+    numbers = NUMBERS[architecture]
+    for number in range(numbers[-1] + 1):
+        if number in numbers:
+            kernel, bias = state[f"features.{number}.weight"], state[f"features.{number}.bias"]
+            planes = np.maximum(convolution(planes, kernel, bias), 0)
+            features.append(planes.transpose(1, 2, 0))
+        elif number - 1 not in numbers:  # neither a convolution nor its ReLU
+            planes = pooling(planes)
+    return features
+
+
+def worst_error(
+    weights: NetworkWeights, state: State, preprocessed: Callable[[np.ndarray], np.ndarray]
+) -> float:
+    """Of all ReLUs, on a picture with odd sides, relative to each one's largest feature."""
+    image = picture(37, 45, seed=3)
+    network = Network(weights.architecture.name, dict(weights.convolutions), np.array(weights.mean))
+    ours = references.vgg(image, network)
+    theirs = publishers_features(state, network.architecture, preprocessed(image))
+    relus = [tap for tap in ours if tap.startswith("relu")]
+    return max(
+        references.relative_error(ours[tap], features)
+        for tap, features in zip(relus, theirs, strict=True)
+    )
+
+
+def published_state(architecture: str, publisher: str) -> State:
+    """A narrow network under the publisher's names, at a scale that its input asks for."""
+    network = narrow_network(architecture, seed=len(publisher))
+    if publisher != "caffe-torch":
+        return state_dict(network)
+    state = state_dict(network, classifier=CAFFE_CLASSIFIER)
+    state["features.0.weight"] = state["features.0.weight"] / np.float32(100)
+    return state
+
+
+PREPROCESSED = {"torchvision": torchvision_input, "caffe-torch": caffe_input}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
+@pytest.mark.parametrize("publisher", PREPROCESSED)
+def test_a_converted_network_sees_what_the_published_one_saw(
+    publisher: str, architecture: str, kind: str, tmp_path: Path, without_torch: None
+) -> None:
+    state = published_state(architecture, publisher)
+    weights = converted(foreign_file(state, kind), tmp_path)
+    assert weights.architecture.name == architecture
+    assert worst_error(weights, state, PREPROCESSED[publisher]) < 1e-4
+    licence = {"torchvision": "BSD-3-Clause", "caffe-torch": "CC BY 4.0"}[publisher]
+    assert licence in weights.licence
+
+
+def test_swapped_channels_and_another_input_would_be_noticed(tmp_path: Path) -> None:
+    """Proves that the test above can fail."""
+    state = published_state("vgg16", "torchvision")
+    weights = converted(torch_file(state, "zip"), tmp_path)
+    assert worst_error(weights, state, caffe_input) > 0.1
+    swapped = dict(state)
+    swapped["features.0.weight"] = state["features.0.weight"][:, ::-1]
+    assert worst_error(weights, swapped, torchvision_input) > 0.01
+    turned = dict(state)
+    turned["features.28.weight"] = state["features.28.weight"].transpose(0, 1, 3, 2)
+    assert worst_error(weights, turned, torchvision_input) > 0.01
+
+
+def test_the_reference_is_torchs_own_convolution() -> None:
+    functional = pytest.importorskip("torch").nn.functional
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    planes, weight, bias = rng.random((2, 5, 7)), rng.random((3, 2, 3, 3)), rng.random(3)
+    wanted = functional.conv2d(*map(torch.from_numpy, (planes, weight, bias)), padding=1)
+    np.testing.assert_allclose(convolution(planes, weight, bias), wanted.numpy(), rtol=1e-12)
+
+
+# PyTorch's formats.
+
+
+def torch_saved(state: Any, layout: str) -> bytes:
+    torch = pytest.importorskip("torch")
+    file = io.BytesIO()
+    torch.save(state, file, _use_new_zipfile_serialization=layout == "zip")
+    return file.getvalue()
+
+
+def torch_state(architecture: str = "vgg16") -> dict[str, Any]:
+    torch = pytest.importorskip("torch")
+    state = published_state(architecture, "torchvision")
+    return {name: torch.from_numpy(array) for name, array in state.items()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_files_written_here_are_what_torch_reads(layout: str) -> None:
+    torch = pytest.importorskip("torch")
+    state = published_state("vgg16", "torchvision")
+    loaded = torch.load(io.BytesIO(torch_file(state, layout)), weights_only=True)
+    assert list(loaded) == list(state)
+    for name, array in state.items():
+        np.testing.assert_array_equal(loaded[name].numpy(), array)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_torch_writes_is_what_is_written_here(
+    layout: str, hidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = torch_saved(torch_state(), layout)
+    if hidden:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    by_torch = converted(saved, tmp_path)
+    by_hand = converted(torch_file(published_state("vgg16", "torchvision"), layout), tmp_path)
+    assert by_torch.content_sha256 == by_hand.content_sha256
+
+
+def arrays_of(content: bytes, folder: Path) -> dict[str, np.ndarray]:
+    path = folder / "source.pth"
+    path.write_bytes(content)
+    with torch_archive.CONTAINER.opened(path) as arrays:
+        return {name: array.float32() for name, array in arrays.items()}
+
+
+def strange_tensors(layout: str) -> tuple[dict[str, bytes], dict[str, bytes], State]:
+    """Views of one storage of twelve numbers; the wanted arrays."""
+    row = np.arange(12, dtype=np.float32)
+    stored = torch_files.storage("7", 12, layout)
+    views = {
+        "whole": torch_files.tensor(stored, 0, (3, 4), (4, 1)),
+        "turned": torch_files.tensor(stored, 0, (4, 3), (1, 4)),
+        "part": torch_files.tensor(stored, 5, (2, 2), (4, 2)),
+        "old": torch_files.old_tensor(stored, 1, (3,), (1,)),
+        "parameter": torch_files.parameter(torch_files.tensor(stored, 2, (2,), (1,))),
+        "scalar": torch_files.tensor(stored, 11, (), ()),
+        "empty": torch_files.tensor(stored, 12, (0, 3), (3, 1)),
+    }
+    wanted = {
+        "whole": row.reshape(3, 4),
+        "turned": row.reshape(3, 4).T,
+        "part": np.array([[5, 7], [9, 11]], np.float32),
+        "old": row[1:4],
+        "parameter": row[2:4],
+        "scalar": np.array(11, np.float32),
+        "empty": np.empty((0, 3), np.float32),
+    }
+    return views, {"7": row.tobytes()}, wanted
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_view_of_a_storage_is_read_alike_with_and_without_torch(
+    layout: str, tmp_path: Path, either_reader: None
+) -> None:
+    views, rows, wanted = strange_tensors(layout)
+    program = torch_files.pickled(torch_files.ordered(views))
+    arrays = arrays_of(torch_files.written(program, rows, layout), tmp_path)
+    assert set(arrays) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_half_and_double_precision_become_float32(
+    dtype: type, kind: str, tmp_path: Path, either_reader: None
+) -> None:
+    state = {
+        name: array.astype(dtype) for name, array in published_state("vgg16", "torchvision").items()
+    }
+    weights = converted(foreign_file(state, kind), tmp_path)
+    assert worst_error(weights, state, torchvision_input) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("byte_order", "dtype"), [("big", ">f4"), ("little", "<f4"), (None, "<f4")]
+)
+def test_an_archive_is_read_in_the_byte_order_of_its_machine(
+    byte_order: str | None, dtype: str, tmp_path: Path, either_reader: None
+) -> None:
+    row = np.arange(4, dtype=dtype)
+    view = torch_files.tensor(torch_files.storage("0", 4, "zip"), 0, (2, 2), (2, 1))
+    program = torch_files.pickled(torch_files.dictionary({"a": view}))
+    content = torch_files.zipped(program, {"0": row.tobytes()}, byte_order=byte_order)
+    np.testing.assert_array_equal(arrays_of(content, tmp_path)["a"], row.reshape(2, 2))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_a_state_dict_may_lie_beside_plain_values(
+    key: str, layout: str, tmp_path: Path, either_reader: None
+) -> None:
+    state = published_state("vgg16", "torchvision")
+    views, rows = torch_files.tensors(state, layout)
+    beside = {
+        "epoch": torch_files.number(90),
+        "arch": torch_files.text("vgg16"),
+        "best": b"G" + struct.pack(">d", 71.5),
+        "nothing": b"N",
+        "losses": b"](" + torch_files.number(1) + torch_files.number(2) + b"e",
+    }
+    tree = torch_files.dictionary({**beside, key: torch_files.ordered(views)})
+    contents = {name: row.tobytes() for name, row in rows.items()}
+    weights = converted(torch_files.written(torch_files.pickled(tree), contents, layout), tmp_path)
+    plain = converted(torch_file(state, layout), tmp_path)
+    assert weights.content_sha256 == plain.content_sha256
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: f"module.{name}",
+        lambda name: f"vgg.{name}",
+        lambda name: f"module.model.{name}",
+    ],
+)
+def test_a_prefix_of_all_names_is_cut_off(
+    renamed: Callable[[str], str], kind: str, tmp_path: Path
+) -> None:
+    state = published_state("vgg19", "torchvision")
+    prefixed = {renamed(name): array for name, array in state.items()}
+    weights = converted(foreign_file(prefixed, kind), tmp_path)
+    assert worst_error(weights, state, torchvision_input) < 1e-4
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_features_alone_are_known_by_their_numbers(prefix: str, tmp_path: Path) -> None:
+    state = state_dict(narrow_network("vgg19"), classifier=())
+    bare = {prefix + name.removeprefix("features."): array for name, array in state.items()}
+    weights = converted(torch_file(bare, "zip"), tmp_path)
+    assert weights.architecture.name == "vgg19"
+    assert worst_error(weights, state, torchvision_input) < 1e-4
+
+
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
+    both = state | {f"vgg.{name}": 2 * array for name, array in state.items()}
+    for names in (list(both), list(reversed(both))):
+        content = torch_file({name: both[name] for name in names}, "zip")
+        assert "holds no network that is known" in refusal(content, tmp_path).message
+
+
+def test_timms_names_are_known(tmp_path: Path) -> None:
+    state = state_dict(narrow_network("vgg16"), classifier=TIMM_HEAD)
+    weights = converted(foreign_file(state, "safetensors"), tmp_path)
+    assert worst_error(weights, state, torchvision_input) < 1e-4
+
+
+def test_a_caffe_network_without_its_classifier_is_known_by_its_publishers_name(
+    tmp_path: Path,
+) -> None:
+    state = published_state("vgg16", "caffe-torch")
+    bare = {name: array for name, array in state.items() if name.startswith("features")}
+    named = converted(torch_file(bare, "zip"), tmp_path, "caffe-torch")
+    assert worst_error(named, state, caffe_input) < 1e-4
+    unnamed = converted(torch_file(bare, "zip"), tmp_path)
+    assert worst_error(unnamed, state, torchvision_input) < 1e-4  # it can't be told
+
+
+def test_a_caffe_network_is_not_taken_for_torchvisions(tmp_path: Path) -> None:
+    content = torch_file(published_state("vgg16", "caffe-torch"), "zip")
+    error = refusal(content, tmp_path, "torchvision")
+    assert "does not hold what torchvision publishes" in error.message
+
+
+def bytes_text(value: str) -> bytes:
+    """A text as Python 2 had them."""
+    return b"U" + bytes([len(value)]) + value.encode()
+
+
+def test_a_stream_that_python_2_wrote_is_read(tmp_path: Path, either_reader: None) -> None:
+    """Texts of bytes, long numbers, notes from 1 on, and an OrderedDict made of a list."""
+    identity = bytes_text("storage") + torch_files.name("torch", "FloatStorage")
+    identity += bytes_text("7") + bytes_text("cpu") + b"\x8a\x01\x04" + b"N"
+    view = torch_files.old_tensor(b"(" + identity + b"tQ", 0, (2, 2), (2, 1))
+    pair = b"]q\x02(" + bytes_text("a") + b"q\x03" + view + b"e"
+    tree = torch_files.call("collections", "OrderedDict", b"]q\x01(" + pair + b"e")
+    rows = {"7": np.arange(4, dtype=np.float32).tobytes()}
+    arrays = arrays_of(torch_files.streamed(torch_files.pickled(tree), rows), tmp_path)
+    np.testing.assert_array_equal(arrays["a"], [[0, 1], [2, 3]])
+
+
+def test_torch_is_asked_for_the_values_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    asked = []
+    load = torch.load
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        asked.append(options)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", noted)
+    for layout in LAYOUTS:
+        converted(torch_file(published_state("vgg16", "torchvision"), layout), tmp_path)
+    assert [options["mmap"] for options in asked] == [True, False]
+    assert all(options["weights_only"] is True for options in asked)
+
+
+def test_what_torch_refuses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise pickle.UnpicklingError("Weights only load failed.\nOn two lines.")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    error = refusal(torch_file(published_state("vgg16", "torchvision"), "zip"), tmp_path)
+    assert "PyTorch itself refuses" in error.message
+
+
+# What is another network.
+
+
+def renumbered(network: Network, numbers: list[int]) -> State:
+    state = {}
+    for number, (kernel, bias) in zip(numbers, network.convolutions.values(), strict=False):
+        state[f"features.{number}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+        state[f"features.{number}.bias"] = bias
+    return state
+
+
+VGG11 = [0, 3, 6, 8, 11, 13, 16, 18]
+VGG13 = [0, 2, 5, 7, 10, 12, 15, 17, 20, 22]
+VGG16_BN = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]
+ALEXNET = [0, 3, 6, 8, 10]
+CUT_OFF = [0, 2, 5, 7, 10, 12, 14, 17, 19]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (VGG11, "is a vgg11, which is not read"),
+        (VGG13, "is a vgg13, which is not read"),
+        (VGG16_BN, "is a vgg16 with batch normalisation, told by its layers' numbers"),
+        (ALEXNET, "has weights at the layers 0, 3, 6, 8, 10, which is no VGG"),
+        (CUT_OFF, "has weights at the layers 0, 2, 5, 7, 10, 12, 14, 17, 19, which is no VGG"),
+    ],
+)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_another_network_is_refused_by_its_layers_numbers(
+    numbers: list[int], words: str, kind: str, tmp_path: Path
+) -> None:
+    state = renumbered(narrow_network("vgg16", channels=ONE_EACH), numbers)
+    error = refusal(foreign_file(state, kind), tmp_path)
+    assert words in error.message
+    assert "vgg16 or vgg19" in error.remedy
+
+
+def test_batch_normalisation_is_refused_with_and_without_its_averages(tmp_path: Path) -> None:
+    state = renumbered(narrow_network("vgg16", channels=ONE_EACH), VGG16_BN)
+    for number in VGG16_BN:
+        state[f"features.{number + 1}.weight"] = np.ones(1, np.float32)
+        state[f"features.{number + 1}.bias"] = np.ones(1, np.float32)
+    assert "batch normalisation" in refusal(torch_file(state, "zip"), tmp_path).message
+    state["features.1.running_mean"] = np.ones(1, np.float32)
+    assert "running_mean" in refusal(torch_file(state, "zip"), tmp_path).message
+
+
+def changed(name: str, array: np.ndarray | None) -> State:
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
+    del state[name]
+    return state if array is None else state | {name: array}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (changed("features.5.bias", None), "must hold features.5.bias"),
+        (changed("features.0.weight", None), "holds no network that is known"),
+        (changed("features.5.bias", np.ones(2, np.float32)), "must hold conv2_1/bias"),
+        (changed("features.5.bias", np.array([np.nan], np.float32)), "not finite in conv2_1/bias"),
+        (changed("features.5.bias", np.ones(1, np.int64)), "stores its numbers as "),
+        (changed("features.5.weight", np.ones(9, np.float32)), "kernel with 4 axes"),
+        (changed("features.5.weight", np.ones((1, 1, 3, 5), np.float32)), "conv2_1/kernel in the"),
+        ({"decoder.0.weight": np.ones(1, np.float32)}, "no VGG"),
+        ({"fc.weight": np.ones(1, np.float32)}, "it has fc.weight"),
+        (
+            state_dict(narrow_network("vgg16", channels=ONE_EACH))
+            | {"decoder.0.weight": np.ones(1, np.float32)},
+            "holds no network that is known",
+        ),
+    ],
+)
+def test_a_network_that_is_not_whole_is_refused(
+    state: State, words: str, kind: str, tmp_path: Path, without_torch: None
+) -> None:
+    assert words in refusal(foreign_file(state, kind), tmp_path).message
+
+
+# Hostile files. Nothing in them is run, and none makes the reader ask for memory.
+
+
+def attacked(attack: bytes, place: str) -> bytes:
+    """A file of PyTorch's with the attack in place of one of its pickles."""
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
+    views, rows = torch_files.tensors(state, "stream")
+    program = torch_files.pickled(torch_files.ordered(views))
+    contents = {key: row.tobytes() for key, row in rows.items()}
+    if place == "archive":
+        return torch_files.zipped(attack, {})
+    if place == "version":
+        return torch_files.STREAM_MAGIC + attack
+    if place == "machine":
+        return torch_files.STREAM_START + attack
+    if place == "tensors":
+        return torch_files.streamed(attack, contents)
+    return torch_files.streamed(program, contents, keys=attack)
+
+
+@pytest.mark.parametrize("place", ["archive", "version", "machine", "tensors", "keys"])
+@pytest.mark.parametrize("attack", EXECUTING)
+def test_no_pickle_in_a_torch_file_runs_anything(attack: str, place: str, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    refusal(attacked(EXECUTING[attack](marker), place), tmp_path)
+    assert not marker.exists()
+
+
+def test_the_attacks_reach_the_reader(tmp_path: Path) -> None:
+    """Proves that the test above can fail: what is harmless in these places is read on."""
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
+    rows = {str(index): array.tobytes() for index, array in enumerate(state.values())}
+    views, _ = torch_files.tensors(state, "stream")
+    program = torch_files.pickled(torch_files.ordered(views))
+    keys = pickle.dumps(list(rows), protocol=2)
+    converted(attacked(keys, "keys"), tmp_path)
+    converted(attacked(program, "tensors"), tmp_path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_whole_model_is_refused_as_a_program(layout: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    for tree in (model, {"model": model, "epoch": 3}):
+        error = refusal(torch_saved(tree, layout), tmp_path)
+        assert "holds a whole model, that is a program" in error.message
+        assert "state_dict()" in error.remedy
+
+
+def test_a_whole_model_written_by_hand_is_refused_likewise(tmp_path: Path) -> None:
+    program = torch_files.pickled(torch_files.name("models", "Net") + b")\x81}b")
+    error = refusal(torch_files.zipped(program, {}), tmp_path)
+    assert "holds a whole model" in error.message
+
+
+LIES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
+    "beyond its storage": (0, (13,), (1,)),
+    "an offset beyond": (1, (12,), (1,)),
+    "a stride beyond": (0, (3, 4), (5, 1)),
+    "a negative size": (0, (-3, -4), (4, 1)),
+    "a negative stride": (11, (3, 4), (-4, -1)),
+    "a negative offset": (-1, (12,), (1,)),
+    "a number repeated": (0, (2**40,), (0,)),
+    "sides beyond 64 bits": (0, (2**62, 2**62), (1, 1)),
+    "strides beyond 64 bits": (0, (2, 2), (2**200, 1)),
+    "fewer strides than sides": (0, (3, 4), (1,)),
+    "many dimensions": (0, (1,) * 65, (1,) * 65),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_tensor_that_leaves_its_storage_is_refused(
+    lie: str, layout: str, tmp_path: Path, without_torch: None
+) -> None:
+    offset, shape, strides = LIES[lie]
+    view = torch_files.tensor(torch_files.storage("0", 12, layout), offset, shape, strides)
+    program = torch_files.pickled(torch_files.dictionary({"a": view}))
+    rows = {"0": np.ones(12, np.float32).tobytes()}
+    assert "holds a tensor" in refusal(torch_files.written(program, rows, layout), tmp_path).message
+
+
+@pytest.mark.parametrize("count", [13, 2**20, 2**61, 2**200, 11, -12])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_storage_of_another_size_than_the_file_has_is_refused(
+    layout: str, count: int, tmp_path: Path
+) -> None:
+    view = torch_files.tensor(torch_files.storage("0", count, layout), 0, (1,), (1,))
+    program = torch_files.pickled(torch_files.dictionary({"a": view}))
+    rows = {"0": np.ones(12, np.float32).tobytes()}
+    message = refusal(torch_files.written(program, rows, layout), tmp_path).message
+    assert "a storage" in message
+
+
+def test_a_stream_that_agrees_on_more_than_it_holds_is_cut_short(tmp_path: Path) -> None:
+    view = torch_files.tensor(torch_files.storage("0", 2**40, "stream"), 0, (2**40,), (1,))
+    program = torch_files.pickled(torch_files.dictionary({"a": view}))
+    content = torch_files.streamed(program, {"0": b""})
+    error = refusal(content[:-8] + struct.pack("<q", 2**40) + bytes(99), tmp_path)
+    assert "is cut short: a storage reaches beyond the file" in error.message
+
+
+def one_tensor(layout: str, **storage: Any) -> bytes:
+    options = {"key": "0", "count": 12, **storage}
+    stored = torch_files.storage(options.pop("key"), options.pop("count"), layout, **options)
+    view = torch_files.tensor(stored, 0, (2,), (1,))
+    return torch_files.pickled(torch_files.dictionary({"a": view}))
+
+
+ROW = {"0": np.ones(12, np.float32).tobytes()}
+
+
+def overlapping() -> bytes:
+    """The directory's last entry is moved onto its first."""
+    content = bytearray(torch_files.zipped(one_tensor("zip"), ROW))
+    last = content.rindex(b"PK\x01\x02")
+    content[last + 42 : last + 46] = struct.pack("<I", 0)
+    return bytes(content)
+
+
+def declared(size: int) -> bytes:
+    """The storage's entry claims `size` bytes, packed and unpacked."""
+    content = bytearray(torch_files.zipped(one_tensor("zip", count=size // 4), ROW))
+    entry = content.rindex(b"archive/data/0") - 46
+    content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
+    return bytes(content)
+
+
+def last_declared(size: int) -> bytes:
+    """The last entry claims `size` bytes; no other lies behind it."""
+    content = bytearray(torch_files.zipped(one_tensor("zip"), ROW))
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
+    return bytes(content)
+
+
+def twice() -> bytes:
+    file = io.BytesIO(torch_files.zipped(one_tensor("zip"), ROW))
+    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        archive.writestr("archive/data.pkl", one_tensor("zip"))
+    return file.getvalue()
+
+
+def packed_with(**entries: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def with_name(name: str) -> bytes:
+    view = torch_files.tensor(torch_files.storage("0", 12, "zip"), 0, (2,), (1,))
+    return torch_files.zipped(torch_files.pickled(torch_files.dictionary({name: view})), ROW)
+
+
+def program(*parts: bytes) -> bytes:
+    return torch_files.zipped(torch_files.pickled(b"".join(parts)), {})
+
+
+ENDLESS_TUPLE = b")q\x00" + b"".join(
+    b"h" + bytes([index]) + b"h" + bytes([index]) + b"\x86q" + bytes([index + 1])
+    for index in range(60)
+)
+
+UNSOUND: dict[str, tuple[bytes, str]] = {
+    "compressed entries": (
+        torch_files.zipped(one_tensor("zip"), ROW, compression=zipfile.ZIP_DEFLATED),
+        "compressed entries",
+    ),
+    "overlapping entries": (overlapping(), "entries overlap"),
+    "an entry of two gigabytes": (declared(2**31), "overlap"),
+    "an entry of 60 bytes": (declared(60), "overlap"),
+    "a last entry of two gigabytes": (last_declared(2**31), "is cut short"),
+    "two entries of one name": (twice(), "two entries of one name"),
+    "no storage": (torch_files.zipped(one_tensor("zip"), {}), "a storage is missing"),
+    "a storage elsewhere": (
+        torch_files.zipped(one_tensor("zip", key="../0"), ROW), "a storage is missing",
+    ),
+    "a strange byte order": (
+        torch_files.zipped(one_tensor("zip"), ROW, byte_order="middle"), "byte order",
+    ),
+    "a huge pickle": (torch_files.zipped(bytes(2**24 + 1), ROW), "far too much"),
+    "a TorchScript archive": (
+        torch_files.zipped(one_tensor("zip"), ROW, more={"constants.pkl": b""}), "TorchScript",
+    ),
+    "two roots": (packed_with(**{"a/data.pkl": b"", "b/x": b""}), "not laid out as PyTorch"),
+    "a keras model": (
+        packed_with(**{"config.json": b"", "metadata.json": b"", "model.weights.h5": b""}),
+        "is a whole Keras model",
+    ),
+    "an npz": (packed_with(**{"a.npy": b"", "b.npy": b""}), "archive of NumPy arrays"),
+    "another zip": (packed_with(readme=b""), "is a zip, but no archive of PyTorch's"),
+    "an empty zip's start": (b"PK\x03\x04", "is damaged or cut short"),
+    "no tensors": (program(b"}"), "holds no state_dict"),
+    "a list": (program(b"]"), "holds no state_dict"),
+    "a name of two lines": (with_name("a\nb"), "name is no line of text"),
+    "a name of no end": (with_name("a" * 1000), "name is no line of text"),
+    "a key that is no text": (
+        program(
+            b"}", torch_files.number(1),
+            torch_files.tensor(torch_files.storage("0", 0, "zip"), 0, (0,), (1,)), b"s",
+        ),
+        "name is no line of text",
+    ),
+    "a state for a tensor": (
+        program(torch_files.tensor(torch_files.storage("0", 0, "zip"), 0, (0,), (1,)), b"}b"),
+        "gives a state to what has none",
+    ),
+    "attributes for a storage": (
+        program(torch_files.storage("0", 0, "zip"), b"N}", torch_files.text("count"),
+                torch_files.number(9), b"s\x86b"),
+        "gives a state to what has none",
+    ),
+    "a storage type that is called": (program(torch_files.call("torch", "FloatStorage")), "sound"),
+    "a tensor without a storage": (
+        program(torch_files.tensor(torch_files.number(1), 0, (1,), (1,))), "without a storage",
+    ),
+    "a parameter that is a number": (
+        program(torch_files.parameter(torch_files.number(1))), "parameter that is no tensor",
+    ),
+    "a storage of no kind": (program(torch_files.number(1), b"Q"), "not laid out as PyTorch"),
+    "a storage that changes": (
+        program(torch_files.storage("0", 1, "zip"), torch_files.storage("0", 2, "zip"), b"\x86"),
+        "contradicts itself",
+    ),
+    "a tuple of tuples without end": (program(ENDLESS_TUPLE), "nests its tuples endlessly"),
+    "an extension": (program(b"\x82\x01"), "with EXT1, which plain tensors do not need"),
+    "a far note": (program(b"}r\xff\xff\xff\xff"), "numbers its notes out of turn"),
+    "a long text": (program(b"X\xff\xff\xff\xff"), "no sound pickle of plain tensors"),
+    "a view of a storage": (
+        torch_files.streamed(one_tensor("stream").replace(b"NtQ", b"}tQ"), ROW), "not laid out",
+    ),
+    "another version": (
+        torch_files.STREAM_MAGIC + pickle.dumps(1002, protocol=2), "another version than 1001",
+    ),
+    "a stream of four bytes less": (
+        torch_files.streamed(one_tensor("stream"), ROW)[:-4], "cut short",
+    ),
+    "another count": (
+        torch_files.streamed(one_tensor("stream"), ROW, size=8), "not as large as its tensors say",
+    ),
+    **{
+        f"keys {keys!r}": (
+            torch_files.streamed(
+                one_tensor("stream"), ROW, keys=pickle.dumps(keys, protocol=2)
+            ),
+            "its list of storages",
+        )
+        for keys in ([], ["0", "0"], ["1"], ["0", "1"], ("0",), [0], [["0"]], 7)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_an_unsound_torch_file_is_refused(name: str, tmp_path: Path, without_torch: None) -> None:
+    content, words = UNSOUND[name]
+    assert words in refusal(content, tmp_path).message
+
+
+def test_a_whole_keras_model_gets_its_own_remedy(tmp_path: Path) -> None:
+    error = refusal(UNSOUND["a keras model"][0], tmp_path)
+    assert "save_weights('x.weights.h5')" in error.remedy
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bfloat16_is_listed_but_refused_by_its_name(layout: str, tmp_path: Path) -> None:
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
+    halves = {name: array.astype(np.float16) for name, array in state.items()}
+    views, rows = torch_files.tensors(halves, layout)
+    program = torch_files.pickled(torch_files.ordered(views))
+    program = program.replace(b"ctorch\nHalfStorage\n", b"ctorch\nBFloat16Storage\n")
+    contents = {key: row.tobytes() for key, row in rows.items()}
+    content = torch_files.written(program, contents, layout, size=2)
+    assert "stores its numbers as bfloat16" in refusal(content, tmp_path).message
+
+
+# Safetensors.
+
+
+def with_header(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def one_array(dtype: str = "F32", shape: str = "[2]", offsets: str = "[0,8]") -> bytes:
+    return f'"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}'.encode()
+
+
+SAFETENSORS_UNSOUND = {
+    "offsets beyond the file": with_header(b"{" + one_array(offsets="[0,800]") + b"}", bytes(8)),
+    "offsets that run backwards": with_header(b"{" + one_array(offsets="[8,0]") + b"}", bytes(8)),
+    "a hole": with_header(b"{" + one_array(offsets="[4,12]") + b"}", bytes(12)),
+    "an overlap": with_header(
+        b"{" + one_array() + b"," + one_array(offsets="[4,12]").replace(b'"a"', b'"b"') + b"}",
+        bytes(12),
+    ),
+    "more than the shape": with_header(b"{" + one_array(shape="[2,3]") + b"}", bytes(8)),
+    "a shape beyond 64 bits": with_header(
+        b"{" + one_array(shape="[4294967296,4294967296,2]") + b"}", bytes(8)
+    ),
+    "a negative side": with_header(b"{" + one_array(shape="[-2]") + b"}", bytes(8)),
+    "an unknown type": with_header(b"{" + one_array("X9") + b"}", bytes(8)),
+    "a header beyond the file": with_header(b"{" + one_array() + b"}", bytes(8), 50_000_000),
+    "a header that is no JSON": with_header(b"{" + b"[" * 200, bytes(8)),
+    "a header of brackets": with_header(b'{"a":' + b"[" * 100_000, bytes(8)),
+    "nothing behind the header": with_header(b"{" + one_array() + b"}"),
+    "more behind the arrays": with_header(b"{" + one_array() + b"}", bytes(9)),
+}
+
+
+@pytest.mark.parametrize("name", SAFETENSORS_UNSOUND)
+def test_an_unsound_safetensors_file_is_refused(name: str, tmp_path: Path) -> None:
+    error = refusal(SAFETENSORS_UNSOUND[name], tmp_path)
+    assert "is damaged, cut short or no safetensors file" in error.message
+
+
+def test_the_safetensors_header_written_by_hand_is_sound(tmp_path: Path) -> None:
+    """Proves that the test above can fail."""
+    content = with_header(b"{" + one_array() + b"}", np.array([1, 2], np.float32).tobytes())
+    assert safetensors_container.CONTAINER.recognises(content)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with safetensors_container.CONTAINER.opened(path) as arrays:
+        np.testing.assert_array_equal(arrays["a"].float32(), [1, 2])
+
+
+@pytest.mark.parametrize("length", [0, 1, 100_000_001, 2**63])
+def test_a_header_of_an_impossible_length_is_no_safetensors(length: int, tmp_path: Path) -> None:
+    content = with_header(b"{" + one_array() + b"}", bytes(8), length)
+    assert "is of no kind that can be converted" in refusal(content, tmp_path).message
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1)])
+def test_a_safetensors_type_that_numpy_lacks_is_refused_by_its_name(
+    dtype: str, size: int, tmp_path: Path
+) -> None:
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
+    header, end = [], 0
+    for name, array in state.items():
+        start, end = end, end + array.size * size
+        entry = one_array(dtype, str(list(array.shape)), f"[{start},{end}]")
+        header.append(entry.replace(b'"a"', f'"{name}"'.encode()))
+    content = with_header(b"{" + b",".join(header) + b"}", bytes(end))
+    assert f"stores its numbers as {dtype}" in refusal(content, tmp_path).message
+
+
+def test_a_safetensors_name_of_two_lines_is_refused(tmp_path: Path) -> None:
+    content = with_header(b"{" + one_array().replace(b'"a"', rb'"a\nb"') + b"}", bytes(8))
+    assert "name is no line of text" in refusal(content, tmp_path).message
+
+
+# Damage by chance.
+
+
+def sources() -> dict[str, bytes]:
+    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
+    return {kind: foreign_file(state, kind) for kind in FORMATS}
+
+
+def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Truncations, changed bytes, and bytes that were added or cut out."""
+    generator = random.Random(seed)
+    for _ in range(count):
+        mutated = bytearray(content)
+        place = generator.randrange(len(content))
+        match generator.randrange(5):
+            case 0:
+                del mutated[place:]
+            case 1:
+                del mutated[place : place + generator.choice([1, 4, 40])]
+            case 2:
+                mutated[place:place] = generator.randbytes(generator.choice([1, 4, 40]))
+            case _:
+                for _ in range(generator.choice([1, 1, 2, 8])):
+                    mutated[generator.randrange(len(content))] = generator.randrange(256)
+        yield bytes(mutated)
+
+
+def fault_of(conversion: Callable[[], object]) -> WeightsError | None:
+    try:
+        conversion()
+    except WeightsError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
+    kind: str, tmp_path: Path, without_torch: None
+) -> None:
+    faults = [
+        fault_of(lambda content=content: converted(content, tmp_path))
+        for content in mutations(sources()[kind], 400, seed=1)
+    ]
+    messages = [str(fault) for fault in faults if fault]
+    assert 100 < len(messages) < 400
+    assert not [message for message in messages if "\n" in message or "Error" in message]
+
+
+def test_a_mutated_file_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own, as users meet it; without PyTorch, which is slow to import."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "torch.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(str(tmp_path / "hidden"))
+    source, destination = tmp_path / "source", tmp_path / "out" / "out.h5"
+    destination.parent.mkdir()
+    outcomes = set()
+    for content in sources().values():
+        for mutated in (content, *mutations(content, 6, seed=2)):
+            source.write_bytes(mutated)
+            fault = fault_of(lambda: convert(source, destination))
+            outcomes.add(fault is None)
+            assert "\n" not in str(fault)
+            assert list(destination.parent.iterdir()) == ([] if fault else [destination])
+            destination.unlink(missing_ok=True)
+    assert outcomes == {True, False}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_child_reads_a_torch_file_as_this_process_does(layout: str, tmp_path: Path) -> None:
+    content = torch_file(published_state("vgg16", "torchvision"), layout)
+    here = converted(content, tmp_path)
+    there = convert(tmp_path / "source.pth", tmp_path / "there.h5")
+    assert there.content_sha256 == here.content_sha256
