@@ -38,9 +38,15 @@ def one_device() -> list[Any]:
     return jax.devices()[:1]
 
 
-def write_narrow_weights(path: Path, *, seed: int = 0, channels: tuple[int, ...] = CHANNELS) -> str:
+def write_narrow_weights(
+    path: Path,
+    *,
+    architecture: str = "vgg16",
+    seed: int = 0,
+    channels: tuple[int, ...] = CHANNELS,
+) -> str:
     """A narrow network's weight file; its path as options want it."""
-    network = narrow_network("vgg16", seed=seed, channels=channels)
+    network = narrow_network(architecture, seed=seed, channels=channels)
     red, green, blue = map(float, network.mean)
     weights = NetworkWeights(
         architecture=ARCHITECTURES[network.architecture],

@@ -107,23 +107,23 @@ class Fetch:
     def run(self) -> int:
         """Fetches; returns the exit status."""
         from nst_jax.cli.downloading import download_watcher
+        from nst_jax.engine.known_answers import verified
         from nst_jax.files.weights.fetching import fetch
         from nst_jax.files.weights.finding import destination_of, known_network
-        from nst_jax.files.weights.format import read_weights
 
         entry = known_network(self.name)
         path = entry.path or destination_of(entry)
-        if entry.path and not self.force:
-            weights, verified = read_weights(path), "it was here already and is undamaged"
-        else:
+        checked = "it was here already and is undamaged"
+        if not entry.path or self.force:
             with download_watcher(entry.name, quiet=self.quiet or self.json) as watcher:
-                weights = fetch(entry, path, progress=watcher)
-            verified = f"size and {entry.checksum} of the source, every shape and number"
+                fetch(entry, path, progress=watcher)
+            checked = f"size and {entry.checksum} of the source, every shape and number"
+        contents, name = verified(path)
         report = {
             "path": str(path),
-            "architecture": weights.architecture.name,
-            "sha256": weights.content_sha256,
-            "verified": verified,
+            "architecture": contents.architecture,
+            "sha256": contents.content_sha256,
+            "verified": f"{checked}, it answers as {name}" if name else checked,
         }
         if self.json:
             print_json({"name": entry.name} | report)
