@@ -52,11 +52,6 @@ def _spoilt(problems, slot, part):
     return problems._replace(**{part: jax.tree.map(without, getattr(problems, part))})
 
 
-def _share_of_rate(step, steps):
-    """The whole learning rate for half the steps, then a cosine from 1 down to nearly 0."""
-    return 0.5 * (1 + np.cos(np.pi * np.clip(2 * step / steps - 1, 0, 1)))
-
-
 def _by_hand(job, options, image, steps):
     """Images and terms after each of `steps` steps in float64: gradient, Adam, clip."""
     mean, square = np.zeros(image.shape), np.zeros(image.shape)
@@ -66,8 +61,7 @@ def _by_hand(job, options, image, steps):
         square = B2 * square + (1 - B2) * gradient**2
         corrected = np.sqrt(square / (1 - B2 ** (step + 1))) + EPSILON
         direction = mean / (1 - B1 ** (step + 1)) / corrected
-        rate = own_of(job).learning_rate * _share_of_rate(step, own_of(job).steps)
-        image = np.clip(image - rate * direction, 0, 1)
+        image = np.clip(image - own_of(job).learning_rate * direction, 0, 1)
         yield image, total, terms
 
 
@@ -105,18 +99,21 @@ def test_steps_equal_the_ones_by_hand(narrow_file, taps):
     assert np.abs(final - start).max() > 0.03
 
 
-def test_the_rate_rests_at_the_end(level):
-    """The last step of many is a small one: the schedule reaches the program."""
-    call = level.calls([tiny_job(0, steps=8)])
-    problems, states = call[0].problems, call[0].states
-    before = _advanced(level, states, problems, 7)
-    after = _advanced(level, before, problems, 1)
-    first = _advanced(level, states, problems, 1)
-    stride = np.abs(first.image - states.image)[0].max()
-    rate = problems.learning_rate[0]
-    assert stride == pytest.approx(rate, rel=0.01), "Adam's first step is the whole rate"
-    assert np.abs(after.image - before.image)[0].max() < 2 * rate * _share_of_rate(7, 8)
-    assert 0 < _share_of_rate(7, 8) < 0.2
+def test_the_result_is_the_weighted_mean_of_all_iterates(narrow_file):
+    """The last counts 1, the one before 0.9, and so on; in float64, from the images alone."""
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=1))
+    [result] = studio.render([tiny_job(0, steps=6)])
+    call = studio.calls([tiny_job(0, steps=6)])[0]
+    states, images = call.states, []
+    for _ in range(6):
+        states = _advanced(studio, states, call.problems, 1)
+        images.append(np.float64(states.image[0]))
+    weights = 0.9 ** np.arange(5, -1, -1)
+    expected = np.average(images, axis=0, weights=weights)
+    np.testing.assert_allclose(states.average[0], expected, rtol=0, atol=1e-6)
+    height, width = LANDSCAPE
+    assert relative_error(image_of(result), expected[:height, :width]) < 1e-5
+    assert relative_error(image_of(result), images[-1][:height, :width]) > 1e-3
 
 
 def test_a_job_stands_still_after_its_steps(level):

@@ -161,6 +161,7 @@ def run(
     requests: Sequence[Request], setup: Setup, renderer: Renderer, plan: Plan
 ) -> Iterator[Result]:
     """Renders requests; results come as they finish, each with its picture in memory."""
+    renderer.plan = plan
     waves = _waves(requests, plan, _wave_jobs(setup.options))
     with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
         decoded = _one_ahead(pool, waves, setup)
@@ -168,7 +169,7 @@ def run(
             yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
             ready = [outcome for outcome in outcomes if isinstance(outcome, PreparedJob)]
             by_index = {request.index: request for request in wave}
-            for rendered in renderer.render(ready, plan):
+            for rendered in renderer.render(ready):
                 yield _result(rendered, by_index[rendered.job.index])
 
 

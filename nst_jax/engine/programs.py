@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from nst_jax.engine import solver
 from nst_jax.engine.canvas import Size
@@ -53,27 +54,40 @@ class Programs:
         name = f"style grams {_text(canvas)} {','.join(taps)}"
         return self._call(name, style_grams, image, self.network, size)
 
-    def start(self, canvas: Size, images: Any) -> solver.State:
-        """The states of a batch before the first step."""
-
-        def start_batch(images):
-            return jax.vmap(solver.start)(images)
-
-        slots = len(images)
-        images = self._devices.put(images, self._devices.sharded(slots))
-        name = f"start {_text(canvas)} x {slots}"
-        return self._call(name, start_batch, images, slots=slots)
-
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
         slots = len(problems.steps)
         num_steps = self._devices.put(num_steps, self._devices.replicated)
-        content, style = (",".join(taps) for taps in problems.targets)
-        name = f"step {_text(canvas)} x {slots} content {content} style {style}"
+        name = f"step {_text(canvas)} x {slots} {_taps_text(problems)}"
         arguments = (states, problems, self.network, num_steps)
         return self._call(name, solver.run_chunk, *arguments, slots=slots, donate=(0,))
+
+    def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
+        """A batch with one slot's states and problems replaced; the batch given is consumed."""
+
+        def place(batch, slot, one):
+            def replaced(whole, new):
+                return jax.lax.dynamic_update_index_in_dim(whole, new, slot, 0)
+
+            return jax.tree.map(replaced, batch, one)
+
+        slots = _slots_of(batch)
+        slot, one = self._devices.put((np.int32(slot), one), self._devices.replicated)
+        name = f"place {_text(canvas)} x {slots} {_taps_text(batch[1])}"
+        return self._call(name, place, batch, slot, one, slots=slots, donate=(0,))
+
+    def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
+        """One slot's state; the states given stay."""
+
+        def take(states, slot):
+            return jax.tree.map(
+                lambda whole: jax.lax.dynamic_index_in_dim(whole, slot, 0, keepdims=False), states
+            )
+
+        slot = self._devices.put(np.int32(slot), self._devices.replicated)
+        return self._call(f"take {_text(canvas)} x {_slots_of(states)}", take, states, slot)
 
     def _call(
         self,
@@ -96,3 +110,12 @@ class Programs:
 def _text(canvas: Size) -> str:
     """Width by height, as people say it."""
     return f"{canvas[1]}x{canvas[0]}"
+
+
+def _taps_text(problems: solver.Problem) -> str:
+    content, style = (",".join(taps) for taps in problems.targets)
+    return f"content {content} style {style}"
+
+
+def _slots_of(batch: Any) -> int:
+    return len(jax.tree.leaves(batch)[0])

@@ -1,16 +1,16 @@
 """Prepared jobs through the devices, level by level, batch by batch.
 
     for each level, from coarse to fine
-        group the jobs that share a program, fill the slots of batches
-        start each image from the level before (or as the job wants)
+        queue the jobs that share a program, open a batch of slots with the first of them
         step in chunks on the device; after each chunk one small transfer of progress
-        take the images back
+        a job that is over leaves its slot, and the next of the queue takes it
 
 No file is read or written here. A job that leaves the finite numbers stands still in its
 slot and comes out as failed; its neighbours don't notice.
 """
 
 import collections
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,16 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.carrying import Carried, carried, continued, started
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.programs import Programs, Taps
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.slots import Entry, Slots
 from nst_jax.engine.solver import Problem, State
-from nst_jax.engine.targets import TargetMaker, on_canvas
+from nst_jax.engine.targets import TargetMaker
 from nst_jax.files.images import resized
-from nst_jax.model.objective import Terms, TermWeights
+from nst_jax.model.objective import TermWeights
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
 
@@ -47,7 +49,8 @@ class Rendered:
 
     Attributes:
         job: The job.
-        image: (h, w, 3) float32 in [0, 1]; the last finite one where the job failed.
+        image: (h, w, 3) float32 in [0, 1], the average of the last iterates; of the last
+            finite ones where the job failed.
         terms: The objective at the last step.
         steps: Steps taken over all levels.
         finite: Whether the job stayed in the finite numbers.
@@ -64,22 +67,49 @@ class Rendered:
     compile_seconds: float
 
 
-@dataclasses.dataclass
-class _Progressing:
+@dataclasses.dataclass(eq=False)
+class _Underway:
     """One job on its way through the levels."""
 
     job: PreparedJob
-    image: Image | None = None
+    carried: Carried | None = None
     terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
     steps: int = 0
     finite: bool = True
     seconds: float = 0.0
     compile_seconds: float = 0.0
 
+    def stage(self, level: int) -> Stage:
+        stage = self.job.stage(level)
+        assert stage is not None
+        return stage
+
+    def is_over(self, level: int) -> bool:
+        return level == self.job.stages[-1].level or not self.finite
+
+    def take_back(self, state: State, level: int) -> None:
+        """Keeps what a level has made of the job."""
+        self.carried = carried(state, self.stage(level).size)
+        self.terms = {name: float(value) for name, value in state.terms._asdict().items()}
+        self.steps += int(state.step)
+        self.finite = bool(state.finite)
+
     def rendered(self) -> Rendered:
-        assert self.image is not None
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Rendered(**values)
+        assert self.carried is not None
+        # A job that failed at its very first step has no average yet.
+        image = self.carried.average if self.carried.averaged else self.carried.image
+        return Rendered(
+            job=self.job,
+            image=image,
+            terms=self.terms,
+            steps=self.steps,
+            finite=self.finite,
+            seconds=self.seconds,
+            compile_seconds=self.compile_seconds,
+        )
+
+
+_Queue = collections.deque[_Underway]
 
 
 @dataclasses.dataclass
@@ -93,137 +123,171 @@ class Timing:
 
 
 class Renderer:
-    """Renders jobs on devices with one network; programs are kept between calls."""
+    """Renders jobs on devices with one network; programs are kept between calls.
+
+    Attributes:
+        programs: Compiled so far.
+        timing: Seconds so far.
+        plan: Slots by canvas. It shrinks when a batch does not fit the device.
+    """
 
     def __init__(self, network: VGG, devices: Devices, progress: Progress) -> None:
         self.programs = Programs(network, devices, progress)
         self.timing = Timing()
+        self.plan = Plan({})
         self._devices = devices
         self._progress = progress
         self._targets = TargetMaker(self.programs)
 
-    def render(self, jobs: Sequence[PreparedJob], plan: Plan) -> Iterator[Rendered]:
-        """Renders jobs together; each comes out once, as soon as its last batch is done."""
-        underway = [_Progressing(job) for job in jobs]
+    def render(self, jobs: Sequence[PreparedJob]) -> Iterator[Rendered]:
+        """Renders jobs together; each comes out once, as soon as its last level is done."""
+        underway = [_Underway(job) for job in jobs]
         levels = sorted({stage.level for job in jobs for stage in job.stages})
         for level in levels:
             here = [one for one in underway if one.job.stage(level) and one.finite]
-            for batch in _batches(here, level, plan):
-                self._run(batch, level, plan)
-                yield from (one.rendered() for one in batch if _is_over(one, level))
+            for queue in _queues(here, level):
+                for one in self._through(queue, level):
+                    if one.is_over(level):
+                        yield one.rendered()
 
-    def _run(self, batch: list[_Progressing], level: int, plan: Plan) -> None:
-        """Takes a batch through one level."""
-        stages = [_stage(one, level) for one in batch]
-        canvas, slots = stages[0].canvas, plan.slots[stages[0].canvas]
-        compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
-        problems = self._problems(batch, stages, slots)
-        states = self.programs.start(canvas, _images(batch, stages, slots))
-        compiling = sum(self.programs.compiled.values()) - compiled_before
-        self.timing.targets += time.perf_counter() - began - compiling
-        states, seconds = self._step_until_done(canvas, states, problems, batch)
-        compilation = sum(self.programs.compiled.values()) - compiled_before
-        self._take_back(batch, stages, states)
-        for one in batch:
-            one.seconds += seconds / len(batch)
-            one.compile_seconds += compilation / len(batch)
-        self.timing.compilation += compilation
+    def _through(self, queue: _Queue, level: int) -> Iterator[_Underway]:
+        """Takes every job of a queue through one level; they come out in any order."""
+        canvas = queue[0].stage(level).canvas
+        while queue:
+            slots = self.plan.slots[canvas]
+            batch = [queue.popleft() for _ in range(min(slots, len(queue)))]
+            try:
+                yield from self._run(batch, queue, level, slots)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                self.plan = self.plan.halved(canvas)
+                self._progress.note(
+                    f"a batch of {slots} does not fit the device at {canvas[1]}x{canvas[0]}; "
+                    f"going on with {self.plan.slots[canvas]}"
+                )
+                # Nothing is lost but time: each job still has what the last level left it.
+                queue.extendleft(reversed(batch))
 
-    def _problems(self, batch: list[_Progressing], stages: list[Stage], slots: int) -> Problem:
-        """The batch's problems on the devices; padding repeats the first with no steps."""
-        made = [
-            Problem(
-                size=_host(stage.size, np.int32),
-                targets=self._targets.targets(one.job, stage),
-                weights=_term_weights(one.job.options),
-                learning_rate=_host(one.job.options.learning_rate),
-                steps=_host(one.job.options.steps, np.int32),
-            )
-            for one, stage in zip(batch, stages, strict=True)
-        ]
-        made += [made[0]._replace(steps=_host(0, np.int32))] * (slots - len(batch))
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
-        return self._devices.put(stacked, self._devices.sharded(slots))
+    def _run(
+        self, batch: list[_Underway], queue: _Queue, level: int, count: int
+    ) -> Iterator[_Underway]:
+        """Runs a batch of `count` slots until every job in it, or placed into it, is over.
 
-    def _step_until_done(
-        self, canvas: Size, states: State, problems: Problem, batch: list[_Progressing]
-    ) -> tuple[State, float]:
-        """Runs chunks until every job has its steps; returns seconds without compilation."""
-        wanted = np.array([one.job.options.steps for one in batch])
-        taken = np.zeros_like(wanted)
-        chunk, total = 1, 0.0
-        while (taken < wanted).any():
-            chunk = min(chunk, int((wanted - taken).max()))
-            compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
-            states = self.programs.run_chunk(canvas, states, problems, np.int32(chunk))
-            finite = np.asarray(jax.device_get(states.finite))[: len(batch)]  # waits here
-            compilation = sum(self.programs.compiled.values()) - compiled_before
-            seconds = time.perf_counter() - began - compilation
-            now = np.where(finite, np.minimum(taken + chunk, wanted), wanted)
-            self._count(int((now - taken).sum()), seconds)
-            taken, total = now, total + seconds
+        Args:
+            batch: The jobs of the first slots; kept up to date as others take their places.
+            queue: Whose jobs take the slots that become free.
+            level: All jobs'.
+            count: How many slots there are.
+        """
+        slots = self._opened(batch, level, count)
+        left = np.array([one.job.options.steps for one in batch])
+        chunk = 1
+        while left.any():
+            # While others wait a chunk ends with the first job that is over.
+            chunk = min(chunk, int(left[left > 0].min() if queue else left.max()))
+            seconds = self._step(slots, chunk, batch, left)
             chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
-        return states, total
+            if left.any():  # else the next jobs open a batch of their own
+                for slot in np.flatnonzero(left == 0).tolist()[: len(queue)]:
+                    yield self._replaced(slots, slot, batch, queue, level)
+                    left[slot] = batch[slot].job.options.steps
+        for one, state in zip(batch, slots.take_all(), strict=False):
+            one.take_back(state, level)
+            yield one
 
-    def _count(self, image_steps: int, seconds: float) -> None:
-        self.timing.steps += seconds
-        self.timing.image_steps += image_steps
-        self._progress.stepped(image_steps)
+    def _opened(self, batch: list[_Underway], level: int, count: int) -> Slots:
+        with self._timed(batch) as lap:
+            entries = [self._entry(one, level) for one in batch]
+            canvas = batch[0].stage(level).canvas
+            slots = Slots(self.programs, self._devices, canvas, entries, count)
+        self.timing.targets += lap.seconds
+        return slots
 
-    def _take_back(self, batch: list[_Progressing], stages: list[Stage], states: State) -> None:
-        images, terms, steps, finite = jax.device_get(
-            (states.image, states.terms, states.step, states.finite)
+    def _step(
+        self, slots: Slots, chunk: int, batch: list[_Underway], left: npt.NDArray[np.int64]
+    ) -> float:
+        """Runs a chunk and writes down in `left` what remains; returns its seconds."""
+        moving = [one for one, steps in zip(batch, left, strict=True) if steps]
+        with self._timed(moving) as lap:
+            look = slots.step(chunk)
+        for one in moving:
+            one.seconds += lap.seconds / len(moving)
+        done = np.minimum(left, chunk)
+        left -= done
+        left[look.over[: len(batch)]] = 0
+        self.timing.steps += lap.seconds
+        self.timing.image_steps += int(done.sum())
+        self._progress.stepped(int(done.sum()))
+        return lap.seconds
+
+    def _replaced(
+        self, slots: Slots, slot: int, batch: list[_Underway], queue: _Queue, level: int
+    ) -> _Underway:
+        """Puts the queue's next job into a slot; returns the one that was in it."""
+        over, batch[slot] = batch[slot], queue.popleft()
+        with self._timed([batch[slot]]) as lap:
+            over.take_back(slots.take(slot), level)
+            slots.place(slot, self._entry(batch[slot], level))
+        self.timing.targets += lap.seconds
+        return over
+
+    def _entry(self, one: _Underway, level: int) -> Entry:
+        """What a job puts into its slot: where it starts and what it asks for."""
+        stage, own = one.stage(level), one.job.options
+        problem = Problem(
+            size=_host(stage.size, np.int32),
+            targets=self._targets.targets(one.job, stage),
+            weights=_term_weights(own),
+            learning_rate=_host(own.learning_rate),
+            steps=_host(own.steps, np.int32),
+            early_stop=_host(own.early_stop),
         )
-        for slot, (one, stage) in enumerate(zip(batch, stages, strict=True)):
-            height, width = stage.size
-            one.image = np.array(images[slot, :height, :width])
-            one.terms = {name: float(values[slot]) for name, values in _named(terms).items()}
-            one.steps += int(steps[slot])
-            one.finite = bool(finite[slot])
+        if one.carried is None:
+            return Entry(started(_first_image(one.job, stage.size), stage.canvas), problem)
+        return Entry(continued(one.carried, stage.size, stage.canvas), problem)
+
+    @contextlib.contextmanager
+    def _timed(self, jobs: Sequence[_Underway]) -> Iterator["_Lap"]:
+        """Times a `with` block; compilation apart, in equal shares for the jobs it is for."""
+        lap = _Lap()
+        compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
+        yield lap
+        compilation = sum(self.programs.compiled.values()) - compiled_before
+        lap.seconds = time.perf_counter() - began - compilation
+        self.timing.compilation += compilation
+        for one in jobs:
+            one.compile_seconds += compilation / len(jobs)
 
 
-def _batches(underway: list[_Progressing], level: int, plan: Plan) -> Iterator[list[_Progressing]]:
-    """Jobs that share a program, together; those of like length first, so none waits long."""
-    groups: dict[tuple[Size, Taps, Taps], list[_Progressing]] = collections.defaultdict(list)
+@dataclasses.dataclass
+class _Lap:
+    """Seconds of a timed block, compilation apart."""
+
+    seconds: float = 0.0
+
+
+def _queues(underway: list[_Underway], level: int) -> list[_Queue]:
+    """Jobs that share a program, together; the longest first, so that none waits long."""
+    groups: dict[tuple[Size, Taps, Taps], list[_Underway]] = collections.defaultdict(list)
     for one in underway:
         own = one.job.options
-        groups[_stage(one, level).canvas, own.content_taps, own.style_taps].append(one)
-    for (canvas, *_), group in groups.items():
-        group.sort(key=lambda one: -one.job.options.steps)
-        slots = plan.slots[canvas]
-        yield from (group[first : first + slots] for first in range(0, len(group), slots))
-
-
-def _stage(one: _Progressing, level: int) -> Stage:
-    stage = one.job.stage(level)
-    assert stage is not None
-    return stage
-
-
-def _is_over(one: _Progressing, level: int) -> bool:
-    return level == one.job.stages[-1].level or not one.finite
-
-
-def _images(batch: list[_Progressing], stages: list[Stage], slots: int) -> Image:
-    """Where each slot starts, on the canvas; padding repeats the first."""
-    own = [
-        on_canvas(_first_image(one, stage.size), stage.canvas)[0]
-        for one, stage in zip(batch, stages, strict=True)
+        groups[one.stage(level).canvas, own.content_taps, own.style_taps].append(one)
+    return [
+        collections.deque(sorted(group, key=lambda one: -one.job.options.steps))
+        for group in groups.values()
     ]
-    return np.stack(own + own[:1] * (slots - len(own)))
 
 
-def _first_image(one: _Progressing, size: Size) -> Image:
-    """The level before, enlarged; at a job's first level, what its `init` says."""
-    if one.image is not None:
-        return resized(one.image, size)
-    match one.job.options.init:
+def _first_image(job: PreparedJob, size: Size) -> Image:
+    """Where a job starts at its first level: what its `init` says."""
+    match job.options.init:
         case "content":
-            return resized(one.job.content.pixels, size)
+            return resized(job.content.pixels, size)
         case "grey":
             return np.full((*size, 3), 0.5, np.float32)
         case "noise":
-            key = np.random.default_rng(one.job.options.seed)
+            key = np.random.default_rng(job.options.seed)
             return key.random((*size, 3), dtype=np.float32)
 
 
@@ -249,7 +313,3 @@ def _by_tap(taps: Taps, weights: tuple[float, ...]) -> dict[str, Any]:
 def _host(value: Any, dtype: npt.DTypeLike = np.float32) -> Any:
     """A number or several as an array that is still on the host."""
     return np.asarray(value, dtype)
-
-
-def _named(terms: Terms) -> dict[str, npt.NDArray[np.float32]]:
-    return terms._asdict()

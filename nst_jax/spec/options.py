@@ -50,7 +50,9 @@ class JobOptions:
     learning_rate: float = 0.02
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
     steps: int = 100
-    """Steps of the optimiser at each level."""
+    """Steps of the optimiser at each level, at most."""
+    early_stop: float = 0.0
+    """End a level once 20 steps lower the objective by less than this share. 0: never."""
     seed: int = 0
     """Seed of everything random in the job."""
     init: Literal["content", "noise", "grey"] = "content"
@@ -62,7 +64,7 @@ class JobOptions:
     kept, the network sees the picture on white."""
 
     def __post_init__(self) -> None:
-        for name in ("content_weight", "style_weight", "tv_weight"):
+        for name in ("content_weight", "style_weight", "tv_weight", "early_stop"):
             _check(self, name, "a finite number, 0 or more", _finite_from_0)
         for name in ("learning_rate", "style_scale"):
             _check(self, name, "a finite number above 0", _finite_above_0)

@@ -1,0 +1,113 @@
+"""What a job carries from level to level, on the host: image, Adam's moments, average.
+
+Each is enlarged to the next level's size. The moments are scaled as the gradients are, which
+shrink with the number of pixels, and then count as little evidence: a coarse level's
+gradients say something about the finer one's, but not much. Measured at 91 to 128 px (60
+steps, two pairs), the objective at the end was 1 to 7 % above that of a fresh start when they
+kept all their weight, and 0.3 to 0.9 % when they count as one step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import optax
+from PIL import Image
+
+from nst_jax.engine.canvas import Size
+from nst_jax.engine.solver import FIRST_DECAY, SECOND_DECAY, State, Trend
+from nst_jax.engine.targets import on_canvas
+from nst_jax.files.images import resized
+from nst_jax.model.objective import Terms
+
+Pixels = npt.NDArray[np.float32]
+
+_EVIDENCE_STEPS = 1
+
+
+class Carried(NamedTuple):
+    """A job between two levels; all arrays (h, w, 3) at the size of the level it comes from.
+
+    Attributes:
+        image: Where the optimisation stands, in [0, 1].
+        first: Adam's first moment, its bias corrected.
+        second: Likewise; not negative.
+        average: The moving average of the image.
+        averaged: How much of the average's weight is filled.
+    """
+
+    image: Pixels
+    first: Pixels
+    second: Pixels
+    average: Pixels
+    averaged: float
+
+
+def carried(state: State, size: Size) -> Carried:
+    """What a job takes along from its last state, of host arrays without a slot axis."""
+    height, width = size
+    count = max(int(state.optimizer.count), 1)
+    image, first, second, average = (
+        np.array(array[:height, :width])
+        for array in (state.image, state.optimizer.mu, state.optimizer.nu, state.average)
+    )
+    return Carried(
+        image,
+        first / np.float32(1 - FIRST_DECAY**count),
+        second / np.float32(1 - SECOND_DECAY**count),
+        average,
+        float(state.averaged),
+    )
+
+
+def started(image: Pixels, canvas: Size) -> State:
+    """The state before the first step of all, as host arrays."""
+    pixels, _ = on_canvas(image, canvas)
+    zeros = np.zeros_like(pixels)
+    return _state(pixels, zeros, zeros, zeros, averaged=0.0, count=0)
+
+
+def continued(before: Carried, size: Size, canvas: Size) -> State:
+    """The state before the first step of a further level, as host arrays."""
+    old_height, old_width = before.image.shape[:2]
+    shrinks = np.float32(old_height * old_width / (size[0] * size[1]))
+    first = shrinks * _enlarged(before.first, size, Image.Resampling.BICUBIC)
+    # Bilinear weights are not negative, so neither is what they make of a second moment.
+    second = shrinks**2 * _enlarged(before.second, size, Image.Resampling.BILINEAR)
+    pixels, moment, square, average = (
+        on_canvas(array, canvas)[0]
+        for array in (
+            resized(before.image, size),
+            first * np.float32(1 - FIRST_DECAY**_EVIDENCE_STEPS),
+            second * np.float32(1 - SECOND_DECAY**_EVIDENCE_STEPS),
+            resized(before.average, size),
+        )
+    )
+    return _state(pixels, moment, square, average, averaged=before.averaged, count=_EVIDENCE_STEPS)
+
+
+def _state(
+    image: Pixels, first: Pixels, second: Pixels, average: Pixels, *, averaged: float, count: int
+) -> State:
+    zero, far = np.float32(0), np.float32(np.inf)
+    return State(
+        image=image,
+        optimizer=optax.ScaleByAdamState(np.int32(count), first, second),
+        average=average,
+        averaged=np.float32(averaged),
+        step=np.int32(0),
+        terms=Terms(zero, zero, zero, zero),
+        trend=Trend(far, far, np.bool_(False)),
+        finite=np.bool_(True),
+    )
+
+
+def _enlarged(pixels: Pixels, size: Size, resampling: Image.Resampling) -> Pixels:
+    height, width = size
+    channels = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(
+            (width, height), resampling
+        )
+        for channel in range(pixels.shape[2])
+    ]
+    return np.stack([np.asarray(channel, np.float32) for channel in channels], axis=-1)

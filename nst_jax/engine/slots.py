@@ -1,0 +1,91 @@
+"""A batch on the devices: a fixed number of slots, each with a job of its own or padding.
+
+A job leaves its slot when it is over and the next one takes it, while the other slots keep
+what they have. The program that steps does not change with it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.canvas import Size
+from nst_jax.engine.devices import Devices
+from nst_jax.engine.programs import Programs
+from nst_jax.engine.solver import Problem, State
+
+
+class Entry(NamedTuple):
+    """What goes into a slot, as host arrays without a slot axis."""
+
+    state: State
+    problem: Problem
+
+
+class Look(NamedTuple):
+    """What is known of every slot after a chunk.
+
+    Attributes:
+        steps: Steps taken since the slot was filled.
+        over: Whether the job in it is over before its steps: converged, or not finite.
+    """
+
+    steps: npt.NDArray[np.int32]
+    over: npt.NDArray[np.bool_]
+
+
+class Slots:
+    """States and problems of a batch, on the devices.
+
+    Args:
+        programs: The compiled programs of the run.
+        devices: What the batch is laid over.
+        canvas: Every slot's.
+        entries: One for each of the first slots.
+        count: How many slots there are; those without an entry are padded.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        devices: Devices,
+        canvas: Size,
+        entries: Sequence[Entry],
+        count: int,
+    ) -> None:
+        self._programs = programs
+        self._canvas = canvas
+        # Padding is the first job once more, with no step to take.
+        idle = entries[0].problem._replace(steps=np.int32(0))
+        filled = [*entries, *[entries[0]._replace(problem=idle)] * (count - len(entries))]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+        self._states, self._problems = devices.put(stacked, devices.sharded(count))
+
+    def step(self, num_steps: int) -> Look:
+        """Takes every slot so many steps further, and waits until that is done."""
+        self._states = self._programs.run_chunk(
+            self._canvas, self._states, self._problems, np.int32(num_steps)
+        )
+        steps, finite, converged = jax.device_get(
+            (self._states.step, self._states.finite, self._states.trend.converged)
+        )
+        return Look(steps, converged | ~finite)
+
+    def place(self, slot: int, entry: Entry) -> None:
+        """Fills one slot anew."""
+        batch = self._programs.place(
+            self._canvas, (self._states, self._problems), slot, tuple(entry)
+        )
+        self._states, self._problems = batch
+
+    def take(self, slot: int) -> State:
+        """One slot's state as host arrays."""
+        return jax.device_get(self._programs.take(self._canvas, self._states, slot))
+
+    def take_all(self) -> list[State]:
+        """Every slot's state as host arrays."""
+        states: Any = jax.device_get(self._states)
+        count = len(states.step)
+        return [jax.tree.map(lambda whole, slot=slot: whole[slot], states) for slot in range(count)]
