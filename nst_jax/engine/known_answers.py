@@ -10,7 +10,8 @@ with each of the usual mistakes mended, and the one that helps is named.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -36,6 +37,16 @@ _SIDE = 64
 _CONVERT_AGAIN = "Convert it again from its source (nst-jax weights convert)."
 
 
+_TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "": lambda kernel: kernel,
+    "the kernels' height and width are swapped": lambda kernel: kernel.swapaxes(0, 1),
+    "the kernels are turned by half a circle": lambda kernel: kernel[::-1, ::-1],
+    "the kernels are mirrored": lambda kernel: kernel[:, ::-1],
+    "the kernels stand on their heads": lambda kernel: kernel[::-1],
+}
+"""What other programs' orders of axes and convolutions make of kernels. Each undoes itself."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Repair:
     """A usual mistake and what undoes it: `kernel * scale` in another order, another mean."""
@@ -43,12 +54,12 @@ class _Repair:
     mistake: str
     scale: npt.NDArray[np.float64]
     reverses_channels: bool
-    transposes: bool
+    turned: Callable[[Tensor], Tensor]
     mean: tuple[float, float, float]
 
     def applied(self, weights: NetworkWeights) -> NetworkWeights:
         convolutions = {
-            name: (self._turned(kernel), bias)
+            name: (np.ascontiguousarray(self.turned(kernel)), bias)
             for name, (kernel, bias) in weights.convolutions.items()
         }
         kernel, bias = convolutions["conv1_1"]
@@ -57,9 +68,6 @@ class _Repair:
         return dataclasses.replace(
             weights, convolutions=convolutions | {"conv1_1": (first, bias)}, mean=self.mean
         )
-
-    def _turned(self, kernel: Tensor) -> Tensor:
-        return np.ascontiguousarray(kernel.transpose(1, 0, 2, 3)) if self.transposes else kernel
 
 
 def synthetic_picture() -> npt.NDArray[np.float32]:
@@ -107,7 +115,19 @@ def verified(path: Path) -> tuple[WeightsReport, str]:
     """
     with reading(path):
         weights = read_weights(path)
+        _check_alive(weights)
         return report_of(weights), recognised(weights)
+
+
+def _check_alive(weights: NetworkWeights) -> None:
+    """Refuses a network through which nothing gets, or from which no finite number comes."""
+    for tap, (mean, deviation) in answer(weights, relu_taps(weights.architecture)).items():
+        if not math.isfinite(mean) or not deviation > 0:
+            raise Fault(
+                f"computes nothing of use: at {tap} the mean is {mean:g} and the deviation "
+                f"{deviation:g} for a plain picture",
+                _CONVERT_AGAIN,
+            )
 
 
 def recognised(weights: NetworkWeights) -> str:
@@ -127,9 +147,9 @@ def recognised(weights: NetworkWeights) -> str:
     for entry in known:
         _refuse_mistaken(weights, entry)
     for entry in known:
-        if weights.source == entry.source:
+        if entry.checksum == f"sha256:{weights.source_sha256}":
             raise Fault(
-                f"is said to hold {entry.source}, but does not answer as {entry.name} does",
+                f"is said to come from the file of {entry.name}, but does not answer as that does",
                 _CONVERT_AGAIN,
             )
     return ""
@@ -148,7 +168,8 @@ def _features(network: VGG, picture: jax.Array, taps: tuple[str, ...]) -> dict[s
 
 
 def _statistics(features: npt.NDArray[np.float64]) -> tuple[float, float]:
-    return float(features.mean()), float(features.std())
+    with np.errstate(invalid="ignore"):  # of infinite activations, which are refused later
+        return float(features.mean()), float(features.std())
 
 
 def _answers(weights: NetworkWeights, wanted: Answer) -> bool:
@@ -185,9 +206,8 @@ def _repairs(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Repair]:
         "conv1_1 was divided by the channels' deviation": deviation,
     }
     orders = {"": False, "conv1_1's input channels are in the order BGR": True}
-    turns = {"": False, "the kernels' height and width are swapped": True}
     means = {"": weights.mean, _wrong_mean(weights, entry): entry.mean}
-    combinations = itertools.product(scales, orders, turns, means)
+    combinations = itertools.product(scales, orders, _TURNS, means)
     for made in sorted(combinations, key=lambda made: sum(map(bool, made))):
         if any(made):
             scale, order, turn, mean = made
@@ -195,7 +215,7 @@ def _repairs(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Repair]:
                 " and ".join(filter(None, made)),
                 scales[scale],
                 orders[order],
-                turns[turn],
+                _TURNS[turn],
                 means[mean],
             )
 

@@ -10,7 +10,8 @@ crash, hang or ask for all memory. So `convert` works in a process of its own, s
 `nst_jax.files.weights.quarantine`; `convert_here` is what that process does.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nst_jax.files.atomic import workshop
@@ -93,6 +94,7 @@ def convert(
     """
     _check_publisher(publisher)
     check_suffix(destination)
+    _check_not_itself(source, destination)
     with reading(source, _REMEDY):
         if is_sealed(source):
             weights = read_weights(source)
@@ -100,7 +102,8 @@ def convert(
             return weights
     with writing(destination), workshop(destination) as folder:
         temporary = folder / destination.name
-        run_apart(source, temporary, publisher, progress)
+        with _named(temporary, destination):
+            run_apart(source, temporary, publisher, progress)
         weights = read_weights(temporary)
         temporary.replace(destination)
     return weights
@@ -136,6 +139,8 @@ def _container_of(source: Path) -> Container:
     for container in CONTAINERS:
         if container.recognises(start):
             return container
+    if start.startswith(b"version https://git-lfs"):
+        raise Fault("is a pointer of Git LFS, not the file itself", "Run: git lfs pull")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise Fault("is a web page, not a network: the download went wrong", _REMEDY)
     raise Fault("is of no kind that can be converted", _what_can_be())
@@ -153,6 +158,24 @@ def _published(arrays: Arrays, name: str, container: Container) -> PublishedNetw
 
 def _what_can_be() -> str:
     return f"What can be: {'; '.join(publisher.files for publisher in PUBLISHERS)}"
+
+
+def _check_not_itself(source: Path, destination: Path) -> None:
+    if source.exists() and destination.exists() and source.samefile(destination):
+        raise WeightsError(
+            f"weights file {str(source)!r} can't be converted into itself",
+            "Name another file to write: what is not read, such as a classifier, would be lost.",
+        )
+
+
+@contextlib.contextmanager
+def _named(temporary: Path, destination: Path) -> Iterator[None]:
+    """Gives errors about the one file the other's name, which is the one the user knows."""
+    try:
+        yield
+    except WeightsError as error:
+        message = error.message.replace(str(temporary), str(destination))
+        raise WeightsError(message, error.remedy) from error
 
 
 def _check_publisher(name: str) -> None:

@@ -16,10 +16,10 @@ import platformdirs
 from nst_jax.files.weights import registry
 from nst_jax.files.weights.checksums import check_source, sha256_of
 from nst_jax.files.weights.convert import convert
-from nst_jax.files.weights.faults import reading
+from nst_jax.files.weights.faults import Fault, reading
 from nst_jax.files.weights.format import SUFFIX
 from nst_jax.files.weights.registry import KnownWeights
-from nst_jax.files.weights.seal import is_sealed
+from nst_jax.files.weights.seal import is_sealed, peeked
 from nst_jax.spec.errors import WeightsError
 
 FOLDER_VARIABLE = "NST_JAX_WEIGHTS_DIR"
@@ -41,9 +41,9 @@ def find_weights(name_or_path: str) -> Path:
     """
     known = {entry.name: entry for entry in known_weights()}
     if entry := known.get(name_or_path):
-        return entry.path or _converted(entry)
-    path = Path(name_or_path).expanduser()
-    if name_or_path and path.exists() and not path.is_dir():
+        return _checked(entry, entry.path) if entry.path else _converted(entry)
+    path = _expanded(name_or_path)
+    if name_or_path and os.path.lexists(path):
         return _converted_copy(path)
     raise WeightsError(
         f"weights {name_or_path!r} are no known network and no file",
@@ -100,12 +100,31 @@ def _converted(entry: KnownWeights) -> Path:
     return path
 
 
+def _checked(entry: KnownWeights, path: Path) -> Path:
+    """The file that lies under a known name, if it can be that network's."""
+    replace_it = f"Name it otherwise, or replace it: nst-jax weights fetch {entry.name} --force"
+    with reading(path, replace_it):
+        if not is_sealed(path):
+            raise Fault(f"is called {entry.name}, but is none that nst-jax has written", replace_it)
+        index = peeked(path)
+        kind, _, digits = entry.checksum.partition(":")
+        is_other = kind == "sha256" and not index["source_sha256"].startswith(digits)
+        if is_other or index["architecture"] != entry.architecture:
+            raise Fault(
+                f"is called {entry.name}, but holds a {index['architecture']} that was made "
+                f"from another file ({index['source']})",
+                replace_it,
+            )
+    return path
+
+
 def _converted_copy(path: Path) -> Path:
     """The file itself if it is sealed, else what was made of it, now or earlier."""
     with reading(path):
         if is_sealed(path):
             return path
-        copy = folder_to_write() / f"{path.stem}-{sha256_of(path)[:16]}{SUFFIX}"
+        # Names may have 255 bytes, and a letter may take four of them.
+        copy = folder_to_write() / f"{path.stem[:40]}-{sha256_of(path)[:16]}{SUFFIX}"
     if not copy.is_file():
         convert(path, copy)
     return copy
@@ -114,7 +133,7 @@ def _converted_copy(path: Path) -> Path:
 def _folders() -> list[Path]:
     """Where converted files may lie, the preferred folder first."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
-        return [Path(chosen).expanduser()]
+        return [_expanded(chosen)]
     cache = Path(platformdirs.user_cache_dir("nst_jax")) / "weights"
     return [registry.CHECKOUT_FOLDER, cache] if _in_checkout() else [cache]
 
@@ -137,6 +156,14 @@ def folder_to_write() -> Path:
             f"Set {FOLDER_VARIABLE} to a folder that may be written.",
         ) from error
     return folder
+
+
+def _expanded(path: str) -> Path:
+    """With a leading `~` replaced; as it is where nobody has that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _in_checkout() -> bool:

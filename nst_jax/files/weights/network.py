@@ -124,6 +124,8 @@ def _check_numbers(name: str, tensor: np.ndarray) -> None:
         raise Fault(f"must hold {name} as float32, got {tensor.dtype}")
     if not np.isfinite(tensor).all():
         raise Fault(f"holds numbers that are not finite in {name}")
+    if name.endswith("/kernel") and not tensor.any():
+        raise Fault(f"holds nothing but zeros in {name}, which no picture gets through")
 
 
 def _check_mean(mean: tuple[float, ...]) -> None:

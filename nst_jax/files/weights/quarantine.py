@@ -6,7 +6,8 @@ itself against that, but it can leave the reading to a child that may fail: it h
 on its memory, it is ended when it has not been heard of for too long, and all that comes
 back from it is one line of text at a time and a file that is checked again.
 
-    child says     {"done": 1234, "total": 58866625}       so many bytes are read
+    child says     {"ready": true}                         its imports are done
+                   {"done": 1234, "total": 58866625}       so many bytes are read
                    {"fault": "weights file …", "remedy": "…"}
                    {"written": true}
 """
@@ -55,10 +56,11 @@ def run_apart(source: Path, destination: Path, publisher: str, progress: Progres
 
 @contextlib.contextmanager
 def _child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    # -P: a json.py in the folder where the user works must not be taken for Python's own.
     # One thread: a reader has no use for more, and each takes its share of the memory limit.
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-m", _MODULE, *arguments],
+        [sys.executable, "-P", "-m", _MODULE, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -114,5 +116,10 @@ def _raise_unless_written(outcome: dict[str, object], status: int) -> None:
     if "fault" in outcome:
         raise WeightsError(str(outcome["fault"]), str(outcome["remedy"]))
     if "written" not in outcome:
+        if not outcome:
+            raise WeightsError(
+                f"the process that reads weight files could not start (status {status})",
+                "Install nst_jax again, or free some memory",
+            )
         how = "did not end" if status == -9 else "crashed"
         raise Fault(f"is damaged: the library that reads such files {how}")

@@ -14,6 +14,7 @@ from nst_jax.spec.errors import WeightsError
 
 def main(source: str, destination: str, publisher: str, memory: str) -> None:
     """Converts `source`; every line on stdout is a word to the parent."""
+    _say(ready=True)
     _limit(int(memory))
     try:
         convert_here(Path(source), Path(destination), publisher=publisher, progress=_progress)

@@ -1,63 +1,77 @@
-"""The seal of a weights file: a checksum of all its bytes, in front of them.
+"""The seal of a weights file: a checksum of its bytes and an index of its arrays, in front.
 
-HDF5's own reader trusts a file's inner addresses and lengths: one flipped byte in the wrong
-place and it crashes the process or searches for ever. So our files are checked byte for
-byte before HDF5 sees them. The seal lies in what HDF5 calls the user block, a prefix that
-every HDF5 reader skips. It is one line of text and zeros:
+HDF5's own reader trusts a file's inner addresses and lengths: one wrong byte, by accident or
+by intent, and it crashes the process or searches for ever. So our files are read without it.
+The seal says where each array lies, and it lies in what HDF5 calls the user block, a prefix
+that every HDF5 reader skips: the file remains one for all other programs.
 
-    nst_jax weights, sha256 of all bytes after the first 512: 3a91...
+    nst_jax weights, sha256 of all bytes after this line: 3a91...
+    {"architecture": "vgg16", ..., "arrays": {"conv1_1/kernel": [18432, 3, 3, 3, 64], ...}}
+    zeros up to 16384 bytes, then HDF5
 
-A plain HDF5 file, written by another program, has no seal and is read without it.
+A plain HDF5 file, written by another program, has no seal; see `plain_hdf5`.
 """
 
 import hashlib
+import json
+from collections.abc import Mapping
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
+from typing import Any
 
 from nst_jax.files.weights.faults import Fault
 
-SEAL_BYTES = 512
-"""The smallest user block that HDF5 knows."""
+SEAL_BYTES = 16384
+"""The user block; HDF5 wants a power of two."""
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_SEAL_START = b"nst_jax "
-
-_MEND_A_FOREIGN_FILE = (
-    "Another program's weights have to be converted first (nst-jax weights convert). "
-    "If it was a known network's file, delete it: it is converted anew."
-)
+_START = "nst_jax weights, sha256 of all bytes after this line: "
+_FIRST_LINE_BYTES = len(_START) + 64 + 1
 
 
-def write_seal(path: Path) -> None:
-    """Seals a finished HDF5 file that has a user block of `SEAL_BYTES`."""
-    with path.open("rb+") as file:
-        file.seek(SEAL_BYTES)
-        seal = _seal_of_rest(file)
-        file.seek(0)
-        file.write(seal)
-
-
-def check_seal(file: BufferedReader) -> None:
-    """Refuses a file that is not, byte for byte, what it was when it was sealed.
+def write_seal(path: Path, index: Mapping[str, Any]) -> None:
+    """Seals a finished HDF5 file that has a user block of `SEAL_BYTES`.
 
     Raises:
-        Fault: It is damaged, or neither sealed nor HDF5.
+        Fault: The index does not fit, because its texts are too long.
     """
-    start = file.read(SEAL_BYTES)
-    if start.startswith(_SEAL_START):
-        if start != _seal_of_rest(file):
-            raise Fault("is damaged or cut short: its bytes do not have their checksum")
-    elif not start.startswith(_HDF5_SIGNATURE):
-        raise Fault("is no weights file: it does not begin as one", _MEND_A_FOREIGN_FILE)
+    second = json.dumps(index).encode() + b"\n"
+    room = SEAL_BYTES - _FIRST_LINE_BYTES
+    if len(second) > room:
+        raise Fault(f"must describe itself in {room} bytes, got {len(second)}")
+    with path.open("rb+") as file:
+        file.seek(_FIRST_LINE_BYTES)
+        file.write(second.ljust(room, b"\0"))
+        first = _first_line(file)
+        file.seek(0)
+        file.write(first)
+
+
+def read_seal(file: BufferedReader) -> Any:
+    """The index of a file that is, byte for byte, what it was when it was sealed.
+
+    Raises:
+        Fault: It is damaged.
+    """
+    first = file.read(_FIRST_LINE_BYTES)
+    if first != _first_line(file):
+        raise Fault("is damaged or cut short: its bytes do not have their checksum")
+    file.seek(_FIRST_LINE_BYTES)
+    return json.loads(file.read(SEAL_BYTES - _FIRST_LINE_BYTES).rstrip(b"\0"))
+
+
+def peeked(path: Path) -> Any:
+    """The index alone, in no time; whether the seal holds is not looked at."""
+    with path.open("rb") as file:
+        return json.loads(file.read(SEAL_BYTES)[_FIRST_LINE_BYTES:].rstrip(b"\0"))
 
 
 def is_sealed(path: Path) -> bool:
     """Whether a file begins with a seal. Whether it holds is not looked at."""
     with path.open("rb") as file:
-        return file.read(len(_SEAL_START)) == _SEAL_START
+        return file.read(len(_START)) == _START.encode()
 
 
-def _seal_of_rest(file: BufferedReader | BufferedRandom) -> bytes:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-    line = f"nst_jax weights, sha256 of all bytes after the first {SEAL_BYTES}: {digest}\n"
-    return line.encode().ljust(SEAL_BYTES, b"\0")
+def _first_line(file: BufferedReader | BufferedRandom) -> bytes:
+    """The first line that is right for all the other bytes."""
+    file.seek(_FIRST_LINE_BYTES)
+    return f"{_START}{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()

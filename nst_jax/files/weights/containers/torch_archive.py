@@ -102,8 +102,12 @@ def _reader(path: Path, archive: _Archive) -> Callable[[str], np.ndarray]:
 
 def _loaded(torch: Any, path: Path, archive: _Archive) -> Any:
     """The state dictionary as PyTorch understands it."""
+    # PyTorch maps files by their name alone, and takes a name for UTF-8.
+    by_name = archive.may_be_mapped and str(path).isprintable()
     try:
-        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=archive.may_be_mapped)
+        with path.open("rb") as file:
+            source = path if by_name else file
+            tree = torch.load(source, map_location="cpu", weights_only=True, mmap=by_name)
         for key in archive.state.path:
             tree = tree[key]
     except MemoryError:
