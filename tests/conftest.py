@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from engine_jobs import Studio
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("NST_JAX_CACHE_DIR", "off")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
 

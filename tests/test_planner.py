@@ -1,18 +1,41 @@
-"""The plan: how many slots a canvas gets, once and for all."""
+"""The plan: how many slots a canvas gets, once and for all, and whether they fit the memory."""
 
+import dataclasses
 import json
+from pathlib import Path
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from engine_jobs import one_device
+from engine_jobs import Studio, one_device, tiny_job, tiny_options, write_narrow_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import CHANNELS, DEPTHS, narrow_network
 
+from nst_jax.engine import host_memory
 from nst_jax.engine.canvas import canvas_of
-from nst_jax.engine.devices import over
+from nst_jax.engine.devices import Devices, over
+from nst_jax.engine.estimates import Costs
+from nst_jax.engine.inspection import inspected
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.planner import Plan, plan
+from nst_jax.engine.planning import costs_of, planned
+from nst_jax.engine.programs import Programs, bytes_on_each_device
+from nst_jax.engine.progress import Silence
+from nst_jax.engine.room import Room, largest_that_fits
+from nst_jax.model import objective
+from nst_jax.model.vgg import VGG
+from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import Options
+from nst_jax.spec.taps import (
+    ARCHITECTURES,
+    DEFAULT_CONTENT_TAPS,
+    DEFAULT_STYLE_TAPS,
+    VGG16,
+    deepest_tap,
+)
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128)
 AUTO = Options()
@@ -108,10 +131,14 @@ plans = st.dictionaries(
 )
 
 
-@given(plans)
-def test_a_plan_survives_its_file(slots):
-    written = json.dumps(Plan(slots).to_json())
-    assert Plan.from_json(json.loads(written)) == Plan(slots)
+@given(plans, st.integers(1, 8))
+def test_a_plan_survives_its_file(slots, devices):
+    written = json.dumps(Plan(slots, devices).to_json())
+    assert Plan.from_json(json.loads(written)) == Plan(slots, devices)
+
+
+def test_a_plan_of_before_devices_were_written_down_is_understood():
+    assert Plan.from_json({"version": 1, "canvases": [ENTRY]}) == Plan({(64, 64): 4}, devices=1)
 
 
 ENTRY = {"canvas": [64, 64], "slots": 4}
@@ -134,6 +161,9 @@ NONSENSE = {
     "a canvas of three sides": {"version": 1, "canvases": [ENTRY | {"canvas": [64, 64, 3]}]},
     "a canvas of no side": {"version": 1, "canvases": [ENTRY | {"canvas": []}]},
     "a side of 0": {"version": 1, "canvases": [ENTRY | {"canvas": [0, 64]}]},
+    "no device": {"version": 1, "devices": 0, "canvases": []},
+    "devices in words": {"version": 1, "devices": "two", "canvases": []},
+    "devices of null": {"version": 1, "devices": None, "canvases": []},
     "an endless side": {"version": 1, "canvases": [ENTRY | {"canvas": [float("inf"), 64]}]},
 }
 
@@ -159,3 +189,336 @@ def test_anything_else_is_refused_or_understood(canvases):
     except ValueError:
         return
     assert len(made.slots) <= len(canvases)
+
+
+# After a batch did not fit.
+
+
+@pytest.mark.parametrize(
+    ("devices", "slots"),
+    [(1, [32, 16, 8, 4, 2, 1]), (1, [7, 3, 1]), (2, [8, 4, 2]), (4, [24, 12, 4])],
+)
+def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
+    now = Plan({(64, 64): slots[0], (32, 32): 5}, devices)
+    for fewer in slots[1:]:
+        now = now.halved((64, 64))
+        assert now == Plan({(64, 64): fewer, (32, 32): 5}, devices)
+    with pytest.raises(OptionError, match="64x64"):
+        now.halved((64, 64))
+
+
+def test_slots_that_were_not_spread_are_spread_when_halved():
+    assert Plan({(64, 64): 3}, devices=2).halved((64, 64)).slots == {(64, 64): 2}
+
+
+def test_the_plan_knows_its_devices():
+    devices = over(jax.devices()[:4])
+    made = plan(_ladders((64, 64), 100), AUTO, devices)
+    assert made.devices == 4
+    while made.slots[64, 64] > 4:
+        made = made.halved((64, 64))
+        assert made.slots[64, 64] % 4 == 0
+
+
+# Costs, against those of compiled programs and of the literature.
+
+
+def _costs(channels, *, use_winograd=False):
+    network = narrow_network("vgg16", channels=channels)
+    return Costs(
+        VGG16,
+        {name: kernel.shape[2:] for name, (kernel, _) in network.convolutions.items()},
+        value_bytes=4,
+        use_winograd=use_winograd,
+    )
+
+
+def _programs(channels, *, use_winograd=False):
+    network = narrow_network("vgg16", channels=channels)
+    vgg = VGG(
+        VGG16,
+        network.convolutions,
+        [float(value) for value in network.mean],
+        deepest="relu5_1",
+        use_winograd=use_winograd,
+    )
+    return Programs(vgg, over(one_device()), Silence())
+
+
+TAPS = (DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS)
+
+
+def test_operations_of_the_published_network_are_those_of_the_literature():
+    """VGG-16 up to conv5_1 at 512 px, twice the forward pass: 301 GFLOP."""
+    sides = dict(zip(range(5), VGG16.channels, strict=True))
+    channels, width = {}, 3
+    for block, depth in enumerate(VGG16.depths):
+        for index in range(1, depth + 1):
+            channels[f"conv{block + 1}_{index}"] = (width, sides[block])
+            width = sides[block]
+    costs = Costs(VGG16, channels, value_bytes=4, use_winograd=False)
+    assert costs.operations((512, 512), ("relu5_1", "relu1_1")) == pytest.approx(301.4e9, rel=1e-3)
+    assert costs.operations((224, 224), ("relu5_3",)) / 2 == pytest.approx(30.7e9, rel=2e-3)
+    assert costs.operations((512, 512), ("pixels",)) == 0
+
+
+def test_a_deeper_tap_costs_more_and_a_shallower_beside_it_nothing():
+    costs = _costs(CHANNELS)
+    taps = [f"relu{block}_1" for block in range(1, 6)]
+    deeper = [costs.operations((64, 64), (tap,)) for tap in taps]
+    assert deeper == sorted(set(deeper))
+    assert costs.operations((64, 64), tuple(taps)) == deeper[-1]
+
+
+@pytest.fixture(scope="module")
+def narrow_programs():
+    return _programs(CHANNELS)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("canvas", [(48, 64), (128, 96)])
+def test_bytes_of_a_step_are_the_compilers_within_a_fifth(narrow_programs, canvas, slots):
+    seen = inspected(narrow_programs, over(one_device()), canvas, slots, *TAPS)
+    estimate = _costs(CHANNELS).step_bytes(canvas, slots, *TAPS)
+    assert seen.bytes_per_device is not None
+    assert 0.95 < estimate / seen.bytes_per_device < 1.2
+
+
+def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
+    channels = (16, 64, 128, 128, 128)
+    programs = _programs(channels, use_winograd=True)
+    seen = inspected(programs, over(one_device()), (96, 128), 2, *TAPS)
+    costs = _costs(channels, use_winograd=True)
+    network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
+    assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)
+    assert seen.bytes_per_device is not None
+    working = costs.step_bytes((96, 128), 2, *TAPS) - network
+    assert 0.8 < working / (seen.bytes_per_device - network) < 1.2
+
+
+@pytest.mark.parametrize("edge", [64, 160])
+def test_bytes_of_a_look_at_a_style_are_the_compilers_within_a_fifth(narrow_programs, edge):
+    def grams(image, size, network):
+        return objective.style_grams(image, network, size, DEFAULT_STYLE_TAPS)
+
+    image, size = jnp.zeros((edge, edge, 3)), jnp.zeros(2, jnp.int32)
+    needed = bytes_on_each_device(
+        jax.jit(grams).lower(image, size, narrow_programs.network).compile()
+    )
+    assert needed is not None
+    estimate = _costs(CHANNELS).looking_bytes((edge, edge), DEFAULT_STYLE_TAPS)
+    assert 0.8 < estimate / needed < 1.25
+
+
+@pytest.mark.parametrize("architecture", DEPTHS)
+def test_every_tap_has_a_cost(architecture):
+    network = narrow_network(architecture)
+    channels = {name: kernel.shape[2:] for name, (kernel, _) in network.convolutions.items()}
+    costs = Costs(ARCHITECTURES[architecture], channels, value_bytes=2, use_winograd=False)
+    for tap in ARCHITECTURES[architecture].taps:
+        deepest = deepest_tap((tap, "relu1_1"), ARCHITECTURES[architecture])
+        one = costs.step_bytes((32, 32), 1, (tap,), ("relu1_1",))
+        assert 0 < one < costs.step_bytes((32, 32), 2, (tap,), ("relu1_1",))
+        assert costs.operations((32, 32), (tap, "relu1_1")) == costs.operations(
+            (32, 32), (deepest,)
+        )
+
+
+def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
+    inspected(narrow_programs, over(one_device()), (48, 64), 1, *TAPS)
+    (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
+    assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
+    assert set(narrow_programs.memory) == set(narrow_programs.compiled)
+
+
+def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
+    """Else `plan --compile` would tell of another program, and warm the cache for nothing."""
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2))
+    job = tiny_job(0)
+    studio.render([job])
+    programs = studio.renderer.programs
+    before = dict(programs.compiled)
+    (request,) = studio.requests([job])
+    taps = (request.own.content_taps, request.own.style_taps)
+    devices = studio.setup.devices
+    seen = inspected(programs, devices, request.ladder[0].canvas, 2, *taps)
+    assert programs.compiled == before
+    assert seen.bytes_per_device in programs.memory.values()
+
+
+# The memory at hand.
+
+
+def _room(limit_bytes, taps=TAPS):
+    return Room(_costs(CHANNELS), (taps,), limit_bytes)
+
+
+def _planned(size, jobs, limit_bytes, options=AUTO, devices=None, earlier=None):
+    devices = over(one_device()) if devices is None else devices
+    return plan(_ladders(size, jobs), options, devices, earlier, room=_room(limit_bytes))
+
+
+def test_slots_are_as_many_as_the_memory_holds():
+    canvas = (64, 64)
+    whole = _slots(canvas, 16)
+    for slots in (1, 2, 4, 8):
+        limit = _room(None).needed(canvas, slots)
+        assert slots < whole
+        assert _planned(canvas, 16, limit).slots[canvas] == slots
+        assert _planned(canvas, 16, 2 * limit).slots[canvas] > slots
+    assert _planned(canvas, 16, None).slots[canvas] == whole
+
+
+def test_several_devices_hold_several_times_as_much():
+    limit = _room(None).needed((64, 64), 2)
+    devices = over(jax.devices()[:4])
+    assert _planned((64, 64), 32, limit, devices=devices).slots[64, 64] == 8
+
+
+def test_a_picture_that_fits_no_device_is_refused_with_a_size_that_would_fit():
+    limit = _room(None).needed((256, 192), 1)
+    _planned((256, 192), 1, limit)
+    with pytest.raises(OptionError, match=r"512x384") as refused:
+        _planned((384, 512), 3, limit)
+    assert "MB" in refused.value.message
+    assert "--size 256" in refused.value.remedy
+    _planned((256, 192), 3, limit)
+
+
+def test_a_batch_that_fits_no_device_is_refused_with_one_that_would():
+    limit = _room(None).needed((64, 64), 5)
+    with pytest.raises(OptionError, match="6 slots of 64x64") as refused:
+        _planned((64, 64), 1, limit, Options(batch_size=6))
+    assert "--batch-size 5" in refused.value.remedy
+    assert _planned((64, 64), 1, limit, Options(batch_size=5)).slots[64, 64] == 5
+
+
+def test_the_batch_size_that_would_fit_does_so_on_every_canvas():
+    room = _room(_room(None).needed((128, 128), 3))
+    ladders = [*_ladders((64, 64), 1), *_ladders((128, 128), 1)]
+    with pytest.raises(OptionError, match="128x128") as refused:
+        plan(ladders, Options(batch_size=64), over(one_device()), room=room)
+    assert "--batch-size 3 " in refused.value.remedy
+
+
+def test_a_resume_on_a_smaller_machine_is_refused():
+    limit = _room(None).needed((64, 64), 2)
+    with pytest.raises(OptionError, match=r"4 slots.*plan\.json"):
+        _planned((64, 64), 4, limit, earlier=Plan({(64, 64): 4}))
+
+
+def test_a_style_that_fits_no_device_is_refused():
+    stage = Stage(0, (64, 64), (64, 64), style_edge=512)
+    room = _room(_room(None).needed((64, 64), 1))
+    with pytest.raises(OptionError, match="long edge of 512 px") as refused:
+        plan([(stage,)], AUTO, over(one_device()), room=room)
+    largest = int(refused.value.remedy.split()[-1])
+    plan([(dataclasses.replace(stage, style_edge=largest),)], AUTO, over(one_device()), room=room)
+
+
+def test_the_most_expensive_taps_of_a_run_count():
+    cheap, dear = (("relu1_1",), ("relu1_1",)), TAPS
+    both = Room(_costs(CHANNELS), (cheap, dear), None)
+    assert both.needed((64, 64), 2) == _room(None, dear).needed((64, 64), 2)
+    assert both.needed((64, 64), 2) > _room(None, cheap).needed((64, 64), 2)
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000))
+def test_the_largest_that_fits_is_found(most, limit):
+    assert largest_that_fits(lambda value: value <= limit, most) == min(most, limit)
+
+
+class _Notes(Silence):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.parametrize(("jobs", "said"), [(1, 1), (3, 1), (4, 0), (5, 0)])
+def test_a_batch_size_beyond_the_jobs_is_said(narrow_file, jobs, said):
+    studio, notes = Studio(tiny_options(narrow_file)), _Notes()
+    made = planned(studio.requests(tiny_job(number) for number in range(jobs)), studio.setup, notes)
+    assert set(made.slots.values()) == {4}
+    assert len(notes.said) == said
+    assert all("batch size of 4" in note for note in notes.said)
+
+
+def test_jobs_are_planned_within_the_devices_memory(narrow_file):
+    studio = Studio(tiny_options(narrow_file, batch_size="auto"))
+    requests = studio.requests(tiny_job(number) for number in range(8))
+    free = planned(requests, studio.setup, Silence())
+    needed = costs_of(studio.setup).step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
+    with mock.patch.object(Devices, "memory_bytes", needed):
+        tight = planned(requests, studio.setup, Silence())
+    assert free.slots[48, 48] == 8
+    assert tight.slots[48, 48] == 2
+
+
+def test_no_job_is_planned_as_nothing(narrow_file):
+    studio = Studio(tiny_options(narrow_file))
+    assert planned([], studio.setup, Silence()).slots == {}
+
+
+def test_costs_are_those_of_the_weight_file(tmp_path):
+    channels = (2, 3, 5, 7, 9)
+    studio = Studio(tiny_options(write_narrow_weights(tmp_path / "odd.h5", channels=channels)))
+    costs = costs_of(studio.setup)
+    assert costs.channels["conv1_1"] == (3, 2)
+    assert costs.channels["conv4_1"] == (5, 7)
+    assert costs.value_bytes == np.dtype(np.float32).itemsize
+    assert costs.use_winograd
+
+
+# What the machine says.
+
+
+def test_devices_of_the_host_share_its_memory():
+    one, four = over(one_device()), over(jax.devices()[:4])
+    assert one.memory_bytes is not None
+    assert four.memory_bytes == one.memory_bytes // 4
+    assert one.memory_bytes < (host_memory.host_bytes() or 0)
+    with mock.patch("nst_jax.engine.devices.host_bytes", return_value=None):
+        assert one.memory_bytes is None
+
+
+@pytest.mark.parametrize(("slots", "each"), [(1, 1), (2, 1), (3, 3), (4, 2)])
+def test_slots_on_each_of_two_devices(slots, each):
+    assert over(jax.devices()[:2]).slots_on_each(slots) == each
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "limit"),
+    [
+        ("0::/app/job\n", {"app/job/memory.max": "4096", "memory.max": "max"}, 4096),
+        ("0::/app/job\n", {"app/job/memory.max": "max", "app/memory.max": "2048"}, 2048),
+        ("0::/\n", {"memory.max": "1024\n"}, 1024),
+        ("0::/not/seen\n", {"memory.max": "1024"}, 1024),
+        ("3:cpu:/\n4:memory:/job\n", {"memory/job/memory.limit_in_bytes": "512"}, 512),
+        ("4:cpu,memory:/job\n", {"memory/memory.limit_in_bytes": "256"}, 256),
+        ("0::/\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_a_control_group_limits_the_memory(tmp_path: Path, lines, files, limit):
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    own.write_text(lines)
+    groups.mkdir()
+    for name, text in files.items():
+        (groups / name).parent.mkdir(parents=True, exist_ok=True)
+        (groups / name).write_text(text)
+    with (
+        mock.patch.object(host_memory, "_OWN_GROUPS", own),
+        mock.patch.object(host_memory, "_GROUPS", groups),
+    ):
+        found = host_memory.host_bytes()
+    if limit is None:
+        assert found is None or found > 2**24
+    else:
+        assert found == limit
+
+
+def test_a_system_without_control_groups_has_all_its_memory(tmp_path: Path):
+    with mock.patch.object(host_memory, "_OWN_GROUPS", tmp_path / "none"):
+        assert (host_memory.host_bytes() or 0) > 2**24

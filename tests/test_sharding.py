@@ -1,6 +1,5 @@
 """Slots over devices: no device ever waits for another, and the values stay."""
 
-import re
 from typing import Any
 
 import jax
@@ -12,25 +11,12 @@ from references import relative_error
 
 from nst_jax import render_many
 from nst_jax.engine.devices import over
+from nst_jax.engine.programs import collectives_in
 
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "all-to-all",
-    "collective-permute",
-    "collective-broadcast",
-    "reduce-scatter",
-    "ragged-all-to-all",
-)
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
 
 
-def collectives_in(program: str) -> set[str]:
-    """Which of the operations over several devices an HLO module has."""
-    return {name for name in COLLECTIVES if re.search(rf"\b{name}(-start)?\(", program)}
-
-
-@pytest.fixture(scope="module", params=[2, 8])
+@pytest.fixture(scope="module", params=[1, 2, 8])
 def sharded(request, narrow_file):
     """An engine over several devices with one slot each, and what it has rendered."""
     count = request.param
@@ -54,9 +40,19 @@ def _step_program(studio) -> Any:
 def test_the_step_has_no_collective(sharded):
     count, studio, _ = sharded
     program = _step_program(studio).as_text()
-    assert f"num_partitions={count}" in program or f"replica_count={count}" in program
+    if count > 1:
+        assert f"num_partitions={count}" in program
     assert "while" in program
-    assert collectives_in(program) == set()
+    assert collectives_in(program) == []
+
+
+def test_nothing_else_that_a_batch_runs_has_a_collective_but_taking_one_slot(sharded):
+    """Which slot is taken is known when it is taken, so all devices are asked for it."""
+    _, studio, _ = sharded
+    programs = studio.renderer.programs._programs
+    busy = {name.split()[0] for name, one in programs.items() if collectives_in(one.as_text())}
+    assert len(programs) > 2
+    assert busy <= {"take"}
 
 
 def test_a_collective_would_be_seen():
@@ -74,7 +70,7 @@ def test_slots_are_spread_and_weights_are_everywhere(sharded):
     for sharding in jax.tree.leaves((states, problems)):
         assert sharding.spec[0] == "data"
         assert len(sharding.device_set) == count
-        assert not sharding.is_fully_replicated
+        assert sharding.is_fully_replicated == (count == 1)
     for sharding in jax.tree.leaves((network, num_steps)):
         assert sharding.is_fully_replicated
         assert len(sharding.device_set) == count

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from nst_jax.cli.asking import Places, asked_jobs
 from nst_jax.cli.console import print_json
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError, OutputError
-from nst_jax.spec.job import Job, completed, every_pair, picture_name
-from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.job import Job, completed, picture_name
 from nst_jax.spec.options import Options
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
 
 _CONTACT_SHEET = "index.png"
-
-Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +51,16 @@ class Batch:
         """Renders what is missing; returns the exit status."""
         if not self.output_dir:
             raise OptionError("batch must be told where to write, got no --output-dir")
-        jobs = completed(self._jobs(), self.options)
+        jobs = completed(
+            asked_jobs("batch", self.manifest, self.contents, self.styles, self.options),
+            self.options,
+        )
         if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
             raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
+        from nst_jax.engine.compile_cache import kept_programs
 
-        with watcher(quiet=self.quiet or self.json) as progress:
+        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
             summary = render_batch(jobs, self.output_dir, self.options, progress=progress)
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
@@ -67,23 +69,6 @@ class Batch:
         elif not self.quiet:
             _print_table(summary)
         return 3 if summary.failed else 0
-
-    def _jobs(self) -> Sequence[Job]:
-        pairs = bool(self.contents or self.styles)
-        if bool(self.manifest) == pairs:
-            got = "both" if pairs else "neither"
-            raise OptionError(
-                f"batch needs a manifest, or --contents and --styles, got {got}",
-                "See nst-jax batch --help",
-            )
-        if not pairs:
-            return read_manifest(Path(self.manifest), self.options)
-        if not (self.contents and self.styles):
-            missing = "--styles" if self.contents else "--contents"
-            raise OptionError(f"--contents and --styles go together, {missing} is missing")
-        from nst_jax.files.listing import pictures
-
-        return every_pair(pictures(self.contents), pictures(self.styles))
 
 
 def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
@@ -116,5 +101,6 @@ def _print_table(summary: "Summary") -> None:
     table.add_row("image-steps", str(summary.image_steps))
     table.add_row("image-steps a second", f"{summary.image_steps_per_second:.2f}")
     for program, seconds in summary.compiled.items():
-        table.add_row(f"compiled in {seconds:.1f} s", escape(program))
+        how = "loaded" if program in summary.loaded else "compiled"
+        table.add_row(f"{how} in {seconds:.1f} s", escape(program))
     Console().print(table)

@@ -38,9 +38,10 @@ class Render:
             raise OptionError("render needs at least one style picture, got none")
         check_blend(self.options, len(self.style))
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
-        from nst_jax.engine.memory import render  # jax takes a second to import
+        from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
+        from nst_jax.engine.memory import render
 
-        with watcher(quiet=self.quiet or self.json) as progress:
+        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
             result = render(
                 Job(self.content, self.style), self.output, self.options, progress=progress
             )

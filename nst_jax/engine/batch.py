@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
-from nst_jax.engine.planner import Plan, plan
+from nst_jax.engine.planner import Plan
+from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
@@ -129,16 +130,22 @@ def _rendered(
 ) -> Iterator[Result]:
     if renderer is None:
         return
-    fixed = _fixed_plan(requests, setup, folder)
+    fixed = _fixed_plan(requests, setup, folder, progress)
     progress.started(len(requests), sum(one.own.steps * len(one.ladder) for one in requests))
-    yield from run(requests, setup, renderer, fixed)
+    for result in run(requests, setup, renderer, fixed):
+        if renderer.plan is not fixed:  # a batch did not fit the device and was halved
+            fixed = renderer.plan
+            _write_json(folder / PLAN_NAME, fixed.to_json())
+        yield result
 
 
-def _fixed_plan(requests: Sequence[Request], setup: Setup, folder: Path) -> Plan:
+def _fixed_plan(
+    requests: Sequence[Request], setup: Setup, folder: Path, progress: Progress
+) -> Plan:
     """The plan in the folder, with what it lacks added and written back."""
     path = folder / PLAN_NAME
     earlier = _read_plan(path)
-    fixed = plan([one.ladder for one in requests], setup.options, setup.devices, earlier)
+    fixed = planned(requests, setup, progress, earlier)
     if fixed != earlier:
         _write_json(path, fixed.to_json())
     return fixed
@@ -178,6 +185,7 @@ def _summary(
         step_seconds=timing.steps,
         image_steps=timing.image_steps,
         compiled=dict(renderer.programs.compiled) if renderer else {},
+        loaded=frozenset(renderer.programs.loaded) if renderer else frozenset(),
     )
 
 
@@ -195,6 +203,8 @@ def _run_record(summary: Summary, setup: Setup, renderer: Renderer | None) -> di
         "summary": summary.record(),
         "phases": {name: round(value, 3) for name, value in dataclasses.asdict(timing).items()},
         "compiled": {name: round(seconds, 3) for name, seconds in summary.compiled.items()},
+        "loaded": sorted(summary.loaded),
+        "memory_bytes": dict(renderer.programs.memory) if renderer else {},
     }
 
 

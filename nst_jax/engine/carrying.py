@@ -7,7 +7,7 @@ steps, two pairs), the objective at the end was 1 to 7 % above that of a fresh s
 kept all their weight, and 0.3 to 0.9 % when they count as one step.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +53,8 @@ def carried(state: State, size: Size) -> Carried:
     )
     return Carried(
         image,
-        first / np.float32(1 - FIRST_DECAY**count),
-        second / np.float32(1 - SECOND_DECAY**count),
+        _times(first, 1 / (1 - FIRST_DECAY**count)),
+        _times(second, 1 / (1 - SECOND_DECAY**count)),
         average,
         float(state.averaged),
     )
@@ -70,16 +70,16 @@ def started(image: Pixels, canvas: Size) -> State:
 def continued(before: Carried, size: Size, canvas: Size) -> State:
     """The state before the first step of a further level, as host arrays."""
     old_height, old_width = before.image.shape[:2]
-    shrinks = np.float32(old_height * old_width / (size[0] * size[1]))
-    first = shrinks * _enlarged(before.first, size, Image.Resampling.BICUBIC)
+    shrinks = old_height * old_width / (size[0] * size[1])
+    first = _enlarged(before.first, size, Image.Resampling.BICUBIC)
     # Bilinear weights are not negative, so neither is what they make of a second moment.
-    second = shrinks**2 * _enlarged(before.second, size, Image.Resampling.BILINEAR)
+    second = _enlarged(before.second, size, Image.Resampling.BILINEAR)
     pixels, moment, square, average = (
         on_canvas(array, canvas)[0]
         for array in (
             resized(before.image, size),
-            first * np.float32(1 - FIRST_DECAY**_EVIDENCE_STEPS),
-            second * np.float32(1 - SECOND_DECAY**_EVIDENCE_STEPS),
+            _times(first, shrinks * (1 - FIRST_DECAY**_EVIDENCE_STEPS)),
+            _times(second, shrinks**2 * (1 - SECOND_DECAY**_EVIDENCE_STEPS)),
             resized(before.average, size),
         )
     )
@@ -87,19 +87,29 @@ def continued(before: Carried, size: Size, canvas: Size) -> State:
 
 
 def _state(
-    image: Pixels, first: Pixels, second: Pixels, average: Pixels, *, averaged: float, count: int
+    image: Any, first: Any, second: Any, average: Any, *, averaged: float, count: int
 ) -> State:
-    zero, far = np.float32(0), np.float32(np.inf)
+    """A state of NumPy arrays: it goes to the device as part of a batch."""
+    zero, far, false, true = map(_host, (np.float32(0), np.float32(np.inf), False, True))
     return State(
         image=image,
-        optimizer=optax.ScaleByAdamState(np.int32(count), first, second),
+        optimizer=optax.ScaleByAdamState(_host(np.int32(count)), first, second),
         average=average,
-        averaged=np.float32(averaged),
-        step=np.int32(0),
+        averaged=_host(np.float32(averaged)),
+        step=_host(np.int32(0)),
         terms=Terms(zero, zero, zero, zero),
-        trend=Trend(far, far, np.bool_(False)),
-        finite=np.bool_(True),
+        trend=Trend(far, far, false),
+        finite=true,
     )
+
+
+def _host(value: Any) -> Any:
+    """A number as an array that is still on the host."""
+    return np.asarray(value)
+
+
+def _times(pixels: Pixels, factor: float) -> Pixels:
+    return pixels * np.float32(factor)
 
 
 def _enlarged(pixels: Pixels, size: Size, resampling: Image.Resampling) -> Pixels:

@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from nst_jax.engine.host_memory import host_bytes
 from nst_jax.spec.options import Options
 
 # Pixels of a batch above which a step gains nothing from more slots. On CPU the rate per
 # pixel is flat from one image of 128 px on; an accelerator wants every core busy in the
 # small deep layers too.
 _PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu": 16 * 512 * 512}
+
+# The rest is for pictures that wait their turn, the interpreter, and what estimates miss.
+_USABLE_SHARE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,22 @@ class Devices:
     def fill_pixels(self) -> int:
         """Pixels of a batch that keep all devices busy."""
         return self.count * _PIXELS_THAT_FILL_A_DEVICE.get(self.platform, 2**22)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What a program may use on each device; None where nobody tells.
+
+        Devices that are the host's own processors share its memory.
+        """
+        if self.platform == "cpu":
+            whole = host_bytes()
+            return None if whole is None else int(_USABLE_SHARE * whole) // self.count
+        limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+        return None if limit is None else int(_USABLE_SHARE * limit)
+
+    def slots_on_each(self, slots: int) -> int:
+        """How many of a batch's slots each device holds; see `sharded`."""
+        return slots // self.count if slots % self.count == 0 else slots
 
     def sharded(self, slots: int) -> NamedSharding:
         """Slots over the devices; where they don't divide evenly, all slots on each of them."""

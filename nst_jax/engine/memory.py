@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.engine.pipeline import Request, examine, open_setup, run
-from nst_jax.engine.planner import plan
+from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
 from nst_jax.engine.saving import check_output_file, saved
@@ -48,7 +48,7 @@ def render_many(
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())
     if requests:
-        fixed = plan([one.ladder for one in requests], options, setup.devices)
+        fixed = planned(requests, setup, progress)
         progress.started(len(requests), sum(one.own.steps * len(one.ladder) for one in requests))
         results = run(requests, setup, setup.renderer(requests, progress), fixed)
     for result in itertools.chain(failures, results):

@@ -1,7 +1,9 @@
 """How many slots each canvas gets, chosen once for a run and kept in its `plan.json`.
 
-The number of slots is part of a program, and another program may round otherwise. So a
-resume reuses the plan of the first run, and every job meets the same program again.
+Slots come from a short ladder: as many as jobs, devices and memory make worth while, and
+never so many that their padding costs more than a smaller rung would. The number is part of
+a program, and another program may round otherwise. So a resume reuses the plan of the first
+run, and every job meets the same program again.
 """
 
 import collections
@@ -12,6 +14,8 @@ from typing import Any
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
+from nst_jax.engine.room import Room, bytes_text, largest_that_fits, size_text
+from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import Options
 
 WAVE_JOBS = 32
@@ -26,13 +30,37 @@ _LARGEST_BATCH_PIXELS = {"cpu": 4 * 256 * 256, "gpu": 64 * 512 * 512, "tpu": 16 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Slots by canvas."""
+    """Slots by canvas.
+
+    Attributes:
+        slots: Of all devices together.
+        devices: How many devices they are spread over.
+    """
 
     slots: Mapping[Size, int]
+    devices: int = 1
+
+    def halved(self, canvas: Size) -> "Plan":
+        """The plan with half the slots for one canvas, after a batch of it did not fit.
+
+        Raises:
+            OptionError: There was a single slot on each device already.
+        """
+        slots = self.slots[canvas]
+        if slots <= self.devices:
+            raise OptionError(
+                f"a canvas must fit the device's memory, got {size_text(canvas)}, which does not "
+                "even alone",
+                "Lower --size",
+            )
+        fewer = max(1, slots // 2 // self.devices) * self.devices
+        return dataclasses.replace(self, slots={**self.slots, canvas: fewer})
 
     def to_json(self) -> dict[str, Any]:
+        """The plan as `plan.json` has it."""
         return {
             "version": 1,
+            "devices": self.devices,
             "canvases": [
                 {"canvas": list(canvas), "slots": slots} for canvas, slots in self.slots.items()
             ],
@@ -52,11 +80,14 @@ class Plan:
                 (tuple(map(int, entry["canvas"])), int(entry["slots"]))
                 for entry in content["canvases"]
             ]
+            devices = int(content.get("devices", 1))
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a plan: {error!r}") from error
         if any(len(canvas) != 2 or min(*canvas, slots) < 1 for canvas, slots in entries):
             raise ValueError("not a plan: sizes and slots must be 1 or more")
-        return cls({(canvas[0], canvas[1]): slots for canvas, slots in entries})
+        if devices < 1:
+            raise ValueError("not a plan: devices must be 1 or more")
+        return cls({(canvas[0], canvas[1]): slots for canvas, slots in entries}, devices)
 
 
 def plan(
@@ -64,6 +95,8 @@ def plan(
     options: Options,
     devices: Devices,
     earlier: Plan | None = None,
+    *,
+    room: Room | None = None,
 ) -> Plan:
     """Slots for each canvas that the jobs' stages need; what was planned earlier stays.
 
@@ -72,20 +105,32 @@ def plan(
         options: `batch_size` counts.
         devices: What the batches run on.
         earlier: The plan of a run that is resumed.
+        room: The devices' memory and what programs need of it; None: as if all fitted.
+
+    Raises:
+        OptionError: A batch, or even a single picture, fits no device.
     """
-    needs = collections.Counter(stage.canvas for ladder in ladders for stage in ladder)
+    stages = [stage for ladder in ladders for stage in ladder]
+    needs = collections.Counter(stage.canvas for stage in stages)
+    if room:
+        room.check_pictures(needs)
+        room.check_styles({stage.style_edge for stage in stages})
     slots = dict(earlier.slots) if earlier else {}
     for canvas, jobs in sorted(needs.items()):
         if canvas not in slots:
-            slots[canvas] = _slots(canvas, min(jobs, WAVE_JOBS), options, devices)
-    return Plan(slots)
+            slots[canvas] = _slots(canvas, min(jobs, WAVE_JOBS), options, devices, room)
+    if room:
+        _check_batches({canvas: slots[canvas] for canvas in needs}, devices, room)
+    return Plan(slots, devices.count)
 
 
-def _slots(canvas: Size, jobs: int, options: Options, devices: Devices) -> int:
+def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Room | None) -> int:
     if options.batch_size != "auto":
         return options.batch_size
     pixels = canvas[0] * canvas[1]
     largest = max(1, _LARGEST_BATCH_PIXELS.get(devices.platform, 2**22) // pixels)
+    if room:
+        largest = largest_that_fits(lambda slots: room.fits(canvas, slots), largest)
     enough = -(-jobs // devices.count)
     rungs = [devices.count * rung for rung in _LADDER if rung <= largest and rung < 2 * enough]
     return min(rungs, key=lambda rung: (_cost(rung, pixels, jobs, devices), -rung))
@@ -95,3 +140,19 @@ def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> int:
     """Pixels' worth of device time for all jobs, a batch too small to fill it counted full."""
     batches = -(-jobs // rung)
     return batches * max(rung * pixels, devices.fill_pixels)
+
+
+def _check_batches(slots: Mapping[Size, int], devices: Devices, room: Room) -> None:
+    each = {canvas: devices.slots_on_each(count) for canvas, count in slots.items()}
+    if all(room.fits(canvas, count) for canvas, count in each.items()):
+        return
+    worst = max(each, key=lambda canvas: room.needed(canvas, each[canvas]))
+    fitting = devices.count * min(
+        largest_that_fits(lambda number, canvas=canvas: room.fits(canvas, number), count)
+        for canvas, count in each.items()
+    )
+    raise OptionError(
+        f"a batch must fit the device's memory of {room.text}, got {slots[worst]} slots of "
+        f"{size_text(worst)}, which need {bytes_text(room.needed(worst, each[worst]))}",
+        f"--batch-size {fitting} would fit; a plan.json of other slots must be deleted first",
+    )

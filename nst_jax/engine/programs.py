@@ -4,6 +4,7 @@ Nothing else in the engine compiles. A program is known by its name, which says 
 the slots and the taps, so whoever watches can name every compilation.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nst_jax.engine import solver
+from nst_jax.engine import compile_cache, solver
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.progress import Progress
@@ -20,21 +21,37 @@ from nst_jax.model.vgg import VGG
 
 Taps = tuple[str, ...]
 
+_COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+)
+
 
 class Programs:
     """Programs by name, compiled when they are first called.
 
     Attributes:
         network: The VGG, on every device.
-        compiled: Seconds of compilation by the program's name, in order.
+        compiled: Seconds of compilation by the program's name, in order; of loading, where
+            a cache on disk had it.
+        loaded: Names of those that came from the cache.
+        memory: Bytes on each device, by the compiler's own account, by the program's name;
+            a backend may tell nothing.
     """
 
     def __init__(self, network: VGG, devices: Devices, progress: Progress) -> None:
         self.network = jax.device_put(network, devices.replicated)
         self.compiled: dict[str, float] = {}
+        self.loaded: set[str] = set()
+        self.memory: dict[str, int] = {}
         self._devices = devices
         self._progress = progress
-        self._programs: dict[str, Callable[..., Any]] = {}
+        self._programs: dict[str, Any] = {}
 
     def content_features(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
         """The content's side of a job's targets, for one picture."""
@@ -58,11 +75,27 @@ class Programs:
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
-        slots = len(problems.steps)
         num_steps = self._devices.put(num_steps, self._devices.replicated)
-        name = f"step {_text(canvas)} x {slots} {_taps_text(problems)}"
+        name, slots = self.step_name(canvas, problems), len(problems.steps)
         arguments = (states, problems, self.network, num_steps)
         return self._call(name, solver.run_chunk, *arguments, slots=slots, donate=(0,))
+
+    def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
+        """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
+
+        Args:
+            canvas: Every slot's.
+            states: `jax.ShapeDtypeStruct`s with their shardings, as `run_chunk` gets arrays.
+            problems: Likewise.
+        """
+        name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
+        num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=self._devices.replicated)
+        arguments = (states, problems, self.network, num_steps)
+        return self._program(name, solver.run_chunk, arguments, slots, donate=(0,))
+
+    def step_name(self, canvas: Size, problems: Any) -> str:
+        """What the program of `run_chunk` is known by."""
+        return f"step {_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
 
     def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
@@ -97,14 +130,49 @@ class Programs:
         slots: int | None = None,
         donate: tuple[int, ...] = (),
     ) -> Any:
-        if name not in self._programs:
-            self._progress.compiling(name)
-            began = time.perf_counter()
-            layout = self._devices.replicated if slots is None else self._devices.sharded(slots)
-            jitted = jax.jit(function, donate_argnums=donate, out_shardings=layout)
-            self._programs[name] = jitted.lower(*arguments).compile()
-            self.compiled[name] = time.perf_counter() - began
-        return self._programs[name](*arguments)
+        return self._program(name, function, arguments, slots, donate)(*arguments)
+
+    def _program(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        slots: int | None,
+        donate: tuple[int, ...],
+    ) -> Any:
+        if name in self._programs:
+            return self._programs[name]
+        self._progress.compiling(name)
+        began = time.perf_counter()
+        layout = self._devices.replicated if slots is None else self._devices.sharded(slots)
+        jitted = jax.jit(function, donate_argnums=donate, out_shardings=layout)
+        with compile_cache.watched() as loads:
+            program = jitted.lower(*arguments).compile()
+        self.compiled[name] = time.perf_counter() - began
+        self._programs[name] = program
+        if loads.count:
+            self.loaded.add(name)
+        if (needed := bytes_on_each_device(program)) is not None:
+            self.memory[name] = needed
+        return program
+
+
+def bytes_on_each_device(program: Any) -> int | None:
+    """Arguments, results and temporary memory of a compiled program; None where untold."""
+    try:
+        memory = program.memory_analysis()
+    except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    if memory is None:
+        return None
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes  # donated ones are arguments
+    return memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+
+
+def collectives_in(text: str) -> list[str]:
+    """The operations over several devices in a compiled program's text, one for each."""
+    found = re.findall(rf"\b({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
+    return sorted(found)
 
 
 def _text(canvas: Size) -> str:

@@ -28,8 +28,8 @@ from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.programs import Programs, Taps
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.slots import Entry, Slots
-from nst_jax.engine.solver import Problem, State
+from nst_jax.engine.slots import Entry, Look, Slots
+from nst_jax.engine.solver import CHECK_EVERY, Problem, State
 from nst_jax.engine.targets import TargetMaker
 from nst_jax.files.images import resized
 from nst_jax.model.objective import TermWeights
@@ -181,17 +181,24 @@ class Renderer:
             count: How many slots there are.
         """
         slots = self._opened(batch, level, count)
-        left = np.array([one.job.options.steps for one in batch])
+        taken = np.zeros(len(batch), np.int64)
+        left = _asked(batch)
         chunk = 1
         while left.any():
-            # While others wait a chunk ends with the first job that is over.
-            chunk = min(chunk, int(left[left > 0].min() if queue else left.max()))
-            seconds = self._step(slots, chunk, batch, left)
+            chunk = min(chunk, _longest_chunk(batch, left, others_wait=bool(queue)))
+            look, seconds = self._step(slots, chunk, batch, left)
             chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
+            self._count(int((look.steps - taken).sum()), seconds)
+            taken = look.steps
+            left = np.where(look.over, 0, _asked(batch) - taken)
             if left.any():  # else the next jobs open a batch of their own
                 for slot in np.flatnonzero(left == 0).tolist()[: len(queue)]:
-                    yield self._replaced(slots, slot, batch, queue, level)
-                    left[slot] = batch[slot].job.options.steps
+                    # Whatever fails in here, each job is in the batch, or handed out.
+                    self._take(slots, slot, batch[slot], level)
+                    over, batch[slot] = batch[slot], queue.popleft()
+                    yield over
+                    self._place(slots, slot, batch[slot], level)
+                    taken[slot], left[slot] = 0, batch[slot].job.options.steps
         for one, state in zip(batch, slots.take_all(), strict=False):
             one.take_back(state, level)
             yield one
@@ -206,31 +213,30 @@ class Renderer:
 
     def _step(
         self, slots: Slots, chunk: int, batch: list[_Underway], left: npt.NDArray[np.int64]
-    ) -> float:
-        """Runs a chunk and writes down in `left` what remains; returns its seconds."""
+    ) -> tuple[Look, float]:
+        """Runs a chunk; returns what is known of the batch's jobs after it, and its seconds."""
         moving = [one for one, steps in zip(batch, left, strict=True) if steps]
         with self._timed(moving) as lap:
             look = slots.step(chunk)
         for one in moving:
             one.seconds += lap.seconds / len(moving)
-        done = np.minimum(left, chunk)
-        left -= done
-        left[look.over[: len(batch)]] = 0
-        self.timing.steps += lap.seconds
-        self.timing.image_steps += int(done.sum())
-        self._progress.stepped(int(done.sum()))
-        return lap.seconds
+        jobs = len(batch)
+        return Look(look.steps[:jobs].astype(np.int64), look.over[:jobs]), lap.seconds
 
-    def _replaced(
-        self, slots: Slots, slot: int, batch: list[_Underway], queue: _Queue, level: int
-    ) -> _Underway:
-        """Puts the queue's next job into a slot; returns the one that was in it."""
-        over, batch[slot] = batch[slot], queue.popleft()
-        with self._timed([batch[slot]]) as lap:
-            over.take_back(slots.take(slot), level)
-            slots.place(slot, self._entry(batch[slot], level))
+    def _count(self, image_steps: int, seconds: float) -> None:
+        self.timing.steps += seconds
+        self.timing.image_steps += image_steps
+        self._progress.stepped(image_steps)
+
+    def _take(self, slots: Slots, slot: int, one: _Underway, level: int) -> None:
+        with self._timed([one]) as lap:
+            one.take_back(slots.take(slot), level)
         self.timing.targets += lap.seconds
-        return over
+
+    def _place(self, slots: Slots, slot: int, one: _Underway, level: int) -> None:
+        with self._timed([one]) as lap:
+            slots.place(slot, self._entry(one, level))
+        self.timing.targets += lap.seconds
 
     def _entry(self, one: _Underway, level: int) -> Entry:
         """What a job puts into its slot: where it starts and what it asks for."""
@@ -265,6 +271,19 @@ class _Lap:
     """Seconds of a timed block, compilation apart."""
 
     seconds: float = 0.0
+
+
+def _asked(batch: list[_Underway]) -> npt.NDArray[np.int64]:
+    return np.array([one.job.options.steps for one in batch], np.int64)
+
+
+def _longest_chunk(
+    batch: list[_Underway], left: npt.NDArray[np.int64], *, others_wait: bool
+) -> int:
+    """Steps after which some slot may be free for another job, or all are over."""
+    longest = left[left > 0].min() if others_wait else left.max()
+    may_converge = any(one.job.options.early_stop for one in batch)
+    return int(min(longest, CHECK_EVERY) if may_converge else longest)
 
 
 def _queues(underway: list[_Underway], level: int) -> list[_Queue]:

@@ -78,6 +78,7 @@ class Summary:
         step_seconds: Of these, in steps.
         image_steps: Steps of single images.
         compiled: Seconds of each compilation by the program's name.
+        loaded: Names of those that were kept from an earlier run and only loaded.
     """
 
     jobs: int
@@ -89,6 +90,7 @@ class Summary:
     step_seconds: float
     image_steps: int
     compiled: Mapping[str, float]
+    loaded: frozenset[str] = frozenset()
 
     @property
     def image_steps_per_second(self) -> float:

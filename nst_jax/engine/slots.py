@@ -32,7 +32,7 @@ class Look(NamedTuple):
         over: Whether the job in it is over before its steps: converged, or not finite.
     """
 
-    steps: npt.NDArray[np.int32]
+    steps: npt.NDArray[np.integer]
     over: npt.NDArray[np.bool_]
 
 

@@ -63,7 +63,7 @@ class State(NamedTuple):
 
     Attributes:
         image: float32 RGB in [0, 1], in the top left corner of its canvas.
-        optimizer: Adam's moments.
+        optimizer: Adam's moments, an `optax.ScaleByAdamState`.
         average: Moving average of the image over the steps; the job's result.
         averaged: How much of the average's weight is filled, from 0 to nearly 1.
         step: Steps taken.
@@ -73,7 +73,7 @@ class State(NamedTuple):
     """
 
     image: Float32[Array, "h w 3"]
-    optimizer: optax.ScaleByAdamState
+    optimizer: Any
     average: Float32[Array, "h w 3"]
     averaged: Float32[Array, ""]
     step: Int32[Array, ""]

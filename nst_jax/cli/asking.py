@@ -1,0 +1,48 @@
+"""The jobs that a command line asks for: those of a manifest, or every content and style."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import Job, every_pair
+from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.options import Options
+
+Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
+
+
+def asked_jobs(
+    command: str, manifest: str, contents: Sequence[str], styles: Sequence[str], options: Options
+) -> Sequence[Job]:
+    """Reads the manifest, or pairs every content with every style.
+
+    Args:
+        command: Its name, for faults.
+        manifest: A file, or empty.
+        contents: Files, folders or patterns; with `styles` or not at all.
+        styles: Likewise.
+        options: What a row of the manifest does not say.
+
+    Raises:
+        OptionError: Both forms, neither, or half of the second.
+        ManifestError: The manifest is wrong in itself.
+        RequestError: A place that holds no picture.
+    """
+    pairs = bool(contents or styles)
+    if bool(manifest) == pairs:
+        got = "both" if pairs else "neither"
+        raise OptionError(
+            f"{command} needs a manifest, or --contents and --styles, got {got}",
+            f"See nst-jax {command} --help",
+        )
+    if not pairs:
+        return read_manifest(Path(manifest), options)
+    if not (contents and styles):
+        missing = "--styles" if contents else "--contents"
+        raise OptionError(f"--contents and --styles go together, {missing} is missing")
+    from nst_jax.files.listing import pictures
+
+    return every_pair(pictures(contents), pictures(styles))

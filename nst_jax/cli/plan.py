@@ -1,0 +1,132 @@
+"""`nst-jax plan`: what a batch will be, before it starts; nothing is rendered."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from nst_jax.cli.asking import Places, asked_jobs
+from nst_jax.cli.console import print_json
+from nst_jax.cli.watching import watcher
+from nst_jax.spec.job import Job
+from nst_jax.spec.options import Options
+
+if TYPE_CHECKING:
+    from nst_jax.engine.outlook import CanvasOutlook, Outlook
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Show canvases, batches, compilations, memory, operations and time; render nothing.
+
+    Without a manifest and pictures it is the plan of one square picture at --size.
+
+    Example: nst-jax plan jobs.csv
+    Example: nst-jax plan --size 1024 --json
+    """
+
+    manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
+    """A file with a row a job."""
+    contents: Places = ()
+    """Content pictures: files, folders or patterns."""
+    styles: Places = ()
+    """Style pictures: files, folders or patterns."""
+    compile: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Compile the step programs, for their exact memory and the collectives in them."""
+    options: Options = dataclasses.field(default_factory=Options)
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing on the way."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the plan as one JSON object."""
+
+    def run(self) -> int:
+        """Plans; returns the exit status."""
+        jobs = self._jobs()
+        from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
+        from nst_jax.engine.outlook import outlook
+
+        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
+            made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
+        if self.json:
+            print_json(made.record())
+        else:
+            _print(made)
+        return 3 if made.failures else 0
+
+    def _jobs(self) -> Sequence[Job]:
+        if self.manifest or self.contents or self.styles:
+            return asked_jobs("plan", self.manifest, self.contents, self.styles, self.options)
+        import numpy as np
+
+        square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is
+        return [Job(square, square)]
+
+
+def _print(made: "Outlook") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    console.print(_canvas_table(made.canvases))
+    for name, text in _totals(made):
+        console.print(f"{name:<22}{escape(text)}", highlight=False, soft_wrap=True)
+    for result in made.failures:
+        text = escape(f"failed {result.job.output}: {result.error}")
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _canvas_table(canvases: Sequence["CanvasOutlook"]) -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("canvas", "jobs", "slots", "batches", "waste", "GFLOP/image-step", "MB/device"):
+        table.add_column(heading, justify="right")
+    for one in canvases:
+        table.add_row(
+            f"{one.canvas[1]}x{one.canvas[0]}",
+            str(one.jobs),
+            str(one.slots),
+            str(one.batches),
+            f"{100 * one.waste:.0f} %",
+            f"{one.flops_per_image_step / 1e9:.2f}",
+            f"{one.bytes_per_chip / 1e6:.0f}",
+        )
+    return table
+
+
+def _totals(made: "Outlook") -> list[tuple[str, str]]:
+    """Names and values of what concerns the whole run."""
+    device = made.device
+    memory = device["memory_bytes"]
+    room = "" if memory is None else f", {memory / 1e6:.0f} MB each to use"
+    rows = [
+        ("devices", f"{device['count']} x {device['kind']} ({device['platform']}){room}"),
+        ("computes in", made.dtype),
+        ("jobs", f"{made.jobs - len(made.failures)} planned, {len(made.failures)} failed"),
+        ("levels", str(made.levels)),
+        ("compilations", f"{made.compilations}, and 2 small ones a canvas where slots refill"),
+        ("image-steps", str(made.image_steps)),
+        ("wasted pixels", f"{100 * made.waste:.1f} % (rims of canvases, empty slots)"),
+        ("operations", f"{made.operations / 1e12:.3f} TFLOP of convolutions"),
+        ("time in steps", _time_text(made)),
+        ("memory", _memory_text(made)),
+    ]
+    return [*rows, *(("note", note) for note in made.notes)]
+
+
+def _time_text(made: "Outlook") -> str:
+    if made.seconds is None:
+        return "not known: no rate was measured"
+    rate = made.flops_per_second / 1e9
+    return (
+        f"about {made.seconds:.0f} s at {rate:.0f} GFLOP/s, measured just now on a forward pass "
+        "over a small picture"
+    )
+
+
+def _memory_text(made: "Outlook") -> str:
+    known = [one.collectives for one in made.canvases if one.collectives is not None]
+    if not known:
+        return "estimated; --compile asks the compiler"
+    return f"the compiler's own account; {sum(known)} collectives in the steps"

@@ -1,0 +1,159 @@
+"""Compiled programs kept on disk, so that the second run of a batch compiles nothing.
+
+This is JAX's own persistent cache in a folder of ours. It serves programs that are lowered
+and compiled ahead of time, which is how `Programs` makes them; tracing and lowering remain,
+about a third of the time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they
+stored (jax-ml/jax#38445): this is found out with a tiny program, and then the cache is off.
+
+It changes JAX's configuration for the whole process, which only the command line may do; a
+Python caller who wants it sets `jax_compilation_cache_dir`. The environment variable
+NST_JAX_CACHE_DIR names another folder; empty or `off` switches the cache off. What is in
+the folder is loaded as machine code, so it must be as trusted as the program itself. It can
+be deleted at any time.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import os
+import platform
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
+
+CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
+"""The environment variable that says where programs are kept, or `off`."""
+
+_HIT = "/jax/compilation_cache/cache_hits"
+_TRIED_NAME = "tried"
+_FOLDER_SETTING = "jax_compilation_cache_dir"
+
+# JAX keeps nothing that compiled in less than a second, unless it is told to.
+_SETTINGS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@contextlib.contextmanager
+def kept_programs() -> Iterator[Path | None]:
+    """Programs compiled in this `with` block are kept on disk, or loaded from it.
+
+    Gives the folder, or None where the cache is off: by the user's wish, because the folder
+    can't be written, because this machine rejects what it stored, or because the user has
+    set JAX's own cache up. A run never fails for it.
+    """
+    folder = _usable_folder()
+    if folder is None:
+        yield None
+        return
+    with _configured(folder):
+        works = _works(folder)
+        if works:
+            yield folder
+    if not works:
+        yield None
+
+
+@dataclasses.dataclass
+class Loads:
+    """How many programs came from the cache while it was watched."""
+
+    count: int = 0
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Loads]:
+    """Counts what is loaded from JAX's persistent cache in this `with` block."""
+    loads = Loads()
+
+    def listen(event: str, **_: object) -> None:
+        loads.count += event == _HIT
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield loads
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+
+
+def cache_folder() -> Path | None:
+    """The folder for this build on this kind of device; None where the user wants none."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given is not None and given.strip().lower() in ("", "off"):
+        return None
+    root = Path(given) if given else Path(platformdirs.user_cache_dir("nst_jax")) / "programs"
+    return root / _build()
+
+
+def _build() -> str:
+    """Versions and device as a folder's name: what one build stored is poison to another."""
+    device = jax.local_devices()[0]
+    jaxlib = importlib.metadata.version("jaxlib")
+    versions = f"jax-{jax.__version__}-jaxlib-{jaxlib}-{device.platform}"
+    machine = (device.device_kind, device.client.platform_version, _processor())
+    return f"{versions}-{hashlib.sha256(repr(machine).encode()).hexdigest()[:12]}"
+
+
+def _processor() -> str:
+    """What tells processors apart whose machine code differs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {features}"
+
+
+def _usable_folder() -> Path | None:
+    if _setting(_FOLDER_SETTING) and not os.environ.get(CACHE_VARIABLE):
+        return None
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / f"probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return None
+    return folder
+
+
+@contextlib.contextmanager
+def _configured(folder: Path) -> Iterator[None]:
+    """JAX's configuration with this cache, and afterwards as it was."""
+    wanted = {_FOLDER_SETTING: str(folder)} | _SETTINGS
+    before = {name: _setting(name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # it looks at its configuration once
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name)
+
+
+def _works(folder: Path) -> bool:
+    """Whether a tiny program comes back, if it was ever stored here before."""
+    stored_before = (folder / _TRIED_NAME).exists()
+    with watched() as loads, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jax.jit(lambda number: number + 1).lower(1.0).compile()
+    with contextlib.suppress(OSError):
+        (folder / _TRIED_NAME).touch()
+    return bool(loads.count) or not stored_before

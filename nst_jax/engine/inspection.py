@@ -1,0 +1,98 @@
+"""Step programs compiled and looked at without a picture: their memory and what they exchange."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from nst_jax.engine.canvas import Size
+from nst_jax.engine.carrying import started
+from nst_jax.engine.devices import Devices
+from nst_jax.engine.programs import Programs, Taps, bytes_on_each_device, collectives_in
+from nst_jax.engine.solver import Problem
+from nst_jax.model import objective
+from nst_jax.model.objective import Targets, TermWeights
+from nst_jax.model.vgg import VGG
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What a compiled step program says of itself.
+
+    Attributes:
+        bytes_per_device: Arguments, results and temporary memory; None where the backend
+            does not tell.
+        collectives: Operations that make devices wait for each other, one for each.
+    """
+
+    bytes_per_device: int | None
+    collectives: list[str]
+
+
+def inspected(
+    programs: Programs,
+    devices: Devices,
+    canvas: Size,
+    slots: int,
+    content_taps: Taps,
+    style_taps: Taps,
+) -> Inspection:
+    """Compiles a step program, or takes the one that is there, and looks at it."""
+    states, problems = batch_shapes(
+        programs.network, devices, canvas, slots, content_taps, style_taps
+    )
+    program = programs.compiled_step(canvas, states, problems)
+    return Inspection(bytes_on_each_device(program), collectives_in(program.as_text()))
+
+
+def batch_shapes(
+    network: VGG, devices: Devices, canvas: Size, slots: int, content_taps: Taps, style_taps: Taps
+) -> tuple[Any, Any]:
+    """States and problems of a batch, as shapes and shardings without a value."""
+    state = started(np.zeros((1, 1, 3), np.float32), canvas)
+    problem = _problem_shapes(network, canvas, content_taps, style_taps)
+    sharding = devices.sharded(slots)
+
+    def batched(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(batched, (state, problem))
+
+
+def _problem_shapes(network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps) -> Any:
+    """One job's problem, every array as its shape."""
+    number: Any = jax.ShapeDtypeStruct((), np.float32)
+    count: Any = jax.ShapeDtypeStruct((), np.int32)
+    size: Any = jax.ShapeDtypeStruct((2,), np.int32)
+    return Problem(
+        size=size,
+        targets=_target_shapes(network, canvas, content_taps, style_taps),
+        weights=TermWeights(
+            content=number,
+            style=number,
+            tv=number,
+            content_taps=_each(content_taps, number),
+            style_taps=_each(style_taps, number),
+        ),
+        learning_rate=number,
+        steps=count,
+        early_stop=number,
+    )
+
+
+def _each(taps: Taps, value: Any) -> dict[str, Any]:
+    return dict.fromkeys(taps, value)
+
+
+def _target_shapes(network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps) -> Any:
+    image = jax.ShapeDtypeStruct((*canvas, 3), np.float32)
+    size = jax.ShapeDtypeStruct((2,), np.int32)
+
+    def targets(image, size):
+        return Targets(
+            content=objective.content_features(image, network, size, content_taps),
+            style=objective.style_grams(image, network, size, style_taps),
+        )
+
+    return jax.eval_shape(targets, image, size)

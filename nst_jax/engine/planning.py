@@ -1,0 +1,57 @@
+"""The plan of examined jobs: slots by canvas, within the memory of the devices at hand."""
+
+from collections.abc import Sequence
+
+from nst_jax.engine.estimates import Costs
+from nst_jax.engine.pipeline import Request, Setup
+from nst_jax.engine.planner import Plan, plan
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.room import Room
+
+
+def planned(
+    requests: Sequence[Request], setup: Setup, progress: Progress, earlier: Plan | None = None
+) -> Plan:
+    """Slots for every canvas of the jobs.
+
+    Args:
+        requests: The jobs.
+        setup: What they share.
+        progress: Told what the user may not expect.
+        earlier: The plan of a run that is resumed; it stays as it is.
+
+    Raises:
+        OptionError: A batch, or even a single picture, fits no device.
+    """
+    ladders = [one.ladder for one in requests]
+    room = Room(
+        costs=costs_of(setup),
+        taps=tuple({(one.own.content_taps, one.own.style_taps) for one in requests}),
+        limit_bytes=setup.devices.memory_bytes,
+    )
+    made = plan(ladders, setup.options, setup.devices, earlier, room=room if requests else None)
+    if note := padding_note(len(requests), setup):
+        progress.note(note)
+    return made
+
+
+def costs_of(setup: Setup) -> Costs:
+    """What the programs of this network cost in this setup."""
+    return Costs(
+        architecture=setup.weights.architecture,
+        channels={
+            name: (kernel.shape[2], kernel.shape[3])
+            for name, (kernel, _) in setup.weights.convolutions.items()
+        },
+        value_bytes=setup.dtype.itemsize,
+        use_winograd=setup.devices.platform == "cpu" and setup.dtype.itemsize == 4,
+    )
+
+
+def padding_note(jobs: int, setup: Setup) -> str:
+    """What to say where the batch size is beyond the number of jobs; empty where it is not."""
+    slots = setup.options.batch_size
+    if slots == "auto" or slots <= jobs:
+        return ""
+    text = "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"a batch size of {slots} is beyond the {text}: empty slots cost as much as full ones"

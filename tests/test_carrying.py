@@ -1,0 +1,345 @@
+"""From level to level: what a job takes along is what it says, by hand and in float64.
+
+The interpolation weights here are written from the kernels' formulas (Keys 1981 with a = -1/2,
+a triangle, Lanczos with three lobes), with the centre of a pixel at one half and the weights
+scaled to sum to 1 at the borders. No Pillow, no jax.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+import pytest
+from engine_jobs import (
+    LANDSCAPE,
+    Call,
+    Studio,
+    expected_objective,
+    image_of,
+    own_of,
+    tiny_job,
+    tiny_options,
+)
+from references import relative_error
+
+from nst_jax.engine.carrying import Carried, carried, continued, started
+from nst_jax.engine.solver import State, Trend
+from nst_jax.model.objective import Terms
+
+B1, B2, EPSILON = 0.9, 0.99, 1e-8
+
+Kernel = Callable[[np.ndarray], np.ndarray]
+Size = tuple[int, int]
+
+
+# The reference.
+
+
+def _bicubic(x: np.ndarray) -> np.ndarray:
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(x))
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+def _weights(kernel: Kernel, old: int, new: int) -> np.ndarray:
+    """(new, old): how much of each old pixel of a line goes into each new one."""
+    assert new >= old, "kernels are not stretched here, so this only enlarges"
+    centres = (np.arange(new) + 0.5) * old / new
+    weights = kernel(np.arange(old) + 0.5 - centres[:, None])
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _enlarged(kernel: Kernel, pixels: np.ndarray, size: Size) -> np.ndarray:
+    down, across = (
+        _weights(kernel, old, new) for old, new in zip(pixels.shape[:2], size, strict=True)
+    )
+    return np.einsum("yi,xj,ijc->yxc", down, across, np.float64(pixels))
+
+
+def _by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
+    """What the next level begins with, in float64, from the last state of the one before."""
+    height, width = old
+    image, first, second, average = (
+        np.array(array[:height, :width], np.float64)
+        for array in (state.image, state.optimizer.mu, state.optimizer.nu, state.average)
+    )
+    count = int(state.optimizer.count)
+    ratio = height * width / (new[0] * new[1])
+    first = ratio * _enlarged(_bicubic, first / (1 - B1**count), new)
+    second = ratio**2 * _enlarged(_triangle, second / (1 - B2**count), new)
+    return {
+        "image": np.clip(_enlarged(_lanczos, image, new), 0, 1),
+        "mu": (1 - B1) * first,
+        "nu": (1 - B2) * second,
+        "average": np.clip(_enlarged(_lanczos, average, new), 0, 1),
+    }
+
+
+def _parts(state: Any) -> dict[str, np.ndarray]:
+    return {
+        "image": state.image,
+        "mu": state.optimizer.mu,
+        "nu": state.optimizer.nu,
+        "average": state.average,
+    }
+
+
+def _state(size: Size, canvas: Size, *, count: int, outside: float = 0.0, seed: int = 0) -> Any:
+    """A state of random arrays in their ranges, with something else outside of the image."""
+    rng = np.random.default_rng(seed)
+
+    def within(values: np.ndarray) -> Any:
+        whole = np.full((*canvas, 3), outside, np.float32)
+        whole[: size[0], : size[1]] = values
+        return whole
+
+    shape = (*size, 3)
+    gradient = rng.normal(scale=1e-3, size=shape)
+    zero: Any = np.float32(0)
+    number: Any = np.int32(count)
+    return State(
+        image=within(rng.random(shape)),
+        optimizer=optax.ScaleByAdamState(
+            number, within(gradient), within(rng.random(shape) * 1e-6)
+        ),
+        average=within(rng.random(shape)),
+        averaged=zero + np.float32(1 - 0.9**count),
+        step=number,
+        terms=Terms(zero, zero, zero, zero),
+        trend=Trend(zero + 3, zero + 4, zero == 0),
+        finite=zero == 0,
+    )
+
+
+# A level's start from made-up states.
+
+SIZES = {
+    "even": ((24, 34), (34, 48), (48, 48)),
+    "odd": ((17, 23), (25, 33), (32, 33)),
+    "a large canvas": ((13, 9), (19, 13), (80, 64)),
+    "narrow": ((1, 9), (1, 13), (16, 13)),
+    "one side stays": ((3, 11), (3, 16), (16, 16)),
+    "much larger": ((5, 7), (31, 43), (32, 43)),
+}
+
+
+@pytest.fixture(params=SIZES.values(), ids=list(SIZES))
+def sizes(request) -> tuple[Size, Size, Size]:
+    """An old size, a new one and the canvas of the new one."""
+    return request.param
+
+
+@pytest.mark.parametrize("count", [1, 7, 300])
+def test_a_level_begins_with_what_the_formulas_say(sizes, count):
+    old, new, canvas = sizes
+    state = _state(old, (old[0] + 5, old[1] + 2), count=count, outside=7.0)
+    after: Any = continued(carried(state, old), new, canvas)
+    for name, expected in _by_hand(state, old, new).items():
+        got = _parts(after)[name]
+        assert got.shape == (*canvas, 3)
+        assert got.dtype == np.float32
+        assert relative_error(got[: new[0], : new[1]], expected) < 3e-6, name
+
+
+def test_nothing_is_carried_outside_of_the_image(sizes):
+    """Whatever the old canvas held there: exact zeros around the new image."""
+    old, new, canvas = sizes
+    state = _state(old, (old[0] + 3, old[1] + 3), count=9, outside=np.nan)
+    for name, array in _parts(continued(carried(state, old), new, canvas)).items():
+        outside = array.copy()
+        outside[: new[0], : new[1]] = 0
+        assert not outside.any(), name
+        assert np.isfinite(array).all(), name
+
+
+def test_moments_shrink_with_the_pixels_and_count_as_one_step():
+    """A flat gradient, where no interpolation matters: to a quarter, its square to a 16th."""
+    state = _state((8, 12), (8, 12), count=1000)
+    flat = np.full((8, 12, 3), 0.5, np.float32)
+    state = state._replace(optimizer=optax.ScaleByAdamState(np.int32(1000), -flat, flat))
+    after: Any = continued(carried(state, (8, 12)), (16, 24), (16, 24))
+    assert int(after.optimizer.count) == 1
+    np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * 0.1, rtol=1e-4)
+    np.testing.assert_allclose(after.optimizer.nu, 0.5 / 16 * 0.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_the_bias_is_taken_out_of_what_is_carried(count):
+    """The moments of a gradient that never changed are that gradient, after any steps."""
+    size, gradient = (6, 10), np.full((6, 10, 3), 3e-4, np.float32)
+    state = _state(size, size, count=count)
+    moments = gradient * (1 - B1**count), gradient**2 * (1 - B2**count)
+    state = state._replace(
+        optimizer=optax.ScaleByAdamState(np.int32(count), *map(np.float32, moments))
+    )
+    taken = carried(state, size)
+    np.testing.assert_allclose(taken.first, gradient, rtol=1e-5)
+    np.testing.assert_allclose(taken.second, gradient**2, rtol=1e-5)
+
+
+def test_a_second_moment_never_falls_below_zero():
+    """Lone bright pixels, beside which bicubic interpolation would swing under zero."""
+    old, new = (9, 11), (13, 17)
+    second = np.zeros((*old, 3), np.float32)
+    second[::4, ::5] = 1e-3
+    assert _enlarged(_bicubic, second, new).min() < -1e-5
+    state = _state(old, old, count=4)
+    state = state._replace(
+        optimizer=optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
+    )
+    after: Any = continued(carried(state, old), new, (16, 17))
+    assert after.optimizer.nu.min() >= 0
+    assert after.optimizer.nu.max() > 0
+
+
+def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_average():
+    state = _state((8, 12), (16, 16), count=3)
+    after: Any = continued(carried(state, (8, 12)), (11, 17), (16, 17))
+    assert int(after.step) == 0
+    assert float(after.averaged) == pytest.approx(1 - 0.9**3)
+    assert np.isinf(after.trend.smoothed)
+    assert np.isinf(after.trend.reference)
+    assert not after.trend.converged
+    assert after.finite
+
+
+def test_what_is_carried_is_a_copy_of_the_image_alone():
+    state = _state((6, 7), (16, 16), count=2, outside=9.0)
+    taken = carried(state, (6, 7))
+    before = [np.array(part) for part in taken]
+    for array in _parts(state).values():
+        array[:] = -1
+    for part, kept in zip(taken, before, strict=True):
+        assert np.array_equal(part, kept)
+    assert taken.image.shape == taken.first.shape == taken.second.shape == (6, 7, 3)
+    assert taken.average.shape == (6, 7, 3)
+
+
+def test_a_job_that_failed_at_its_first_step_carries_finite_numbers():
+    taken = carried(started(np.full((4, 5, 3), 0.5, np.float32), (16, 16)), (4, 5))
+    assert all(np.isfinite(part).all() for part in taken)
+    assert taken.averaged == 0
+    assert np.array_equal(taken.image, np.full((4, 5, 3), 0.5, np.float32))
+
+
+def test_the_first_level_begins_without_moments_and_without_an_average():
+    pixels = np.random.default_rng(0).random((4, 5, 3), np.float32)
+    state: Any = started(pixels, (16, 16))
+    assert np.array_equal(state.image[:4, :5], pixels)
+    assert not state.image[4:].any()
+    assert not state.image[:, 5:].any()
+    assert not np.any(state.optimizer.mu)
+    assert not np.any(state.optimizer.nu)
+    assert (int(state.optimizer.count), int(state.step), float(state.averaged)) == (0, 0, 0.0)
+
+
+def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
+    edge = np.zeros((8, 12, 3), np.float32)
+    edge[:, 6:] = 1
+    assert np.abs(_enlarged(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
+    zeros = np.zeros_like(edge)
+    after: Any = continued(Carried(edge, zeros, zeros, edge, 0.5), (11, 17), (16, 17))
+    for array in (after.image, after.average):
+        assert array.min() == 0
+        assert array.max() == 1
+
+
+# Through the engine.
+
+
+@pytest.fixture(scope="module")
+def two_levels(narrow_file) -> Studio:
+    return Studio(tiny_options(narrow_file, batch_size=2))
+
+
+COARSE_STEPS = 5
+JOBS = [
+    tiny_job(0, steps=COARSE_STEPS, init="noise", seed=3, style_weight=2.0, tv_weight=0.5),
+    tiny_job(1, (41, 48), steps=2),
+    tiny_job(2, (33, 47), steps=3),
+]
+"""All on one canvas a level, the first the longest; more than slots, so that one refills."""
+
+COARSE, FINE = (24, 34), LANDSCAPE
+"""Sizes of the first job at its two levels."""
+
+
+@pytest.fixture(scope="module")
+def levels(two_levels) -> tuple[list[Call], list[Call]]:
+    """Chunks of the coarse level and of the fine one, one step each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nst_jax.engine.renderer._CHUNK_S", 0.0)
+        calls = two_levels.calls(JOBS)
+    coarse, fine = ([call for call in calls if call.canvas[1] == edge] for edge in (34, 48))
+    assert len(coarse) == len(fine) == COARSE_STEPS
+    return coarse, fine
+
+
+def _slot(tree, slot: int):
+    """One slot's leaves of a state of a batch."""
+    return type(tree)(
+        *(_slot(leaf, slot) if isinstance(leaf, tuple) else leaf[slot] for leaf in tree)
+    )
+
+
+def test_the_fine_level_begins_where_the_coarse_one_ended(levels):
+    coarse, fine = levels
+    last, first = _slot(coarse[-1].after, 0), _slot(fine[0].states, 0)
+    assert int(last.step) == COARSE_STEPS
+    for name, expected in _by_hand(last, COARSE, FINE).items():
+        got = _parts(first)[name]
+        assert relative_error(got[: FINE[0], : FINE[1]], expected) < 3e-6, name
+        assert not got[FINE[0] :].any(), name
+    assert int(first.optimizer.count) == 1
+    assert int(first.step) == 0
+    assert float(first.averaged) == pytest.approx(1 - 0.9**COARSE_STEPS)
+    assert np.abs(first.optimizer.mu).max() > 0
+
+
+def test_the_first_step_of_the_fine_level_is_the_one_by_hand(two_levels, levels):
+    """From the coarse level's last state on, all in float64: carry, gradient, Adam, average.
+
+    Adam's bias is corrected for two steps: the one that the carried moments count as, and this.
+    """
+    coarse, fine = levels
+    job, after = JOBS[0], _slot(fine[0].after, 0)
+    start = _by_hand(_slot(coarse[-1].after, 0), COARSE, FINE)
+    total, terms, gradient = expected_objective(job, two_levels.options, start["image"])
+    mean = B1 * start["mu"] + (1 - B1) * gradient
+    square = B2 * start["nu"] + (1 - B2) * gradient**2
+    direction = mean / (1 - B1**2) / (np.sqrt(square / (1 - B2**2)) + EPSILON)
+    image = np.clip(start["image"] - own_of(job).learning_rate * direction, 0, 1)
+    filled = 0.9 * (1 - 0.9**COARSE_STEPS)
+    average = (filled * start["average"] + 0.1 * image) / (filled + 0.1)
+
+    height, width = FINE
+    assert int(after.step) == 1
+    got = [after.terms.total, after.terms.content, after.terms.style, after.terms.tv]
+    np.testing.assert_allclose(got, [total, *terms], rtol=1e-4)
+    assert relative_error(after.optimizer.mu[:height, :width], mean) < 1e-4
+    assert relative_error(after.optimizer.nu[:height, :width], square) < 1e-4
+    np.testing.assert_allclose(after.image[:height, :width], image, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(after.average[:height, :width], average, rtol=0, atol=1e-4)
+    assert float(after.averaged) == pytest.approx(filled + 0.1)
+
+    alone = start["image"] - own_of(job).learning_rate * np.sign(gradient)
+    assert np.abs(image - alone).max() > 0.005, "the moments must matter, or this shows nothing"
+
+
+def test_a_job_that_refills_a_slot_carries_as_one_that_opened_it(two_levels, levels):
+    """The last job took another's slot at both levels."""
+    _, fine = levels
+    assert [int(call.after.step[1]) for call in fine] == [1, 2, 3, 1, 2]
+    together, alone = two_levels.render(JOBS)[1], two_levels.render([JOBS[1]])[0]
+    assert image_of(together).tobytes() == image_of(alone).tobytes()
+    assert together.losses == alone.losses

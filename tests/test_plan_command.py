@@ -1,0 +1,203 @@
+"""`nst-jax plan`: what a batch will be, as a table and as JSON, without rendering it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_jobs import Studio, content_of, one_device, style_of, tiny_job, tiny_options
+from PIL import Image
+
+from nst_jax.cli.main import run
+from nst_jax.engine.compile_cache import CACHE_VARIABLE
+from nst_jax.engine.outlook import outlook
+from nst_jax.spec.errors import OptionError
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, "off")
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A folder with contents of two shapes and a style, and a manifest; the current one."""
+    monkeypatch.chdir(tmp_path)
+    _save("a.png", content_of(0))
+    _save("b.png", content_of(1, (48, 30)))
+    _save("c.png", content_of(2))
+    _save("style.png", style_of(0))
+    Path("jobs.csv").write_text(
+        "content,style,steps\na.png,style.png,4\nb.png,style.png,4\nc.png,style.png,8\n"
+    )
+    return tmp_path
+
+
+def _save(name, pixels):
+    Image.fromarray((255 * pixels).astype(np.uint8)).save(name)
+
+
+def _flags(weights, **changes):
+    options = {"weights": weights, "size": 48, "levels": 2, "steps": 4} | changes
+    taps = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
+    named = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
+    return [*taps, *(word for pair in named for word in pair)]
+
+
+def _json(capsys, *line, status=0):
+    assert run(["plan", *line, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_manifest_is_planned_canvas_by_canvas(pictures, narrow_file, capsys):
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file, batch_size=2))
+    assert plan["jobs"] == 3
+    assert plan["levels"] == 2
+    assert plan["image_steps"] == 2 * (4 + 4 + 8)
+    canvases = {tuple(one["canvas"]): one for one in plan["canvases"]}
+    landscape, portrait = canvases[48, 48], canvases[48, 32]
+    assert (landscape["jobs"], landscape["slots"], landscape["batches"]) == (2, 2, 1)
+    assert (portrait["jobs"], portrait["slots"], portrait["batches"]) == (1, 2, 1)
+    # 12 steps of 34x48 in 2 slots of 48x48 that are kept for 8 steps.
+    assert landscape["waste"] == pytest.approx(1 - 12 * 34 * 48 / (16 * 48 * 48), abs=1e-4)
+    assert portrait["waste"] == pytest.approx(1 - 4 * 48 * 30 / (8 * 48 * 32), abs=1e-4)
+    assert plan["seconds"] == pytest.approx(plan["flops"] / plan["flops_per_second"])
+
+
+def test_the_pinned_names_are_those_of_the_largest_canvas(pictures, narrow_file, capsys):
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file, batch_size=2))
+    largest = plan["canvases"][-1]
+    assert largest["canvas"] == [48, 48]
+    assert plan["batch_size"] == largest["slots"] == 2
+    assert plan["flops_per_image_step"] == largest["flops_per_image_step"] > 0
+    assert plan["bytes_per_chip"] == largest["bytes_per_chip"] > 0
+    assert plan["collectives"] is None, "unknown, where nothing was compiled"
+
+
+def test_it_renders_and_writes_nothing(pictures, narrow_file, capsys):
+    before = sorted(pictures.iterdir())
+    _json(capsys, "jobs.csv", *_flags(narrow_file))
+    assert sorted(pictures.iterdir()) == before
+
+
+def test_contents_and_styles_are_planned_like_a_manifest(pictures, narrow_file, capsys):
+    line = ["--contents", "a.png", "c.png", "--styles", "style.png"]
+    plan = _json(capsys, *line, *_flags(narrow_file))
+    assert plan["jobs"] == 2
+    assert plan["image_steps"] == 2 * 2 * 4
+
+
+def test_without_pictures_it_is_the_plan_of_a_square_one(narrow_file, capsys):
+    plan = _json(capsys, *_flags(narrow_file, levels=1))
+    assert [one["canvas"] for one in plan["canvases"]] == [[48, 48]]
+    assert plan["jobs"] == 1
+    assert plan["batch_size"] == plan["device"]["count"] == 8
+    assert plan["waste"] == pytest.approx(7 / 8), "of eight devices, seven have nothing to do"
+
+
+def test_compiling_tells_the_compilers_memory_and_collectives(pictures, narrow_file, capsys):
+    flags = _flags(narrow_file, levels=1, batch_size=8)
+    guessed = _json(capsys, "jobs.csv", *flags)
+    exact = _json(capsys, "jobs.csv", *flags, "--compile")
+    assert exact["collectives"] == 0
+    assert all(one["collectives"] == 0 for one in exact["canvases"])
+    assert sum(name.startswith("step") for name in exact["compiled"]) == 2
+    assert not any(name.startswith("step") for name in guessed["compiled"])
+    assert exact["bytes_per_chip"] != guessed["bytes_per_chip"]
+    assert exact["bytes_per_chip"] == pytest.approx(guessed["bytes_per_chip"], rel=0.25)
+
+
+def test_a_bad_picture_is_listed_and_the_rest_is_planned(pictures, narrow_file, capsys):
+    Path("b.png").write_text("no picture")
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file), status=3)
+    (failure,) = plan["failures"]
+    assert failure["job"] == "b__style.png"
+    assert failure["error"]["kind"] == "picture"
+    assert plan["jobs"] == 3
+    assert plan["image_steps"] == 2 * (4 + 8)
+
+
+def test_a_bad_style_is_listed_too(pictures, narrow_file, capsys):
+    Path("style.png").write_text("no picture")
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file), status=3)
+    assert [one["error"]["kind"] for one in plan["failures"]] == ["picture"] * 3
+
+
+def test_nothing_but_bad_pictures_is_an_empty_plan(pictures, narrow_file, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        Path(name).unlink()
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file), status=3)
+    assert len(plan["failures"]) == 3
+    assert plan["canvases"] == []
+    assert plan["seconds"] is None
+    assert run(["plan", "jobs.csv", *_flags(narrow_file)]) == 3
+
+
+def test_a_batch_size_beyond_the_jobs_is_a_note(pictures, narrow_file, capsys):
+    plan = _json(capsys, "jobs.csv", *_flags(narrow_file, batch_size=16))
+    assert plan["batch_size"] == 16
+    (note,) = plan["notes"]
+    assert "16" in note
+    assert "3 jobs" in note
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--size 16384 --levels 1", "must fit the device's memory"),
+        ("--batch-size 4096 --size 2048", "--batch-size"),
+        ("--contents a.png", "--styles is missing"),
+        ("jobs.csv --contents a.png --styles style.png", "plan needs a manifest"),
+        ("missing.csv", "missing.csv"),
+        ("--size 3", "size must be"),
+        ("--steps 0", "steps must be"),
+    ],
+)
+def test_a_wrong_request_is_status_2_in_one_line(pictures, narrow_file, capsys, line, said):
+    assert run(["plan", "--weights", narrow_file, *line.split()]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_the_table_shows_every_canvas_and_what_the_time_is_based_on(pictures, narrow_file, capsys):
+    assert run(["plan", "jobs.csv", *_flags(narrow_file), "--quiet"]) == 0
+    said = capsys.readouterr()
+    for text in ("34x32", "32x34", "48x48", "32x48", "image-steps", "GFLOP", "measured", "memory"):
+        assert text in said.out, text
+    assert said.err == ""
+
+
+def test_no_rate_no_time(narrow_file):
+    made = outlook([tiny_job(0)], tiny_options(narrow_file), measure=False, devices=one_device())
+    assert made.seconds is None
+    assert made.record()["seconds"] is None
+    assert made.compiled == {}
+    assert made.operations > 0
+
+
+def test_the_compilations_told_are_those_of_the_run(narrow_file):
+    """All of them, where no slot is refilled."""
+    options = tiny_options(narrow_file)
+    jobs = [tiny_job(0), tiny_job(1, (48, 30)), tiny_job(2, style_taps=("relu1_2",))]
+    studio = Studio(options)
+    studio.render(jobs)
+    made = outlook(jobs, options, measure=False, devices=one_device())
+    assert made.compilations == len(studio.renderer.programs.compiled)
+    assert made.image_steps == studio.renderer.timing.image_steps
+
+
+def test_the_batches_told_are_those_of_a_run_that_refills_slots(narrow_file):
+    """Steps 8, 4, 4, 2 in two slots: 8 and 4 first, then 4 and, beside it, 2 more at the end."""
+    jobs = [tiny_job(number, steps=steps) for number, steps in enumerate((4, 8, 2, 4))]
+    options = tiny_options(narrow_file, levels=1, batch_size=2)
+    (canvas,) = outlook(jobs, options, measure=False, devices=one_device()).canvases
+    assert canvas.image_steps == 18
+    assert canvas.computed_pixel_steps == 2 * 10 * 48 * 48
+    assert canvas.operations == 2 * 10 * canvas.flops_per_image_step
+
+
+def test_a_picture_beyond_the_memory_is_refused_before_anything_is_compiled(narrow_file):
+    options = tiny_options(narrow_file, size=16384, batch_size=1)
+    with pytest.raises(OptionError, match="must fit"):
+        outlook([tiny_job(0)], options, compile_steps=True, devices=one_device())
