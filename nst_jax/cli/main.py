@@ -7,6 +7,8 @@
 130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
 """
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -18,7 +20,9 @@ import tyro
 
 from nst_jax import __version__
 from nst_jax.cli.batch import Batch
+from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
+from nst_jax.cli.plan import Plan
 from nst_jax.cli.render import Render
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
@@ -28,6 +32,8 @@ TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 Command = (
     Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Batch, tyro.conf.subcommand("batch")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )
 
@@ -47,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; returns the exit status."""
+    _print_any_name()
     try:
         status = _run(arguments)
-        sys.stdout.flush()  # here, where a reader that has gone is still no fault
+        if sys.stdout:  # None where it was closed before we began
+            sys.stdout.flush()  # here, where a reader that has gone is still no fault
         return status
     except NstJaxError as error:
         print_error(error)
@@ -63,9 +71,13 @@ def run(arguments: Sequence[str]) -> int:
         return 143
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not try to flush into the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+            print_note("the output can't be written: no space is left where it goes")
+            _drop_output()
+            return 2
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         print_note(
@@ -73,6 +85,17 @@ def run(arguments: Sequence[str]) -> int:
             f"{TRACEBACK_VARIABLE}=1 makes the same command print"
         )
         return 1
+
+
+def _print_any_name() -> None:
+    """Lets names through that the terminal's encoding lacks, as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Keeps Python from flushing, at its end, into what can't be written to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ A 6x6 tile of the input gives a 4x4 tile of the output:
 The products of all tiles and channels become 36 matrix products. The kernel's transform
 is made beforehand. Only worth it where direct convolution already runs at the arithmetic
 limit, that is on CPUs, and where channels are many enough to pay for the transforms;
-`scripts/bench_step.py` measures it. The error is about 1e-5 of the largest value, in
+`nst-jax bench` measures it. The error is about 1e-5 of the largest value, in
 float32; in bfloat16 it would be too large.
 """
 

@@ -1,0 +1,1 @@
+"""Throughput, roofline and peers side by side: how fast the engine's own programs are."""

@@ -1,0 +1,112 @@
+"""How many operations a second a device could do at best, and where that number is from.
+
+Published peaks are for dense products; makers' figures with "sparsity" are twice as high.
+float32 on an NVIDIA GPU means TF32, which is what XLA and PyTorch make of it for products;
+float32 on a TPU means one pass in bfloat16, which is JAX's default precision there. A device
+without a known peak gets one by measurement: the fastest of a few large matrix products.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nst_jax.bench.measuring import seconds_of
+
+_NVIDIA = "maker's data sheet, dense"
+_TPU = "jax-ml/scaling-book, tpus.md"
+_TERA = 1e12
+
+_PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
+_PRODUCTS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A known device: its peaks in operations a second, by data type; see the module's head.
+
+    Attributes:
+        kinds: What JAX calls it (`device_kind`), in full: variants of a chip differ.
+        bfloat16: Peak of dense products.
+        float32: Likewise; None where it is not known.
+        source: Where the peaks are published.
+    """
+
+    kinds: tuple[str, ...]
+    bfloat16: float
+    float32: float | None
+    source: str
+
+
+CHIPS = (
+    Chip(("NVIDIA H100 80GB HBM3",), 989 * _TERA, 494 * _TERA, f"H100 SXM: {_NVIDIA}"),
+    Chip(("NVIDIA H200",), 989 * _TERA, 494 * _TERA, f"H200 SXM: {_NVIDIA}"),
+    Chip(
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB"),
+        312 * _TERA,
+        156 * _TERA,
+        f"A100 SXM: {_NVIDIA}",
+    ),
+    Chip(("NVIDIA GeForce RTX 4090",), 165 * _TERA, None, f"RTX 4090: {_NVIDIA}"),
+    Chip(("TPU v4",), 275 * _TERA, 275 * _TERA, f"TPU v4: {_TPU}"),
+    Chip(("TPU v5 lite", "TPU v5e"), 197 * _TERA, 197 * _TERA, f"TPU v5e: {_TPU}"),
+    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, 459 * _TERA, f"TPU v5p: {_TPU}"),
+    Chip(("TPU v6 lite", "TPU v6e"), 920 * _TERA, 920 * _TERA, f"TPU v6e: {_TPU}"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """What a device could do at best.
+
+    Attributes:
+        operations_per_second: In one data type.
+        source: Where the number is from.
+        measured: Whether it was measured here; then a good program may come out above it.
+    """
+
+    operations_per_second: float
+    source: str
+    measured: bool
+
+
+def published_peak(kind: str, dtype: str) -> Peak | None:
+    """The peak of a known device.
+
+    Args:
+        kind: JAX's `device_kind`.
+        dtype: `bfloat16` or `float32`.
+    """
+    for chip in CHIPS:
+        value = chip.bfloat16 if dtype == "bfloat16" else chip.float32
+        if kind in chip.kinds and value is not None:
+            return Peak(value, chip.source, measured=False)
+    return None
+
+
+def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
+    """The published peak of a device, or else the one that a matrix product reaches.
+
+    Args:
+        device: One of JAX's devices.
+        dtype: `bfloat16` or `float32`.
+        side: Rows and columns of the measured product; None: what fills such a device.
+    """
+    known = published_peak(device.device_kind, dtype)
+    return known or measured_peak(device, dtype, side=side)
+
+
+def measured_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
+    """The fastest of a few products of two square matrices, after a warm-up."""
+    side = side or _PRODUCT_SIDE.get(device.platform, 4096)
+    square = jax.device_put(jnp.full((side, side), 0.5, jnp.dtype(dtype)), device)
+    product = jax.jit(jnp.matmul)
+
+    def run() -> None:
+        jax.block_until_ready(product(square, square))
+
+    run()
+    fastest = min(seconds_of(run) for _ in range(_PRODUCTS))
+    source = f"measured: {dtype} product of {side}x{side} matrices, the fastest of {_PRODUCTS}"
+    return Peak(2 * side**3 / fastest, source, measured=True)

@@ -1,0 +1,266 @@
+"""The engine at work, ready to be timed: the only place where the benchmark meets the engine.
+
+A workload is not built here. The engine itself makes states, targets and problems of a full
+batch, on its way to a rendering; the first call of its step program is caught, and then
+that program is called again and again with what it was given. So the benchmark times what
+renders pictures, whatever states and problems come to hold.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.bench.operations import Operations, step_operations
+from nst_jax.engine.canvas import Size, fitted
+from nst_jax.engine.memory import render_many
+from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.planner import plan
+from nst_jax.engine.programs import Programs
+from nst_jax.engine.progress import Progress
+from nst_jax.files.images import composited, load_picture, resized
+from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.spec.errors import NstJaxError
+from nst_jax.spec.job import Job, completed
+from nst_jax.spec.options import JobOptions, Options
+
+Image = npt.NDArray[np.float32]
+
+_ENDLESS_STEPS = 1_000_000  # the most that an option allows; no slot may come to rest
+_MANY_JOBS = 32  # enough for the planner to give a batch all the slots it would ever get
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """A content and a style as (h, w, 3) float32 sRGB in [0, 1]."""
+
+    content: Image
+    style: Image
+
+    def at(self, long_edge: int) -> "Pair":
+        """Both pictures with this long edge in pixels."""
+        content, style = (
+            resized(pixels, fitted(_size(pixels), long_edge))
+            for pixels in (self.content, self.style)
+        )
+        return Pair(content, style)
+
+
+def synthetic_pair(side: int, *, seed: int = 0) -> Pair:
+    """Two square pictures of uniform noise; a step takes as long on them as on photographs."""
+    pictures = np.random.default_rng(seed).random((2, side, side, 3), dtype=np.float32)
+    return Pair(pictures[0], pictures[1])
+
+
+def opened_pair(content: Path, style: Path) -> Pair:
+    """Two picture files, transparency on white.
+
+    Raises:
+        PictureError: One is missing or no picture.
+    """
+    opened = (composited(load_picture(path), "white") for path in (content, style))
+    return Pair(*opened)
+
+
+@dataclasses.dataclass(eq=False)
+class Workload:
+    """A full batch on its compiled step program.
+
+    Attributes:
+        pair: The pictures of every slot, at the workload's size.
+        canvas: The shape of the step program, (height, width).
+        batch_size: Its slots.
+        own: The job options of every slot, with canonical taps.
+        weights: The network's.
+        operations: Of one step of one image.
+        compile_seconds: Of all its programs, by name.
+        target_seconds: From decoded pictures to problems on the device, without compilation.
+        program_bytes: Arguments, results and temporary memory of the step program, by the
+            compiler's account; None where it does not say.
+    """
+
+    pair: Pair
+    canvas: Size
+    batch_size: int
+    own: JobOptions
+    weights: NetworkWeights
+    operations: Operations
+    compile_seconds: dict[str, float]
+    target_seconds: float
+    program_bytes: int | None
+    _programs: Programs
+    _states: Any
+    _problems: Any
+
+    def run(self, steps: int) -> None:
+        """Takes every slot so many steps on, and waits for the end."""
+        self._states = self._programs.run_chunk(
+            self.canvas, self._states, self._problems, np.int32(steps)
+        )
+        jax.block_until_ready(self._states)
+
+    def fetch_images(self) -> Image:
+        """The images of all slots on the host, (slots, h, w, 3) on their canvas."""
+        return np.asarray(jax.device_get(self._states.image))
+
+
+class Studio:
+    """The engine opened once: weights read, one device chosen.
+
+    One device, because operations a second and a share of the peak are a device's own.
+    """
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        """Opens the engine.
+
+        Args:
+            options: `weights` and `dtype` count.
+            progress: Told of compilations.
+
+        Raises:
+            WeightsError: There are no such weights.
+        """
+        self._options = options
+        self._progress = progress
+        self.device: Any = jax.local_devices()[0]
+        self.setup = open_setup(options, [self.device])
+
+    @property
+    def dtype(self) -> str:
+        """What the network computes in, by its name."""
+        return str(self.setup.dtype)
+
+    def workload(self, pair: Pair, size: int, batch_size: int | None) -> Workload:
+        """A full batch, its step program compiled.
+
+        Args:
+            pair: Pictures of any size.
+            size: Long edge in pixels at which they are rendered, in one level.
+            batch_size: Slots; None: what the planner chooses for many jobs.
+
+        Raises:
+            PictureError: The pictures are too narrow at this size.
+        """
+        pair = pair.at(size)
+        setup = self._setup(size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size)
+        requests = self._requests([_job(pair)] * (batch_size or _MANY_JOBS), setup)
+        renderer = setup.renderer(requests, self._progress)
+        began = time.perf_counter()
+        canvas, states, problems = _first_call(requests, setup, renderer)
+        ready = time.perf_counter() - began - sum(renderer.programs.compiled.values())
+        made = Workload(
+            pair=pair,
+            canvas=canvas,
+            batch_size=len(jax.tree.leaves(problems)[0]),
+            own=requests[0].own,
+            weights=setup.weights,
+            operations=_operations(requests[0], setup),
+            compile_seconds={},
+            target_seconds=ready,
+            program_bytes=None,
+            _programs=renderer.programs,
+            _states=states,
+            _problems=problems,
+        )
+        made.run(1)
+        made.compile_seconds = dict(renderer.programs.compiled)
+        made.program_bytes = _last_memory(renderer.programs)
+        return made
+
+    def level_sizes(self, pair: Pair, size: int) -> list[tuple[int, int]]:
+        """Long edge in pixels and steps of each level of the default schedule."""
+        setup = self._setup(size=size)
+        request = self._requests([_job(pair.at(size))], setup)[0]
+        return [(max(stage.size), request.own.steps) for stage in request.ladder]
+
+    def render(self, pairs: Sequence[Pair], size: int, steps: int) -> float:
+        """Renders jobs from start to end at the default levels.
+
+        Args:
+            pairs: One a job.
+            size: Long edge in pixels.
+            steps: Steps a level.
+
+        Returns:
+            Seconds of compilation within.
+
+        Raises:
+            JobError: A job failed.
+        """
+        options = dataclasses.replace(self._options, size=size, steps=steps)
+        results = render_many(map(_job, pairs), options, on_error="raise", devices=[self.device])
+        return sum(result.compile_seconds for result in results)
+
+    def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Setup:
+        slots = "auto" if batch_size is None else batch_size
+        options = dataclasses.replace(self._options, batch_size=slots, **changes)
+        return dataclasses.replace(self.setup, options=options)
+
+    def _requests(self, jobs: Sequence[Job], setup: Setup) -> list[Request]:
+        requests = []
+        for one in examine(completed(jobs, setup.options), setup, self._progress):
+            if not isinstance(one, Request):
+                assert isinstance(one.error, NstJaxError)
+                raise one.error
+            requests.append(one)
+        return requests
+
+
+class _StepCall(Exception):
+    """The renderer has called its step program."""
+
+    def __init__(self, canvas: Size, states: Any, problems: Any) -> None:
+        super().__init__()
+        self.arguments = (canvas, states, problems)
+
+
+def _first_call(requests: list[Request], setup: Setup, renderer: Any) -> tuple[Size, Any, Any]:
+    """Canvas, states and problems of the first batch, caught on their way into the step."""
+
+    def caught(canvas: Size, states: Any, problems: Any, num_steps: Any) -> Any:
+        raise _StepCall(canvas, states, problems)
+
+    fixed = plan([one.ladder for one in requests], setup.options, setup.devices)
+    renderer.programs.run_chunk = caught
+    try:
+        for result in run(requests, setup, renderer, fixed):
+            assert result.error is not None
+            raise result.error
+    except _StepCall as call:
+        return call.arguments
+    finally:
+        del renderer.programs.run_chunk  # the method of the class shows again
+    raise AssertionError("the renderer ended without a step")
+
+
+def _operations(request: Request, setup: Setup) -> Operations:
+    stage = request.ladder[-1]
+    convolutions = setup.weights.convolutions
+    return step_operations(
+        setup.weights.architecture,
+        {name: kernel.shape[2:] for name, (kernel, _) in convolutions.items()},
+        content_taps=request.own.content_taps,
+        style_taps=request.own.style_taps,
+        size=stage.size,
+        canvas=stage.canvas,
+        use_winograd=setup.devices.platform == "cpu" and setup.dtype == np.float32,
+    )
+
+
+def _last_memory(programs: Programs) -> int | None:
+    """Of the program that was compiled last: the step's."""
+    return programs.memory.get(list(programs.compiled)[-1])
+
+
+def _job(pair: Pair) -> Job:
+    return Job(pair.content, pair.style)
+
+
+def _size(pixels: Image) -> Size:
+    height, width = pixels.shape[:2]
+    return height, width

@@ -1,0 +1,130 @@
+"""`nst-jax bench`: how fast the engine is here, and how that compares."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from nst_jax.bench.settings import PEER_FORMS, PeerForm, Settings, check_installed
+from nst_jax.cli.console import print_json
+from nst_jax.cli.watching import Lines, Nothing
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.options import Options
+
+if TYPE_CHECKING:
+    from nst_jax.bench.report import Report
+
+Numbers = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N...")]
+PeerName = Literal["none", "torch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measure the engine's own step program on this machine's first device.
+
+    Every number is the median of the rounds, with the lowest and the highest; one round of
+    warm-up is left out. The peer computes loss and gradient alone, without an optimiser, in
+    the same rounds; a ratio above 1 says that ours is faster, optimiser and all.
+
+    Example: nst-jax bench --size 256 --batch-size 1 4 --peer torch
+    """
+
+    size: int = 256
+    """Long edge of the pictures in pixels."""
+    batch_size: Numbers = ()
+    """Pictures in one step, one measurement each; none: what many jobs would get."""
+    jobs: Numbers = ()
+    """Numbers of jobs to render from start to end, few steps a level, one measurement each."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU."""
+    steps: int | Literal["auto"] = "auto"
+    """Steps in one timed chunk. auto: as many as last about a second."""
+    rounds: int = 5
+    """Timed rounds."""
+    content: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A content picture; none: a synthetic one."""
+    style: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A style picture; none: a synthetic one."""
+    weights: str = dataclasses.field(default_factory=lambda: Options().weights)
+    """The network: a name that `nst-jax weights list` shows, or a file of any known publisher."""
+    peer: PeerName = "none"
+    """Another program to race. torch: PyTorch (extra `torch`)."""
+    peer_forms: tuple[PeerForm, ...] = PEER_FORMS
+    """The peer's forms that take part; the fastest is the one that counts."""
+    plot: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Draw the measurements into this file (extra `plots`)."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but the results and faults."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the results as one JSON object."""
+
+    def run(self) -> int:
+        """Measures; returns the exit status."""
+        settings = self._settings()
+        if self.plot:
+            check_installed("--plot", "matplotlib", extra="plots")
+            _check_folder(self.plot)
+        if settings.peer:
+            _share_the_device()
+        from nst_jax.bench.benchmark import benchmark  # jax takes a second to import
+
+        # Plain lines, because a bar that draws itself takes time from what is being timed.
+        with Nothing() if self.quiet or self.json else Lines() as progress:
+            report = benchmark(settings, progress)
+        if self.plot:
+            from nst_jax.bench.plotting import write_plot
+
+            write_plot(report, Path(self.plot))
+        if self.json:
+            print_json(report.record())
+        else:
+            _print_tables(report)
+        return 0
+
+    def _settings(self) -> Settings:
+        return Settings(
+            size=self.size,
+            batch_sizes=self.batch_size,
+            jobs=self.jobs,
+            dtype=self.dtype,
+            steps=self.steps,
+            rounds=self.rounds,
+            content=self.content,
+            style=self.style,
+            weights=self.weights,
+            peer="" if self.peer == "none" else self.peer,
+            peer_forms=self.peer_forms,
+        )
+
+
+def _check_folder(plot: str) -> None:
+    """Refuses a plot that has no place, before minutes of measuring."""
+    folder = Path(plot).parent
+    if not folder.is_dir():
+        raise OptionError(f"plot must go into a folder that exists, got {plot!r}")
+
+
+def _share_the_device() -> None:
+    """Leaves a GPU's memory to whoever asks for it; JAX alone would take three quarters."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def _print_tables(report: "Report") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nst_jax.bench.tables import batch_rows, headline_rows, jobs_rows
+
+    console = Console()
+    table = Table(show_header=False)
+    for row in headline_rows(report):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for heading, *rows in filter(None, (batch_rows(report), jobs_rows(report.record()))):
+        table = Table(*heading)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)

@@ -1,0 +1,591 @@
+"""The benchmark: operations, peaks, timing, the peer, the report, the command, the script."""
+
+import contextlib
+import importlib.util
+import io
+import itertools
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_house import COMMAND, loads_jax
+
+from nst_jax.bench import benchmark as benchmark_module
+from nst_jax.bench import chips
+from nst_jax.bench.benchmark import benchmark
+from nst_jax.bench.measuring import Spread, alternating, ratio, spread
+from nst_jax.bench.operations import (
+    INPUT_TRANSFORM_OPERATIONS,
+    OUTPUT_TRANSFORM_OPERATIONS,
+    Operations,
+    step_operations,
+)
+from nst_jax.bench.report import Report
+from nst_jax.bench.settings import Settings
+from nst_jax.bench.tables import batch_rows, headline_rows, speed_text, with_speed
+from nst_jax.bench.torch_peer import TorchPeer
+from nst_jax.bench.workload import Studio, Workload, synthetic_pair
+from nst_jax.cli.main import run
+from nst_jax.engine.progress import Silence
+from nst_jax.model import winograd
+from nst_jax.model.objective import objective
+from nst_jax.spec.options import Options
+from nst_jax.spec.taps import (
+    DEFAULT_CONTENT_TAPS,
+    DEFAULT_STYLE_TAPS,
+    VGG16,
+    VGG19,
+    Architecture,
+)
+
+ROOT = Path(__file__).parents[1]
+
+# Operations.
+
+
+def published_channels(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """Input and output channels of each convolution of the published network."""
+    names, channels, width = iter(architecture.convolutions), {}, 3
+    for depth, out in zip(architecture.depths, architecture.channels, strict=True):
+        for name in itertools.islice(names, depth):
+            channels[name] = (width, out)
+            width = out
+    return channels
+
+
+def default_operations(architecture: Architecture, side: int, **changes: Any) -> Operations:
+    arguments: dict[str, Any] = {
+        "content_taps": DEFAULT_CONTENT_TAPS,
+        "style_taps": DEFAULT_STYLE_TAPS,
+        "size": (side, side),
+        "canvas": (side, side),
+        "use_winograd": False,
+    }
+    channels = published_channels(architecture)
+    return step_operations(architecture, channels, **(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "giga"),
+    [(VGG16, 256, 75.4), (VGG16, 512, 301.4), (VGG16, 1024, 1205.5), (VGG19, 512, 378.7)],
+)
+def test_a_step_of_a_published_network_takes_the_operations_that_are_known(
+    architecture, side, giga
+):
+    direct = default_operations(architecture, side).direct_convolutions
+    assert direct == pytest.approx(giga * 1e9, rel=1e-3)
+
+
+def test_the_operations_of_a_small_network_are_those_counted_by_hand():
+    tiny = Architecture("tiny", (1, 1), (2, 5))
+    found = step_operations(
+        tiny,
+        {"conv1_1": (3, 2), "conv2_1": (2, 5)},
+        content_taps=("relu2_1",),
+        style_taps=("relu1_1",),
+        size=(5, 4),
+        canvas=(5, 8),
+        use_winograd=False,
+    )
+    # Forward and back, products and sums, nine positions of the kernel; 5x4 pixels, then 2x2.
+    assert found.direct_convolutions == 2 * 2 * 9 * (3 * 2 * 20 + 2 * 5 * 4)
+    # Forward and back, products and sums, two channels by two, 5x4 positions.
+    assert found.grams == 2 * 2 * 2 * 2 * 20
+    # The same on the canvas: 5x8 pixels, then 2x4.
+    assert found.executed == 2 * 2 * 9 * (3 * 2 * 40 + 2 * 5 * 8) + 2 * 2 * 2 * 2 * 40
+
+
+def test_layers_behind_the_deepest_tap_are_not_counted():
+    shallow = default_operations(VGG16, 64, content_taps=("relu1_1",), style_taps=("relu1_1",))
+    assert shallow.direct_convolutions == 2 * 2 * 9 * 3 * 64 * 64 * 64
+
+
+def test_winograd_takes_36_products_for_16_outputs_and_its_transforms():
+    arguments: dict[str, Any] = {
+        "architecture": Architecture("one", (1,), (128,)),
+        "channels": {"conv1_1": (64, 128)},
+        "content_taps": ("conv1_1",),
+        "style_taps": (),
+        "size": (8, 6),
+        "canvas": (8, 10),
+    }
+    products = 2 * 36 * 64 * 128 * 6  # of 2x3 tiles
+    inputs = INPUT_TRANSFORM_OPERATIONS * (2 * 14 + 6 * 6) * 64
+    outputs = OUTPUT_TRANSFORM_OPERATIONS * (6 + 4) * 6 * 128
+    fast = step_operations(**arguments, use_winograd=True)
+    assert fast.executed == 2 * (products + inputs + outputs)
+    assert fast.direct_convolutions == 2 * 2 * 9 * 64 * 128 * 48
+
+
+@pytest.mark.parametrize(
+    ("matrix", "counted"),
+    [
+        (winograd._INPUT, INPUT_TRANSFORM_OPERATIONS),
+        (winograd._OUTPUT, OUTPUT_TRANSFORM_OPERATIONS),
+    ],
+)
+def test_the_transforms_are_counted_from_their_matrices(matrix, counted):
+    additions = sum(np.count_nonzero(row) - 1 for row in matrix)
+    multiplications = np.count_nonzero((matrix != 0) & (np.abs(matrix) != 1))
+    assert counted == additions + multiplications
+
+
+def test_the_compiler_counts_winograds_operations_alike():
+    shapes = ((24, 20, 64), (6, 6, 64, 128))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    analysis = jax.jit(winograd.correlate).lower(*arrays).cost_analysis()
+    counted = step_operations(
+        Architecture("one", (1,), (128,)),
+        {"conv1_1": (64, 128)},
+        content_taps=("conv1_1",),
+        style_taps=(),
+        size=(24, 20),
+        canvas=(24, 20),
+        use_winograd=True,
+    )
+    assert analysis["flops"] == pytest.approx(counted.executed / 2, rel=0.05)
+
+
+def test_where_winograd_does_not_pay_it_is_not_counted():
+    plain, fast = (default_operations(VGG16, 256, use_winograd=wanted) for wanted in (False, True))
+    assert plain.executed == plain.direct_convolutions + plain.grams
+    assert 0.25 < fast.executed / plain.executed < 0.6
+    narrow = {"content_taps": ("relu1_2",), "style_taps": ("relu1_1",)}
+    plain, fast = (
+        default_operations(VGG16, 64, use_winograd=wanted, **narrow) for wanted in (False, True)
+    )
+    assert plain == fast
+
+
+# Peaks.
+
+
+@pytest.mark.parametrize("chip", chips.CHIPS, ids=lambda chip: chip.kinds[0])
+def test_every_known_chip_has_a_source_and_believable_peaks(chip):
+    assert chip.source
+    assert 1e13 < chip.bfloat16 < 1e16
+    assert chip.float32 is None or chip.bfloat16 / 2.1 < chip.float32 <= chip.bfloat16
+
+
+def test_a_chip_is_known_by_its_full_name_alone():
+    known = chips.published_peak("NVIDIA H100 80GB HBM3", "bfloat16")
+    assert known == chips.Peak(989e12, known.source, measured=False)
+    assert chips.published_peak("NVIDIA H100 PCIe", "bfloat16") is None
+    assert chips.published_peak("NVIDIA GeForce RTX 4090", "float32") is None
+
+
+def test_an_unknown_device_gets_its_peak_measured_and_says_so():
+    found = chips.peak(jax.devices()[0], "float32", side=64)
+    assert found.measured
+    assert "measured: float32 product of 64x64" in found.source
+    assert found.operations_per_second > 0
+
+
+# Timing.
+
+
+class Machine:
+    """A clock that contestants turn on: each call takes the next of its seconds."""
+
+    def __init__(self, **seconds: list[float]) -> None:
+        self.now, self.calls = 0.0, []
+        self.contestants = {name: self._contestant(name, seconds[name]) for name in seconds}
+
+    def clock(self) -> float:
+        return self.now
+
+    def _contestant(self, name: str, seconds: list[float]) -> Any:
+        left = iter(seconds)
+
+        def call() -> None:
+            self.calls.append(name)
+            self.now += next(left)
+
+        return call
+
+
+def test_the_warm_up_is_left_out_and_contestants_take_turns():
+    machine = Machine(ours=[100.0, 1.0, 2.0, 3.0], peer=[200.0, 4.0, 5.0, 6.0])
+    seconds = alternating(machine.contestants, 3, clock=machine.clock)
+    assert seconds == {"ours": [1, 2, 3], "peer": [4, 5, 6]}
+    assert machine.calls == ["ours", "peer", "ours", "peer", "peer", "ours", "ours", "peer"]
+
+
+def test_a_spread_is_the_median_with_both_ends():
+    assert spread([3.0, 1.0, 2.0, 9.0]) == Spread(2.5, 1.0, 9.0)
+
+
+def test_a_falling_function_turns_the_ends_of_a_spread():
+    assert Spread(2.0, 1.0, 4.0).map(lambda value: 1 / value) == Spread(0.5, 0.25, 1.0)
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios():
+    peer, ours = [2.0, 30.0, 8.0], [1.0, 10.0, 8.0]
+    assert ratio(peer, ours) == Spread(2.0, 1.0, 3.0)  # of the medians it would be 1
+
+
+# The engine's step.
+
+
+@pytest.fixture(scope="module")
+def tiny_studio(narrow_file: str) -> Studio:
+    return Studio(Options(weights=narrow_file, dtype="float32"), Silence())
+
+
+@pytest.fixture(scope="module")
+def workload(tiny_studio: Studio) -> Workload:
+    return tiny_studio.workload(synthetic_pair(40), 32, 2)
+
+
+def test_a_workload_is_the_engines_own_step_on_a_full_batch(workload):
+    assert (workload.batch_size, workload.canvas) == (2, (32, 32))
+    before = np.asarray(workload._states.step)
+    images = workload.fetch_images()
+    workload.run(3)
+    np.testing.assert_array_equal(workload._states.step, before + 3)
+    assert np.asarray(workload._states.finite).all()
+    assert np.abs(workload.fetch_images() - images).max() > 0
+    assert any(name.startswith("step 32x32 x 2") for name in workload.compile_seconds)
+    (step,) = (name for name in workload.compile_seconds if name.startswith("step"))
+    assert workload.program_bytes == workload._programs.memory[step]
+
+
+def test_pictures_have_the_long_edge_that_was_asked_for(workload):
+    assert workload.pair.content.shape == (32, 32, 3)
+
+
+def test_the_operations_are_of_the_network_that_runs(workload):
+    # 3x4, 4x4 at 32 px, 4x8, 8x8 at 16, 8x8 three times at 8, 8x12, 12x12 twice at 4, 12x12 at 2.
+    by_hand = 28 * 1024 + (32 + 64) * 256 + 3 * 64 * 64 + (96 + 288) * 16 + 144 * 4
+    assert workload.operations.direct_convolutions == 2 * 2 * 9 * by_hand
+
+
+def test_torchs_losses_and_gradients_are_ours(workload):
+    pytest.importorskip("torch")
+    peer = TorchPeer(
+        workload.weights,
+        workload.own,
+        workload.pair.content,
+        workload.pair.style,
+        batch_size=2,
+        platform="cpu",
+        dtype="float32",
+        form="eager",
+    )
+    images = np.random.default_rng(1).random((2, 32, 32, 3), dtype=np.float32)
+    problems = workload._problems
+
+    def total(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0))
+        network = workload._programs.network
+        totals, _ = each(images, network, problems.size, problems.targets, problems.weights)
+        return totals.sum(), totals
+
+    (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(images)
+    found_losses, found_gradient = peer.loss_and_gradient(images)
+    np.testing.assert_allclose(found_losses, losses, rtol=1e-4)
+    largest = float(np.abs(gradient).max())
+    np.testing.assert_allclose(found_gradient, gradient, rtol=0, atol=1e-4 * largest)
+
+
+# The command, once, with all that it can do.
+
+
+@pytest.fixture(scope="module")
+def record(narrow_file: str) -> dict[str, Any]:
+    """What `bench --json` prints for the narrow network at 32 px."""
+    line = ["bench", "--size", "32", "--rounds", "1", "--steps", "1", "--json"]
+    line += ["--batch-size", "2", "--jobs", "2", "--weights", narrow_file, "--dtype", "float32"]
+    if importlib.util.find_spec("torch"):
+        line += ["--peer", "torch", "--peer-forms", "eager"]
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(chips, "_PRODUCT_SIDE", {"cpu": 128})
+        assert run(line) == 0
+    return json.loads(printed.getvalue())
+
+
+def test_json_has_the_pinned_keys_first(record):
+    assert list(record)[:3] == ["image_steps_per_second", "peer", "ratio"]
+    assert record["image_steps_per_second"] > 0
+    assert record["style_loss"] == "gram"
+
+
+def test_json_tells_the_conditions(record):
+    assert record["hardware"]["platform"] == "cpu"
+    assert record["hardware"]["cores"] >= 1
+    assert "measured" in record["hardware"]["peak"]["source"]
+    assert {"python", "jax", "nst-jax"} <= set(record["versions"])
+    assert set(record["phases"]) == {"compile", "targets", "steps", "transfer"}
+    assert all(seconds > 0 for seconds in record["phases"].values())
+    assert record["peak_memory_bytes"] > 2**20
+    assert "process" in record["peak_memory"]["what"]
+
+
+def test_rates_and_shares_agree_with_the_seconds(record):
+    (each,) = record["batch_sizes"]
+    seconds = each["seconds_per_image_step"]["median"]
+    assert record["image_steps_per_second"] == pytest.approx(1 / seconds, rel=1e-4)
+    assert each["phases"]["steps"] == pytest.approx(seconds * 2, rel=1e-4)
+    peak = record["hardware"]["peak"]["operations_per_second"]
+    operations = record["operations_per_image_step"]
+    for name, counted in (("direct", "direct_convolutions"), ("executed", "executed")):
+        share = operations[counted] / seconds / peak
+        assert record[f"share_of_peak_{name}"] == pytest.approx(share, rel=1e-4)
+
+
+def test_images_an_hour_follow_from_the_levels_of_the_default_schedule(record):
+    levels = record["levels"]
+    assert [level["size"] for level in levels] == [16, 23, 32]
+    assert {level["steps"] for level in levels} == {Options().steps}
+    seconds = sum(level["steps"] * level["seconds_per_image_step"] for level in levels)
+    assert record["images_per_hour"] == pytest.approx(3600 / seconds, rel=1e-4)
+
+
+def test_the_peer_is_raced_in_the_same_run(record):
+    pytest.importorskip("torch")
+    (peer,) = record["batch_sizes"][0]["peers"]
+    assert (record["peer"], record["peer_form"]) == ("torch", "eager")
+    assert record["ratio"] == pytest.approx(peer["ratio"]["median"])
+    assert "torch" in record["versions"]
+
+
+def test_jobs_from_start_to_end_take_longer_with_their_compilation(record):
+    (jobs,) = record["jobs"]
+    assert jobs["jobs"] == 2
+    assert jobs["seconds_per_job"]["median"] > jobs["seconds_per_job_compiled"]["median"] > 0
+
+
+def test_its_help_does_not_import_jax():
+    assert not loads_jax(COMMAND.format(arguments=["bench", "--help"]))
+
+
+# The same from a fake engine.
+
+
+class FakeWorkload(Workload):
+    """A batch whose step does nothing."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        self.pair, self.canvas, self.batch_size = synthetic_pair(8), (size, size), batch_size
+        self.operations = Operations(1000, 10, 500)
+        self.compile_seconds, self.target_seconds = {"step": 2.0, "grams": 1.0}, 0.5
+        self.program_bytes = None
+
+    def run(self, steps: int) -> None: ...
+
+    def fetch_images(self) -> np.ndarray:
+        return np.zeros((self.batch_size, *self.canvas, 3), np.float32)
+
+
+class FakeStudio:
+    """An engine that renders in no time."""
+
+    def __init__(self, *_: object) -> None:
+        self.device = SimpleNamespace(platform="gpu", device_kind="a GPU", memory_stats=self._told)
+        self.dtype = "bfloat16"
+        self.setup = SimpleNamespace(weights=SimpleNamespace(source="a fake"))
+
+    def workload(self, pair: object, size: int, batch_size: int | None) -> Workload:
+        return FakeWorkload(size, batch_size or 16)
+
+    def level_sizes(self, *_: object) -> list[tuple[int, int]]:
+        return [(128, 50), (256, 100)]
+
+    def render(self, *_: object) -> float:
+        return 0.0
+
+    def _told(self) -> dict[str, int]:
+        return {"peak_bytes_in_use": 3 * 2**20}
+
+
+class FakePeer(TorchPeer):
+    """A peer that can't be compiled, without torch."""
+
+    version, threads = "9.9", 1
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+
+    def run(self, steps: int) -> None:
+        if self.form == "compile":
+            raise RuntimeError("no compiler here\nand more")
+
+    def release_memory(self) -> None: ...
+
+
+def fake_report(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Report:
+    monkeypatch.setattr(benchmark_module, "Studio", FakeStudio)
+    known = chips.Peak(1e12, "a table", measured=False)
+    monkeypatch.setattr(benchmark_module, "peak", lambda *_, **__: known)
+    monkeypatch.setattr(
+        benchmark_module._Benchmark, "_torch_peer", lambda self, workload, form: FakePeer(form)
+    )
+    monkeypatch.setattr("nst_jax.bench.settings.check_installed", lambda *_, **__: None)
+    return benchmark(Settings(rounds=2, weights="x", **settings))
+
+
+def test_the_headline_is_the_fastest_batch_size(monkeypatch):
+    report = fake_report(monkeypatch, batch_sizes=(1, 64, 2))
+    assert len(report.measurements) == 3
+    fastest = max(report.measurements, key=lambda one: one.image_steps_per_second)
+    assert report.record()["batch_size"] == fastest.batch_size
+
+
+def test_without_a_batch_size_the_planners_is_measured(monkeypatch):
+    assert fake_report(monkeypatch).record()["batch_size"] == 16
+
+
+def test_a_form_of_the_peer_that_does_not_run_is_noted_and_the_other_counts(monkeypatch):
+    record = fake_report(monkeypatch, peer="torch").record()
+    eager, compiled = record["batch_sizes"][0]["peers"]
+    assert (record["peer_form"], eager["note"]) == ("eager", "")
+    assert compiled["note"] == "RuntimeError: no compiler here"
+    assert compiled["ratio"] is None
+
+
+def test_without_a_peer_there_is_no_ratio(monkeypatch):
+    record = fake_report(monkeypatch).record()
+    assert (record["peer"], record["ratio"], record["peer_form"]) == (None, None, None)
+
+
+def test_an_accelerator_tells_its_own_peak_memory(monkeypatch):
+    assert fake_report(monkeypatch).record()["peak_memory_bytes"] == 3 * 2**20
+
+
+def test_the_tables_show_every_contestant(monkeypatch):
+    report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
+    rows = batch_rows(report)
+    assert [row[:2] for row in rows[1:]] == [
+        (batch, name) for batch in ("1", "4") for name in ("ours", "torch eager", "torch compile")
+    ]
+    assert dict(headline_rows(report))["device"] == "a GPU (gpu)"
+
+
+def test_a_plot_is_drawn(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from nst_jax.bench.plotting import write_plot
+
+    write_plot(fake_report(monkeypatch, peer="torch", jobs=(1, 2)), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Wrong requests.
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--rounds 0", "rounds must be"),
+        ("--size 15", "size must be from 16 px"),
+        ("--batch-size 4 0", "batch_size must be"),
+        ("--batch-size 4 4", "batch_size must not name a number twice"),
+        ("--jobs -1", "jobs must be"),
+        ("--steps 0", "steps must be"),
+        ("--content cat.jpg", "style is missing"),
+        ("--plot nowhere/plot.png", "plot must go into a folder that exists"),
+    ],
+)
+def test_a_wrong_request_is_told_before_any_work(capsys, monkeypatch, line, said):
+    monkeypatch.setattr("nst_jax.cli.bench.check_installed", lambda *_, **__: None)
+    assert run(["bench", *line.split()]) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert not told.out
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"), [("--peer torch", "torch"), ("--plot plot.png", "plots")]
+)
+def test_an_extra_that_is_missing_is_named_with_its_remedy(capsys, monkeypatch, line, extra):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert run(["bench", *line.split()]) == 2
+    assert f"pip install 'nst-jax[{extra}]'" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_missing_is_told(capsys, narrow_file):
+    line = ["bench", "--content", "no.png", "--style", "no.png", "--weights", narrow_file]
+    assert run([*line, "--quiet"]) == 2
+    assert "no.png" in capsys.readouterr().err
+
+
+# What is committed.
+
+
+def device_of(record: dict[str, Any]) -> dict[str, Any]:
+    return {"device": "a device", "date": "2030-01-02", "command": "a command", "runs": [record]}
+
+
+def test_the_speed_part_of_the_readme_is_made_from_records(monkeypatch):
+    report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
+    text = speed_text(device_of(report.record()))
+    document = with_speed("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", text)
+    assert document.startswith("a\n<!-- speed -->\nSeconds for one step")
+    assert document.endswith("|\n<!-- /speed -->\nb\n")
+    assert "old" not in document
+    assert "a command" in text
+    assert [line.split(" | ")[:2] for line in text.splitlines()[-2:]] == [
+        ["| 256 px, bfloat16", "1"],
+        ["| 256 px, bfloat16", "4"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "markers", [(), ("<!-- speed -->",), ("<!-- /speed -->", "<!-- speed -->")]
+)
+def test_a_document_without_both_markers_is_not_touched(markers):
+    with pytest.raises(ValueError, match="speed"):
+        with_speed("\n".join(markers), "text")
+
+
+def test_the_readme_has_the_markers():
+    assert "new text" in with_speed((ROOT / "README.md").read_text(), "new text")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(
+        "run_benchmarks", ROOT / "scripts" / "run_benchmarks.py"
+    )
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["run_benchmarks.py", "--rounds", "2"])
+    return module
+
+
+def test_a_run_replaces_the_one_of_its_size_and_type_and_pages_are_written(
+    script, monkeypatch, tmp_path
+):
+    for size in (256, 64, 256):
+        script._keep(fake_report(monkeypatch, size=size).record(), tmp_path)
+    device = json.loads((tmp_path / "a-gpu.json").read_bytes())
+    assert [run["size"] for run in device["runs"]] == [64, 256]
+    assert device["command"] == "python scripts/run_benchmarks.py --rounds 2"
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- speed -->\n<!-- /speed -->\n")
+    script._write_pages(tmp_path, readme)
+    assert "| 64 px, bfloat16 | 16 |" in readme.read_text()
+    assert "## 256 px, bfloat16" in (tmp_path / "a-gpu.md").read_text()
+
+
+def test_the_standard_set_can_be_narrowed(script, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--sizes", "256", "--peer", "none"])
+    arguments = script._arguments()
+    assert [one.size for one in script._standard_set("cpu", arguments)] == [256]
+    on_gpu = list(script._standard_set("gpu", arguments))
+    assert [(one.dtype, one.size) for one in on_gpu] == [("bfloat16", 256), ("float32", 256)]
+
+
+def test_a_trial_never_lands_among_the_committed_results(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--trial"])
+    with pytest.raises(SystemExit):
+        script._arguments()
+    assert "--trial needs" in capsys.readouterr().err
