@@ -86,6 +86,7 @@ CHANGES = {
     "style_scale": 0.9,
     "learning_rate": 0.03,
     "steps": 5,
+    "early_stop": 0.1,
     "seed": 1,
     "init": "noise",
     "color": "content",

@@ -58,7 +58,7 @@ def test_the_fields_are_the_pinned_ones():
     assert set(JOB_FIELDS) == {
         *("content_weight", "style_weight", "tv_weight", "content_taps", "style_taps"),
         *("content_tap_weights", "style_tap_weights", "style_blend_weights", "style_scale"),
-        *("learning_rate", "steps", "seed", "init", "color", "alpha"),
+        *("learning_rate", "steps", "early_stop", "seed", "init", "color", "alpha"),
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
     assert set(SHARED_FIELDS) == pinned | {"bit_depth", "batch_size"}
