@@ -244,7 +244,7 @@ class Renderer:
         problem = Problem(
             size=_host(stage.size, np.int32),
             targets=self._targets.targets(one.job, stage),
-            weights=_term_weights(own),
+            weights=term_weights(own),
             learning_rate=_host(own.learning_rate),
             steps=_host(own.steps, np.int32),
             early_stop=_host(own.early_stop),
@@ -310,7 +310,8 @@ def _first_image(job: PreparedJob, size: Size) -> Image:
             return key.random((*size, 3), dtype=np.float32)
 
 
-def _term_weights(own: JobOptions) -> TermWeights:
+def term_weights(own: JobOptions) -> TermWeights:
+    """A job's weights as arrays on the host, those of taps by name and summing to 1."""
     return TermWeights(
         content=_host(own.content_weight),
         style=_host(own.style_weight),

@@ -6,8 +6,7 @@ steps is one compilation, and so is a chunk of any length. Jobs never meet: no s
 or collective goes over slots.
 
 The result is not the last image but the moving average of the last ten or so: at a constant
-rate Adam never rests, and its wobble averages out. On Gram losses that ended 1 to 2 % lower
-than letting the rate fall along a cosine (60 and 150 steps a level, two pairs).
+rate Adam never rests, and its wobble averages out.
 """
 
 from typing import Any, NamedTuple

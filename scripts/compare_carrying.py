@@ -1,0 +1,110 @@
+"""What it is worth to carry Adam's moments from one level to the next.
+
+    python scripts/compare_carrying.py [--steps 60] [--edges 91 128]
+
+Two of the example pairs go through two levels on the real network. The moments count as no
+evidence (a fresh start), as one step, and as all the steps that they come from. Printed is
+the objective at the end of the second level, at the average and at the last iterate.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nst_jax.engine import carrying, solver
+from nst_jax.engine.canvas import fitted
+from nst_jax.engine.renderer import term_weights
+from nst_jax.files.images import load_picture, resized
+from nst_jax.files.weights.finding import find_weights
+from nst_jax.files.weights.format import read_weights
+from nst_jax.model import objective
+from nst_jax.model.vgg import VGG
+from nst_jax.spec.options import JobOptions
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PAIRS = (("lake.jpg", "woodcut.jpg"), ("still_life.jpg", "mosaic.jpg"))
+OWN = JobOptions()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=60, help="steps of each level")
+    parser.add_argument("--edges", type=int, nargs=2, default=(91, 128), help="long edges, pixels")
+    arguments = parser.parse_args()
+    weights = read_weights(find_weights("vgg16"))
+    network = VGG(
+        weights.architecture,
+        weights.convolutions,
+        weights.mean,
+        deepest=OWN.style_taps[-1],
+        use_winograd=jax.default_backend() == "cpu",
+    )
+    for content, style in PAIRS:
+        pictures = [
+            load_picture(EXAMPLES / folder / name).pixels
+            for folder, name in (("contents", content), ("styles", style))
+        ]
+        for evidence in (0, 1, arguments.steps):
+            average, last = _rendered(network, pictures, evidence, arguments)
+            print(
+                f"{content} {style}  evidence {evidence:3}  average {average:.4f}  last {last:.4f}"
+            )
+
+
+def _rendered(
+    network: VGG, pictures: list[np.ndarray], evidence: int, arguments: argparse.Namespace
+) -> tuple[float, float]:
+    """The objective of one pair after both levels, at the average and at the last iterate."""
+    content, style = pictures
+    before: carrying.Carried | None = None
+    average = last = float("nan")
+    for edge in arguments.edges:
+        size = fitted(content.shape[:2], edge)
+        image = resized(content, size)
+        problem = _problem(network, image, resized(style, (edge, edge)), arguments.steps)
+        state = (
+            carrying.started(image, size)
+            if before is None
+            else carrying.continued(before, size, size, evidence_steps=evidence)
+        )
+        batch = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, problem))
+        states = _run(*batch, network, jnp.int32(arguments.steps))
+        state = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
+        before = carrying.carried(state, size)
+        average, last = (
+            float(_value(jnp.asarray(pixels), network, problem).total)
+            for pixels in (before.average, before.image)
+        )
+    return average, last
+
+
+def _problem(network: VGG, content: np.ndarray, style: np.ndarray, steps: int) -> solver.Problem:
+    def sized(image: np.ndarray) -> tuple[jax.Array, VGG, jax.Array]:
+        return jnp.asarray(image), network, jnp.asarray(image.shape[:2])
+
+    return solver.Problem(
+        size=jnp.asarray(content.shape[:2], jnp.int32),
+        targets=objective.Targets(
+            content=objective.content_features(*sized(content), OWN.content_taps),
+            style=objective.style_grams(*sized(style), OWN.style_taps),
+        ),
+        weights=term_weights(OWN),
+        learning_rate=jnp.float32(OWN.learning_rate),
+        steps=jnp.int32(steps),
+        early_stop=jnp.float32(0),
+    )
+
+
+_run = jax.jit(solver.run_chunk)
+
+
+@jax.jit
+def _value(image: jax.Array, network: VGG, problem: solver.Problem) -> objective.Terms:
+    return objective.objective(image, network, problem.size, problem.targets, problem.weights)[1]
+
+
+if __name__ == "__main__":
+    main()
