@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from pickle_attacks import EXECUTING, Calls, array_tree
 
+from nst_jax.cli.main import run
 from nst_jax.files.weights import finding, registry
 from nst_jax.files.weights.containers import pickled_arrays
 from nst_jax.files.weights.containers.pickled_arrays import unpickle_arrays
@@ -658,3 +659,18 @@ def test_two_processes_that_convert_at_once_both_succeed(tmp_path: Path, convert
     assert outputs == [f"{tmp_path / 'vgg16.h5'}\n"] * 2
     assert (tmp_path / "vgg16.h5").read_bytes() == converted.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["vgg16.h5"]
+
+
+@pytest.mark.parametrize("command", ["fetch", "verify"])
+def test_a_command_refuses_another_network_under_a_known_name(
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.delenv(finding.FOLDER_VARIABLE, raising=False)
+    write_weights(checkout / "vgg16.h5", narrow_network())
+    assert run(["weights", command, "vgg16"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "is called vgg16, but holds a vgg16 that was made from another file" in captured.err

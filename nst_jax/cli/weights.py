@@ -84,11 +84,17 @@ class Convert:
             "sha256": weights.content_sha256,
             "source": weights.source,
         }
-        if self.json:
-            print_json(report)
-        elif not self.quiet:
-            print("{path}: {architecture}, sha256 {sha256}; {source}".format(**report))
+        _report(report, "source", quiet=self.quiet, json=self.json)
         return 0
+
+
+def _report(report: Mapping[str, str], last: str, *, quiet: bool, json: bool) -> None:
+    """What lies where now, in one line; `last` names what stands at its end."""
+    if json:
+        print_json(report)
+    elif not quiet:
+        text = "{path}: {architecture}, sha256 {sha256}".format(**report)
+        print(f"{text}; {last}: {report[last]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,26 +115,26 @@ class Fetch:
         from nst_jax.cli.downloading import download_watcher
         from nst_jax.engine.known_answers import verified
         from nst_jax.files.weights.fetching import fetch
-        from nst_jax.files.weights.finding import destination_of, known_network
+        from nst_jax.files.weights.finding import destination_of, find_weights, known_network
 
         entry = known_network(self.name)
-        path = entry.path or destination_of(entry)
         checked = "it was here already and is undamaged"
-        if not entry.path or self.force:
+        if entry.path and not self.force:
+            path = find_weights(entry.name)  # refuses another network under this name
+        else:
+            path = entry.path or destination_of(entry)
             with download_watcher(entry.name, quiet=self.quiet or self.json) as watcher:
                 fetch(entry, path, progress=watcher)
             checked = f"size and {entry.checksum} of the source, every shape and number"
         contents, name = verified(path)
         report = {
+            "name": entry.name,
             "path": str(path),
             "architecture": contents.architecture,
             "sha256": contents.content_sha256,
             "verified": f"{checked}, it answers as {name}" if name else checked,
         }
-        if self.json:
-            print_json({"name": entry.name} | report)
-        elif not self.quiet:
-            print("{path}: {architecture}, sha256 {sha256}; verified: {verified}".format(**report))
+        _report(report, "verified", quiet=self.quiet, json=self.json)
         return 0
 
 

@@ -29,6 +29,11 @@ def canvas_of(size: Size) -> Size:
     return min(width, _rounded_up(height, step)), width
 
 
+def size_text(size: Size) -> str:
+    """Width by height, as people say it."""
+    return f"{size[1]}x{size[0]}"
+
+
 def square_canvas(long_edge: int) -> Size:
     """The canvas on which style pictures are looked at: one for all aspect ratios.
 

@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nst_jax.engine.canvas import Size
+from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
-from nst_jax.engine.room import Room, bytes_text, largest_that_fits, size_text
+from nst_jax.engine.room import Room, bytes_text, largest_that_fits
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import Options
 

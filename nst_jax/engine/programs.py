@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from nst_jax.engine import compile_cache, solver
-from nst_jax.engine.canvas import Size
+from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.progress import Progress
 from nst_jax.model import objective
@@ -59,7 +59,7 @@ class Programs:
         def content_features(image, network, size):
             return objective.content_features(image, network, size, taps)
 
-        name = f"content features {_text(canvas)} {','.join(taps)}"
+        name = f"content features {size_text(canvas)} {','.join(taps)}"
         return self._call(name, content_features, image, self.network, size)
 
     def style_grams(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
@@ -68,7 +68,7 @@ class Programs:
         def style_grams(image, network, size):
             return objective.style_grams(image, network, size, taps)
 
-        name = f"style grams {_text(canvas)} {','.join(taps)}"
+        name = f"style grams {size_text(canvas)} {','.join(taps)}"
         return self._call(name, style_grams, image, self.network, size)
 
     def run_chunk(
@@ -95,7 +95,7 @@ class Programs:
 
     def step_name(self, canvas: Size, problems: Any) -> str:
         """What the program of `run_chunk` is known by."""
-        return f"step {_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
+        return f"step {size_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
 
     def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
@@ -108,7 +108,7 @@ class Programs:
 
         slots = _slots_of(batch)
         slot, one = self._devices.put((np.int32(slot), one), self._devices.replicated)
-        name = f"place {_text(canvas)} x {slots} {_taps_text(batch[1])}"
+        name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
         return self._call(name, place, batch, slot, one, slots=slots, donate=(0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
@@ -120,7 +120,7 @@ class Programs:
             )
 
         slot = self._devices.put(np.int32(slot), self._devices.replicated)
-        return self._call(f"take {_text(canvas)} x {_slots_of(states)}", take, states, slot)
+        return self._call(f"take {size_text(canvas)} x {_slots_of(states)}", take, states, slot)
 
     def _call(
         self,
@@ -173,11 +173,6 @@ def collectives_in(text: str) -> list[str]:
     """The operations over several devices in a compiled program's text, one for each."""
     found = re.findall(rf"\b({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
     return sorted(found)
-
-
-def _text(canvas: Size) -> str:
-    """Width by height, as people say it."""
-    return f"{canvas[1]}x{canvas[0]}"
 
 
 def _taps_text(problems: solver.Problem) -> str:

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.canvas import Size
+from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.carrying import Carried, carried, continued, started
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
@@ -163,7 +163,7 @@ class Renderer:
                     raise
                 self.plan = self.plan.halved(canvas)
                 self._progress.note(
-                    f"a batch of {slots} does not fit the device at {canvas[1]}x{canvas[0]}; "
+                    f"a batch of {slots} does not fit the device at {size_text(canvas)}; "
                     f"going on with {self.plan.slots[canvas]}"
                 )
                 # Nothing is lost but time: each job still has what the last level left it.

@@ -6,7 +6,7 @@ On a CPU there is no other moment: where memory runs out, Linux kills the proces
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from nst_jax.engine.canvas import Size, square_canvas
+from nst_jax.engine.canvas import Size, size_text, square_canvas
 from nst_jax.engine.estimates import Costs
 from nst_jax.spec.errors import OptionError
 
@@ -96,11 +96,6 @@ def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
-
-
-def size_text(canvas: Size) -> str:
-    """Width by height, as people say it."""
-    return f"{canvas[1]}x{canvas[0]}"
 
 
 def bytes_text(count: int) -> str:
