@@ -28,6 +28,13 @@ _LARGEST_AT_ONCE = 3
 Fitted to `compiled.memory_analysis()` on CPU, where Winograd's tiles take up as much.
 """
 
+_IMAGE_GRADIENT_BYTES = 190
+"""Of one pixel in the last product of a step, 27 columns and the padded copy of most of them.
+
+Fitted likewise; only a network narrower than any published one needs more here than for its
+widest layer.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
@@ -71,7 +78,8 @@ class Costs:
         pixels = canvas[0] * canvas[1]
         pictures = (_PICTURES_OF_A_STATE + _PICTURES_IN_A_STEP) * _PICTURE_BYTES * pixels
         features = self._features(canvas, taps)
-        working = sum(features) + _LARGEST_AT_ONCE * max(features, default=0)
+        at_once = max(_LARGEST_AT_ONCE * max(features, default=0), _IMAGE_GRADIENT_BYTES * pixels)
+        working = sum(features) + at_once
         targets = sum(self._features_at(tap, canvas) for tap in content_taps)
         targets += sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in style_taps)
         return self.network_bytes(taps) + slots * (pictures + working + targets)

@@ -20,6 +20,8 @@ from nst_jax.model import winograd
 
 Pooling = Literal["max", "average"]
 
+_IMAGE_CHANNELS = 3
+
 
 def region_mask(size: Int[Array, "2"], canvas: tuple[int, int]) -> Bool[Array, "h w 1"]:
     """True inside the image's own region of its canvas.
@@ -52,6 +54,34 @@ def _correlate(
     )[0]
 
 
+def _correlate_to_few(
+    features: Float[Array, "h w c"], kernel: Float[Array, "3 3 c k"]
+) -> Float[Array, "h w k"]:
+    """The same for a handful of output channels: one matrix product, then nine shifted sums.
+
+    Three channels, as the image has, fill neither a vector register nor the lanes of a
+    matrix unit; the nine taps together are 27 columns of one product.
+    """
+    height, width, channels = features.shape
+    columns = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    by_tap = jnp.matmul(
+        features.reshape(height * width, channels), columns, preferred_element_type=jnp.float32
+    ).reshape(height, width, *kernel.shape[:2], -1)
+    padded = jnp.pad(by_tap, ((1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    shifted = [
+        padded[i : i + height, j : j + width, i, j] for i, j in np.ndindex(*kernel.shape[:2])
+    ]
+    return sum(shifted[1:], start=shifted[0]).astype(features.dtype)
+
+
+def _backward(
+    gradient: Float[Array, "h w d"], flipped: Float[Array, "k k d c"]
+) -> Float[Array, "h w c"]:
+    """The gradient of a convolution's input: a forward convolution with the flipped kernel."""
+    few = flipped.shape[-1] == _IMAGE_CHANNELS
+    return (_correlate_to_few if few else _correlate)(gradient, flipped)
+
+
 @jax.custom_vjp
 def convolve(
     features: Float[Array, "h w c"],
@@ -75,7 +105,7 @@ def _convolve_forward(features, kernel, flipped, bias, mask):
 
 def _convolve_backward(residuals, gradient):
     flipped, mask = residuals
-    return _correlate(jnp.where(mask, gradient, 0), flipped), None, None, None, None
+    return _backward(jnp.where(mask, gradient, 0), flipped), None, None, None, None
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -104,20 +134,54 @@ def _convolve_relu_forward(features, kernel, flipped, bias, mask):
 
 def _convolve_relu_backward(residuals, gradient):
     flipped, output = residuals
-    return _correlate(jnp.where(output > 0, gradient, 0), flipped), None, None, None, None
+    return _backward(jnp.where(output > 0, gradient, 0), flipped), None, None, None, None
 
 
 convolve_relu.defvjp(_convolve_relu_forward, _convolve_relu_backward)
 
 
 def pool(features: Float[Array, "h w c"], kind: Pooling) -> Float[Array, "h//2 w//2 c"]:
-    """Halves both sides; an odd last row or column is dropped (as Caffe, Keras, PyTorch do).
-
-    The maximum is taken pairwise over the four strided slices: on a CPU its backward pass
-    is 18 times cheaper than that of `lax.reduce_window`. A tie shares the gradient.
-    """
-    height, width = features.shape[0] // 2 * 2, features.shape[1] // 2 * 2
-    corners = [features[i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
+    """Halves both sides; an odd last row or column is dropped (as Caffe, Keras, PyTorch do)."""
     if kind == "average":
-        return sum(corners[1:], start=corners[0]) * 0.25
-    return jnp.maximum(jnp.maximum(corners[0], corners[1]), jnp.maximum(corners[2], corners[3]))
+        return sum(_corners(features)[1:], start=_corners(features)[0]) * 0.25
+    return _maximum_pool(features)
+
+
+@jax.custom_vjp
+def _maximum_pool(features: Float[Array, "h w c"]) -> Float[Array, "h//2 w//2 c"]:
+    """The maximum of each 2x2 window. The largest share the gradient equally.
+
+    Its backward pass compares each value with its window's maximum. On a CPU that is many
+    times cheaper than the backward pass of `lax.reduce_window`, and twice as cheap as that
+    of pairwise maxima.
+    """
+    first, second, third, fourth = _corners(features)
+    return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth))
+
+
+def _maximum_pool_forward(features):
+    largest = _maximum_pool(features)
+    return largest, (features, largest)
+
+
+def _maximum_pool_backward(residuals, gradient):
+    features, largest = residuals
+    holders = sum((corner == largest).astype(gradient.dtype) for corner in _corners(features))
+    height, width = 2 * largest.shape[0], 2 * largest.shape[1]
+    is_largest = features[:height, :width] == _doubled(largest)
+    shares = jnp.where(is_largest, _doubled(gradient / holders), 0)
+    dropped = (features.shape[0] - height, features.shape[1] - width)
+    return (jnp.pad(shares, ((0, dropped[0]), (0, dropped[1]), (0, 0))),)
+
+
+_maximum_pool.defvjp(_maximum_pool_forward, _maximum_pool_backward)
+
+
+def _corners(features: Float[Array, "h w c"]) -> list[Float[Array, "h//2 w//2 c"]]:
+    """The four values of each 2x2 window, as four arrays."""
+    height, width = features.shape[0] // 2 * 2, features.shape[1] // 2 * 2
+    return [features[i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
+
+
+def _doubled(features: Float[Array, "h w c"]) -> Float[Array, "2*h 2*w c"]:
+    return features.repeat(2, axis=0).repeat(2, axis=1)

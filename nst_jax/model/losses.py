@@ -33,7 +33,8 @@ def gram_matrix(
         positions: How many positions the own region has.
     """
     flat = features.reshape(-1, features.shape[-1])
-    return jnp.matmul(flat.T, flat, preferred_element_type=jnp.float32) / positions
+    products = jnp.einsum("pc,pd->cd", flat, flat, preferred_element_type=jnp.float32)
+    return products / positions
 
 
 def _gram_forward(features, positions):

@@ -11,6 +11,7 @@ limit, that is on CPUs, and where channels are many enough to pay for the transf
 float32; in bfloat16 it would be too large.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -63,38 +64,53 @@ def transformed_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
     return columns_first.astype(np.float32)
 
 
+@jax.custom_batching.custom_vmap
 def correlate(
     features: Float[Array, "h w c"], kernel: Float[Array, "6 6 c d"]
 ) -> Float[Array, "h w d"]:
     """What a 3x3 convolution with zero padding gives, from its transformed kernel."""
-    height, width, channels = features.shape
+    return _correlate_batch(features[None], kernel)[0]
+
+
+@correlate.def_vmap
+def _correlate_mapped(_, in_batched, features, kernel):
+    """The batch by hand: plain `vmap` puts its axis first and transposes every tile for it."""
+    assert in_batched == [True, False], "the kernels of the network are shared by all images"
+    return _correlate_batch(features, kernel), True
+
+
+def _correlate_batch(
+    features: Float[Array, "b h w c"], kernel: Float[Array, "6 6 c d"]
+) -> Float[Array, "b h w d"]:
+    batch, height, width, channels = features.shape
     down, across = -(-height // _OUT), -(-width // _OUT)
-    rim = ((1, _OUT * down + 1 - height), (1, _OUT * across + 1 - width), (0, 0))
+    rim = ((0, 0), (1, _OUT * down + 1 - height), (1, _OUT * across + 1 - width), (0, 0))
     tiles = _input_tiles(jnp.pad(features, rim), down, across)
     products = jnp.einsum(
         "ktc,kcd->ktd",
-        tiles.reshape(TILE * TILE, down * across, channels),
+        tiles.reshape(TILE * TILE, batch * down * across, channels),
         kernel.reshape(TILE * TILE, channels, -1),
     )
-    return _output_image(products.reshape(TILE, TILE, down, across, -1))[:height, :width]
+    images = _output_images(products.reshape(TILE, TILE, batch, down, across, -1))
+    return images[:, :height, :width]
 
 
-def _input_tiles(padded: Array, down: int, across: int) -> Float[Array, "6 6 down across c"]:
+def _input_tiles(padded: Array, down: int, across: int) -> Float[Array, "6 6 b down across c"]:
     """Bᵀ d B for each tile d; the column index comes first."""
-    rows = [padded[i : i + _OUT * (down - 1) + 1 : _OUT] for i in range(TILE)]
+    rows = [padded[:, i : i + _OUT * (down - 1) + 1 : _OUT] for i in range(TILE)]
     by_row = jnp.stack([_combined(weights, rows) for weights in _INPUT])
-    columns = [by_row[:, :, j : j + _OUT * (across - 1) + 1 : _OUT] for j in range(TILE)]
+    columns = [by_row[..., j : j + _OUT * (across - 1) + 1 : _OUT, :] for j in range(TILE)]
     return jnp.stack([_combined(weights, columns) for weights in _INPUT])
 
 
-def _output_image(products: Float[Array, "6 6 down across d"]) -> Float[Array, "h w d"]:
+def _output_images(products: Float[Array, "6 6 b down across d"]) -> Float[Array, "b h w d"]:
     """Aᵀ M A for each tile M, laid side by side."""
-    _, _, down, across, channels = products.shape
+    _, _, batch, down, across, channels = products.shape
     by_column = jnp.stack([_combined(weights, list(products)) for weights in _OUTPUT])
     rows = [by_column[:, a] for a in range(TILE)]
     pixels = jnp.stack([_combined(weights, rows) for weights in _OUTPUT])
-    image = pixels.transpose(2, 0, 3, 1, 4)
-    return image.reshape(_OUT * down, _OUT * across, channels)
+    images = pixels.transpose(2, 3, 0, 4, 1, 5)
+    return images.reshape(batch, _OUT * down, _OUT * across, channels)
 
 
 def _combined(weights: npt.NDArray[np.number], arrays: list[Array]) -> Array:
