@@ -21,6 +21,7 @@ from nst_jax.files.images import load_picture, resized
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.model import objective
+from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import JobOptions
 
@@ -85,16 +86,18 @@ def _problem(network: VGG, content: np.ndarray, style: np.ndarray, steps: int) -
     def sized(image: np.ndarray) -> tuple[jax.Array, VGG, jax.Array]:
         return jnp.asarray(image), network, jnp.asarray(image.shape[:2])
 
+    moments = objective.style_moments(*sized(style), OWN.style_taps)
     return solver.Problem(
         size=jnp.asarray(content.shape[:2], jnp.int32),
         targets=objective.Targets(
             content=objective.content_features(*sized(content), OWN.content_taps),
-            style=objective.style_grams(*sized(style), OWN.style_taps),
+            style={tap: GramTarget(one.second) for tap, one in moments.items()},
         ),
         weights=term_weights(OWN),
         learning_rate=jnp.float32(OWN.learning_rate),
         steps=jnp.int32(steps),
         early_stop=jnp.float32(0),
+        seed=jnp.uint32(0),
     )
 
 
@@ -103,7 +106,8 @@ _run = jax.jit(solver.run_chunk)
 
 @jax.jit
 def _value(image: jax.Array, network: VGG, problem: solver.Problem) -> objective.Terms:
-    return objective.objective(image, network, problem.size, problem.targets, problem.weights)[1]
+    asked = problem.size, problem.targets, problem.weights
+    return objective.objective(image, network, *asked, jax.random.key(0))[1]
 
 
 if __name__ == "__main__":

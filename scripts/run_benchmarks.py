@@ -3,7 +3,7 @@
     python scripts/run_benchmarks.py [--sizes 128 256] [--dtypes float32] [--peer none]
 
 On a CPU: 128 px with 8 and 1 a batch and growing numbers of jobs, 256 px with 1 and 4. On a
-GPU or a TPU: 256, 512 and 1024 px, 1 to 64 a batch, in bfloat16 and float32. A run replaces
+GPU or a TPU: 256, 512 and 1024 px, 1 to 64 a batch, in bfloat16 and TF32. A run replaces
 the earlier one of the same size and data type in `benchmarks/<device>.json`; from that file
 come `<device>.md` and the README's part between the speed markers. Run it with nothing else
 running. `--trial` measures tiny pictures in one round, to see that all of it works.
@@ -97,7 +97,7 @@ def _standard_set(platform: str, arguments: argparse.Namespace) -> Iterator[Sett
                 jobs=(1, 4, 16, 64) if (size, dtype) == (512, "bfloat16") else (),
                 **common,
             )
-            for dtype in ("bfloat16", "float32")
+            for dtype in ("bfloat16", "tensorfloat32")
             for size, batches in ACCELERATOR_BATCHES.items()
         ]
     for settings in everything:

@@ -116,8 +116,10 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
     Only where content and styles need no scaling: one level, pictures of its long edge.
     """
     own = job_options(job.options or options)
-    content = references.vgg(np.asarray(job.content), NARROW)
-    styles = [references.vgg(np.asarray(style), NARROW) for style in job.styles]
+    content = references.vgg(np.asarray(job.content), NARROW, padding=options.padding)
+    styles = [
+        references.vgg(np.asarray(style), NARROW, padding=options.padding) for style in job.styles
+    ]
     blend = shares(own.style_blend_weights, len(styles))
     grams = {
         tap: sum(
@@ -133,7 +135,7 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
         "style_taps": _by_tap(own.style_taps, own.style_tap_weights, ratio=0.5),
     }
     targets = {tap: content[tap] for tap in own.content_taps}
-    return references.objective(image, NARROW, targets, grams, weights)
+    return references.objective(image, NARROW, targets, grams, weights, padding=options.padding)
 
 
 def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...], ratio=1.0) -> dict[str, float]:

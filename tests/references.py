@@ -20,10 +20,13 @@ def relative_error(value, expected) -> float:
     return float(difference.max() / np.abs(expected).max())
 
 
-def convolve(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """A correlation with zeros around the image, one shifted product a kernel position."""
+def convolve(
+    features: np.ndarray, kernel: np.ndarray, bias: np.ndarray, *, padding: str = "zero"
+) -> np.ndarray:
+    """A correlation with zeros or the edge around the image, one shifted product a position."""
     height, width, _ = features.shape
-    padded = np.pad(np.float64(features), ((1, 1), (1, 1), (0, 0)))
+    mode = {"zero": "constant", "replicate": "edge"}[padding]
+    padded = np.pad(np.float64(features), ((1, 1), (1, 1), (0, 0)), mode=mode)
     output = np.zeros((height, width, len(bias))) + bias
     for i in range(3):
         for j in range(3):
@@ -43,13 +46,23 @@ def convolve_by_scipy(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray
     return np.stack(planes, axis=-1) + bias
 
 
-def convolve_backward(gradient: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def convolve_backward(
+    gradient: np.ndarray, kernel: np.ndarray, *, padding: str = "zero"
+) -> np.ndarray:
     """Each output's gradient spread over the nine inputs it came from."""
     height, width, _ = gradient.shape
     padded = np.zeros((height + 2, width + 2, kernel.shape[2]))
     for i in range(3):
         for j in range(3):
             padded[i : i + height, j : j + width] += gradient @ np.float64(kernel[i, j]).T
+    if padding == "replicate":  # what stood outside was the border's
+        for axis in (0, 1):
+            inner = np.take(padded, range(1, padded.shape[axis] - 1), axis)
+            ends = np.moveaxis(inner, axis, 0)
+            ends[0] += np.take(padded, 0, axis)
+            ends[-1] += np.take(padded, -1, axis)
+            padded = inner
+        return padded
     return padded[1:-1, 1:-1]
 
 
@@ -86,14 +99,22 @@ def layers(architecture: str) -> list[str]:
     return names
 
 
-def vgg(image: np.ndarray, network: Network, *, pooling: str = "max", deepest="pool5") -> Features:
-    """The features of every tap up to `deepest`."""
+def vgg(
+    image: np.ndarray,
+    network: Network,
+    *,
+    pooling: str = "max",
+    deepest: str = "pool5",
+    padding: str = "zero",
+) -> Features:
+    """The features of every tap up to `deepest`; `padding` is the first convolution's."""
     names = layers(network.architecture)
     features = {"pixels": np.float64(image)}
     value = features["pixels"] - network.mean
     for name in names[1 : names.index(deepest) + 1]:
         if name.startswith("conv"):
-            value = convolve(value, *network.convolutions[name])
+            edge = padding if name == "conv1_1" else "zero"
+            value = convolve(value, *network.convolutions[name], padding=edge)
         else:
             value = np.maximum(value, 0) if name.startswith("relu") else pool(value, pooling)
         features[name] = value
@@ -101,7 +122,12 @@ def vgg(image: np.ndarray, network: Network, *, pooling: str = "max", deepest="p
 
 
 def vgg_backward(
-    features: Features, gradients: Mapping[str, np.ndarray], network: Network, *, pooling="max"
+    features: Features,
+    gradients: Mapping[str, np.ndarray],
+    network: Network,
+    *,
+    pooling: str = "max",
+    padding: str = "zero",
 ) -> np.ndarray:
     """From gradients of some taps to the gradient of the image."""
     names = [name for name in layers(network.architecture) if name in features]
@@ -109,7 +135,8 @@ def vgg_backward(
     for before, name in reversed(list(itertools.pairwise(names))):
         gradient = gradient + gradients.get(name, 0)
         if name.startswith("conv"):
-            gradient = convolve_backward(gradient, network.convolutions[name][0])
+            edge = padding if name == "conv1_1" else "zero"
+            gradient = convolve_backward(gradient, network.convolutions[name][0], padding=edge)
         elif name.startswith("relu"):
             gradient = gradient * (features[before] > 0)
         else:
@@ -154,7 +181,7 @@ def total_variation_backward(image: np.ndarray) -> np.ndarray:
     return 2 * gradient / image.size
 
 
-def objective(image, network, content, style, weights, *, pooling="max"):
+def objective(image, network, content, style, weights, *, pooling="max", padding="zero"):
     """Value, terms (content, style, tv) and gradient of the objective.
 
     Args:
@@ -162,7 +189,8 @@ def objective(image, network, content, style, weights, *, pooling="max"):
         style: Target Gram matrices by tap.
         weights: `content`, `style`, `tv` and, by tap, `content_taps` and `style_taps`.
     """
-    features = vgg(image, network, pooling=pooling, deepest=_deepest({**content, **style}, network))
+    deepest = _deepest({**content, **style}, network)
+    features = vgg(image, network, pooling=pooling, deepest=deepest, padding=padding)
     terms = np.zeros(3)
     gradients = {tap: np.zeros(features[tap].shape) for tap in {**content, **style}}
     for tap, target in content.items():
@@ -176,7 +204,7 @@ def objective(image, network, content, style, weights, *, pooling="max"):
         slope = gram_backward(features[tap], relative_loss_backward(own, target))
         gradients[tap] += weights["style"] * part * slope
     terms[2] = total_variation(image)
-    gradient = vgg_backward(features, gradients, network, pooling=pooling)
+    gradient = vgg_backward(features, gradients, network, pooling=pooling, padding=padding)
     gradient = gradient + weights["tv"] * total_variation_backward(image)
     return terms @ [weights["content"], weights["style"], weights["tv"]], terms, gradient
 

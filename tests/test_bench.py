@@ -170,14 +170,15 @@ def test_where_winograd_does_not_pay_it_is_not_counted():
 def test_every_known_chip_has_a_source_and_believable_peaks(chip):
     assert chip.source
     assert 1e13 < chip.bfloat16 < 1e16
-    assert chip.float32 is None or chip.bfloat16 / 2.1 < chip.float32 <= chip.bfloat16
+    narrow = chip.tensorfloat32
+    assert narrow is None or chip.bfloat16 / 2.1 < narrow < chip.bfloat16
 
 
 def test_a_chip_is_known_by_its_full_name_alone():
     known = chips.published_peak("NVIDIA H100 80GB HBM3", "bfloat16")
     assert known == chips.Peak(989e12, known.source, measured=False)
     assert chips.published_peak("NVIDIA H100 PCIe", "bfloat16") is None
-    assert chips.published_peak("NVIDIA GeForce RTX 4090", "float32") is None
+    assert chips.published_peak("NVIDIA GeForce RTX 4090", "tensorfloat32") is None
 
 
 def test_an_unknown_device_gets_its_peak_measured_and_says_so():
@@ -282,9 +283,10 @@ def test_torchs_losses_and_gradients_are_ours(workload):
     problems = workload._problems
 
     def total(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0))
+        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0, None))
         network = workload._programs.network
-        totals, _ = each(images, network, problems.size, problems.targets, problems.weights)
+        asked = problems.size, problems.targets, problems.weights
+        totals, _ = each(images, network, *asked, jax.random.key(0))
         return totals.sum(), totals
 
     (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(images)
@@ -581,7 +583,7 @@ def test_the_standard_set_can_be_narrowed(script, monkeypatch):
     arguments = script._arguments()
     assert [one.size for one in script._standard_set("cpu", arguments)] == [256]
     on_gpu = list(script._standard_set("gpu", arguments))
-    assert [(one.dtype, one.size) for one in on_gpu] == [("bfloat16", 256), ("float32", 256)]
+    assert [(one.dtype, one.size) for one in on_gpu] == [("bfloat16", 256), ("tensorfloat32", 256)]
 
 
 def test_a_trial_never_lands_among_the_committed_results(script, monkeypatch, capsys):

@@ -23,7 +23,7 @@ from engine_jobs import (
 
 from nst_jax import Job, JobOptions, render_many
 
-NAMED = {"content_features", "style_grams", "run_chunk"}
+NAMED = {"content_features", "style_moments", "run_chunk"}
 REFILLING = {"place", "take"}
 """Only where jobs of different lengths wait for each other's slots."""
 
@@ -146,9 +146,9 @@ def test_targets_of_a_pair_are_made_once(narrow_file):
         return mock.patch.object(programs, name, call)
 
     jobs = [Job(content_of(10 + one % 3), style_of(20 + one % 2)) for one in range(6)]
-    with counting("style_grams"), counting("content_features"):
+    with counting("style_moments"), counting("content_features"):
         studio.render(jobs)
-    assert made == {"style_grams": 2, "content_features": 3}
+    assert made == {"style_moments": 2, "content_features": 3}
 
 
 def test_taps_that_change_sides_are_another_program(narrow_file):

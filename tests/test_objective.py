@@ -10,16 +10,18 @@ from test_vgg import build
 
 from nst_jax.model import objective as model
 from nst_jax.model.objective import Targets, Terms, TermWeights, objective
+from nst_jax.model.style import GramTarget
 
 NARROW = narrow_network("vgg16")
 NETWORK = build(NARROW)
 CONTENT = ("conv3_1", "relu4_2")
 STYLE = ("conv1_2", "pool2", "relu3_1", "relu5_1")
 SIZE = (33, 41)
+KEY = jax.random.key(0)
 
 _with_gradient = jax.value_and_grad(objective, has_aux=True)
 _alone = jax.jit(_with_gradient)
-_together = jax.jit(jax.vmap(_with_gradient, (0, None, 0, 0, 0)))
+_together = jax.jit(jax.vmap(_with_gradient, (0, None, 0, 0, 0, None)))
 
 
 def _side_at(tap: str, side: int) -> int:
@@ -31,11 +33,11 @@ def _side_at(tap: str, side: int) -> int:
 class Job:
     """A job's image, targets and weights from a seed, as NumPy has them and as the model does."""
 
-    def __init__(self, seed=0, size=SIZE, content=CONTENT, style=STYLE, pooling="max"):
+    def __init__(self, seed=0, size=SIZE, content=CONTENT, style=STYLE, **options):
         rng = np.random.default_rng(seed)
-        self.size, self.image, self.pooling = size, picture(*size, seed=3 * seed), pooling
-        target = references.vgg(picture(*size, seed=3 * seed + 1), NARROW, pooling=pooling)
-        other = references.vgg(picture(40, 29, seed=3 * seed + 2), NARROW, pooling=pooling)
+        self.size, self.image, self.options = size, picture(*size, seed=3 * seed), options
+        target = references.vgg(picture(*size, seed=3 * seed + 1), NARROW, **options)
+        other = references.vgg(picture(40, 29, seed=3 * seed + 2), NARROW, **options)
         self.content = {tap: np.float32(target[tap]) for tap in content}
         self.style = {tap: np.float32(references.gram(other[tap])) for tap in style}
         self.weights = dict(zip(("content", "style", "tv"), rng.uniform(0.5, 2, 3), strict=True))
@@ -47,7 +49,7 @@ class Job:
         """Value, terms and gradient in float64."""
         image = self.image if image is None else image
         return references.objective(
-            image, NARROW, self.content, self.style, self.weights, pooling=self.pooling
+            image, NARROW, self.content, self.style, self.weights, **self.options
         )
 
     def arguments(self, canvas=None, network=NETWORK):
@@ -57,10 +59,10 @@ class Job:
             tap: jnp.asarray(on_canvas(value, tuple(_side_at(tap, side) for side in canvas)))
             for tap, value in self.content.items()
         }
-        style = {tap: jnp.asarray(gram) for tap, gram in self.style.items()}
+        style = {tap: GramTarget(jnp.asarray(gram)) for tap, gram in self.style.items()}
         image = jnp.asarray(on_canvas(self.image, canvas))
         size = jnp.asarray(self.size)
-        return image, network, size, Targets(content, style), self.term_weights()
+        return image, network, size, Targets(content, style), self.term_weights(), KEY
 
     def term_weights(self):
         single = [jnp.float32(self.weights[name]) for name in ("content", "style", "tv")]
@@ -77,9 +79,9 @@ SIDES = ("content", "style")
 def _stacked(jobs, canvas):
     """The arguments of a batch; the network is the one thing that all share."""
     each = [job.arguments(canvas) for job in jobs]
-    image, _, *rest = zip(*each, strict=True)
+    image, _, *rest, _ = zip(*each, strict=True)
     size, targets, weights = (jax.tree.map(lambda *a: jnp.stack(a), *part) for part in rest)
-    return jnp.stack(image), NETWORK, size, targets, weights
+    return jnp.stack(image), NETWORK, size, targets, weights, KEY
 
 
 def _check(answer, expected):
@@ -111,6 +113,20 @@ def test_average_pooling_has_its_own_gradient():
     _check(_alone(*job.arguments(network=network)), job.expected())
 
 
+@pytest.mark.parametrize("canvas", [SIZE, (33, 48), (48, 41), (64, 64)])
+@pytest.mark.parametrize("content", [CONTENT, ("conv1_1", "relu1_1")])
+def test_a_replicated_border_is_the_image_s_own_on_every_canvas(canvas, content):
+    """The gradient of what stands outside goes to the border that it repeats."""
+    job = Job(content=content, padding="replicate")
+    network = build(NARROW, padding="replicate")
+    answer = _alone(*job.arguments(canvas, network))
+    (value, terms), gradient = answer
+    height, width = SIZE
+    _check(((value, terms), gradient[:height, :width]), job.expected())
+    assert not np.asarray(gradient)[height:].any()
+    assert not np.asarray(gradient)[:, width:].any()
+
+
 @pytest.mark.parametrize("passed", [False, True])
 def test_each_tap_has_its_own_weight_in_whatever_order_they_are_given(passed):
     """A dict that is passed to a compiled function arrives there sorted by its keys."""
@@ -121,9 +137,11 @@ def test_each_tap_has_its_own_weight_in_whatever_order_they_are_given(passed):
     assert float(value) == pytest.approx(job.expected()[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["max", "average"])
-def test_finite_differences_confirm_the_gradient_by_hand(pooling):
-    job = Job(1, pooling=pooling)
+@pytest.mark.parametrize(
+    "options", [{}, {"pooling": "average"}, {"padding": "replicate"}], ids=lambda one: str(one)
+)
+def test_finite_differences_confirm_the_gradient_by_hand(options):
+    job = Job(1, **options)
     image, step = np.float64(job.image), 1e-6
     gradient = job.expected(image)[2]
     for seed in range(4):
@@ -148,14 +166,15 @@ def test_the_total_is_the_weighted_sum_of_the_unweighted_terms():
 
 @jax.jit
 def _targets(image, network, size):
-    content = model.content_features(image, network, size, CONTENT)
-    return Targets(content, model.style_grams(image, network, size, STYLE))
+    moments = model.style_moments(image, network, size, STYLE)
+    style = {tap: GramTarget(one.second) for tap, one in moments.items()}
+    return Targets(model.content_features(image, network, size, CONTENT), style)
 
 
 def test_the_objective_is_zero_at_its_own_targets():
     size, image = jnp.asarray(SIZE), jnp.asarray(picture(*SIZE))
     weights = Job().term_weights()._replace(tv=jnp.float32(0))
-    (value, terms), _ = _alone(image, NETWORK, size, _targets(image, NETWORK, size), weights)
+    (value, terms), _ = _alone(image, NETWORK, size, _targets(image, NETWORK, size), weights, KEY)
     assert float(value) == pytest.approx(0, abs=1e-9)
     assert float(terms.tv) > 0
 
@@ -164,8 +183,8 @@ def test_targets_equal_the_references_on_any_canvas():
     image = picture(*SIZE)
     expected = references.vgg(image, NARROW)
     targets = _targets(on_canvas(image, (48, 48)), NETWORK, jnp.asarray(SIZE))
-    for tap, gram in targets.style.items():
-        assert references.relative_error(gram, references.gram(expected[tap])) < 1e-5
+    for tap, target in targets.style.items():
+        assert references.relative_error(target.gram, references.gram(expected[tap])) < 1e-5
     for tap, value in targets.content.items():
         height, width, _ = expected[tap].shape
         assert references.relative_error(value[:height, :width], expected[tap]) < 1e-5
@@ -247,7 +266,7 @@ def _in_a_loop(gradient, *arguments) -> str:
 
 def test_no_convolution_in_a_loop_has_a_transposed_or_grouped_kernel():
     """Those two run on a naive kernel, several times slower than the rest of the step."""
-    gradient = jax.vmap(jax.grad(objective, has_aux=True), (0, None, 0, 0, 0))
+    gradient = jax.vmap(jax.grad(objective, has_aux=True), (0, None, 0, 0, 0, None))
     text = _in_a_loop(lambda *a: gradient(*a)[0], *_stacked([Job(0), Job(1)], SIZE))
     # 11 to relu5_1, forward and backward; the last step back, to three channels, is a product.
     assert text.count(" convolution(") == 21

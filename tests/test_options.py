@@ -61,7 +61,7 @@ def test_the_fields_are_the_pinned_ones():
         *("learning_rate", "steps", "early_stop", "seed", "init", "color", "alpha"),
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
-    assert set(SHARED_FIELDS) == pinned | {"bit_depth", "batch_size"}
+    assert set(SHARED_FIELDS) == pinned | {"padding", "bit_depth", "batch_size"}
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 
 
@@ -90,7 +90,17 @@ WHOLE = {
     "batch_size": (1, 4096),
 }
 WEIGHTS = ("content_tap_weights", "style_tap_weights", "style_blend_weights")
-CHOICES = ("init", "color", "alpha", "style_loss", "pooling", "optimizer", "dtype", "bit_depth")
+CHOICES = (
+    "init",
+    "color",
+    "alpha",
+    "style_loss",
+    "pooling",
+    "padding",
+    "optimizer",
+    "dtype",
+    "bit_depth",
+)
 
 
 NOT_FINITE = (NAN, INF, -INF)

@@ -43,7 +43,7 @@ AUTO = Options()
 
 def _ladders(size, jobs):
     """Jobs of one level and one size."""
-    return [(Stage(0, size, canvas_of(size), max(size)),)] * jobs
+    return [(Stage(0, size, canvas_of(size), max(size), steps=1),)] * jobs
 
 
 def _slots(size, jobs, options=AUTO, devices=None):
@@ -299,7 +299,7 @@ def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
 @pytest.mark.parametrize("edge", [64, 160])
 def test_bytes_of_a_look_at_a_style_are_the_compilers_within_a_fifth(narrow_programs, edge):
     def grams(image, size, network):
-        return objective.style_grams(image, network, size, DEFAULT_STYLE_TAPS)
+        return objective.style_moments(image, network, size, DEFAULT_STYLE_TAPS)
 
     image, size = jnp.zeros((edge, edge, 3)), jnp.zeros(2, jnp.int32)
     needed = bytes_on_each_device(
@@ -408,7 +408,7 @@ def test_a_resume_on_a_smaller_machine_is_refused():
 
 
 def test_a_style_that_fits_no_device_is_refused():
-    stage = Stage(0, (64, 64), (64, 64), style_edge=512)
+    stage = Stage(0, (64, 64), (64, 64), style_edge=512, steps=1)
     room = _room(_room(None).needed((64, 64), 1))
     with pytest.raises(OptionError, match="long edge of 512 px") as refused:
         plan([(stage,)], AUTO, over(one_device()), room=room)

@@ -1,5 +1,7 @@
 """bfloat16 is for the network's activations alone, and the picture is as good."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ from engine_jobs import (
     tiny_options,
 )
 
-from nst_jax.engine.devices import compute_dtype, over
+from nst_jax.engine.devices import over, precision_of
+from nst_jax.engine.inspection import batch_shapes
+from nst_jax.engine.programs import Programs
+from nst_jax.engine.progress import Silence
 from nst_jax.spec.options import Options
 
 DEEP = {"content_taps": ("relu3_1",), "style_taps": ("relu1_1", "relu2_1", "relu4_1")}
@@ -78,7 +83,7 @@ def test_pixels_optimiser_and_terms_are_float32(studios, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_grams_are_float32_and_features_are_the_networks(studios, dtype):
     problems = studios[dtype][1][0].problems
-    assert {gram.dtype.name for gram in problems.targets.style.values()} == {"float32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.targets.style)} == {"float32"}
     assert {features.dtype.name for features in problems.targets.content.values()} == {dtype}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.weights)} == {"float32"}
 
@@ -86,7 +91,7 @@ def test_grams_are_float32_and_features_are_the_networks(studios, dtype):
 def test_grams_are_summed_in_float32(studios):
     """A sum that was rounded to bfloat16 would be one of its few numbers."""
     for tap, poolings in (("relu1_1", 0), ("relu2_1", 1)):
-        gram = studios["bfloat16"][1][0].problems.targets.style[tap][0]
+        gram = studios["bfloat16"][1][0].problems.targets.style[tap].gram[0]
         sums = gram * np.float32((STYLE_SIZE[0] >> poolings) * (STYLE_SIZE[1] >> poolings))
         sums = sums[sums > 0]
         rounded = sums.astype(jax.numpy.bfloat16).astype(np.float32)
@@ -101,8 +106,21 @@ def test_the_network_itself_is_in_the_type_asked_for(studios):
         assert network.mean[...].dtype == np.float32
 
 
-def test_auto_is_float32_on_a_cpu():
+def test_auto_is_float32_on_a_cpu_and_so_is_tf32():
     devices = over(one_device())
-    assert compute_dtype(Options(), devices) == np.float32
-    assert compute_dtype(Options(dtype="float32"), devices) == np.float32
-    assert compute_dtype(Options(dtype="bfloat16"), devices).name == "bfloat16"
+    for name in ("auto", "float32", "tensorfloat32"):
+        precision = precision_of(Options(dtype=name), devices)
+        assert (precision.name, precision.dtype) == ("float32", np.float32)
+    assert precision_of(Options(dtype="bfloat16"), devices).dtype.name == "bfloat16"
+
+
+@pytest.mark.parametrize("products", ["highest", "tensorfloat32"])
+def test_products_are_as_exact_as_asked_for(studios, products):
+    """A CPU has one way to multiply; what a GPU would do stands in the program."""
+    network, devices = studios["float32"][2].renderer.programs.network, over(one_device())
+    programs = Programs(network, devices, Silence(), products=products)
+    taps = DEEP["content_taps"], DEEP["style_taps"]
+    states, problems = batch_shapes(network, devices, (32, 48), 2, *taps)
+    text = programs.compiled_step((32, 48), states, problems).as_text()
+    said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]
+    assert set(re.findall(r"operand_precision=(\{[a-z,]+\})", text)) == {said}

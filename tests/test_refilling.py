@@ -322,7 +322,7 @@ def test_nothing_compiles_after_the_first_refill(narrow_file, devices):
     compiled = [event for event in events if event.startswith("compiled")]
     assert sorted(compiled) == [
         f"compiled {name}"
-        for name in ("content_features", "place", "run_chunk", "style_grams", "take")
+        for name in ("content_features", "place", "run_chunk", "style_moments", "take")
     ]
     first_refill = events.index("refill")
     assert [event for event in events[first_refill:] if event in compiled] == ["compiled place"]
@@ -725,7 +725,7 @@ def test_a_fault_in_the_midst_of_a_level_loses_no_job(workshop, notes, monkeypat
 
 FAULTS = [
     *(("take", 1, 0), ("take", 4, 5), ("place", 1, 0), ("place", 4, 5)),
-    *(("content_features", 4, 1), ("content_features", 6, 4), ("style_grams", 3, 0)),
+    *(("content_features", 4, 1), ("content_features", 6, 4), ("style_moments", 3, 0)),
 ]
 """A program, the call of it that fails, and how many jobs have left their slots before."""
 

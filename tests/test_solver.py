@@ -80,7 +80,7 @@ UNSORTED = {
 @pytest.mark.parametrize("taps", [EVEN, UNSORTED], ids=["two taps", "five in any order"])
 def test_steps_equal_the_ones_by_hand(narrow_file, taps):
     """On noise, where no pixel is still and Adam's quotient is not one of two tiny numbers."""
-    own = {"init": "noise", "seed": 3, "tv_weight": 0.5, "style_weight": 2.0, "learning_rate": 0.03}
+    own = {"init": "noise", "seed": 4, "tv_weight": 0.5, "style_weight": 2.0, "learning_rate": 0.03}
     job = tiny_job(0, steps=3, **own, **taps)
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=1))
     calls = studio.calls([job])

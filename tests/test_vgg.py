@@ -47,13 +47,16 @@ def features_of(network: VGG, image: np.ndarray, size=None) -> dict[str, np.ndar
 
 @BOTH
 @POOLINGS
-def test_every_tap_equals_the_definition(architecture, pooling):
+@pytest.mark.parametrize("padding", ["zero", "replicate"])
+def test_every_tap_equals_the_definition(architecture, pooling, padding):
     network, image = narrow_network(architecture), picture(37, 45)
-    expected = references.vgg(image, network, pooling=pooling)
+    expected = references.vgg(image, network, pooling=pooling, padding=padding)
     taps = ARCHITECTURES[architecture].taps
     assert tuple(expected) == taps
     for asked in (taps, without_convolutions(taps)):
-        features = _compiled(build(network, pooling=pooling), image, jnp.array([37, 45]), asked)
+        features = _compiled(
+            build(network, pooling=pooling, padding=padding), image, jnp.array([37, 45]), asked
+        )
         assert set(features) == set(asked)
         for tap in asked:
             assert features[tap].shape == expected[tap].shape

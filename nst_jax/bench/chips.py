@@ -1,18 +1,19 @@
 """How many operations a second a device could do at best, and where that number is from.
 
 Published peaks are for dense products; makers' figures with "sparsity" are twice as high.
-float32 on an NVIDIA GPU means TF32, which is what XLA and PyTorch make of it for products;
-float32 on a TPU means one pass in bfloat16, which is JAX's default precision there. A device
-without a known peak gets one by measurement: the fastest of a few large matrix products.
+A device without a known peak for what the network computes in gets one by measurement: the
+fastest of a few large matrix products.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from nst_jax.bench.measuring import seconds_of
+from nst_jax.engine.devices import PRECISIONS
 
 _NVIDIA = "maker's data sheet, dense"
 _TPU = "jax-ml/scaling-book, tpus.md"
@@ -29,13 +30,13 @@ class Chip:
     Attributes:
         kinds: What JAX calls it (`device_kind`), in full: variants of a chip differ.
         bfloat16: Peak of dense products.
-        float32: Likewise; None where it is not known.
+        tensorfloat32: Likewise; None where it is not known, or the chip has no such products.
         source: Where the peaks are published.
     """
 
     kinds: tuple[str, ...]
     bfloat16: float
-    float32: float | None
+    tensorfloat32: float | None
     source: str
 
 
@@ -49,10 +50,10 @@ CHIPS = (
         f"A100 SXM: {_NVIDIA}",
     ),
     Chip(("NVIDIA GeForce RTX 4090",), 165 * _TERA, None, f"RTX 4090: {_NVIDIA}"),
-    Chip(("TPU v4",), 275 * _TERA, 275 * _TERA, f"TPU v4: {_TPU}"),
-    Chip(("TPU v5 lite", "TPU v5e"), 197 * _TERA, 197 * _TERA, f"TPU v5e: {_TPU}"),
-    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, 459 * _TERA, f"TPU v5p: {_TPU}"),
-    Chip(("TPU v6 lite", "TPU v6e"), 920 * _TERA, 920 * _TERA, f"TPU v6e: {_TPU}"),
+    Chip(("TPU v4",), 275 * _TERA, None, f"TPU v4: {_TPU}"),
+    Chip(("TPU v5 lite", "TPU v5e"), 197 * _TERA, None, f"TPU v5e: {_TPU}"),
+    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, None, f"TPU v5p: {_TPU}"),
+    Chip(("TPU v6 lite", "TPU v6e"), 920 * _TERA, None, f"TPU v6e: {_TPU}"),
 )
 
 
@@ -76,10 +77,10 @@ def published_peak(kind: str, dtype: str) -> Peak | None:
 
     Args:
         kind: JAX's `device_kind`.
-        dtype: `bfloat16` or `float32`.
+        dtype: `bfloat16`, `tensorfloat32` or `float32`, whose peaks are not in the table.
     """
     for chip in CHIPS:
-        value = chip.bfloat16 if dtype == "bfloat16" else chip.float32
+        value = {"bfloat16": chip.bfloat16, "tensorfloat32": chip.tensorfloat32}.get(dtype)
         if kind in chip.kinds and value is not None:
             return Peak(value, chip.source, measured=False)
     return None
@@ -90,7 +91,7 @@ def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
 
     Args:
         device: One of JAX's devices.
-        dtype: `bfloat16` or `float32`.
+        dtype: What the network computes in, as `devices.Precision` names it.
         side: Rows and columns of the measured product; None: what fills such a device.
     """
     known = published_peak(device.device_kind, dtype)
@@ -100,8 +101,9 @@ def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
 def measured_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
     """The fastest of a few products of two square matrices, after a warm-up."""
     side = side or _PRODUCT_SIDE.get(device.platform, 4096)
-    square = jax.device_put(jnp.full((side, side), 0.5, jnp.dtype(dtype)), device)
-    product = jax.jit(jnp.matmul)
+    precision = PRECISIONS[dtype]
+    square = jax.device_put(jnp.full((side, side), 0.5, precision.dtype), device)
+    product = jax.jit(functools.partial(jnp.matmul, precision=precision.products))
 
     def run() -> None:
         jax.block_until_ready(product(square, square))

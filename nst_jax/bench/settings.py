@@ -37,7 +37,7 @@ class Settings:
     size: int = 256
     batch_sizes: tuple[int, ...] = ()
     jobs: tuple[int, ...] = ()
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     steps: int | Literal["auto"] = "auto"
     rounds: int = 5
     content: str = ""

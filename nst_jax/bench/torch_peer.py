@@ -35,7 +35,7 @@ class TorchPeer:
         style: Likewise, of any size.
         batch_size: Images.
         platform: JAX's name of the platform to match: `cpu` or `gpu`.
-        dtype: `float32` or `bfloat16`: what the network computes in.
+        dtype: What the network computes in, as `devices.Precision` names it.
         form: `eager`, or `compile` for `torch.compile`.
 
     Raises:
@@ -56,7 +56,9 @@ class TorchPeer:
     ) -> None:
         self._torch: Any = importlib.import_module("torch")
         self._device = _device(self._torch, platform)
-        self._dtype = getattr(self._torch, dtype)
+        self._dtype = self._torch.bfloat16 if dtype == "bfloat16" else self._torch.float32
+        self._torch.backends.cuda.matmul.allow_tf32 = dtype == "tensorfloat32"
+        self._torch.backends.cudnn.allow_tf32 = dtype == "tensorfloat32"
         self._own = own
         self._depths = weights.architecture.depths
         self._deepest = deepest_tap((*own.content_taps, *own.style_taps), weights.architecture)
@@ -151,7 +153,10 @@ class TorchPeer:
                 value = functional.max_pool2d(value, 2)
             for index in range(1, depth + 1):
                 kernel, bias = self._constants[f"conv{block}_{index}"]
-                value = functional.relu(functional.conv2d(value, kernel, bias, padding=1))
+                margin = 1
+                if block == index == 1:  # the border of the picture is repeated
+                    value, margin = functional.pad(value, (1, 1, 1, 1), mode="replicate"), 0
+                value = functional.relu(functional.conv2d(value, kernel, bias, padding=margin))
                 features[f"relu{block}_{index}"] = value
                 if f"relu{block}_{index}" == self._deepest:
                     return features
@@ -185,6 +190,5 @@ def _device(torch: Any, platform: str) -> str:
             "Install a PyTorch for this device, or leave --peer away",
         )
     torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     return "cuda"

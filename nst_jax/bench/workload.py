@@ -6,6 +6,7 @@ that program is called again and again with what it was given. So the benchmark 
 renders pictures, whatever states and problems come to hold.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ class Studio:
     @property
     def dtype(self) -> str:
         """What the network computes in, by its name."""
-        return str(self.setup.dtype)
+        return self.setup.precision.name
 
     def workload(self, pair: Pair, size: int, batch_size: int | None) -> Workload:
         """A full batch, its step program compiled.
@@ -176,7 +177,10 @@ class Studio:
         """Long edge in pixels and steps of each level of the default schedule."""
         setup = self._setup(size=size)
         request = self._requests([_job(pair.at(size))], setup)[0]
-        return [(max(stage.size), request.own.steps) for stage in request.ladder]
+        steps: dict[int, int] = collections.Counter()
+        for stage in request.ladder:
+            steps[max(stage.size)] += stage.steps
+        return list(steps.items())
 
     def render(self, pairs: Sequence[Pair], size: int, steps: int) -> float:
         """Renders jobs from start to end at the default levels.
@@ -248,7 +252,7 @@ def _operations(request: Request, setup: Setup) -> Operations:
         style_taps=request.own.style_taps,
         size=stage.size,
         canvas=stage.canvas,
-        use_winograd=setup.devices.platform == "cpu" and setup.dtype == np.float32,
+        use_winograd=setup.use_winograd,
     )
 
 

@@ -37,7 +37,7 @@ class Bench:
     """Pictures in one step, one measurement each; none: what many jobs would get."""
     jobs: Numbers = ()
     """Numbers of jobs to render from start to end, few steps a level, one measurement each."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU."""
     steps: int | Literal["auto"] = "auto"
     """Steps in one timed chunk. auto: as many as last about a second."""

@@ -131,7 +131,7 @@ def _rendered(
     if renderer is None:
         return
     fixed = _fixed_plan(requests, setup, folder, progress)
-    progress.started(len(requests), sum(one.own.steps * len(one.ladder) for one in requests))
+    progress.started(len(requests), sum(one.image_steps for one in requests))
     for result in run(requests, setup, renderer, fixed):
         if renderer.plan is not fixed:  # a batch did not fit the device and was halved
             fixed = renderer.plan

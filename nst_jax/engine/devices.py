@@ -81,8 +81,34 @@ def over(devices: Sequence[Any]) -> Devices:
     return Devices(Mesh(np.asarray(devices), ("data",)))
 
 
-def compute_dtype(options: Options, devices: Devices) -> jnp.dtype:
-    """What the network computes in; see `Options.dtype`."""
-    if options.dtype == "auto":
-        return jnp.dtype(jnp.float32 if devices.platform == "cpu" else jnp.bfloat16)
-    return jnp.dtype(options.dtype)
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """What the network computes in; see `Options.dtype`.
+
+    Attributes:
+        name: As the option has it, never `auto`.
+        dtype: Of features and kernels.
+        products: How exactly float32 numbers are multiplied, as `jax.default_matmul_precision`
+            has it. Left alone, JAX multiplies them as TF32 on GPUs and as bfloat16 on TPUs.
+    """
+
+    name: str
+    dtype: jnp.dtype
+    products: str
+
+
+PRECISIONS = {
+    "float32": Precision("float32", jnp.dtype(jnp.float32), "highest"),
+    "tensorfloat32": Precision("tensorfloat32", jnp.dtype(jnp.float32), "tensorfloat32"),
+    "bfloat16": Precision("bfloat16", jnp.dtype(jnp.bfloat16), "default"),
+}
+
+
+def precision_of(options: Options, devices: Devices) -> Precision:
+    """What the network computes in on these devices. On a CPU, TF32 is float32."""
+    name = options.dtype
+    if name == "auto":
+        name = "float32" if devices.platform == "cpu" else "bfloat16"
+    if name == "tensorfloat32" and devices.platform == "cpu":
+        name = "float32"
+    return PRECISIONS[name]

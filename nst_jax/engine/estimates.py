@@ -89,7 +89,8 @@ class Costs:
         pixels = canvas[0] * canvas[1]
         working = _LARGEST_AT_ONCE * max(self._features(canvas, taps), default=0)
         grams = sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in taps)
-        return self.network_bytes(taps) + _PICTURE_BYTES * pixels + working + grams
+        pictures = 2 * _PICTURE_BYTES * pixels  # as it is, and less the mean
+        return self.network_bytes(taps) + pictures + working + grams
 
     def network_bytes(self, taps: tuple[str, ...]) -> int:
         """Bytes of the kernels up to the deepest tap, prepared for both directions."""

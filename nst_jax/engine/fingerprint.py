@@ -9,7 +9,7 @@ from nst_jax.engine.prepared import source_digest
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, the batch size not at all: it is how, not what.

@@ -1,6 +1,7 @@
 """Step programs compiled and looked at without a picture: their memory and what they exchange."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -9,8 +10,10 @@ import numpy as np
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.carrying import started
 from nst_jax.engine.devices import Devices
+from nst_jax.engine.levels import StyleKind
 from nst_jax.engine.programs import Programs, Taps, bytes_on_each_device, collectives_in
 from nst_jax.engine.solver import Problem
+from nst_jax.engine.targets import style_target
 from nst_jax.model import objective
 from nst_jax.model.objective import Targets, TermWeights
 from nst_jax.model.vgg import VGG
@@ -37,21 +40,30 @@ def inspected(
     slots: int,
     content_taps: Taps,
     style_taps: Taps,
+    *,
+    style_kind: StyleKind = "gram",
 ) -> Inspection:
     """Compiles a step program, or takes the one that is there, and looks at it."""
     states, problems = batch_shapes(
-        programs.network, devices, canvas, slots, content_taps, style_taps
+        programs.network, devices, canvas, slots, content_taps, style_taps, style_kind
     )
     program = programs.compiled_step(canvas, states, problems)
     return Inspection(bytes_on_each_device(program), collectives_in(program.as_text()))
 
 
 def batch_shapes(
-    network: VGG, devices: Devices, canvas: Size, slots: int, content_taps: Taps, style_taps: Taps
+    network: VGG,
+    devices: Devices,
+    canvas: Size,
+    slots: int,
+    content_taps: Taps,
+    style_taps: Taps,
+    style_kind: StyleKind = "gram",
 ) -> tuple[Any, Any]:
     """States and problems of a batch, as shapes and shardings without a value."""
     state = started(np.zeros((1, 1, 3), np.float32), canvas)
-    problem = _problem_shapes(network, canvas, content_taps, style_taps)
+    targets = _target_shapes(network, canvas, content_taps, style_taps, style_kind)
+    problem = _problem_shapes(targets)
     sharding = devices.sharded(slots)
 
     def batched(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -60,39 +72,47 @@ def batch_shapes(
     return jax.tree.map(batched, (state, problem))
 
 
-def _problem_shapes(network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps) -> Any:
+def _problem_shapes(targets: Targets) -> Any:
     """One job's problem, every array as its shape."""
     number: Any = jax.ShapeDtypeStruct((), np.float32)
     count: Any = jax.ShapeDtypeStruct((), np.int32)
     size: Any = jax.ShapeDtypeStruct((2,), np.int32)
+    seed: Any = jax.ShapeDtypeStruct((), np.uint32)
     return Problem(
         size=size,
-        targets=_target_shapes(network, canvas, content_taps, style_taps),
+        targets=targets,
         weights=TermWeights(
             content=number,
             style=number,
             tv=number,
-            content_taps=_each(content_taps, number),
-            style_taps=_each(style_taps, number),
+            content_taps=_each(targets.content, number),
+            style_taps=_each(targets.style, number),
         ),
         learning_rate=number,
         steps=count,
         early_stop=number,
+        seed=seed,
     )
 
 
-def _each(taps: Taps, value: Any) -> dict[str, Any]:
+def _each(taps: Iterable[str], value: Any) -> dict[str, Any]:
     return dict.fromkeys(taps, value)
 
 
-def _target_shapes(network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps) -> Any:
+def _target_shapes(
+    network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps, style_kind: StyleKind
+) -> Any:
     image = jax.ShapeDtypeStruct((*canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
 
     def targets(image, size):
-        return Targets(
-            content=objective.content_features(image, network, size, content_taps),
-            style=objective.style_grams(image, network, size, style_taps),
-        )
+        moments = objective.style_moments(image, network, size, style_taps)
+        return objective.content_features(image, network, size, content_taps), moments
 
-    return jax.eval_shape(targets, image, size)
+    content, moments = jax.eval_shape(targets, image, size)
+    # Made on the host, of zeros: a target is more than its moments' shapes.
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
+    style = {tap: style_target(style_kind, one) for tap, one in zeros.items()}
+    return Targets(
+        content, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), style)
+    )

@@ -1,16 +1,30 @@
-"""The stages of a job: its resolutions from coarse to fine, each with its canvas.
+"""The stages of a job: its resolutions from coarse to fine, each in one or several phases.
 
 The long edge grows by the square root of 2 from level to level, so that four levels see
 the picture at a third of its final size first. What a coarse level finds is enlarged and
 becomes the next one's start.
+
+A phase compares the style in its own way: early steps may do with a cheap one. A level and
+a phase of it are a stage, and a stage is one program; nothing in it branches on the step.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Literal
 
 from nst_jax.engine.canvas import Size, canvas_of, fitted
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
+
+StyleKind = Literal["gram", "wasserstein", "wasserstein of subsets"]
+"""How a stage compares styles; each is a kind of target in the model."""
+
+PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
+    "gram": (("gram", 1.0),),
+    "wasserstein": (("wasserstein of subsets", 0.75), ("wasserstein", 0.25)),
+}
+"""By the option `style_loss`: the phases of each level, with their shares of its steps."""
 
 _GROWTH = 2**0.5
 _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
@@ -18,10 +32,13 @@ _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier bloc
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One level of one job.
+    """A phase of one level of one job.
 
     Attributes:
         level: 0 for the coarsest level of the run. A job too narrow for it starts later.
+        phase: 0 for the first phase of the level.
+        steps: Of the optimiser, at most.
+        style_kind: How it compares styles.
         size: The image's own size, (height, width) in pixels.
         canvas: The shape it is computed in.
         style_edge: Long edge in pixels at which its styles are looked at.
@@ -31,6 +48,14 @@ class Stage:
     size: Size
     canvas: Size
     style_edge: int
+    steps: int
+    phase: int = 0
+    style_kind: StyleKind = "gram"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in the order of the run's stages: level, then phase."""
+        return self.level, self.phase
 
 
 def long_edges(size: int, levels: int) -> tuple[int, ...]:
@@ -40,13 +65,13 @@ def long_edges(size: int, levels: int) -> tuple[int, ...]:
 
 
 def stages(picture: Size, options: Options, own: JobOptions) -> tuple[Stage, ...]:
-    """The levels that a job goes through, from coarse to fine.
+    """The stages that a job goes through, from coarse to fine.
 
     A level at which the short edge would not reach the job's deepest tap is left out.
 
     Args:
         picture: Size of the content picture as it was opened.
-        options: The run's; `size` and `levels` count.
+        options: The run's; `size`, `levels` and `style_loss` count.
         own: The job's, with canonical taps.
 
     Raises:
@@ -54,13 +79,23 @@ def stages(picture: Size, options: Options, own: JobOptions) -> tuple[Stage, ...
     """
     smallest = smallest_side((*own.content_taps, *own.style_taps))
     made = [
-        Stage(level, size, canvas_of(size), max(smallest, round(edge * own.style_scale)))
+        Stage(level, size, canvas_of(size), style_edge, steps, phase, kind)
         for level, edge in enumerate(long_edges(options.size, options.levels))
         if min(size := fitted(picture, edge)) >= smallest
+        for style_edge in [max(smallest, round(edge * own.style_scale))]
+        for phase, (kind, steps) in enumerate(_phases(options.style_loss, own.steps))
     ]
     if not made:
         raise PictureError(_too_small(picture, options, smallest), _TOO_SMALL_REMEDY)
     return tuple(made)
+
+
+def _phases(style_loss: str, steps: int) -> list[tuple[StyleKind, int]]:
+    """A level's steps dealt out to its phases; one that would get none falls away."""
+    kinds: list[StyleKind] = [kind for kind, _ in PHASES[style_loss]]
+    early = [round(steps * share) for _, share in PHASES[style_loss][:-1]]
+    dealt = zip(kinds, [*early, steps - sum(early)], strict=True)
+    return [(kind, taken) for kind, taken in dealt if taken > 0]
 
 
 def _too_small(picture: Size, options: Options, smallest: int) -> str:

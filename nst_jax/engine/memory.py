@@ -49,7 +49,7 @@ def render_many(
     results: Iterator[Result] = iter(())
     if requests:
         fixed = planned(requests, setup, progress)
-        progress.started(len(requests), sum(one.own.steps * len(one.ladder) for one in requests))
+        progress.started(len(requests), sum(one.image_steps for one in requests))
         results = run(requests, setup, setup.renderer(requests, progress), fixed)
     for result in itertools.chain(failures, results):
         if result.error and on_error == "raise":

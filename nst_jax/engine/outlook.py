@@ -15,7 +15,7 @@ import numpy as np
 
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.inspection import inspected
-from nst_jax.engine.levels import Stage
+from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
@@ -212,7 +212,7 @@ def outlook(
         levels=len({stage.level for one in requests for stage in one.ladder}),
         compilations=len(_program_names(requests)),
         device=_device_record(setup),
-        dtype=str(setup.dtype),
+        dtype=setup.precision.name,
         compiled=dict(programs.compiled) if programs else {},
         flops_per_second=rate,
         notes=[note] if note and requests else [],
@@ -253,7 +253,7 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
     return parallel * operations / min(seconds[1:])
 
 
-_Group = tuple[Size, Taps, Taps]
+_Group = tuple[Size, Taps, Taps, StyleKind]
 """What jobs must share to step together."""
 
 
@@ -264,7 +264,8 @@ def _canvases(
     groups: dict[_Group, list[tuple[Request, Stage]]] = collections.defaultdict(list)
     for one in requests:
         for stage in one.ladder:
-            groups[stage.canvas, one.own.content_taps, one.own.style_taps].append((one, stage))
+            group = stage.canvas, one.own.content_taps, one.own.style_taps, stage.style_kind
+            groups[group].append((one, stage))
     by_canvas: dict[Size, list[_Group]] = collections.defaultdict(list)
     for group in groups:
         by_canvas[group[0]].append(group)
@@ -286,10 +287,11 @@ def _canvas(
     costs, slots = costs_of(setup), made.slots[canvas]
     each = setup.devices.slots_on_each(slots)
     bytes_per_chip, collectives = [], []
-    for _, content_taps, style_taps in groups:
+    for _, content_taps, style_taps, kind in groups:
         estimate = costs.step_bytes(canvas, each, content_taps, style_taps)
         if programs:
-            seen = inspected(programs, setup.devices, canvas, slots, content_taps, style_taps)
+            taps = content_taps, style_taps
+            seen = inspected(programs, setup.devices, canvas, slots, *taps, style_kind=kind)
             collectives.append(len(seen.collectives))
             bytes_per_chip.append(seen.bytes_per_device or estimate)
         else:
@@ -298,16 +300,14 @@ def _canvas(
     computed_steps = sum(slots * _batch_steps(group, slots) for group in groups.values())
     return CanvasOutlook(
         canvas=canvas,
-        jobs=len(members),
+        jobs=len({one.index for one, _ in members}),
         slots=slots,
         batches=sum(-(-len(group) // slots) for group in groups.values()),
-        image_steps=sum(one.own.steps for one, _ in members),
-        own_pixel_steps=sum(
-            one.own.steps * stage.size[0] * stage.size[1] for one, stage in members
-        ),
+        image_steps=sum(stage.steps for _, stage in members),
+        own_pixel_steps=sum(stage.steps * stage.size[0] * stage.size[1] for _, stage in members),
         computed_pixel_steps=computed_steps * canvas[0] * canvas[1],
         flops_per_image_step=max(
-            costs.operations(canvas, (*content, *style)) for _, content, style in groups
+            costs.operations(canvas, (*content, *style)) for _, content, style, _ in groups
         ),
         bytes_per_chip=max(bytes_per_chip),
         collectives=sum(collectives) if programs else None,
@@ -320,7 +320,7 @@ def _batch_steps(group: Sequence[tuple[Request, Stage]], slots: int) -> int:
     The longest jobs go first; a job takes the slot that is free first.
     """
     busy = [0] * slots
-    for steps in sorted((one.own.steps for one, _ in group), reverse=True):
+    for steps in sorted((stage.steps for _, stage in group), reverse=True):
         first = min(range(slots), key=busy.__getitem__)
         busy[first] += steps
     return max(busy)
@@ -331,9 +331,10 @@ def _program_names(requests: Sequence[Request]) -> set[tuple[Any, ...]]:
     names: set[tuple[Any, ...]] = set()
     for one in requests:
         for stage in one.ladder:
-            names.add(("step", stage.canvas, one.own.content_taps, one.own.style_taps))
+            taps = one.own.content_taps, one.own.style_taps
+            names.add(("step", stage.canvas, stage.style_kind, *taps))
             names.add(("content features", stage.canvas, one.own.content_taps))
-            names.add(("style grams", stage.style_edge, one.own.style_taps))
+            names.add(("style moments", stage.style_edge, one.own.style_taps))
     return names
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from nst_jax.engine.canvas import Size
-from nst_jax.engine.devices import Devices, compute_dtype, over
+from nst_jax.engine.devices import Devices, Precision, over, precision_of
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
@@ -51,13 +51,18 @@ class Setup:
         options: The run's.
         weights: The network's.
         devices: What the run uses.
-        dtype: What the network computes in.
+        precision: What the network computes in.
     """
 
     options: Options
     weights: NetworkWeights
     devices: Devices
-    dtype: jnp.dtype
+    precision: Precision
+
+    @property
+    def use_winograd(self) -> bool:
+        """Whether kernels are prepared for Winograd's algorithm where it pays."""
+        return self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
 
     def renderer(self, requests: Sequence["Request"], progress: Progress) -> Renderer:
         """A renderer whose network reaches every tap of the requests."""
@@ -68,10 +73,11 @@ class Setup:
             self.weights.mean,
             deepest=deepest_tap(taps, self.weights.architecture),
             pooling=self.options.pooling,
-            dtype=self.dtype,
-            use_winograd=self.devices.platform == "cpu" and self.dtype == jnp.float32,
+            padding=self.options.padding,
+            dtype=self.precision.dtype,
+            use_winograd=self.use_winograd,
         )
-        return Renderer(network, self.devices, progress)
+        return Renderer(network, self.devices, progress, products=self.precision.products)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,6 +98,11 @@ class Request:
     ladder: tuple[Stage, ...]
     fingerprint: str
 
+    @property
+    def image_steps(self) -> int:
+        """Steps over all stages, at most."""
+        return sum(stage.steps for stage in self.ladder)
+
 
 def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
     """Finds, reads and checks the weights, and lays a mesh over the devices.
@@ -105,7 +116,7 @@ def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
     """
     mesh = over(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
-    return Setup(options, weights, mesh, compute_dtype(options, mesh))
+    return Setup(options, weights, mesh, precision_of(options, mesh))
 
 
 def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Request | Result]:
@@ -152,7 +163,7 @@ def _fingerprint(job: Job, own: JobOptions, setup: Setup) -> str:
         job,
         own,
         setup.options,
-        dtype=str(setup.dtype),
+        dtype=setup.precision.name,
         weights_sha256=setup.weights.content_sha256,
     )
 

@@ -110,8 +110,9 @@ def plan(
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
     """
-    stages = [stage for ladder in ladders for stage in ladder]
-    needs = collections.Counter(stage.canvas for stage in stages)
+    listed = list(ladders)
+    stages = [stage for ladder in listed for stage in ladder]
+    needs = collections.Counter(canvas for one in listed for canvas in {s.canvas for s in one})
     if room:
         room.check_pictures(needs)
         room.check_styles({stage.style_edge for stage in stages})

@@ -43,8 +43,8 @@ def costs_of(setup: Setup) -> Costs:
             name: (kernel.shape[2], kernel.shape[3])
             for name, (kernel, _) in setup.weights.convolutions.items()
         },
-        value_bytes=setup.dtype.itemsize,
-        use_winograd=setup.devices.platform == "cpu" and setup.dtype.itemsize == 4,
+        value_bytes=setup.precision.dtype.itemsize,
+        use_winograd=setup.use_winograd,
     )
 
 

@@ -57,9 +57,9 @@ class PreparedJob:
     content: Picture
     styles: tuple[Picture, ...]
 
-    def stage(self, level: int) -> Stage | None:
-        """The job's stage at a level of the run; None where it starts later."""
-        return next((stage for stage in self.stages if stage.level == level), None)
+    def stage(self, place: tuple[int, int]) -> Stage | None:
+        """The job's stage at a place in the run's order; None where it has none there."""
+        return next((stage for stage in self.stages if stage.place == place), None)
 
 
 def source_size(source: PictureSource) -> Size:

@@ -44,13 +44,24 @@ class Programs:
             a backend may tell nothing.
     """
 
-    def __init__(self, network: VGG, devices: Devices, progress: Progress) -> None:
+    def __init__(
+        self, network: VGG, devices: Devices, progress: Progress, *, products: str = "default"
+    ) -> None:
+        """Starts without a program.
+
+        Args:
+            network: The VGG.
+            devices: What programs run on.
+            progress: Told of compilations.
+            products: How exactly float32 numbers are multiplied; see `devices.Precision`.
+        """
         self.network = jax.device_put(network, devices.replicated)
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
         self._devices = devices
         self._progress = progress
+        self._products = products
         self._programs: dict[str, Any] = {}
 
     def content_features(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
@@ -62,14 +73,14 @@ class Programs:
         name = f"content features {size_text(canvas)} {','.join(taps)}"
         return self._call(name, content_features, image, self.network, size)
 
-    def style_grams(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
-        """The style's side of a job's targets, for one picture."""
+    def style_moments(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
+        """What the style's side of a job's targets is made of, for one picture."""
 
-        def style_grams(image, network, size):
-            return objective.style_grams(image, network, size, taps)
+        def style_moments(image, network, size):
+            return objective.style_moments(image, network, size, taps)
 
-        name = f"style grams {size_text(canvas)} {','.join(taps)}"
-        return self._call(name, style_grams, image, self.network, size)
+        name = f"style moments {size_text(canvas)} {','.join(taps)}"
+        return self._call(name, style_moments, image, self.network, size)
 
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
@@ -146,7 +157,7 @@ class Programs:
         began = time.perf_counter()
         layout = self._devices.replicated if slots is None else self._devices.sharded(slots)
         jitted = jax.jit(function, donate_argnums=donate, out_shardings=layout)
-        with compile_cache.watched() as loads:
+        with compile_cache.watched() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()
         self.compiled[name] = time.perf_counter() - began
         self._programs[name] = program
@@ -177,7 +188,10 @@ def collectives_in(text: str) -> list[str]:
 
 def _taps_text(problems: solver.Problem) -> str:
     content, style = (",".join(taps) for taps in problems.targets)
-    return f"content {content} style {style}"
+    kinds = {
+        type(target).__name__.removesuffix("Target") for target in problems.targets.style.values()
+    }
+    return f"content {content} style {style} by {' and '.join(sorted(kinds))}"
 
 
 def _slots_of(batch: Any) -> int:

@@ -1,6 +1,6 @@
-"""Prepared jobs through the devices, level by level, batch by batch.
+"""Prepared jobs through the devices, stage by stage, batch by batch.
 
-    for each level, from coarse to fine
+    for each level, from coarse to fine, and each phase of it
         queue the jobs that share a program, open a batch of slots with the first of them
         step in chunks on the device; after each chunk one small transfer of progress
         a job that is over leaves its slot, and the next of the queue takes it
@@ -42,6 +42,9 @@ _CHUNK_S = 2.0
 
 Image = npt.NDArray[np.float32]
 
+Place = tuple[int, int]
+"""Where a stage stands in the order of all: level, then phase."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rendered:
@@ -79,17 +82,17 @@ class _Underway:
     seconds: float = 0.0
     compile_seconds: float = 0.0
 
-    def stage(self, level: int) -> Stage:
-        stage = self.job.stage(level)
+    def stage(self, place: Place) -> Stage:
+        stage = self.job.stage(place)
         assert stage is not None
         return stage
 
-    def is_over(self, level: int) -> bool:
-        return level == self.job.stages[-1].level or not self.finite
+    def is_over(self, place: Place) -> bool:
+        return place == self.job.stages[-1].place or not self.finite
 
-    def take_back(self, state: State, level: int) -> None:
-        """Keeps what a level has made of the job."""
-        self.carried = carried(state, self.stage(level).size)
+    def take_back(self, state: State, place: Place) -> None:
+        """Keeps what a stage has made of the job."""
+        self.carried = carried(state, self.stage(place).size)
         self.terms = {name: float(value) for name, value in state.terms._asdict().items()}
         self.steps += int(state.step)
         self.finite = bool(state.finite)
@@ -131,8 +134,10 @@ class Renderer:
         plan: Slots by canvas. It shrinks when a batch does not fit the device.
     """
 
-    def __init__(self, network: VGG, devices: Devices, progress: Progress) -> None:
-        self.programs = Programs(network, devices, progress)
+    def __init__(
+        self, network: VGG, devices: Devices, progress: Progress, *, products: str = "default"
+    ) -> None:
+        self.programs = Programs(network, devices, progress, products=products)
         self.timing = Timing()
         self.plan = Plan({})
         self._devices = devices
@@ -140,24 +145,23 @@ class Renderer:
         self._targets = TargetMaker(self.programs)
 
     def render(self, jobs: Sequence[PreparedJob]) -> Iterator[Rendered]:
-        """Renders jobs together; each comes out once, as soon as its last level is done."""
+        """Renders jobs together; each comes out once, as soon as its last stage is done."""
         underway = [_Underway(job) for job in jobs]
-        levels = sorted({stage.level for job in jobs for stage in job.stages})
-        for level in levels:
-            here = [one for one in underway if one.job.stage(level) and one.finite]
-            for queue in _queues(here, level):
-                for one in self._through(queue, level):
-                    if one.is_over(level):
+        for place in sorted({stage.place for job in jobs for stage in job.stages}):
+            here = [one for one in underway if one.job.stage(place) and one.finite]
+            for queue in _queues(here, place):
+                for one in self._through(queue, place):
+                    if one.is_over(place):
                         yield one.rendered()
 
-    def _through(self, queue: _Queue, level: int) -> Iterator[_Underway]:
-        """Takes every job of a queue through one level; they come out in any order."""
-        canvas = queue[0].stage(level).canvas
+    def _through(self, queue: _Queue, place: Place) -> Iterator[_Underway]:
+        """Takes every job of a queue through one stage; they come out in any order."""
+        canvas = queue[0].stage(place).canvas
         while queue:
             slots = self.plan.slots[canvas]
             batch = [queue.popleft() for _ in range(min(slots, len(queue)))]
             try:
-                yield from self._run(batch, queue, level, slots)
+                yield from self._run(batch, queue, place, slots)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
@@ -166,23 +170,23 @@ class Renderer:
                     f"a batch of {slots} does not fit the device at {size_text(canvas)}; "
                     f"going on with {self.plan.slots[canvas]}"
                 )
-                # Nothing is lost but time: each job still has what the last level left it.
+                # Nothing is lost but time: each job still has what the last stage left it.
                 queue.extendleft(reversed(batch))
 
     def _run(
-        self, batch: list[_Underway], queue: _Queue, level: int, count: int
+        self, batch: list[_Underway], queue: _Queue, place: Place, count: int
     ) -> Iterator[_Underway]:
         """Runs a batch of `count` slots until every job in it, or placed into it, is over.
 
         Args:
             batch: The jobs of the first slots; kept up to date as others take their places.
             queue: Whose jobs take the slots that become free.
-            level: All jobs'.
+            place: All jobs'.
             count: How many slots there are.
         """
-        slots = self._opened(batch, level, count)
+        slots = self._opened(batch, place, count)
         taken = np.zeros(len(batch), np.int64)
-        left = _asked(batch)
+        left = _asked(batch, place)
         chunk = 1
         while left.any():
             chunk = min(chunk, _longest_chunk(batch, left, others_wait=bool(queue)))
@@ -190,23 +194,23 @@ class Renderer:
             chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
             self._count(int((look.steps - taken).sum()), seconds)
             taken = look.steps
-            left = np.where(look.over, 0, _asked(batch) - taken)
+            left = np.where(look.over, 0, _asked(batch, place) - taken)
             if left.any():  # else the next jobs open a batch of their own
                 for slot in np.flatnonzero(left == 0).tolist()[: len(queue)]:
                     # Whatever fails in here, each job is in the batch, or handed out.
-                    self._take(slots, slot, batch[slot], level)
+                    self._take(slots, slot, batch[slot], place)
                     over, batch[slot] = batch[slot], queue.popleft()
                     yield over
-                    self._place(slots, slot, batch[slot], level)
-                    taken[slot], left[slot] = 0, batch[slot].job.options.steps
+                    self._place(slots, slot, batch[slot], place)
+                    taken[slot], left[slot] = 0, batch[slot].stage(place).steps
         for one, state in zip(batch, slots.take_all(), strict=False):
-            one.take_back(state, level)
+            one.take_back(state, place)
             yield one
 
-    def _opened(self, batch: list[_Underway], level: int, count: int) -> Slots:
+    def _opened(self, batch: list[_Underway], place: Place, count: int) -> Slots:
         with self._timed(batch) as lap:
-            entries = [self._entry(one, level) for one in batch]
-            canvas = batch[0].stage(level).canvas
+            entries = [self._entry(one, place) for one in batch]
+            canvas = batch[0].stage(place).canvas
             slots = Slots(self.programs, self._devices, canvas, entries, count)
         self.timing.targets += lap.seconds
         return slots
@@ -228,26 +232,27 @@ class Renderer:
         self.timing.image_steps += image_steps
         self._progress.stepped(image_steps)
 
-    def _take(self, slots: Slots, slot: int, one: _Underway, level: int) -> None:
+    def _take(self, slots: Slots, slot: int, one: _Underway, place: Place) -> None:
         with self._timed([one]) as lap:
-            one.take_back(slots.take(slot), level)
+            one.take_back(slots.take(slot), place)
         self.timing.targets += lap.seconds
 
-    def _place(self, slots: Slots, slot: int, one: _Underway, level: int) -> None:
+    def _place(self, slots: Slots, slot: int, one: _Underway, place: Place) -> None:
         with self._timed([one]) as lap:
-            slots.place(slot, self._entry(one, level))
+            slots.place(slot, self._entry(one, place))
         self.timing.targets += lap.seconds
 
-    def _entry(self, one: _Underway, level: int) -> Entry:
+    def _entry(self, one: _Underway, place: Place) -> Entry:
         """What a job puts into its slot: where it starts and what it asks for."""
-        stage, own = one.stage(level), one.job.options
+        stage, own = one.stage(place), one.job.options
         problem = Problem(
             size=_host(stage.size, np.int32),
             targets=self._targets.targets(one.job, stage),
             weights=term_weights(own),
             learning_rate=_host(own.learning_rate),
-            steps=_host(own.steps, np.int32),
+            steps=_host(stage.steps, np.int32),
             early_stop=_host(own.early_stop),
+            seed=_seed(own.seed, place),
         )
         if one.carried is None:
             return Entry(started(_first_image(one.job, stage.size), stage.canvas), problem)
@@ -273,8 +278,8 @@ class _Lap:
     seconds: float = 0.0
 
 
-def _asked(batch: list[_Underway]) -> npt.NDArray[np.int64]:
-    return np.array([one.job.options.steps for one in batch], np.int64)
+def _asked(batch: list[_Underway], place: Place) -> npt.NDArray[np.int64]:
+    return np.array([one.stage(place).steps for one in batch], np.int64)
 
 
 def _longest_chunk(
@@ -286,14 +291,14 @@ def _longest_chunk(
     return int(min(longest, CHECK_EVERY) if may_converge else longest)
 
 
-def _queues(underway: list[_Underway], level: int) -> list[_Queue]:
+def _queues(underway: list[_Underway], place: Place) -> list[_Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
     groups: dict[tuple[Size, Taps, Taps], list[_Underway]] = collections.defaultdict(list)
     for one in underway:
         own = one.job.options
-        groups[one.stage(level).canvas, own.content_taps, own.style_taps].append(one)
+        groups[one.stage(place).canvas, own.content_taps, own.style_taps].append(one)
     return [
-        collections.deque(sorted(group, key=lambda one: -one.job.options.steps))
+        collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()
     ]
 
@@ -308,6 +313,11 @@ def _first_image(job: PreparedJob, size: Size) -> Image:
         case "noise":
             key = np.random.default_rng(job.options.seed)
             return key.random((*size, 3), dtype=np.float32)
+
+
+def _seed(seed: int, place: Place) -> Any:
+    """The seed of one stage of a job: another one at each stage, the same whenever it runs."""
+    return np.random.SeedSequence((seed, *place)).generate_state(1)[0]
 
 
 def term_weights(own: JobOptions) -> TermWeights:

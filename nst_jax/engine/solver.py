@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float32, Int, Int32, UInt32
 
 from nst_jax.model.objective import Targets, Terms, TermWeights, objective
 from nst_jax.model.vgg import VGG
@@ -41,6 +41,7 @@ class Problem(NamedTuple):
     learning_rate: Float32[Array, ""]
     steps: Int32[Array, ""]
     early_stop: Float32[Array, ""]
+    seed: UInt32[Array, ""]
 
 
 class Trend(NamedTuple):
@@ -91,8 +92,9 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
 
     A job that is not active stands still.
     """
+    key = jax.random.fold_in(jax.random.key(problem.seed), state.step)
     (_, terms), gradient = jax.value_and_grad(objective, has_aux=True)(
-        state.image, network, problem.size, problem.targets, problem.weights
+        state.image, network, problem.size, problem.targets, problem.weights, key
     )
     direction, optimizer = _ADAM.update(gradient, state.optimizer)
     image = jnp.clip(state.image - problem.learning_rate * jnp.asarray(direction), 0, 1)

@@ -1,11 +1,12 @@
-"""What images are compared with, made once: a style's Grams, a content's features.
+"""What images are compared with, made once: what a style asks, a content's features.
 
 A style's statistics are made once per style and level however many jobs use it. They are
 kept on the host, bounded, and copied into the slots of each batch that asks for them.
+Several styles of one job meet here, as the average of their statistics.
 """
 
 import collections
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,17 +14,25 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, fitted, square_canvas
-from nst_jax.engine.levels import Stage
+from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.prepared import Picture, PreparedJob
 from nst_jax.engine.programs import Programs
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Targets
+from nst_jax.model.style import GramTarget, Moments, StyleTarget
+from nst_jax.model.wasserstein import SubsetTarget, WassersteinTarget
 from nst_jax.spec.options import shares
 
 _KEPT_BYTES = 2**28
 
 Statistics = Mapping[str, Any]
-"""Arrays by tap: features or Gram matrices, on the host."""
+"""By tap, on the host: features, moments, or targets."""
+
+_TARGETS: Mapping[StyleKind, Callable[..., StyleTarget]] = {
+    "gram": GramTarget.of,
+    "wasserstein": WassersteinTarget.of,
+    "wasserstein of subsets": SubsetTarget.of,
+}
 
 
 class TargetMaker:
@@ -35,7 +44,7 @@ class TargetMaker:
 
     def targets(self, job: PreparedJob, stage: Stage) -> Targets:
         """One job's targets at one of its stages, as host arrays on the stage's canvas."""
-        return Targets(content=self._content(job, stage), style=self._blended(job, stage))
+        return Targets(content=self._content(job, stage), style=self._style(job, stage))
 
     def _content(self, job: PreparedJob, stage: Stage) -> Statistics:
         taps = job.options.content_taps
@@ -47,25 +56,36 @@ class TargetMaker:
 
         return self._recent.get(key, make)
 
-    def _blended(self, job: PreparedJob, stage: Stage) -> Statistics:
-        """The Grams of a job's styles, averaged by their blend weights."""
-        weights = shares(job.options.style_blend_weights, len(job.styles))
-        grams = [self._grams(style, job.options.style_taps, stage) for style in job.styles]
-        weighted = list(zip(map(np.float32, weights), grams, strict=True))
-        return {
-            tap: sum(weight * gram[tap] for weight, gram in weighted)
-            for tap in job.options.style_taps
-        }
+    def _style(self, job: PreparedJob, stage: Stage) -> Statistics:
+        """What a job's styles ask together at a stage."""
+        own = job.options
+        blend = shares(own.style_blend_weights, len(job.styles))
+        keys = tuple(style.key for style in job.styles)
+        key = (stage.style_kind, keys, blend, stage.style_edge, own.style_taps)
 
-    def _grams(self, style: Picture, taps: tuple[str, ...], stage: Stage) -> Statistics:
+        def make() -> Statistics:
+            moments = [self._moments(style, own.style_taps, stage) for style in job.styles]
+            return {
+                tap: style_target(stage.style_kind, _averaged([one[tap] for one in moments], blend))
+                for tap in own.style_taps
+            }
+
+        return self._recent.get(key, make)
+
+    def _moments(self, style: Picture, taps: tuple[str, ...], stage: Stage) -> Statistics:
         canvas = square_canvas(stage.style_edge)
 
         def make() -> Statistics:
             size = fitted(style.size, stage.style_edge)
             image, own = on_canvas(resized(style.pixels, size), canvas)
-            return self._programs.style_grams(canvas, taps, image, own)
+            return self._programs.style_moments(canvas, taps, image, own)
 
         return self._recent.get(("style", style.key, stage.style_edge, taps), make)
+
+
+def style_target(kind: StyleKind, moments: Moments) -> StyleTarget:
+    """What a style with these moments asks where styles are compared in this way."""
+    return _TARGETS[kind](*map(np.asarray, moments))
 
 
 def on_canvas(
@@ -97,5 +117,15 @@ class _Recent:
         return self._kept[key]
 
 
+def _averaged(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
+    """The moments of several styles as if they were one, each with its weight."""
+
+    def average(*arrays: Any) -> Any:
+        weighted = zip(map(np.float32, weights), arrays, strict=True)
+        return sum(weight * array for weight, array in weighted)
+
+    return jax.tree.map(average, *moments)
+
+
 def _size_bytes(statistics: Statistics) -> int:
-    return sum(array.nbytes for array in statistics.values())
+    return sum(array.nbytes for array in jax.tree.leaves(dict(statistics)))

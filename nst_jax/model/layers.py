@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from nst_jax.model import winograd
 
 Pooling = Literal["max", "average"]
+Padding = Literal["replicate", "zero"]
 
 _IMAGE_CHANNELS = 3
 
@@ -43,20 +44,46 @@ def flipped_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))
 
 
+def with_replicated_rim(
+    features: Float[Array, "h w c"], size: Int[Array, "2"]
+) -> Float[Array, "h+2 w+2 c"]:
+    """An image whose border is repeated once on every side, in the top left corner as before.
+
+    Sums of selected neighbours, so that the way back is cheap as well.
+
+    Args:
+        features: Zero outside of the image's own region.
+        size: Height and width of the own region, which grows by 2 each.
+    """
+    wide = jnp.pad(features, ((1, 1), (1, 1), (0, 0)))
+    for axis in (0, 1):
+        place = jnp.expand_dims(jnp.arange(wide.shape[axis]), (1 - axis, 2))
+        after, before = jnp.roll(wide, -1, axis), jnp.roll(wide, 1, axis)
+        wide = jnp.where(place == 0, after, jnp.where(place == size[axis] + 1, before, wide))
+    return wide
+
+
 def _correlate(
-    features: Float[Array, "h w c"], kernel: Float[Array, "k k c d"]
-) -> Float[Array, "h w d"]:
-    """A 3x3 convolution with zero padding, by a plain kernel or one in Winograd's domain."""
+    features: Float[Array, "h w c"], kernel: Float[Array, "k k c d"], margin: int = 1
+) -> Float[Array, "m n d"]:
+    """A 3x3 convolution, by a plain kernel or one in Winograd's domain.
+
+    Args:
+        features: The input.
+        kernel: A tile of 6x6 in Winograd's domain; it takes a margin of 1 alone.
+        margin: How many zeros to put around the input; 1 keeps its size.
+    """
     if kernel.shape[0] == winograd.TILE:
         return winograd.correlate(features, kernel)
+    margins = ((margin, margin), (margin, margin))
     return jax.lax.conv_general_dilated(
-        features[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        features[None], kernel, (1, 1), margins, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )[0]
 
 
 def _correlate_to_few(
-    features: Float[Array, "h w c"], kernel: Float[Array, "3 3 c k"]
-) -> Float[Array, "h w k"]:
+    features: Float[Array, "h w c"], kernel: Float[Array, "3 3 c k"], margin: int = 1
+) -> Float[Array, "m n k"]:
     """The same for a handful of output channels: one matrix product, then nine shifted sums.
 
     Three channels, as the image has, fill neither a vector register nor the lanes of a
@@ -67,7 +94,8 @@ def _correlate_to_few(
     by_tap = jnp.matmul(
         features.reshape(height * width, channels), columns, preferred_element_type=jnp.float32
     ).reshape(height, width, *kernel.shape[:2], -1)
-    padded = jnp.pad(by_tap, ((1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    padded = jnp.pad(by_tap, ((margin, margin), (margin, margin), (0, 0), (0, 0), (0, 0)))
+    height, width = height + 2 * margin - 2, width + 2 * margin - 2
     shifted = [
         padded[i : i + height, j : j + width, i, j] for i, j in np.ndindex(*kernel.shape[:2])
     ]
@@ -75,66 +103,73 @@ def _correlate_to_few(
 
 
 def _backward(
-    gradient: Float[Array, "h w d"], flipped: Float[Array, "k k d c"]
-) -> Float[Array, "h w c"]:
+    gradient: Float[Array, "h w d"], flipped: Float[Array, "k k d c"], rim: int
+) -> Float[Array, "m n c"]:
     """The gradient of a convolution's input: a forward convolution with the flipped kernel."""
     few = flipped.shape[-1] == _IMAGE_CHANNELS
-    return (_correlate_to_few if few else _correlate)(gradient, flipped)
+    return (_correlate_to_few if few else _correlate)(gradient, flipped, 1 + rim)
 
 
-@jax.custom_vjp
-def convolve(
-    features: Float[Array, "h w c"],
+def _convolve(
+    features: Float[Array, "m n c"],
     kernel: Float[Array, "k k c d"],
     flipped: Float[Array, "k k d c"],
     bias: Float[Array, " d"],
     mask: Bool[Array, "h w 1"],
+    rim: int = 0,
 ) -> Float[Array, "h w d"]:
-    """A 3x3 convolution with zero padding: the value before the activation (`conv4_2`).
+    """A 3x3 convolution: the value before the activation (`conv4_2`).
 
-    Its backward pass is a forward convolution with `flipped`, prepared beforehand. XLA's
+    Features with a `rim` of one bring their own padding; without it there are zeros around.
+    The backward pass is a forward convolution with `flipped`, prepared beforehand. XLA's
     CPU backend runs the transposed convolution of plain autodiff, once inside a loop, on a
     naive kernel that is three times slower than the whole step.
     """
-    return jnp.where(mask, _correlate(features, kernel) + bias, 0)
+    return jnp.where(mask, _correlate(features, kernel, 1 - rim) + bias, 0)
 
 
-def _convolve_forward(features, kernel, flipped, bias, mask):
-    return convolve(features, kernel, flipped, bias, mask), (flipped, mask)
+convolve = jax.custom_vjp(_convolve, nondiff_argnums=(5,))
 
 
-def _convolve_backward(residuals, gradient):
+def _convolve_forward(features, kernel, flipped, bias, mask, rim):
+    return convolve(features, kernel, flipped, bias, mask, rim), (flipped, mask)
+
+
+def _convolve_backward(rim, residuals, gradient):
     flipped, mask = residuals
-    return _backward(jnp.where(mask, gradient, 0), flipped), None, None, None, None
+    return _backward(jnp.where(mask, gradient, 0), flipped, rim), None, None, None, None
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-@jax.custom_vjp
-def convolve_relu(
-    features: Float[Array, "h w c"],
+def _convolve_relu(
+    features: Float[Array, "m n c"],
     kernel: Float[Array, "k k c d"],
     flipped: Float[Array, "k k d c"],
     bias: Float[Array, " d"],
     mask: Bool[Array, "h w 1"],
+    rim: int = 0,
 ) -> Float[Array, "h w d"]:
     """`convolve` and its activation as one operation (`relu4_2`).
 
     The only thing kept for the backward pass is the output, which the next layer keeps
     anyway: the gradient flows where the output is positive, hence inside the mask.
     """
-    return jnp.where(mask, jax.nn.relu(_correlate(features, kernel) + bias), 0)
+    return jnp.where(mask, jax.nn.relu(_correlate(features, kernel, 1 - rim) + bias), 0)
 
 
-def _convolve_relu_forward(features, kernel, flipped, bias, mask):
-    output = convolve_relu(features, kernel, flipped, bias, mask)
+convolve_relu = jax.custom_vjp(_convolve_relu, nondiff_argnums=(5,))
+
+
+def _convolve_relu_forward(features, kernel, flipped, bias, mask, rim):
+    output = convolve_relu(features, kernel, flipped, bias, mask, rim)
     return output, (flipped, output)
 
 
-def _convolve_relu_backward(residuals, gradient):
+def _convolve_relu_backward(rim, residuals, gradient):
     flipped, output = residuals
-    return _backward(jnp.where(output > 0, gradient, 0), flipped), None, None, None, None
+    return _backward(jnp.where(output > 0, gradient, 0), flipped, rim), None, None, None, None
 
 
 convolve_relu.defvjp(_convolve_relu_forward, _convolve_relu_backward)

@@ -1,30 +1,32 @@
 """The whole objective of one job, on one screen.
 
     total = content_weight · Σ_tap content_tap_weight · ‖F - P‖² / ‖P‖²
-          + style_weight   · Σ_tap style_tap_weight   · ‖G - A‖² / ‖A‖²
+          + style_weight   · Σ_tap style_tap_weight   · how far F is from the style's target
           + tv_weight      · mean squared difference of neighbouring pixels
 
-F are the image's features and G their Gram matrices; P and A are the targets, made once
-from the content and the style pictures. Tap weights sum to 1. Written for one image;
-`jax.vmap` makes the batch, and the gradient of the sum over jobs keeps jobs apart.
+F are the image's features; P and the style's targets are made once, from the content and
+the style pictures. How a style compares is its target's own business: with Gram matrices
+it is ‖G - A‖² / ‖A‖². Tap weights sum to 1. Written for one image; `jax.vmap` makes the
+batch, and the gradient of the sum over jobs keeps jobs apart.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from nst_jax.model import losses
+from nst_jax.model.style import Moments, StyleTarget, moments
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.taps import poolings_before
 
 
 class Targets(NamedTuple):
-    """What an image is compared with, by tap: features of the content, Grams of the style."""
+    """What an image is compared with, by tap: features of the content, what the style asks."""
 
     content: Mapping[str, Float[Array, "h w c"]]
-    style: Mapping[str, Float32[Array, "c c"]]
+    style: Mapping[str, StyleTarget]
 
 
 class TermWeights(NamedTuple):
@@ -56,6 +58,7 @@ def objective(
     size: Int[Array, "2"],
     targets: Targets,
     weights: TermWeights,
+    key: PRNGKeyArray,
 ) -> tuple[Float32[Array, ""], Terms]:
     """How far one image is from its content and its style; the first value is the total.
 
@@ -65,6 +68,7 @@ def objective(
         size: Height and width of the image on the canvas.
         targets: Made from pictures of the same size (content) and of any size (style).
         weights: The job's own.
+        key: For what is random in the comparison of this step.
     """
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
@@ -72,8 +76,8 @@ def objective(
     for tap, target in targets.content.items():
         content += weights.content_taps[tap] * losses.content_loss(features[tap], target)
     for tap, target in targets.style.items():
-        gram = losses.gram_matrix(features[tap], positions(size, tap))
-        style += weights.style_taps[tap] * losses.gram_loss(gram, target)
+        distance = target.distance(features[tap], positions(size, tap), key)
+        style += weights.style_taps[tap] * distance
     tv = losses.total_variation(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
     return total, Terms(total, content, style, tv)
@@ -86,12 +90,12 @@ def content_features(
     return network(image, size, taps)
 
 
-def style_grams(
+def style_moments(
     image: Float[Array, "h w 3"], network: VGG, size: Int[Array, "2"], taps: tuple[str, ...]
-) -> dict[str, Float32[Array, "..."]]:
-    """The style's side of the targets, for one of a job's style pictures."""
+) -> dict[str, Moments]:
+    """What the style's side of the targets is made of, for one of a job's style pictures."""
     features = network(image, size, taps)
-    return {tap: losses.gram_matrix(features[tap], positions(size, tap)) for tap in taps}
+    return {tap: moments(features[tap], positions(size, tap)) for tap in taps}
 
 
 def positions(size: Int[Array, "2"], tap: str) -> Float32[Array, ""]:

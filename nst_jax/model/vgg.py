@@ -60,6 +60,9 @@ class VGG(nnx.Module):
         mean: RGB mean in [0, 1], subtracted from the image first.
         deepest: The last tap this network must reach.
         pooling: Maximum (as trained) or average (as Gatys et al. prefer).
+        padding: What the first convolution sees beyond the border: zeros, which are the mean
+            colour (as trained), or the border again, which leaves no frame on a picture that
+            is optimised.
         dtype: What the features are computed and returned in.
         use_winograd: Prepare for a CPU; see `nst_jax.model.winograd`. float32 only.
     """
@@ -72,11 +75,13 @@ class VGG(nnx.Module):
         *,
         deepest: str,
         pooling: layers.Pooling = "max",
+        padding: layers.Padding = "zero",
         dtype: jnp.dtype | type = jnp.float32,
         use_winograd: bool = False,
     ) -> None:
         self.architecture = architecture
         self.pooling: layers.Pooling = pooling
+        self.padding: layers.Padding = padding
         self.dtype = jnp.dtype(dtype)
         self.mean = nnx.Variable(jnp.asarray(np.asarray(mean, np.float32), jnp.float32))
         self.convolutions = nnx.Dict(
@@ -115,16 +120,20 @@ class VGG(nnx.Module):
         mask = layers.region_mask(size, (image.shape[0], image.shape[1]))
         yield PIXELS, jnp.where(mask, image, 0)
         value = jnp.where(mask, image - self.mean[...], 0).astype(self.dtype)
+        rim = 1 if self.padding == "replicate" else 0
+        if rim:
+            value = layers.with_replicated_rim(value, size)
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
                 name = f"{block}_{index}"
                 constants = self.convolutions[f"conv{name}"].constants
                 if f"conv{name}" in before_activation:
-                    value = layers.convolve(value, *constants, mask)
+                    value = layers.convolve(value, *constants, mask, rim)
                     yield f"conv{name}", value
                     value = jax.nn.relu(value)
                 else:
-                    value = layers.convolve_relu(value, *constants, mask)
+                    value = layers.convolve_relu(value, *constants, mask, rim)
+                rim = 0
                 yield f"relu{name}", value
             size = size // 2
             mask = layers.region_mask(size, (value.shape[0] // 2, value.shape[1] // 2))

@@ -93,14 +93,18 @@ class Options(JobOptions):
     levels: int = 3
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones."""
-    style_loss: Literal["gram"] = "gram"
-    """How a tap's style is described."""
+    style_loss: Literal["gram", "wasserstein"] = "gram"
+    """How styles are compared: gram as Gatys et al., wasserstein for means and covariances."""
     pooling: Literal["max", "average"] = "max"
     """How the network halves its features: max as it was trained, average for softer pictures."""
+    padding: Literal["replicate", "zero"] = "replicate"
+    """What the network sees beyond a picture's border: the border again, or the mean colour as
+    it was trained, which can leave a frame."""
     optimizer: Literal["adam"] = "adam"
     """What moves the pixels."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU."""
+    dtype: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
+    """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU.
+    tensorfloat32: float32 with shorter factors in products, on GPUs that have it."""
     weights: str = dataclasses.field(default_factory=_default_weights)
     """The network: a name that `nst-jax weights list` shows, or a file of any known publisher.
     Without it the environment variable NST_JAX_WEIGHTS, or else vgg16."""
