@@ -67,6 +67,8 @@ WRONG_CELLS = {
         *(".x.png", "a/.x/b.png", "x", "x.gif", "x.png.txt", "y" * 201 + ".png"),
     ],
     "style": ["b;;c", ";"],
+    "masks": ["m;n", "m;;n", ";"],
+    "style_masks": ["m;n", ";"],
 }
 
 
@@ -92,6 +94,8 @@ WRONG_VALUES = {
     "output": [None, 5, ["x.png"], True, {}, "a\0.png", "\ud800.png"],
     "content": [None, "", " ", 5, [], ["a"], {}, True, "a\0b", "\ud800.png"],
     "style": [None, "", 5, [], [""], [5], [None], {}, {"b": 1}, True, [["b"]], "\udfff"],
+    "masks": [None, "", 5, [""], [5], {}, {"b": 1}, True, [["b"]], "\udfff", ["m", "n"]],
+    "style_masks": [None, "", 5, [""], ["m", "n"]],
 }
 
 
@@ -233,6 +237,8 @@ def refused(tmp_path, monkeypatch, capsys, narrow_file) -> Callable[..., str]:
     for name in ("a", "b"):
         Image.fromarray(rng.integers(0, 255, (32, 40, 3), np.uint8)).save(f"{name}.png")
     Image.new("RGB", (32, 3)).save("thin.png")
+    Image.new("L", (40, 32)).save("black.png")
+    Image.new("L", (32, 40), 255).save("upright.png")
     Path("text.png").write_text("no picture")
     Path("folder").mkdir()
     Path("jobs.csv").write_text("content,style\na.png,b.png\n")
@@ -265,6 +271,14 @@ RENDER = [
     ("a.png b.png --output x.jpg --bit-depth 16", "16 bits"),
     ("a.png --output x.png", "at least one style"),
     ("a.png b.png --output x.png --style-blend-weights 1 2", "style_blend_weights"),
+    ("a.png b.png --output x.png --masks a.png b.png", "masks must have one picture for each"),
+    ("a.png b.png --output x.png --style-masks a.png b.png", "style_masks must have one picture"),
+    ("a.png b.png --output x.png --masks no.png", "'no.png' does not exist"),
+    ("a.png b.png --output x.png --masks text.png", "'text.png' is no picture"),
+    ("a.png b.png --output x.png --masks black.png", "must have a pixel that is not black"),
+    ("a.png b.png --output x.png --style-masks black.png", "a pixel that is not black"),
+    ("a.png b.png --output x.png --masks upright.png", "content picture, which is 40x32"),
+    ("a.png b.png --output x.png --style-masks upright.png", "style 'b.png', which is 40x32"),
     ("a.png b.png --output x.png --learning-rate nan", "learning_rate must be"),
     ("a.png b.png --output x.png --content-taps relu4_9", "relu4_1 to relu4_3"),
     ("a.png b.png --output x.png --style-taps relu9_1", "blocks 1 to 5"),

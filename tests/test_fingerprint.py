@@ -74,6 +74,19 @@ def test_styles_count_each_in_its_place(options):
     assert len(set(numbers([Job(content, a), Job(content, (a,))], options))) == 1
 
 
+def test_masks_count_each_in_its_place_and_for_its_picture(options):
+    """A content and styles of one size, so that one mask would do for either."""
+    content, style = content_of(0), content_of(1)
+    one, other = (np.full(content.shape[:2], value, np.float32) for value in (1.0, 0.5))
+    plain = Job(content, (style, style))
+    jobs = [plain] + [
+        dataclasses.replace(plain, **{name: masks})
+        for name in ("masks", "style_masks")
+        for masks in ((one, one), (one, other), (other, one))
+    ]
+    assert len(set(numbers(jobs, options))) == len(jobs)
+
+
 CHANGES = {
     "content_weight": 2.0,
     "style_weight": 2.0,

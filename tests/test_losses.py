@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 from networks import on_canvas, picture
 
 from nst_jax.model import losses
+from nst_jax.model.region import Region
 
 SMALL = {"height": st.integers(1, 7), "width": st.integers(1, 7), "seed": st.integers(0, 10**6)}
 RELATIVE = pytest.mark.parametrize("loss", [losses.content_loss, losses.gram_loss])
@@ -21,6 +22,10 @@ def _features(height, width, channels=4, seed=0):
     return rng.normal(size=(height, width, channels)).astype(np.float32)
 
 
+def region(positions: int) -> Region:
+    return Region(jnp.float32(positions))
+
+
 _compiled_gram = jax.jit(losses.gram_matrix)
 
 
@@ -28,12 +33,12 @@ def _gram(features, canvas=None):
     """On a canvas that all small sizes share, for the sake of one compilation."""
     height, width = features.shape[:2]
     wide = on_canvas(features, canvas or (max(14, height), max(21, width)))
-    return np.asarray(_compiled_gram(wide, np.float32(height * width)))
+    return np.asarray(_compiled_gram(wide, region(height * width)))
 
 
 @jax.jit
 def _gram_pulled_back(features, positions, gradient):
-    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, positions), features)
+    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, Region(positions)), features)
     return pull(gradient)[0]
 
 
@@ -93,10 +98,10 @@ def test_finite_differences_confirm_the_gradients():
     target = jnp.asarray(_gram(other))
 
     def style(value):
-        return losses.gram_loss(losses.gram_matrix(value, jnp.float32(12)), target)
+        return losses.gram_loss(losses.gram_matrix(value, region(12)), target)
 
     functions = [
-        lambda value: losses.gram_matrix(value, jnp.float32(12)),
+        lambda value: losses.gram_matrix(value, region(12)),
         style,
         lambda value: losses.content_loss(value, jnp.asarray(other)),
         lambda value: losses.total_variation(value[..., :3], size),
@@ -109,12 +114,12 @@ def test_finite_differences_confirm_the_gradients():
 def test_a_gram_matrix_of_bfloat16_is_summed_in_float32():
     """A bfloat16 sum of ones stops at 256; of 0.1s it is 8 % off long before."""
     ones = jnp.ones((128, 128, 2), jnp.bfloat16)
-    gram = losses.gram_matrix(ones, jnp.float32(1))
+    gram = losses.gram_matrix(ones, region(1))
     assert gram.dtype == jnp.float32
     np.testing.assert_array_equal(gram, np.full((2, 2), 128 * 128))
     tenths = jnp.full((128, 128, 2), 0.1, jnp.bfloat16)
     expected = references.gram(np.asarray(tenths, np.float64))
-    gram = losses.gram_matrix(tenths, jnp.float32(128 * 128))
+    gram = losses.gram_matrix(tenths, region(128 * 128))
     # Equal terms are the worst case: their rounding errors all have one sign.
     assert references.relative_error(gram, expected) < 1e-4
 
@@ -131,7 +136,7 @@ def test_the_gradient_of_bfloat16_features_has_their_type_and_its_precision():
     features = _features(6, 6)
     gradient = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
     narrow = jnp.asarray(features, jnp.bfloat16)
-    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, jnp.float32(36)), narrow)
+    _, pull = jax.vjp(lambda value: losses.gram_matrix(value, region(36)), narrow)
     (backward,) = pull(gradient)
     assert backward.dtype == jnp.bfloat16
     expected = references.gram_backward(np.asarray(narrow, np.float64), np.float64(gradient))
@@ -188,7 +193,7 @@ def test_losses_and_gradients_are_finite_at_nothing_and_for_a_black_target(loss)
 
 def test_the_gram_gradient_is_zero_at_zero_features():
     target = jnp.asarray(_gram(_features(4, 4)))
-    gradient = jax.grad(lambda f: losses.gram_loss(losses.gram_matrix(f, jnp.float32(16)), target))
+    gradient = jax.grad(lambda f: losses.gram_loss(losses.gram_matrix(f, region(16)), target))
     assert not np.any(gradient(jnp.zeros((4, 4, 4))))
 
 

@@ -132,6 +132,18 @@ def test_a_newline_in_a_quoted_cell_belongs_to_the_name(tmp_path):
     assert second.output == "y.png"
 
 
+def test_masks_are_lists_as_styles_are(tmp_path):
+    (first,) = jobs_in(tmp_path, "content,style,masks,style_masks\na,b;c,m;n,o;p\n", suffix=".csv")
+    line = {"content": "a", "style": ["b", "c"], "masks": ["m", "n"], "style_masks": ["o", "p"]}
+    (second,) = jobs_in(tmp_path, json.dumps(line), suffix=".jsonl")
+    (third,) = jobs_in(tmp_path, '{"content": "a", "style": "b", "masks": "m"}', suffix=".jsonl")
+    for job in (first, second):
+        assert list(job.masks) == [str(tmp_path / name) for name in "mn"]
+        assert list(job.style_masks) == [str(tmp_path / name) for name in "op"]
+    assert list(third.masks) == [str(tmp_path / "m")]
+    assert not third.style_masks
+
+
 def test_a_semicolon_separates_in_csv_alone(tmp_path):
     (job,) = jobs_in(tmp_path, '{"content": "a;b.png", "style": "c;d.png"}', suffix=".jsonl")
     assert plain([job], tmp_path) == [("a;b.png", ["c;d.png"], "")]

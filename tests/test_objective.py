@@ -193,7 +193,7 @@ def test_targets_equal_the_references_on_any_canvas():
 @pytest.mark.parametrize("tap", ["pixels", "relu1_2", "pool1", "relu3_1", "pool5"])
 def test_positions_count_a_tap_s_own_region(tap):
     height, width, _ = references.vgg(picture(*SIZE), NARROW)[tap].shape
-    assert float(model.positions(jnp.asarray(SIZE), tap)) == height * width
+    assert float(model.own_region(jnp.asarray(SIZE), tap).positions) == height * width
 
 
 @pytest.mark.parametrize("size", [(33, 41), (17, 31), (48, 16), (47, 48)])

@@ -13,6 +13,7 @@ from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model import winograd
 from nst_jax.model.losses import content_loss, gram_loss, gram_matrix
+from nst_jax.model.region import Region
 from nst_jax.model.vgg import VGG
 
 pytestmark = pytest.mark.pretrained
@@ -83,9 +84,9 @@ def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, ex
     """Single features are off by some percent; Gram matrices and contents by far less."""
     features = _every_tap(_build(published, dtype=jnp.bfloat16), IMAGE)
     for tap in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"):
-        own, positions = features[tap], jnp.float32(np.prod(expected[tap].shape[:2]))
+        own, region = features[tap], Region(jnp.float32(np.prod(expected[tap].shape[:2])))
         target = jnp.asarray(references.gram(expected[tap]), jnp.float32)
-        assert float(gram_loss(gram_matrix(own, positions), target)) < 1e-3, tap
+        assert float(gram_loss(gram_matrix(own, region), target)) < 1e-3, tap
         assert float(content_loss(own, jnp.asarray(expected[tap], jnp.float32))) < 1e-3, tap
 
 
@@ -95,6 +96,6 @@ def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(plain)
     for level in (0.0, 0.5):
         features = _every_tap(plain, np.full_like(IMAGE, level))
         for tap in taps:
-            positions = jnp.float32(np.prod(features[tap].shape[:2]))
-            gram = np.float64(gram_matrix(features[tap], positions))
+            region = Region(jnp.float32(np.prod(features[tap].shape[:2])))
+            gram = np.float64(gram_matrix(features[tap], region))
             assert (gram**2).sum() > 1e-3, (tap, level)

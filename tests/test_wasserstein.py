@@ -9,6 +9,7 @@ from networks import on_canvas
 from references import relative_error
 
 from nst_jax.model import wasserstein
+from nst_jax.model.region import Region
 from nst_jax.model.wasserstein import RIDGE, SUBSET, SubsetTarget, WassersteinTarget
 
 KEY = jax.random.key(0)
@@ -54,16 +55,16 @@ def expected_gradient(features: np.ndarray, moments: tuple[np.ndarray, np.ndarra
     return (by_row / flat.size).reshape(features.shape)
 
 
-def value_and_gradient(target, features, *, positions=None, key=KEY):
-    count = jnp.float32(positions or features.shape[0] * features.shape[1])
+def value_and_gradient(target, features, *, positions=None, weights=None, key=KEY):
+    region = Region(jnp.float32(positions or features.shape[0] * features.shape[1]), weights)
     value, slope = jax.jit(lambda *each: _value_and_gradient(*each))(
-        jnp.asarray(features), target, count, key
+        jnp.asarray(features), target, region, key
     )
     return float(value), np.asarray(slope)
 
 
-def _value_and_gradient(features, target, count, key):
-    return jax.value_and_grad(lambda one: target.distance(one, count, key))(features)
+def _value_and_gradient(features, target, region, key):
+    return jax.value_and_grad(lambda one: target.distance(one, region, key))(features)
 
 
 @BOTH
@@ -183,9 +184,9 @@ def test_a_mapped_batch_equals_one_by_one(kind):
     keys = jax.random.split(KEY, 3)
 
     def one(target, features, key):
-        return jax.value_and_grad(lambda value: target.distance(value, jnp.float32(72), key))(
-            features
-        )
+        return jax.value_and_grad(
+            lambda value: target.distance(value, Region(jnp.float32(72)), key)
+        )(features)
 
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *targets)
     values, slopes = jax.jit(jax.vmap(one))(stacked, batch, keys)

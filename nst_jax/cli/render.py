@@ -8,9 +8,11 @@ import tyro
 from nst_jax.cli.console import print_json
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import Job, check_blend
+from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_suffix
+
+Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,11 @@ class Render:
     """The picture, or the pictures, whose manner is taken."""
     output: Annotated[str, tyro.conf.arg(metavar="FILE")]
     """Where the output goes: .png, .jpg, .webp or .tif."""
+    masks: Masks = ()
+    """Where each style applies, one a style: grey pictures shaped as CONTENT, white where it
+    does. What is black in all of them keeps the content. None: all styles everywhere."""
+    style_masks: Masks = ()
+    """Which part of each style counts, one a style. None: the whole picture."""
     options: Options = dataclasses.field(default_factory=Options)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
@@ -36,15 +43,14 @@ class Render:
         """Renders; returns the exit status."""
         if not self.style:
             raise OptionError("render needs at least one style picture, got none")
-        check_blend(self.options, len(self.style))
+        job = Job(self.content, self.style, masks=self.masks, style_masks=self.style_masks)
+        check_job(job, self.options)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
         from nst_jax.engine.memory import render
 
         with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
-            result = render(
-                Job(self.content, self.style), self.output, self.options, progress=progress
-            )
+            result = render(job, self.output, self.options, progress=progress)
         if self.json:
             print_json(result.record())
         return 0

@@ -40,6 +40,8 @@ def fingerprint(
         "method": METHOD_VERSION,
         "content": source_digest(job.content),
         "styles": [source_digest(style) for style in job.styles],
+        "masks": [source_digest(mask) for mask in job.masks],
+        "style_masks": [source_digest(mask) for mask in job.style_masks],
         "options": dataclasses.asdict(own) | shared,
         "dtype": dtype,
         "weights": weights_sha256,

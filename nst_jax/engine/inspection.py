@@ -11,11 +11,13 @@ from nst_jax.engine.canvas import Size
 from nst_jax.engine.carrying import started
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import StyleKind
+from nst_jax.engine.masks import by_tap
 from nst_jax.engine.programs import Programs, Taps, bytes_on_each_device, collectives_in
 from nst_jax.engine.solver import Problem
 from nst_jax.engine.targets import style_target
 from nst_jax.model import objective
 from nst_jax.model.objective import Targets, TermWeights
+from nst_jax.model.style import RegionsTarget
 from nst_jax.model.vgg import VGG
 
 
@@ -40,12 +42,12 @@ def inspected(
     slots: int,
     content_taps: Taps,
     style_taps: Taps,
-    *,
     style_kind: StyleKind = "gram",
+    regions: int = 0,
 ) -> Inspection:
     """Compiles a step program, or takes the one that is there, and looks at it."""
     states, problems = batch_shapes(
-        programs.network, devices, canvas, slots, content_taps, style_taps, style_kind
+        programs.network, devices, canvas, slots, content_taps, style_taps, style_kind, regions
     )
     program = programs.compiled_step(canvas, states, problems)
     return Inspection(bytes_on_each_device(program), collectives_in(program.as_text()))
@@ -59,10 +61,11 @@ def batch_shapes(
     content_taps: Taps,
     style_taps: Taps,
     style_kind: StyleKind = "gram",
+    regions: int = 0,
 ) -> tuple[Any, Any]:
     """States and problems of a batch, as shapes and shardings without a value."""
     state = started(np.zeros((1, 1, 3), np.float32), canvas)
-    targets = _target_shapes(network, canvas, content_taps, style_taps, style_kind)
+    targets = _target_shapes(network, canvas, content_taps, style_taps, style_kind, regions)
     problem = _problem_shapes(targets)
     sharding = devices.sharded(slots)
 
@@ -100,7 +103,12 @@ def _each(taps: Iterable[str], value: Any) -> dict[str, Any]:
 
 
 def _target_shapes(
-    network: VGG, canvas: Size, content_taps: Taps, style_taps: Taps, style_kind: StyleKind
+    network: VGG,
+    canvas: Size,
+    content_taps: Taps,
+    style_taps: Taps,
+    style_kind: StyleKind,
+    regions: int,
 ) -> Any:
     image = jax.ShapeDtypeStruct((*canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
@@ -112,7 +120,14 @@ def _target_shapes(
     content, moments = jax.eval_shape(targets, image, size)
     # Made on the host, of zeros: a target is more than its moments' shapes.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
-    style = {tap: style_target(style_kind, one) for tap, one in zeros.items()}
+    style: dict[str, Any] = {tap: style_target(style_kind, one) for tap, one in zeros.items()}
+    if regions:
+        weights = by_tap([np.zeros(canvas, np.float32)] * regions, canvas, canvas, style_taps)
+        strengths = np.zeros(regions, np.float32)
+        style = {
+            tap: RegionsTarget.of([one] * regions, weights[tap], strengths)
+            for tap, one in style.items()
+        }
     return Targets(
         content, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), style)
     )

@@ -42,6 +42,8 @@ class Stage:
         size: The image's own size, (height, width) in pixels.
         canvas: The shape it is computed in.
         style_edge: Long edge in pixels at which its styles are looked at.
+        regions: Into how many parts masks cut the image, each with a style of its own; 0: no
+            masks.
     """
 
     level: int
@@ -51,6 +53,7 @@ class Stage:
     steps: int
     phase: int = 0
     style_kind: StyleKind = "gram"
+    regions: int = 0
 
     @property
     def place(self) -> tuple[int, int]:
@@ -64,7 +67,9 @@ def long_edges(size: int, levels: int) -> tuple[int, ...]:
     return tuple(sorted(set(edges)))
 
 
-def stages(picture: Size, options: Options, own: JobOptions) -> tuple[Stage, ...]:
+def stages(
+    picture: Size, options: Options, own: JobOptions, *, regions: int = 0
+) -> tuple[Stage, ...]:
     """The stages that a job goes through, from coarse to fine.
 
     A level at which the short edge would not reach the job's deepest tap is left out.
@@ -73,13 +78,14 @@ def stages(picture: Size, options: Options, own: JobOptions) -> tuple[Stage, ...
         picture: Size of the content picture as it was opened.
         options: The run's; `size`, `levels` and `style_loss` count.
         own: The job's, with canonical taps.
+        regions: How many masks the job has.
 
     Raises:
         PictureError: Even the last level is too small for the deepest tap.
     """
     smallest = smallest_side((*own.content_taps, *own.style_taps))
     made = [
-        Stage(level, size, canvas_of(size), style_edge, steps, phase, kind)
+        Stage(level, size, canvas_of(size), style_edge, steps, phase, kind, regions)
         for level, edge in enumerate(long_edges(options.size, options.levels))
         if min(size := fitted(picture, edge)) >= smallest
         for style_edge in [max(smallest, round(edge * own.style_scale))]

@@ -253,7 +253,7 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
     return parallel * operations / min(seconds[1:])
 
 
-_Group = tuple[Size, Taps, Taps, StyleKind]
+_Group = tuple[Size, Taps, Taps, StyleKind, int]
 """What jobs must share to step together."""
 
 
@@ -264,7 +264,8 @@ def _canvases(
     groups: dict[_Group, list[tuple[Request, Stage]]] = collections.defaultdict(list)
     for one in requests:
         for stage in one.ladder:
-            group = stage.canvas, one.own.content_taps, one.own.style_taps, stage.style_kind
+            taps = one.own.content_taps, one.own.style_taps
+            group = stage.canvas, *taps, stage.style_kind, stage.regions
             groups[group].append((one, stage))
     by_canvas: dict[Size, list[_Group]] = collections.defaultdict(list)
     for group in groups:
@@ -287,11 +288,11 @@ def _canvas(
     costs, slots = costs_of(setup), made.slots[canvas]
     each = setup.devices.slots_on_each(slots)
     bytes_per_chip, collectives = [], []
-    for _, content_taps, style_taps, kind in groups:
+    for _, content_taps, style_taps, kind, regions in groups:
         estimate = costs.step_bytes(canvas, each, content_taps, style_taps)
         if programs:
-            taps = content_taps, style_taps
-            seen = inspected(programs, setup.devices, canvas, slots, *taps, style_kind=kind)
+            asked = content_taps, style_taps, kind, regions
+            seen = inspected(programs, setup.devices, canvas, slots, *asked)
             collectives.append(len(seen.collectives))
             bytes_per_chip.append(seen.bytes_per_device or estimate)
         else:
@@ -307,7 +308,7 @@ def _canvas(
         own_pixel_steps=sum(stage.steps * stage.size[0] * stage.size[1] for _, stage in members),
         computed_pixel_steps=computed_steps * canvas[0] * canvas[1],
         flops_per_image_step=max(
-            costs.operations(canvas, (*content, *style)) for _, content, style, _ in groups
+            costs.operations(canvas, (*content, *style)) for _, content, style, *_ in groups
         ),
         bytes_per_chip=max(bytes_per_chip),
         collectives=sum(collectives) if programs else None,
@@ -332,9 +333,10 @@ def _program_names(requests: Sequence[Request]) -> set[tuple[Any, ...]]:
     for one in requests:
         for stage in one.ladder:
             taps = one.own.content_taps, one.own.style_taps
-            names.add(("step", stage.canvas, stage.style_kind, *taps))
+            names.add(("step", stage.canvas, stage.style_kind, stage.regions, *taps))
             names.add(("content features", stage.canvas, one.own.content_taps))
-            names.add(("style moments", stage.style_edge, one.own.style_taps))
+            masked = bool(one.job.style_masks)
+            names.add(("style moments", stage.style_edge, one.own.style_taps, masked))
     return names
 
 

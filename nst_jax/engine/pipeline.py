@@ -24,7 +24,7 @@ from nst_jax.engine.devices import Devices, Precision, over, precision_of
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
-from nst_jax.engine.prepared import PreparedJob, prepared, source_size
+from nst_jax.engine.prepared import PreparedJob, check_masks, prepared, source_size
 from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
@@ -151,7 +151,8 @@ def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Prog
 
 def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:
     try:
-        ladder = stages(source_size(job.content), setup.options, own)
+        ladder = stages(source_size(job.content), setup.options, own, regions=len(job.masks))
+        check_masks(job)
         number = _fingerprint(job, own, setup)
     except JobError as error:
         return Result(index, job, error=error)
@@ -235,10 +236,10 @@ def _wave_jobs(options: Options) -> int:
 
 def _waves(requests: Sequence[Request], plan: Plan, wave_jobs: int) -> list[list[Request]]:
     """Whole batches of jobs that share a last stage, gathered until a wave is full."""
-    groups: dict[tuple[Size, Taps, Taps], list[Request]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, int, Taps, Taps], list[Request]] = collections.defaultdict(list)
     for request in requests:
-        own = request.own
-        groups[request.ladder[-1].canvas, own.content_taps, own.style_taps].append(request)
+        own, last = request.own, request.ladder[-1]
+        groups[last.canvas, last.regions, own.content_taps, own.style_taps].append(request)
     waves: list[list[Request]] = [[]]
     for (canvas, *_), group in groups.items():
         for batch in _cut(sorted(group, key=lambda one: -one.own.steps), canvas, plan):

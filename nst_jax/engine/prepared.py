@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, fitted
 from nst_jax.engine.levels import Stage, stages
+from nst_jax.engine.masks import Weights, check_mask_size, mask_of
 from nst_jax.files import images, opening
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.job import Job, PictureSource, picture_name
@@ -25,11 +27,13 @@ class Picture:
         key: What tells this picture from any other of the run.
         pixels: (h, w, 3) float32 sRGB in [0, 1], transparency laid on a background.
         alpha: (h, w), or None where the picture is opaque or it is not to be kept.
+        mask: Of a style: how much each part of it counts; (h, w) of any size, in [0, 1].
     """
 
     key: str
     pixels: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32] | None = None
+    mask: Weights | None = None
 
     @property
     def size(self) -> Size:
@@ -48,6 +52,7 @@ class PreparedJob:
         stages: From coarse to fine.
         content: At the size of the last stage.
         styles: At the size of the last stage's style edge.
+        masks: Where each style applies; none: everywhere.
     """
 
     index: int
@@ -56,6 +61,7 @@ class PreparedJob:
     stages: tuple[Stage, ...]
     content: Picture
     styles: tuple[Picture, ...]
+    masks: tuple[Weights, ...] = ()
 
     def stage(self, place: tuple[int, int]) -> Stage | None:
         """The job's stage at a place in the run's order; None where it has none there."""
@@ -96,18 +102,38 @@ def prepared(index: int, job: Job, own: JobOptions, options: Options) -> Prepare
         options: The run's.
 
     Raises:
-        PictureError: A picture is missing, can't be decoded, or is too small.
+        PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
+            or of another shape than its picture.
     """
     content = _opened(job.content)
-    ladder = stages(content.pixels.shape[:2], options, own)
+    ladder = stages(content.pixels.shape[:2], options, own, regions=len(job.masks))
     return PreparedJob(
         index=index,
         name=job.output,
         options=own,
         stages=ladder,
         content=_content(job.content, content, ladder[-1].size, own),
-        styles=tuple(_style(source, ladder, own) for source in job.styles),
+        styles=tuple(
+            _style(source, mask, ladder, own)
+            for source, mask in itertools.zip_longest(job.styles, job.style_masks)
+        ),
+        masks=tuple(_mask(mask, content.pixels.shape[:2], "content picture") for mask in job.masks),
     )
+
+
+def check_masks(job: Job) -> None:
+    """Looks at the sizes of a job's masks, from their headers.
+
+    Raises:
+        PictureError: One can't be read, or has another shape than its picture.
+    """
+    pairs = [(mask, job.content, "content picture") for mask in job.masks]
+    pairs += [
+        (mask, style, f"style {picture_name(style)!r}")
+        for mask, style in zip(job.style_masks, job.styles, strict=False)
+    ]
+    for mask, picture, whose in pairs:
+        check_mask_size(source_size(mask), source_size(picture), picture_name(mask), whose)
 
 
 def _opened(source: PictureSource) -> images.Picture:
@@ -128,7 +154,15 @@ def _content(
     )
 
 
-def _style(source: PictureSource, ladder: tuple[Stage, ...], own: JobOptions) -> Picture:
+def _mask(source: PictureSource, picture: Size, whose: str) -> Weights:
+    weights = mask_of(_opened(source), picture_name(source))
+    check_mask_size(weights.shape[:2], picture, picture_name(source), whose)
+    return weights
+
+
+def _style(
+    source: PictureSource, mask: PictureSource | None, ladder: tuple[Stage, ...], own: JobOptions
+) -> Picture:
     pixels = images.composited(_opened(source), "white")
     smallest = smallest_side(own.style_taps)
     height, width = fitted(pixels.shape[:2], ladder[0].style_edge)
@@ -139,7 +173,11 @@ def _style(source: PictureSource, ladder: tuple[Stage, ...], own: JobOptions) ->
             "Raise style_scale, crop the picture, or use fewer levels",
         )
     long_edge = ladder[-1].style_edge
+    masked = "" if mask is None else f" where {source_digest(mask)}"
     return Picture(
-        key=f"{source_digest(source)} at {long_edge}",
+        key=f"{source_digest(source)} at {long_edge}{masked}",
         pixels=images.resized(pixels, fitted(pixels.shape[:2], long_edge)),
+        mask=None
+        if mask is None
+        else _mask(mask, pixels.shape[:2], f"style {picture_name(source)!r}"),
     )

@@ -17,6 +17,7 @@ from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.progress import Progress
 from nst_jax.model import objective
+from nst_jax.model.style import RegionsTarget
 from nst_jax.model.vgg import VGG
 
 Taps = tuple[str, ...]
@@ -73,14 +74,25 @@ class Programs:
         name = f"content features {size_text(canvas)} {','.join(taps)}"
         return self._call(name, content_features, image, self.network, size)
 
-    def style_moments(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
-        """What the style's side of a job's targets is made of, for one picture."""
+    def style_moments(
+        self, canvas: Size, taps: Taps, image: Any, size: Any, weights: Any = None
+    ) -> Any:
+        """What the style's side of a job's targets is made of, for one picture.
 
-        def style_moments(image, network, size):
-            return objective.style_moments(image, network, size, taps)
+        Args:
+            canvas: The picture's.
+            taps: Where.
+            image: The picture on its canvas.
+            size: Its own.
+            weights: Of each tap's positions; None: all count alike.
+        """
 
-        name = f"style moments {size_text(canvas)} {','.join(taps)}"
-        return self._call(name, style_moments, image, self.network, size)
+        def style_moments(image, network, size, weights):
+            return objective.style_moments(image, network, size, taps, weights)
+
+        masked = " under a mask" if weights else ""
+        name = f"style moments {size_text(canvas)} {','.join(taps)}{masked}"
+        return self._call(name, style_moments, image, self.network, size, weights)
 
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
@@ -188,10 +200,14 @@ def collectives_in(text: str) -> list[str]:
 
 def _taps_text(problems: solver.Problem) -> str:
     content, style = (",".join(taps) for taps in problems.targets)
-    kinds = {
-        type(target).__name__.removesuffix("Target") for target in problems.targets.style.values()
-    }
+    kinds = set(map(_kind_text, problems.targets.style.values()))
     return f"content {content} style {style} by {' and '.join(sorted(kinds))}"
+
+
+def _kind_text(target: Any) -> str:
+    if isinstance(target, RegionsTarget):
+        return f"{_kind_text(target.targets[0])} in regions {len(target.targets)}"
+    return type(target).__name__.removesuffix("Target")
 
 
 def _slots_of(batch: Any) -> int:

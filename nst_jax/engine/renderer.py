@@ -293,10 +293,10 @@ def _longest_chunk(
 
 def _queues(underway: list[_Underway], place: Place) -> list[_Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
-    groups: dict[tuple[Size, Taps, Taps], list[_Underway]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, int, Taps, Taps], list[_Underway]] = collections.defaultdict(list)
     for one in underway:
-        own = one.job.options
-        groups[one.stage(place).canvas, own.content_taps, own.style_taps].append(one)
+        own, stage = one.job.options, one.stage(place)
+        groups[stage.canvas, stage.regions, own.content_taps, own.style_taps].append(one)
     return [
         collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from nst_jax.engine import masks
 from nst_jax.engine.canvas import Size, fitted, square_canvas
 from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.prepared import Picture, PreparedJob
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.programs import Programs, Taps
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Targets
-from nst_jax.model.style import GramTarget, Moments, StyleTarget
+from nst_jax.model.style import GramTarget, Moments, RegionsTarget, StyleTarget
 from nst_jax.model.wasserstein import SubsetTarget, WassersteinTarget
 from nst_jax.spec.options import shares
 
@@ -57,28 +58,46 @@ class TargetMaker:
         return self._recent.get(key, make)
 
     def _style(self, job: PreparedJob, stage: Stage) -> Statistics:
-        """What a job's styles ask together at a stage."""
-        own = job.options
-        blend = shares(own.style_blend_weights, len(job.styles))
-        keys = tuple(style.key for style in job.styles)
-        key = (stage.style_kind, keys, blend, stage.style_edge, own.style_taps)
+        """What a job's styles ask at a stage: together everywhere, or each in its region."""
+        taps = job.options.style_taps
+        blend = shares(job.options.style_blend_weights, len(job.styles))
+        if not job.masks:
+            return self._blended(job.styles, blend, taps, stage)
+        apart = [self._blended([style], (1.0,), taps, stage) for style in job.styles]
+        weights = masks.by_tap(job.masks, stage.size, stage.canvas, taps)
+        strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
+        return {
+            tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
+            for tap in taps
+        }
+
+    def _blended(
+        self, styles: Sequence[Picture], blend: tuple[float, ...], taps: Taps, stage: Stage
+    ) -> Statistics:
+        """What styles ask together."""
+        keys = tuple(style.key for style in styles)
+        key = (stage.style_kind, keys, blend, stage.style_edge, taps)
 
         def make() -> Statistics:
-            moments = [self._moments(style, own.style_taps, stage) for style in job.styles]
+            moments = [self._moments(style, taps, stage) for style in styles]
             return {
                 tap: style_target(stage.style_kind, _averaged([one[tap] for one in moments], blend))
-                for tap in own.style_taps
+                for tap in taps
             }
 
         return self._recent.get(key, make)
 
-    def _moments(self, style: Picture, taps: tuple[str, ...], stage: Stage) -> Statistics:
+    def _moments(self, style: Picture, taps: Taps, stage: Stage) -> Statistics:
         canvas = square_canvas(stage.style_edge)
 
         def make() -> Statistics:
             size = fitted(style.size, stage.style_edge)
             image, own = on_canvas(resized(style.pixels, size), canvas)
-            return self._programs.style_moments(canvas, taps, image, own)
+            weights = None
+            if style.mask is not None:
+                regions = masks.by_tap([style.mask], size, canvas, taps)
+                weights = {tap: region[0] for tap, region in regions.items()}
+            return self._programs.style_moments(canvas, taps, image, own, weights)
 
         return self._recent.get(("style", style.key, stage.style_edge, taps), make)
 

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
+from nst_jax.model.region import Region
+
 # Keeps a black target (all features zero) from dividing by nothing; far below any real one.
 _TINY = 1e-8
 
 
 @jax.custom_vjp
-def gram_matrix(
-    features: Float[Array, "h w c"], positions: Float32[Array, ""]
-) -> Float32[Array, "c c"]:
+def gram_matrix(features: Float[Array, "h w c"], region: Region) -> Float32[Array, "c c"]:
     """How strongly each pair of channels fires together, position discarded.
 
     Averages over the positions instead of summing, so that a texture tiled twice has the
@@ -30,23 +30,22 @@ def gram_matrix(
     Args:
         features: Activations of one tap, zero outside of the image's own region. bfloat16
             is fine: products are accumulated in float32.
-        positions: How many positions the own region has.
+        region: The positions that count.
     """
-    flat = features.reshape(-1, features.shape[-1])
-    products = jnp.einsum("pc,pd->cd", flat, flat, preferred_element_type=jnp.float32)
-    return products / positions
+    flat, weighted = (_flat(each) for each in (features, region.weighted(features)))
+    products = jnp.einsum("pc,pd->cd", weighted, flat, preferred_element_type=jnp.float32)
+    return products / region.positions
 
 
-def _gram_forward(features, positions):
-    return gram_matrix(features, positions), (features, positions)
+def _gram_forward(features, region):
+    return gram_matrix(features, region), (features, region)
 
 
 def _gram_backward(residuals, gradient):
-    """F (Ḡ + Ḡᵀ) / positions: one product where plain autodiff makes two."""
-    features, positions = residuals
-    flat = features.reshape(-1, features.shape[-1])
-    both = ((gradient + gradient.T) / positions).astype(features.dtype)
-    return (flat @ both).reshape(features.shape), None
+    """F (Ḡ + Ḡᵀ) / positions, weighted: one product where plain autodiff makes two."""
+    features, region = residuals
+    both = ((gradient + gradient.T) / region.positions).astype(features.dtype)
+    return region.weighted((_flat(features) @ both).reshape(features.shape)), None
 
 
 gram_matrix.defvjp(_gram_forward, _gram_backward)
@@ -77,6 +76,10 @@ def total_variation(image: Float[Array, "h w 3"], size: Int[Array, "2"]) -> Floa
     across = jnp.where(inside[:, 1:], image[:, 1:] - image[:, :-1], 0)
     values = (size[0] * size[1] * image.shape[-1]).astype(jnp.float32)
     return (jnp.sum(down**2) + jnp.sum(across**2)) / values
+
+
+def _flat(features: Float[Array, "h w c"]) -> Float[Array, "p c"]:
+    return features.reshape(-1, features.shape[-1])
 
 
 def _relative_squared_distance(value: Array, target: Array) -> Float32[Array, ""]:

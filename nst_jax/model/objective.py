@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from nst_jax.model import losses
+from nst_jax.model.region import Region, weighted_region
 from nst_jax.model.style import Moments, StyleTarget, moments
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.taps import poolings_before
@@ -76,7 +77,7 @@ def objective(
     for tap, target in targets.content.items():
         content += weights.content_taps[tap] * losses.content_loss(features[tap], target)
     for tap, target in targets.style.items():
-        distance = target.distance(features[tap], positions(size, tap), key)
+        distance = target.distance(features[tap], own_region(size, tap), key)
         style += weights.style_taps[tap] * distance
     tv = losses.total_variation(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
@@ -91,14 +92,31 @@ def content_features(
 
 
 def style_moments(
-    image: Float[Array, "h w 3"], network: VGG, size: Int[Array, "2"], taps: tuple[str, ...]
+    image: Float[Array, "h w 3"],
+    network: VGG,
+    size: Int[Array, "2"],
+    taps: tuple[str, ...],
+    weights: Mapping[str, Float32[Array, "..."]] | None = None,
 ) -> dict[str, Moments]:
-    """What the style's side of the targets is made of, for one of a job's style pictures."""
+    """What the style's side of the targets is made of, for one of a job's style pictures.
+
+    Args:
+        image: As `objective` takes it.
+        network: Likewise.
+        size: Likewise.
+        taps: Where; static.
+        weights: By tap, of each position; None: the whole picture counts.
+    """
     features = network(image, size, taps)
-    return {tap: moments(features[tap], positions(size, tap)) for tap in taps}
+    return {
+        tap: moments(
+            features[tap], weighted_region(weights[tap]) if weights else own_region(size, tap)
+        )
+        for tap in taps
+    }
 
 
-def positions(size: Int[Array, "2"], tap: str) -> Float32[Array, ""]:
-    """How many positions of a tap's features lie in the image's own region."""
+def own_region(size: Int[Array, "2"], tap: str) -> Region:
+    """All positions of a tap's features that lie in the image."""
     own = size // 2 ** poolings_before(tap)
-    return (own[0] * own[1]).astype(jnp.float32)
+    return Region((own[0] * own[1]).astype(jnp.float32))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
 from nst_jax.model import losses
+from nst_jax.model.region import Region, weighted_region
 
 
 class Moments(NamedTuple):
@@ -33,14 +34,14 @@ class StyleTarget(Protocol):
     def distance(
         self,
         features: Float[Array, "h w c"],
-        positions: Float32[Array, ""],
+        region: Region,
         key: PRNGKeyArray,
     ) -> Float32[Array, ""]:
         """How far the features of one image are; 0 for a perfect match.
 
         Args:
             features: Activations of the tap, zero outside of the image's own region.
-            positions: How many positions the own region has.
+            region: The positions that count.
             key: For what is random in the comparison, another one at each step.
         """
         ...
@@ -60,20 +61,58 @@ class GramTarget(NamedTuple):
     def distance(
         self,
         features: Float[Array, "h w c"],
-        positions: Float32[Array, ""],
+        region: Region,
         key: PRNGKeyArray,
     ) -> Float32[Array, ""]:
         """‖G - A‖² / ‖A‖²; see `losses.gram_loss`."""
         del key
-        return losses.gram_loss(losses.gram_matrix(features, positions), self.gram)
+        return losses.gram_loss(losses.gram_matrix(features, region), self.gram)
 
 
-def moments(features: Float[Array, "h w c"], positions: Float32[Array, ""]) -> Moments:
+class RegionsTarget(NamedTuple):
+    """Compares each region of an image with a style of its own (Gatys et al. 2017, 1611.07865).
+
+    A region counts by the share of the image's positions that it covers, so that one region
+    of all positions is what there would be without it, and a pixel is drawn to its style as
+    strongly in a small region as in a large one. Where regions overlap a pixel is drawn to
+    both styles; outside of all of them to none.
+
+    Attributes:
+        targets: Of each region, all of one kind.
+        weights: Of each position in each region, from 0 to 1.
+        strengths: A factor on each region's distance.
+    """
+
+    targets: tuple[StyleTarget, ...]
+    weights: Float32[Array, "... r h w"]
+    strengths: Float32[Array, "... r"]
+
+    @classmethod
+    def of(cls, targets: Any, weights: Any, strengths: Any) -> "RegionsTarget":
+        """The target of regions, on the host."""
+        return cls(tuple(targets), weights, strengths)
+
+    def distance(
+        self,
+        features: Float[Array, "h w c"],
+        region: Region,
+        key: PRNGKeyArray,
+    ) -> Float32[Array, ""]:
+        """Sum over regions of strength, share of the positions, and distance in the region."""
+        total = jnp.float32(0)
+        for number, target in enumerate(self.targets):
+            part = weighted_region(self.weights[number])
+            share = jnp.sum(self.weights[number]) / region.positions
+            total += self.strengths[number] * share * target.distance(features, part, key)
+        return total
+
+
+def moments(features: Float[Array, "h w c"], region: Region) -> Moments:
     """The statistics of one picture's features at a tap.
 
     Args:
         features: Zero outside of the picture's own region.
-        positions: How many positions the own region has.
+        region: The positions that count.
     """
-    mean = features.astype(jnp.float32).sum((0, 1)) / positions
-    return Moments(mean, losses.gram_matrix(features, positions))
+    mean = region.weighted(features).astype(jnp.float32).sum((0, 1)) / region.positions
+    return Moments(mean, losses.gram_matrix(features, region))

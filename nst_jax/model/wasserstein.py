@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
+from nst_jax.model.region import Region
+
 RIDGE = 1e-4
 """Added to the diagonal of every covariance, so that flat pictures have a gradient."""
 
@@ -56,13 +58,12 @@ class WassersteinTarget(NamedTuple):
     def distance(
         self,
         features: Float[Array, "h w c"],
-        positions: Float32[Array, ""],
+        region: Region,
         key: PRNGKeyArray,
     ) -> Float32[Array, ""]:
         """W² over the number of channels; see `model.style.StyleTarget`."""
         del key
-        flat = features.reshape(-1, features.shape[-1])
-        return _distance(flat, positions, self.mean, self.covariance, self.root)
+        return _distance(*_flat(features, region), self.mean, self.covariance, self.root)
 
 
 class SubsetTarget(NamedTuple):
@@ -87,24 +88,30 @@ class SubsetTarget(NamedTuple):
     def distance(
         self,
         features: Float[Array, "h w c"],
-        positions: Float32[Array, ""],
+        region: Region,
         key: PRNGKeyArray,
     ) -> Float32[Array, ""]:
         """W² of the subset over its number of channels; see `model.style.StyleTarget`."""
-        flat = features.reshape(-1, features.shape[-1])
+        flat, rows = _flat(features, region)
         mean, covariance = self.mean, self.covariance
         if flat.shape[-1] > SUBSET:
             order = jax.random.permutation(key, flat.shape[-1])
             chosen, places = order[:SUBSET], jnp.argsort(order)
             flat = _selected(flat, chosen, places)
             mean, covariance = mean[chosen], covariance[chosen][:, chosen]
-        return _distance(flat, positions, mean, covariance, None)
+        return _distance(flat, rows, mean, covariance, None)
+
+
+def _flat(features: Float[Array, "h w c"], region: Region) -> tuple[Float[Array, "p c"], Region]:
+    """Features and the weights of their positions, one row a position."""
+    weights = None if region.weights is None else region.weights.ravel()
+    return features.reshape(-1, features.shape[-1]), region._replace(weights=weights)
 
 
 @jax.custom_vjp
 def _distance(
     flat: Float[Array, "p c"],
-    positions: Float32[Array, ""],
+    rows: Region,
     mean: Float32[Array, " c"],
     covariance: Float32[Array, "c c"],
     root: Float32[Array, "c c"] | None,
@@ -113,19 +120,21 @@ def _distance(
 
     Args:
         flat: Features, one row a position; zero rows outside of the image's own region.
-        positions: How many rows the own region has.
+        rows: Those that count.
         mean: μ.
         covariance: Σ.
         root: Σ^½; without it the product C Σ is iterated, which has the same eigenvalues as
             Σ^½ C Σ^½ but is not symmetric and rounds a little worse.
     """
-    return _distance_forward(flat, positions, mean, covariance, root)[0]
+    return _distance_forward(flat, rows, mean, covariance, root)[0]
 
 
-def _distance_forward(flat, positions, mean, covariance, root):
-    channels = flat.shape[-1]
-    own_mean = flat.astype(jnp.float32).sum(0) / positions
-    second = jnp.einsum("pc,pd->cd", flat, flat, preferred_element_type=jnp.float32) / positions
+def _distance_forward(flat, rows, mean, covariance, root):
+    channels, positions = flat.shape[-1], rows.positions
+    weighted = rows.weighted(flat)
+    own_mean = weighted.astype(jnp.float32).sum(0) / positions
+    products = jnp.einsum("pc,pd->cd", weighted, flat, preferred_element_type=jnp.float32)
+    second = products / positions
     own = second - jnp.outer(own_mean, own_mean) + RIDGE * jnp.eye(channels)
     if root is None:
         inner, inverse = _root_and_inverse(_product(own, covariance))
@@ -139,14 +148,15 @@ def _distance_forward(flat, positions, mean, covariance, root):
     by_feature = (2 * jnp.eye(channels) - transport - transport.T) / (channels * positions)
     by_position = 2 * offset / (channels * positions) - own_mean @ by_feature
     value = (jnp.sum(offset**2) + spread) / channels
-    return value, (flat, by_feature, by_position)
+    return value, (flat, rows, by_feature, by_position)
 
 
 def _distance_backward(residuals, gradient):
-    """F (G + Gᵀ) and a constant row; rows outside of the own region mean nothing."""
-    flat, by_feature, by_position = residuals
+    """F (G + Gᵀ) and a constant row, weighted; rows outside of the own region mean nothing."""
+    flat, rows, by_feature, by_position = residuals
     slope = flat @ (gradient * by_feature).astype(flat.dtype)
-    return slope + (gradient * by_position).astype(flat.dtype), None, None, None, None
+    slope += (gradient * by_position).astype(flat.dtype)
+    return rows.weighted(slope), None, None, None, None
 
 
 _distance.defvjp(_distance_forward, _distance_backward)

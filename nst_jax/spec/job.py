@@ -32,12 +32,20 @@ class Job:
         output: Name of the output relative to the output folder, with `/`. Empty: made of
             the stems of content and style.
         options: What this job wants; None: what the run says.
+        masks: Where each style applies, one a style, as grey pictures of the content's aspect
+            ratio: white where it does, black where not, and between them in part. A part that
+            is black in all of them has no style and stays as the content has it. Where two
+            are white both styles apply. None: all styles apply everywhere, blended. With
+            masks, `style_blend_weights` say how strongly each style works in its region.
+        style_masks: Which part of each style counts, one a style; none: the whole picture.
     """
 
     content: PictureSource
     style: PictureSource | Sequence[PictureSource]
     output: str = ""
     options: JobOptions | None = None
+    masks: Sequence[PictureSource] = ()
+    style_masks: Sequence[PictureSource] = ()
 
     @property
     def styles(self) -> tuple[PictureSource, ...]:
@@ -51,7 +59,7 @@ def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
     """Jobs with their options and output names filled in and checked.
 
     Raises:
-        OptionError: Blend weights that don't match the styles; no style.
+        OptionError: No style, or blend weights or masks that don't match the styles.
         OutputError: Two jobs with one output.
     """
     listed = list(jobs)
@@ -72,25 +80,39 @@ def picture_name(source: PictureSource) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "array"
 
 
-def check_blend(options: JobOptions, styles: int) -> None:
-    """Refuses blend weights that don't match the number of style pictures.
+def check_job(job: Job, options: JobOptions) -> None:
+    """Refuses a job whose parts don't match each other; no picture is looked at.
+
+    Args:
+        job: The job.
+        options: Its own, or what the run says.
 
     Raises:
-        OptionError: They don't, or there is no style.
+        OptionError: No style, or blend weights or masks that don't match the styles.
     """
+    styles = len(job.styles)
     if not styles:
         raise OptionError("a job needs at least one style, got none")
-    weights = options.style_blend_weights
-    if weights and len(weights) != styles:
+    counted = {"style_blend_weights": (options.style_blend_weights, "number")}
+    counted |= {name: (getattr(job, name), "picture") for name in ("masks", "style_masks")}
+    for name, (values, what) in counted.items():
+        _check_sequence(name, values)
+        if len(values) not in (0, styles):
+            raise OptionError(
+                f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
+            )
+
+
+def _check_sequence(name: str, values: Any) -> None:
+    if not isinstance(values, (list, tuple)):
         raise OptionError(
-            f"style_blend_weights must have one number for each of the {styles} styles, "
-            f"got {len(weights)}"
+            f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
         )
 
 
 def _checked_options(job: Job, options: Options) -> JobOptions:
     own = job_options(job.options or options)
-    check_blend(own, len(job.styles))
+    check_job(job, own)
     return own
 
 

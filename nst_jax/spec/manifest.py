@@ -1,9 +1,10 @@
 """Manifests: a list of jobs in a file, a row a job, CSV or JSON Lines.
 
 Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separated by `;`),
-`output`, and any per-job option under its own name. An empty CSV cell and a missing key
-mean the run's default. Relative inputs resolve against the manifest's folder. A manifest
-that is wrong in itself is refused whole, with every fault by its line.
+`masks` and `style_masks` (likewise), `output`, and any per-job option under its own name. An
+empty CSV cell and a missing key mean the run's default. Relative inputs resolve against the
+manifest's folder. A manifest that is wrong in itself is refused whole, with every fault by
+its line.
 """
 
 import csv
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.spec.errors import ManifestError, NstJaxError
-from nst_jax.spec.job import Job, check_blend
+from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
-_OWN_COLUMNS = ("content", "style", "output")
+_OWN_COLUMNS = ("content", "style", "masks", "style_masks", "output")
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
-_LISTS = ("style", *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
+_PICTURE_LISTS = ("style", "masks", "style_masks")
+_LISTS = (*_PICTURE_LISTS, *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
@@ -178,14 +180,18 @@ def _job(values: Mapping[str, Any], folder: Path, options: Options) -> Job:
             raise ManifestError(f"{name} must name a picture, got nothing")
     own = {name: _value(name, values[name]) for name in JOB_FIELDS if name in values}
     chosen = job_options(options, **own)
-    styles = [str(folder / name) for name in _list_of_text("style", values["style"])]
-    check_blend(chosen, len(styles))
+    styles, masks, style_masks = (
+        [str(folder / place) for place in _list_of_text(name, values.get(name, []))]
+        for name in _PICTURE_LISTS
+    )
     output = _text_value("output", values.get("output", ""))
     if output:
         check_output_place(output)
         check_output_suffix(output, bit_depth=options.bit_depth)
     content = str(folder / _text_value("content", values["content"]))
-    return Job(content, styles, output, chosen)
+    job = Job(content, styles, output, chosen, masks=masks, style_masks=style_masks)
+    check_job(job, chosen)
+    return job
 
 
 def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
