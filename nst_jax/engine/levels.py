@@ -17,12 +17,12 @@ from nst_jax.spec.errors import PictureError
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
 
-StyleKind = Literal["gram", "wasserstein", "wasserstein of subsets"]
+StyleKind = Literal["gram", "wasserstein"]
 """How a stage compares styles; each is a kind of target in the model."""
 
 PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
     "gram": (("gram", 1.0),),
-    "wasserstein": (("wasserstein of subsets", 0.75), ("wasserstein", 0.25)),
+    "wasserstein": (("wasserstein", 1.0),),
 }
 """By the option `style_loss`: the phases of each level, with their shares of its steps."""
 

@@ -24,7 +24,6 @@ from nst_jax.files.weights.lpips_heads import read_heads
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model.lpips import lpips
 from nst_jax.model.vgg import VGG
-from nst_jax.model.wasserstein import RIDGE
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.taps import smallest_side
 
@@ -35,6 +34,8 @@ STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _CROWSONKB_TAP_WEIGHTS = np.array([256, 64, 16, 4, 1]) / 341
 _CROWSONKB_CONTENT_WEIGHT = 0.015
 _CROWSONKB_TV_WEIGHT = 2.0
+_RIDGE = 1e-4
+"""On the diagonal of every covariance, as in that program."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def scored(content: Image, style: Image, output: Image) -> Scores:
     )
 
 
-def wasserstein(one: Any, other: Any, *, ridge: float = RIDGE) -> float:
+def wasserstein(one: Any, other: Any, *, ridge: float = _RIDGE) -> float:
     """W² of two sets of features (h, w, c) as Gaussians, over the number of channels."""
     (mean, covariance), (target_mean, target) = (_gaussian(each, ridge) for each in (one, other))
     values, vectors = np.linalg.eigh(target)

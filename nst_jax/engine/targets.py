@@ -21,7 +21,7 @@ from nst_jax.engine.programs import Programs, Taps
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Targets
 from nst_jax.model.style import GramTarget, Moments, RegionsTarget, StyleTarget
-from nst_jax.model.wasserstein import SubsetTarget, WassersteinTarget
+from nst_jax.model.wasserstein import WassersteinTarget
 from nst_jax.spec.options import shares
 
 _KEPT_BYTES = 2**28
@@ -32,7 +32,6 @@ Statistics = Mapping[str, Any]
 _TARGETS: Mapping[StyleKind, Callable[..., StyleTarget]] = {
     "gram": GramTarget.of,
     "wasserstein": WassersteinTarget.of,
-    "wasserstein of subsets": SubsetTarget.of,
 }
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from nst_jax.model import losses
+from nst_jax.model.layers import region_mask
 from nst_jax.model.region import Region, weighted_region
 from nst_jax.model.style import Moments, StyleTarget, moments
 from nst_jax.model.vgg import VGG
@@ -77,7 +78,7 @@ def objective(
     for tap, target in targets.content.items():
         content += weights.content_taps[tap] * losses.content_loss(features[tap], target)
     for tap, target in targets.style.items():
-        distance = target.distance(features[tap], own_region(size, tap), key)
+        distance = target.distance(features[tap], own_region(size, tap, features[tap]), key)
         style += weights.style_taps[tap] * distance
     tv = losses.total_variation(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
@@ -110,13 +111,16 @@ def style_moments(
     features = network(image, size, taps)
     return {
         tap: moments(
-            features[tap], weighted_region(weights[tap]) if weights else own_region(size, tap)
+            features[tap], weighted_region(weights[tap])
+            if weights
+            else own_region(size, tap, features[tap]),
         )
         for tap in taps
     }
 
 
-def own_region(size: Int[Array, "2"], tap: str) -> Region:
+def own_region(size: Int[Array, "2"], tap: str, features: Float[Array, "h w c"]) -> Region:
     """All positions of a tap's features that lie in the image."""
     own = size // 2 ** poolings_before(tap)
-    return Region((own[0] * own[1]).astype(jnp.float32))
+    inside = region_mask(own, (features.shape[0], features.shape[1]))[..., 0]
+    return Region((own[0] * own[1]).astype(jnp.float32), inside=inside)

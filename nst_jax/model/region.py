@@ -6,8 +6,9 @@ With one each position has its weight, and soft edges belong to both sides in pa
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32
 
 
 class Region(NamedTuple):
@@ -17,10 +18,22 @@ class Region(NamedTuple):
         positions: How many positions count: the sum of the weights. Above 0.
         weights: Of each position, from 0 to 1, 0 outside of the image's own region; None:
             all positions of the own region alike. None or not is part of a program's structure.
+        inside: Which positions are in the own region; None where there are weights.
     """
 
     positions: Float32[Array, ""]
     weights: Float32[Array, "*places"] | None = None
+    inside: Bool[Array, "*places"] | None = None
+
+    def flat(self) -> "Region":
+        """The same with one row a position."""
+        return jax.tree.map(lambda each: each if each.ndim == 0 else each.ravel(), self)
+
+    def weight_of_each(self) -> Float32[Array, "*places"]:
+        """From 0 to 1, whether there are weights or not."""
+        known = self.inside if self.weights is None else self.weights
+        assert known is not None
+        return known.astype(jnp.float32)
 
     def weighted(self, features: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
         """Features times their positions' weights; as they are where there are none."""
