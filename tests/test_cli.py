@@ -27,6 +27,7 @@ from nst_jax.cli.render import Render
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
     *("seconds", "compile_seconds", "losses", "error"),
+    *("content", "style", "options", "curve"),
 }
 SUMMARY = {
     *("jobs", "done", "failed", "skipped", "seconds", "compile_seconds"),
@@ -163,6 +164,8 @@ def test_a_bad_picture_fails_its_own_job_alone(nst):
         assert record["sha256"] == sha256(f"out/{name}")
     made = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
     ours = {"ledger.jsonl", "plan.json", "run.json"}
+    assert {"report/index.html", "report/data.js"} < made
+    made = {name for name in made if not name.startswith("report/")}
     assert made == ours | {"deep/x.png", "c__b.png"}
 
 
@@ -194,6 +197,20 @@ def test_a_second_run_renders_what_is_missing_or_changed_and_nothing_else(nst):
     with Path("out/ledger.jsonl").open("a") as ledger:
         ledger.write('{"job": "x.png", "sta')
     assert again() == []
+
+
+def test_the_page_is_named_at_the_end_and_may_be_left_out_or_fail(nst):
+    rows("a.png,b.png,x.png,")
+    assert nst("batch", "jobs.csv", "--output-dir", "out", "--no-report").status == 0
+    assert not Path("out/report").exists()
+    answer = nst("batch", "jobs.csv", "--output-dir", "out")
+    assert answer.out.splitlines()[-1] == "Look at out/report/index.html"
+    assert "x.png" in Path("out/report/data.js").read_text()
+    shutil.rmtree("out/report")
+    Path("out/report").write_text("in the way")
+    answer = nst("batch", "jobs.csv", "--output-dir", "out", "--quiet")
+    assert (answer.status, answer.out) == (0, "")
+    assert "report 'out/report' can't be written" in answer.err
 
 
 def test_every_content_meets_every_style_and_a_sheet_shows_them(nst):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from nst_jax.cli.asking import Places, asked_jobs
-from nst_jax.cli.console import print_json
+from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.errors import OptionError, OutputError
+from nst_jax.spec.errors import OptionError, OutputError, WriteError
 from nst_jax.spec.job import Job, completed, picture_name
 from nst_jax.spec.options import Options
 
@@ -41,6 +41,8 @@ class Batch:
     """Style pictures: files, folders or patterns."""
     contact_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write index.png: content, style and result of each job in rows."""
+    no_report: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Don't write report/index.html, the page that shows the pictures and the run."""
     options: Options = dataclasses.field(default_factory=Options)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
@@ -64,11 +66,25 @@ class Batch:
             summary = render_batch(jobs, self.output_dir, self.options, progress=progress)
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
+        page = None if self.no_report else _write_page(Path(self.output_dir))
         if self.json:
             print_json(summary.record())
         elif not self.quiet:
             _print_table(summary)
+            if page:
+                print(f"Look at {page}")
         return 3 if summary.failed else 0
+
+
+def _write_page(folder: Path) -> Path | None:
+    """The report; what keeps it from being written is no fault of the batch."""
+    from nst_jax.files.report.page import write_report
+
+    try:
+        return write_report(folder)
+    except WriteError as error:
+        print_note(str(error))
+        return None
 
 
 def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:

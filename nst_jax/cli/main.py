@@ -24,6 +24,7 @@ from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.render import Render
+from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
@@ -35,6 +36,7 @@ Command = (
     | Annotated[Batch, tyro.conf.subcommand("batch")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )

@@ -214,6 +214,7 @@ def _result(rendered: Rendered, request: Request) -> Result:
         image=image if rendered.finite else None,
         alpha=prepared_job.content.alpha,
         losses=rendered.terms,
+        curve=rendered.curve,
         steps=rendered.steps,
         seconds=rendered.seconds,
         compile_seconds=rendered.compile_seconds,

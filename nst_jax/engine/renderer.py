@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.carrying import Carried, carried, continued, started
+from nst_jax.engine.curve import LOOKS_A_STAGE, Curve, Point
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.planner import Plan
@@ -55,6 +56,7 @@ class Rendered:
         image: (h, w, 3) float32 in [0, 1], the average of the last iterates; of the last
             finite ones where the job failed.
         terms: The objective at the last step.
+        curve: The objective on the way there.
         steps: Steps taken over all levels.
         finite: Whether the job stayed in the finite numbers.
         seconds: Its share of the time in steps.
@@ -64,6 +66,7 @@ class Rendered:
     job: PreparedJob
     image: Image
     terms: Mapping[str, float]
+    curve: tuple[Point, ...]
     steps: int
     finite: bool
     seconds: float
@@ -77,6 +80,7 @@ class _Underway:
     job: PreparedJob
     carried: Carried | None = None
     terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    curve: Curve = dataclasses.field(default_factory=Curve)
     steps: int = 0
     finite: bool = True
     seconds: float = 0.0
@@ -105,6 +109,7 @@ class _Underway:
             job=self.job,
             image=image,
             terms=self.terms,
+            curve=self.curve.points,
             steps=self.steps,
             finite=self.finite,
             seconds=self.seconds,
@@ -222,10 +227,13 @@ class Renderer:
         moving = [one for one, steps in zip(batch, left, strict=True) if steps]
         with self._timed(moving) as lap:
             look = slots.step(chunk)
-        for one in moving:
-            one.seconds += lap.seconds / len(moving)
         jobs = len(batch)
-        return Look(look.steps[:jobs].astype(np.int64), look.over[:jobs]), lap.seconds
+        look = Look(look.steps[:jobs].astype(np.int64), look.over[:jobs], look.terms[:jobs])
+        for one, steps, terms in zip(batch, look.steps.tolist(), look.terms.tolist(), strict=True):
+            if one in moving:
+                one.seconds += lap.seconds / len(moving)
+                one.curve.add(one.steps + steps, terms)
+        return look, lap.seconds
 
     def _count(self, image_steps: int, seconds: float) -> None:
         self.timing.steps += seconds
@@ -285,10 +293,11 @@ def _asked(batch: list[_Underway], place: Place) -> npt.NDArray[np.int64]:
 def _longest_chunk(
     batch: list[_Underway], left: npt.NDArray[np.int64], *, others_wait: bool
 ) -> int:
-    """Steps after which some slot may be free for another job, or all are over."""
+    """Steps after which some slot may be free, all are over, or the curve wants a point."""
     longest = left[left > 0].min() if others_wait else left.max()
     may_converge = any(one.job.options.early_stop for one in batch)
-    return int(min(longest, CHECK_EVERY) if may_converge else longest)
+    until_look = CHECK_EVERY if may_converge else max(CHECK_EVERY, left.max() // LOOKS_A_STAGE)
+    return int(min(longest, until_look))
 
 
 def _queues(underway: list[_Underway], place: Place) -> list[_Queue]:

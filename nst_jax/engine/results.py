@@ -1,14 +1,17 @@
 """What comes out: a result for every job, done or failed, and a summary of a batch."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from nst_jax.engine.curve import Point
 from nst_jax.spec.errors import NstJaxError
-from nst_jax.spec.job import Job
+from nst_jax.spec.job import Job, PictureSource, picture_name
+from nst_jax.spec.options import JobOptions, changed_options
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +25,7 @@ class Result:
             picture went to a file and not to the caller.
         alpha: (h, w) float32 where the content's transparency is kept.
         losses: `total`, `content`, `style` and `tv` at the last step; parts unweighted.
+        curve: The same on the way there, at most `curve.MOST_POINTS` times.
         steps: Steps taken over all levels.
         seconds: The job's share of the time in steps.
         compile_seconds: The job's share of the time in compilations.
@@ -36,6 +40,7 @@ class Result:
     image: npt.NDArray[np.float32] | None = None
     alpha: npt.NDArray[np.float32] | None = None
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    curve: tuple[Point, ...] = ()
     steps: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -61,6 +66,10 @@ class Result:
             "compile_seconds": round(self.compile_seconds, 3),
             "losses": _finite(self.losses),
             "error": _error_record(self.error),
+            "content": _place(self.job.content),
+            "style": [_place(style) for style in self.job.styles],
+            "options": changed_options(self.job.options or JobOptions()),
+            "curve": [_rounded(point) for point in self.curve],
         }
 
 
@@ -115,6 +124,18 @@ class Summary:
 def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:
     """Losses as JSON can hold them: None for what is no number."""
     return {name: value if np.isfinite(value) else None for name, value in losses.items()}
+
+
+def _place(source: PictureSource) -> str:
+    """Where a picture is found from any folder; `array` for one in memory."""
+    name = picture_name(source)
+    return os.path.abspath(name) if isinstance(source, (str, os.PathLike)) else name
+
+
+def _rounded(point: Point) -> list[int | float | None]:
+    """A point with five digits, as many as a curve can show; None for what is no number."""
+    step, *terms = point
+    return [step, *(float(f"{value:.5g}") if np.isfinite(value) else None for value in terms)]
 
 
 def _error_record(error: NstJaxError | None) -> dict[str, Any] | None:

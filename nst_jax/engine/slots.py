@@ -30,10 +30,12 @@ class Look(NamedTuple):
     Attributes:
         steps: Steps taken since the slot was filled.
         over: Whether the job in it is over before its steps: converged, or not finite.
+        terms: (slots, 4): total, content, style and tv at the last step.
     """
 
     steps: npt.NDArray[np.integer]
     over: npt.NDArray[np.bool_]
+    terms: npt.NDArray[np.float32]
 
 
 class Slots:
@@ -68,10 +70,11 @@ class Slots:
         self._states = self._programs.run_chunk(
             self._canvas, self._states, self._problems, np.int32(num_steps)
         )
-        steps, finite, converged = jax.device_get(
-            (self._states.step, self._states.finite, self._states.trend.converged)
+        now = self._states
+        steps, finite, converged, terms = jax.device_get(
+            (now.step, now.finite, now.trend.converged, now.terms)
         )
-        return Look(steps, converged | ~finite)
+        return Look(steps, converged | ~finite, np.stack(terms, axis=-1))
 
     def place(self, slot: int, entry: Entry) -> None:
         """Fills one slot anew."""

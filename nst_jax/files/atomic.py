@@ -8,13 +8,17 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary name beside `path`; a clean exit moves it into place.
 
     The temporary file is flushed to disk before the rename, so a crash leaves either the
     old file or the new one. After an exception nothing new remains. The temporary name is
     unique, keeps the suffix (encoders choose by it) and starts with a dot, so that a
     folder listing made meanwhile does not take it for a picture.
+
+    Args:
+        path: The file's name.
+        durable: False for what is easily made again: a crash of the machine may leave it empty.
 
     Raises:
         OSError: The folder can't be written, or the disk is full.
@@ -24,7 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        if durable:
+            _flush_to_disk(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
@@ -45,9 +50,9 @@ def workshop(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` so that `path` is either whole or untouched."""
-    with replacing(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Writes `content` so that `path` is either whole or untouched; see `replacing`."""
+    with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 

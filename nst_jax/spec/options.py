@@ -141,6 +141,16 @@ def job_options(options: JobOptions, **changes: Any) -> JobOptions:
     return JobOptions(**values)
 
 
+def changed_options(options: JobOptions) -> dict[str, Any]:
+    """The per-job options that are not at their defaults."""
+    own, default = job_options(options), JobOptions()
+    return {
+        name: getattr(own, name)
+        for name in JOB_FIELDS
+        if getattr(own, name) != getattr(default, name)
+    }
+
+
 def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
     """The same job options with canonical names of taps.
 

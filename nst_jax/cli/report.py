@@ -1,0 +1,71 @@
+"""`nst-jax report`: a page of a batch's pictures, its losses, its failures and its speed."""
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nst_jax.cli.console import print_json
+from nst_jax.spec.errors import OptionError
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write a page of an output folder, finished or running: DIR/report/index.html.
+
+    It needs no server and no network. `batch` writes it at its end by itself.
+
+    Example: nst-jax report renders
+    Example: nst-jax report renders --watch
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """The output folder of a batch."""
+    watch: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the page again and again while a batch runs, until it ends; an open page follows."""
+    every: float = 5.0
+    """Seconds between two looks with --watch."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Say nothing but faults."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the page's path as one JSON object."""
+
+    def run(self) -> int:
+        """Writes the page; returns the exit status."""
+        from nst_jax.files.report.page import check_report_folder, write_report
+
+        if not 0.1 <= self.every <= 86_400:
+            raise OptionError(f"every must be from 0.1 to 86400 seconds, got {self.every}")
+        if not self.watch:
+            check_report_folder(self.folder)
+        with contextlib.ExitStack() as stack:
+            if self.watch:
+                # An interrupt must not leave a page that looks for news for ever.
+                stack.callback(write_report, self.folder)
+                _watch(self.folder, self.every)
+        page = write_report(self.folder)
+        if self.json:
+            print_json({"page": str(page)})
+        elif not self.quiet:
+            print(f"Look at {page}")
+        return 0
+
+
+def _watch(folder: Path, every_s: float) -> None:
+    """Follows a batch until its run record is written, which is the last thing it does."""
+    from nst_jax.files.report.page import write_report
+
+    run = folder / "run.json"
+    before = _state(run)
+    while _state(run) == before:
+        if folder.is_dir():
+            write_report(folder, live=True)
+        time.sleep(every_s)
+
+
+def _state(path: Path) -> int | None:
+    """What changes when the file is written."""
+    return path.stat().st_mtime_ns if path.exists() else None

@@ -1,0 +1,170 @@
+"""What a page says of a batch: ledger and run record as one object that JSON can hold.
+
+    title, live
+    run         run.json as it is, or null
+    defaults    the per-job options' defaults
+    pictures    contents and styles, each once: name, thumb, view
+    jobs        a ledger line each, newest state; content and styles are places in `pictures`
+
+A `thumb` or a `view` is [URL relative to the page, width, height], or null where there is
+no picture to show.
+"""
+
+import dataclasses
+import json
+import os
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from nst_jax.files.ledger import Record, read_ledger
+from nst_jax.files.report.thumbnails import FOLDER, Copy, Wanted
+from nst_jax.spec.options import JobOptions
+
+THUMB_PX = 440
+VIEW_PX = 1280
+"""Long edges of the copies in the grid and in a job's own view."""
+
+# What every browser of today shows as it is.
+_SHOWN_BY_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+_JOB_KEYS = (
+    *("job", "status", "steps", "seconds", "compile_seconds", "losses", "error"),
+    *("options", "curve", "sha256"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What an output folder holds.
+
+    Attributes:
+        folder: The output folder.
+        records: The last ledger line of each job.
+        run: run.json of the last run; None where there is none, or it can't be read.
+    """
+
+    folder: Path
+    records: tuple[Record, ...]
+    run: Mapping[str, Any] | None
+
+    def output(self, record: Record) -> Path:
+        """Where a job's picture lies."""
+        return self.folder / record["job"]
+
+    def inputs(self) -> list[str]:
+        """Names of all contents and styles, each once, in the order of the ledger."""
+        names = (name for record in self.records for name in _inputs(record))
+        return list(dict.fromkeys(names))
+
+    def wanted(self) -> list[Wanted]:
+        """The copies that a page needs."""
+        inputs = [Path(name) for name in self.inputs()]
+        outputs = [self.output(record) for record in self.records if _is_done(record)]
+        views = [*inputs, *(path for path in outputs if not _is_shown(path))]
+        return [
+            *(Wanted(path, THUMB_PX) for path in (*inputs, *outputs)),
+            *(Wanted(path, VIEW_PX) for path in views),
+        ]
+
+
+def read_batch(folder: Path) -> Batch:
+    """Reads an output folder; what is not there yet is empty."""
+    return Batch(folder, tuple(read_ledger(folder).values()), _read_run(folder / "run.json"))
+
+
+def contents(batch: Batch, copies: Mapping[Wanted, Copy], *, live: bool) -> dict[str, Any]:
+    """What the page says; see above.
+
+    Args:
+        batch: The output folder.
+        copies: Of its pictures, as far as there are any.
+        live: Whether the page is to look for news.
+    """
+    inputs = batch.inputs()
+    places = {name: place for place, name in enumerate(inputs)}
+    return {
+        "title": batch.folder.resolve().name or "renders",
+        "live": live,
+        "run": batch.run,
+        "defaults": dataclasses.asdict(JobOptions()),
+        "pictures": [_picture(name, copies) for name in inputs],
+        "jobs": [_job(record, batch, places, copies) for record in batch.records],
+    }
+
+
+def _picture(name: str, copies: Mapping[Wanted, Copy]) -> dict[str, Any]:
+    return {
+        "name": PurePath(name).name,
+        "path": name,
+        "thumb": _shown(copies.get(Wanted(Path(name), THUMB_PX))),
+        "view": _shown(copies.get(Wanted(Path(name), VIEW_PX))),
+    }
+
+
+def _job(
+    record: Record, batch: Batch, places: Mapping[str, int], copies: Mapping[Wanted, Copy]
+) -> dict[str, Any]:
+    names = [places[name] for name in _inputs(record)]
+    content = names[0] if isinstance(record.get("content"), str) else None
+    return {key: record.get(key) for key in _JOB_KEYS} | {
+        "content": content,
+        "styles": names if content is None else names[1:],
+        **_result(record, batch, copies),
+    }
+
+
+def _result(record: Record, batch: Batch, copies: Mapping[Wanted, Copy]) -> dict[str, Any]:
+    """A finished job's picture: its thumb, and the file itself or what stands in for it."""
+    path = batch.output(record)
+    thumb = copies.get(Wanted(path, THUMB_PX)) if _is_done(record) else None
+    if thumb is None:
+        return {"thumb": None, "view": None, "file": None}
+    file = f"../{_quoted(record['job'])}"
+    copied = copies.get(Wanted(path, VIEW_PX))
+    view = [file, thumb.width, thumb.height] if _is_shown(path) else _shown(copied)
+    return {"thumb": _shown(thumb), "view": view, "file": file}
+
+
+def _inputs(record: Record) -> list[str]:
+    """Content and styles of a job, as far as its line names them."""
+    styles = record.get("style")
+    named = [record.get("content"), *(styles if isinstance(styles, list) else [])]
+    return [name for name in named if isinstance(name, str)]
+
+
+def _is_done(record: Record) -> bool:
+    return record.get("status") == "done"
+
+
+def _is_shown(path: Path) -> bool:
+    return path.suffix.lower() in _SHOWN_BY_BROWSERS
+
+
+def _shown(copy: Copy | None) -> list[Any] | None:
+    return None if copy is None else [f"{FOLDER}/{copy.name}", copy.width, copy.height]
+
+
+def _quoted(name: str) -> str:
+    """A relative path as a URL; its bytes are those of the file system."""
+    return urllib.parse.quote(os.fsencode(name))
+
+
+def _read_run(path: Path) -> Mapping[str, Any] | None:
+    try:
+        run = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) else None
+
+
+def as_script(content: Mapping[str, Any]) -> bytes:
+    """The contents as a script, which a page may load from a disk where it may not read JSON.
+
+    No name in it can end the script or become markup.
+    """
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return f"showReport({text});\n".encode()

@@ -1,0 +1,219 @@
+"""The report on disk: what it reads, what it writes, and what it leaves alone."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from report_folders import RUN, result, save, small_batch, write
+
+from nst_jax.cli.main import run
+from nst_jax.files.report.page import write_report
+from nst_jax.files.report.thumbnails import FOLDER
+from nst_jax.spec.errors import WriteError
+from nst_jax.spec.job import Job
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """What the page shows."""
+    text = (folder / "report/data.js").read_text()
+    assert text.startswith("showReport(")
+    return json.loads(text.removeprefix("showReport(").removesuffix(");\n"))
+
+
+def copies_of(folder: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "report" / FOLDER).iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return small_batch(tmp_path)
+
+
+# What is in it.
+
+
+def test_every_job_is_there_with_its_pictures_numbers_and_options(folder):
+    write_report(folder)
+    data = data_of(folder)
+    assert [picture["name"] for picture in data["pictures"]] == [
+        *("cat.png", "waves.png", "stars.png", "dog.png", "no.png")
+    ]
+    jobs = {job["job"]: job for job in data["jobs"]}
+    first = jobs["deep/cat_waves.png"]
+    assert (first["content"], first["styles"]) == (0, [1])
+    assert first["options"] == {"style_weight": 10.0}
+    assert first["curve"][0] == [1, 9, 3, 1, 0.1]
+    assert (first["losses"]["total"], first["seconds"], first["steps"]) == (1, 0.25, 40)
+    assert first["thumb"][1:] == [40, 30]
+    assert first["view"] == ["../deep/cat_waves.png", 40, 30]
+    lost = jobs["lost.png"]
+    assert (lost["status"], lost["styles"], lost["thumb"], lost["view"]) == (
+        *("failed", [1, 2]),
+        *(None, None),
+    )
+    assert lost["error"]["remedy"] == "Check the path"
+    assert (data["title"], data["run"], data["live"]) == ("renders", RUN, False)
+
+
+def test_every_picture_that_is_named_is_there_and_in_its_size(folder):
+    page = write_report(folder)
+    data = data_of(folder)
+    shots = [one[key] for one in (*data["jobs"], *data["pictures"]) for key in ("thumb", "view")]
+    shown = [shot for shot in shots if shot]
+    assert len(shots) - len(shown) == 4  # the failed job's and its missing content's
+    for url, *size in shown:
+        with Image.open(page.parent / url) as image:
+            assert list(image.size) == size
+
+
+def test_what_browsers_can_not_show_has_a_copy_that_they_can(folder):
+    write_report(folder)
+    (job,) = (job for job in data_of(folder)["jobs"] if job["job"].endswith(".tif"))
+    assert job["view"][0].endswith(".webp")
+    assert job["file"] == "../deep/dog_waves.tif"
+
+
+def test_large_pictures_are_copied_small_and_small_ones_not_enlarged(tmp_path):
+    inputs = [save(tmp_path / "c.png", size=(1000, 2000)), save(tmp_path / "s.png", size=(8, 8))]
+    write(tmp_path / "out", [result(tmp_path / "out", Job(*inputs, output="x.png"))])
+    write_report(tmp_path / "out")
+    large, small = data_of(tmp_path / "out")["pictures"]
+    assert (large["thumb"][1:], large["view"][1:]) == ([440, 220], [1280, 640])
+    assert (small["thumb"][1:], small["view"][1:]) == ([8, 8], [8, 8])
+
+
+def test_a_ledger_of_an_earlier_version_is_shown_as_far_as_it_goes(tmp_path):
+    save(tmp_path / "x.png")
+    (tmp_path / "ledger.jsonl").write_text('{"job": "x.png", "status": "done", "steps": 5}\n')
+    write_report(tmp_path)
+    (job,) = data_of(tmp_path)["jobs"]
+    assert (job["content"], job["styles"], job["steps"]) == (None, [], 5)
+    assert job["thumb"]
+
+
+def test_the_last_line_of_a_job_counts(folder):
+    write(folder, [result(folder, Job("a.png", "b.png", output="lost.png"), 9)])
+    write_report(folder)
+    (job,) = (job for job in data_of(folder)["jobs"] if job["job"] == "lost.png")
+    assert (job["status"], job["error"]) == ("done", None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "\xff"])
+def test_a_run_record_that_is_none_is_passed_over(folder, text):
+    (folder / "run.json").write_text(text, encoding="latin-1")
+    write_report(folder)
+    assert data_of(folder)["run"] is None
+
+
+# Names from outside.
+
+HOSTILE = [
+    "<script>alert(1)</script>.png",
+    "</script><img src=x onerror=alert(1)>.png",
+    "a&amp;b#c?d=%2e%2e.png",
+    "quote\"and'.png",
+    "line\u2028end\n.png",
+    "bytes\udcff.png",
+    "\u202egnp.猫.png",
+    "{{ title }}{% raw %}.png",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_name_becomes_markup_or_ends_the_script(tmp_path, name):
+    folder = tmp_path / "out" / name.removesuffix(".png")
+    job = Job(save(tmp_path / "in" / name), tmp_path / name, output=name)
+    write(folder, [result(folder, job)])
+    page = write_report(folder)
+    script = (folder / "report/data.js").read_bytes()
+    assert script.isascii()
+    assert not set(b"<>&") & set(script)
+    assert b"<script>alert" not in page.read_bytes()
+    assert b"<img src=x" not in page.read_bytes()
+    data = data_of(folder)
+    assert data["jobs"][0]["job"] == name
+    assert data["jobs"][0]["view"]
+
+
+# Writing.
+
+
+def test_copies_are_made_once_and_again_when_a_picture_has_changed(folder):
+    write_report(folder)
+    before = copies_of(folder)
+    write_report(folder)
+    assert copies_of(folder) == before
+    save(folder / "deep/cat_waves.png", seed=77, size=(20, 30))
+    write_report(folder)
+    after = copies_of(folder)
+    assert len(after) == len(before)
+    assert len(set(after) - set(before)) == 1
+    assert data_of(folder)["jobs"][0]["thumb"][1:] == [30, 20]
+
+
+def test_only_a_finished_report_clears_old_copies(folder):
+    write_report(folder)
+    before = set(copies_of(folder))
+    (folder / "deep/cat_waves.png").unlink()
+    write_report(folder, live=True)
+    assert set(copies_of(folder)) == before
+    assert data_of(folder)["live"] is True
+    write_report(folder)
+    assert set(copies_of(folder)) < before
+
+
+def test_the_batch_itself_is_not_touched(folder):
+    def state() -> dict[Path, int]:
+        ours = (path for path in folder.rglob("*") if path.is_file())
+        return {path: path.stat().st_mtime_ns for path in ours if "report" not in path.parts}
+
+    before = state()
+    write_report(folder)
+    assert state() == before
+    assert not list(folder.rglob(".partial*"))
+
+
+def test_a_report_that_can_not_be_written_says_so(folder):
+    (folder / "report").write_text("in the way")
+    with pytest.raises(WriteError, match=r"report .* can't be written"):
+        write_report(folder)
+
+
+# The command.
+
+
+def test_the_command_writes_the_page_and_names_it(folder, capsys):
+    assert run(["report", str(folder)]) == 0
+    page = folder / "report/index.html"
+    assert capsys.readouterr().out == f"Look at {page}\n"
+    assert page.read_text().startswith("<!doctype html>")
+    assert run(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"page": str(page)}
+    assert run(["report", str(folder), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "'nowhere', which is none"),
+        (["empty"], "has no ledger.jsonl"),
+        (["file.png"], "'file.png', which is none"),
+        (["empty", "--watch", "--every", "0"], "every must be from 0.1"),
+        (["empty", "--every", "nan"], "every must be from 0.1"),
+    ],
+)
+def test_a_folder_without_a_batch_is_refused_in_one_line(
+    tmp_path, monkeypatch, capsys, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("empty")
+    save(Path("file.png"))
+    assert run(["report", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert os.listdir("empty") == []

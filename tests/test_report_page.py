@@ -1,0 +1,276 @@
+"""The report in a browser: it opens without a complaint, filters, shows a job, moves its slider.
+
+Skipped where there is no Chromium.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsers import Browser, chromium
+from report_folders import result, save, small_batch, write
+from test_report import HOSTILE
+
+from nst_jax.files.report.page import write_report
+from nst_jax.spec.job import Job
+
+DOWN, RIGHT, LEFT, ESCAPE, ENTER = "\ue015", "\ue014", "\ue012", "\ue00c", "\ue007"
+CARDS = "document.querySelectorAll('.card').length"
+LOADED = "[...document.images].filter(one => one.complete && one.naturalWidth).length"
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory) -> Iterator[Browser]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the driver's own sockets
+        with chromium(tmp_path_factory.mktemp("profile")) as browser:
+            yield browser
+
+
+@pytest.fixture
+def browser(chrome) -> Iterator[Browser]:
+    """The browser at a desk's size, in light colours; at the end it must not have complained."""
+    chrome.resize(1280, 900)
+    chrome.prefer("light")
+    chrome.complaints()
+    yield chrome
+    assert chrome.complaints() == []
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return small_batch(tmp_path)
+
+
+@pytest.fixture
+def page(folder, browser) -> Browser:
+    browser.open(write_report(folder))
+    return browser
+
+
+def names(browser: Browser) -> list[str]:
+    return browser.texts(".card b")
+
+
+def test_the_page_shows_every_job_and_the_run_and_asks_no_network(page):
+    assert names(page) == [
+        *("deep/cat_waves.png", "deep/cat_stars.jpg", "deep/dog_waves.tif", "lost.png")
+    ]
+    page.wait(f"{LOADED} === document.images.length")
+    assert page.one("#title").text == "renders"
+    assert "3 pictures, 1 failed" in page.one("#summary").text
+    assert "4.5" in page.one("#run").text
+    assert page.texts(".phases li") == [
+        *("steps 8 s", "targets 1 s", "compilation 2.5 s", "everything else 1 s")
+    ]
+    assert "does not exist" in page.one(".card.failed").text
+    asked = page.js(
+        "[...document.querySelectorAll('[src], link[href]')].map(one => one.src || one.href)"
+    )
+    assert len(asked) > 5
+    asked.remove("data:,")
+    assert all(url.startswith("file://") for url in asked)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "left"),
+    [
+        ("#search", "DOG", ["deep/dog_waves.tif"]),
+        ("#search", "does not exist", ["lost.png"]),
+        ("#search", "nothing like it", []),
+        ("#status", "failed", ["lost.png"]),
+        ("#least", "0.5", ["deep/cat_waves.png", "deep/cat_stars.jpg"]),
+        ("#most", "0.4", ["deep/dog_waves.tif"]),
+    ],
+)
+def test_filters_leave_what_matches(page, field, value, left):
+    page.js("document.querySelector('#range').open = true")
+    page.choose(field, value)
+    assert names(page) == left
+    assert page.js("document.querySelector('#count').value") == f"{len(left)} of 4 jobs"
+    assert page.one("#empty").is_displayed() == (not left)
+    page.one("#clear").click()
+    assert len(names(page)) == 4
+
+
+def test_content_and_style_can_be_chosen_by_their_names(page):
+    assert page.texts("#style option") == ["every style", "stars.png", "waves.png"]
+    page.choose("#style", page.js("document.querySelectorAll('#style option')[1].value"))
+    assert names(page) == ["deep/cat_stars.jpg", "lost.png"]
+    page.choose("#content", page.js("document.querySelectorAll('#content option')[1].value"))
+    assert names(page) == ["deep/cat_stars.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("key", "first"),
+    [
+        ("total", "deep/dog_waves.tif"),
+        ("seconds", "lost.png"),
+        ("name", "deep/cat_stars.jpg"),
+        ("content", "deep/cat_waves.png"),
+        ("style", "deep/cat_stars.jpg"),
+        ("status", "deep/cat_waves.png"),
+    ],
+)
+def test_jobs_are_sorted_both_ways_and_what_has_no_value_comes_last(page, key, first):
+    page.choose("#sort", key)
+    ascending = names(page)
+    assert ascending[0] == first
+    page.one("#direction").click()
+    descending = names(page)
+    assert descending[0] != first
+    if key == "total":
+        assert ascending[-1] == descending[-1] == "lost.png"
+
+
+def test_what_is_asked_stands_in_the_address_and_is_there_again(folder, page):
+    page.choose("#status", "failed")
+    fragment = page.js("location.hash")
+    page.open(folder / "report/index.html", fragment)
+    assert names(page) == ["lost.png"]
+
+
+def test_a_job_shows_content_style_and_result_and_a_slider_wipes(page):
+    page.one(".card").click()
+    dialog = page.one("#job")
+    assert dialog.is_displayed()
+    assert page.texts("#job figcaption b") == ["content", "style", "result"]
+    page.wait("[...document.querySelectorAll('#job img')].every(one => one.naturalWidth)")
+    cut = "getComputedStyle(document.querySelector('.wipe')).getPropertyValue('--cut')"
+    assert page.js(cut) == "50%"
+    for _ in range(20):
+        page.press(RIGHT, ".wipe input")
+    assert page.js(cut) == "60%"
+    middle = page.js("getComputedStyle(document.querySelector('.wipe .over')).clipPath")
+    assert middle == "inset(0px 0px 0px 60%)"
+    assert "style_weight 10" in dialog.text
+    assert page.js("document.querySelectorAll('#job .chart path').length") == 4
+    assert "after step 40" in page.one("#job .legend").text
+
+
+def test_a_failed_job_says_what_went_wrong_and_what_helps(page):
+    page.one(".card.failed").click()
+    assert "Failed: picture" in page.one(".fault").text
+    assert "Check the path" in page.one(".fault").text
+    assert page.texts("#job figcaption b") == ["content", "style", "style"]
+
+
+def test_everything_goes_by_keyboard(page):
+    page.press("/", "body")
+    assert page.js("document.activeElement.id") == "search"
+    page.press("a\ue003")
+    page.press(RIGHT, "body")
+    focused = "document.activeElement.dataset.job"
+    assert page.js(focused) == "deep/cat_waves.png"
+    page.press(RIGHT)
+    assert page.js(focused) == "deep/cat_stars.jpg"
+    page.press(LEFT)
+    page.press(ENTER)
+    assert page.one("#job-title").text == "deep/cat_waves.png"
+    page.press(RIGHT, "#job .close")
+    assert page.one("#job-title").text == "deep/cat_stars.jpg"
+    page.press(ESCAPE)
+    page.wait("!document.querySelector('#job').open")
+    assert page.js("location.hash") == ""
+    assert page.js(focused) == "deep/cat_stars.jpg"
+
+
+def test_back_closes_a_job(page):
+    page.one(".card").click()
+    page.driver.back()
+    page.wait("!document.querySelector('#job').open")
+
+
+@pytest.mark.parametrize("width", [360, 768, 2400])
+def test_nothing_sticks_out_at_any_width(page, width):
+    page.resize(width, 740)
+    overflow = "document.scrollingElement.scrollWidth - innerWidth"
+    assert page.js(overflow) <= 0
+    page.one(".card").click()
+    page.wait("document.querySelector('#job').open")
+    assert page.js("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#job'))") <= 0
+    wipe = page.js(
+        "(b => [b.left, b.right])(document.querySelector('.wipe').getBoundingClientRect())"
+    )
+    assert wipe[0] >= 0
+    assert wipe[1] <= width
+
+
+CONTRAST = """
+(() => {
+  const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map(value => {
+      const part = value / 255;
+      return part <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4; });
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const paper = light(getComputedStyle(document.documentElement).backgroundColor);
+  return ['body', '.lead', '.caption small', '#count', '.why', '.fold summary'].map(one => {
+    const ink = light(getComputedStyle(document.querySelector(one)).color);
+    return (Math.max(ink, paper) + .05) / (Math.min(ink, paper) + .05); });
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(page, scheme):
+    page.prefer(scheme)
+    background = page.js("getComputedStyle(document.documentElement).backgroundColor")
+    assert (background == "rgb(21, 20, 18)") == (scheme == "dark")
+    assert min(page.js(CONTRAST)) >= 4.5
+
+
+def test_an_open_page_follows_a_running_batch(tmp_path, folder, browser):
+    page = write_report(folder, live=True)
+    browser.open(page)
+    assert browser.one("#live").is_displayed()
+    job = Job(tmp_path / "inputs/cat.png", tmp_path / "inputs/dog.png", output="new.png")
+    write(folder, [result(folder, job, 7)])
+    write_report(folder)
+    browser.wait(f"{CARDS} === 5")
+    assert names(browser)[-1] == "new.png"
+    assert not browser.one("#live").is_displayed()
+
+
+def test_hostile_names_are_text(tmp_path, browser):
+    folder = tmp_path / "<b>out"
+    results = []
+    for number, name in enumerate(HOSTILE):
+        job = Job(save(tmp_path / "in" / name), save(tmp_path / "st" / name), output=name)
+        results.append(result(folder, job, number))
+    write(folder, results)
+    browser.open(write_report(folder))
+    shown = [name.replace("\udcff", "\ufffd") for name in HOSTILE]
+    assert [name.replace("\udcff", "\ufffd") for name in names(browser)] == shown
+    assert browser.js("document.querySelectorAll('#grid script, #grid b img').length") == 0
+    browser.wait(f"{LOADED} === document.images.length")
+    for number in range(len(HOSTILE)):
+        browser.js("document.querySelectorAll('.card')[arguments[0]].click()", number)
+        browser.wait("[...document.querySelectorAll('#job img')].every(one => one.naturalWidth)")
+        browser.press(ESCAPE, ".close")
+        browser.wait("!document.querySelector('#job').open")
+
+
+def test_two_thousand_jobs_are_quick(tmp_path, browser):
+    inputs = [save(tmp_path / f"{name}.png", seed) for seed, name in enumerate("abcd")]
+    folder = tmp_path / "out"
+    first = result(folder, Job(inputs[0], inputs[1], output="0.png"))
+    results = [first]
+    for number in range(1, 2000):
+        (folder / f"{number}.png").hardlink_to(folder / "0.png")
+        job = Job(inputs[number % 2], inputs[2 + number % 2], output=f"{number}.png")
+        losses = dict.fromkeys(first.losses, 1 / (1 + number))
+        results.append(type(first)(number, job, losses=losses, curve=first.curve, output="x"))
+    lines = (json.dumps(one.record()) for one in results)  # `Ledger` waits for the disk each time
+    (folder / "ledger.jsonl").write_text("\n".join(lines))
+    browser.open(write_report(folder))
+    ready = browser.js("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert ready < 5000
+    assert browser.js("document.querySelector('#count').value") == "2,000 jobs"
+    assert browser.js(CARDS) < 300
+    took = browser.js(
+        "(() => { const began = performance.now(); ask({search: '77', sort: 'total'});"
+        " document.body.offsetHeight; return performance.now() - began; })()"
+    )
+    assert took < 1000
+    assert len(names(browser)) == sum("77" in str(number) for number in range(2000))
