@@ -32,3 +32,14 @@ def studio(narrow_file: str) -> "Studio":
     from engine_jobs import Studio, tiny_options
 
     return Studio(tiny_options(narrow_file))
+
+
+@pytest.fixture
+def more_steps(monkeypatch):
+    """Wasserstein distances by more steps of the matrix root than are shipped."""
+    from nst_jax.model import inverse_root, wasserstein
+
+    more = inverse_root.quintics(1e-4, 8)
+    monkeypatch.setattr(
+        wasserstein, "inverse_root", lambda matrix: inverse_root.inverse_root(matrix, more)
+    )

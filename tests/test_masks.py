@@ -24,7 +24,7 @@ from engine_jobs import (
 )
 from networks import on_canvas
 from test_vgg import build
-from test_wasserstein import exact, features_of, moments_of, value_and_gradient
+from test_wasserstein import features_of, moments_of, value_and_gradient
 
 from nst_jax import Job, render_many
 from nst_jax.engine import masks
@@ -101,7 +101,7 @@ def expected_distance(kind, features, weights, target) -> float:
     return references_masks.wasserstein_distance(features, weights, target)
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("more_steps")
 @KINDS
 def test_a_masked_distance_and_its_gradient_equal_the_definition(kind):
     """The gradient by finite differences of the definition, along directions."""

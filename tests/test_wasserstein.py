@@ -7,21 +7,11 @@ import pytest
 from networks import on_canvas
 from references import relative_error
 
-from nst_jax.model import inverse_root, wasserstein
+from nst_jax.model import wasserstein
 from nst_jax.model.region import Region
 from nst_jax.model.wasserstein import WassersteinTarget
 
 KEY = jax.random.key(0)
-MORE = inverse_root.quintics(1e-4, 8)
-"""Steps enough for features whose smallest singular values matter."""
-
-
-@pytest.fixture
-def exact(monkeypatch):
-    """Distances by more steps than are shipped."""
-    monkeypatch.setattr(
-        wasserstein, "inverse_root", lambda matrix: inverse_root.inverse_root(matrix, MORE)
-    )
 
 
 def features_of(seed: int, size: tuple[int, int], channels: int, decay: float = 3.0) -> np.ndarray:
@@ -81,7 +71,7 @@ def _value_and_gradient(features, target, region):
     return jax.value_and_grad(lambda one: target.distance(one, region, KEY))(features)
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("more_steps")
 @pytest.mark.parametrize(("channels", "bound"), [(4, 3e-3), (32, 3e-3), (250, 0.04)])
 def test_value_and_gradient_equal_the_definition(channels, bound):
     """By channels where there are fewer of them than positions, by positions elsewhere.
@@ -108,7 +98,7 @@ def test_the_gradient_of_the_definition_is_the_one_by_finite_differences():
             assert (ahead - behind) / 2e-4 == pytest.approx(np.vdot(gradient, direction), rel=1e-3)
 
 
-@pytest.mark.usefixtures("exact")
+@pytest.mark.usefixtures("more_steps")
 def test_both_ways_are_one_distance(monkeypatch):
     features, style = (features_of(seed, (12, 12), 100, 1.0) for seed in (8, 9))
     target = WassersteinTarget.of(*moments_of(style))

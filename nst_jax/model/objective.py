@@ -111,9 +111,8 @@ def style_moments(
     features = network(image, size, taps)
     return {
         tap: moments(
-            features[tap], weighted_region(weights[tap])
-            if weights
-            else own_region(size, tap, features[tap]),
+            features[tap],
+            weighted_region(weights[tap]) if weights else own_region(size, tap, features[tap]),
         )
         for tap in taps
     }
