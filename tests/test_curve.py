@@ -67,5 +67,5 @@ def test_a_record_has_a_curve_that_json_can_hold():
 
 
 def test_a_record_names_the_options_that_are_not_at_their_defaults():
-    job = Job("a.png", "b.png", "x.png", JobOptions(style_weight=7, seed=3))
-    assert Result(0, job).record()["options"] == {"style_weight": 7, "seed": 3}
+    job = Job("a.png", "b.png", "x.png", JobOptions(style_weight=7.0, seed=3))
+    assert Result(0, job).record()["options"] == {"style_weight": 7.0, "seed": 3}
