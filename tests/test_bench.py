@@ -32,6 +32,7 @@ from nst_jax.bench.tables import batch_rows, headline_rows, speed_text, with_spe
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Studio, Workload, synthetic_pair
 from nst_jax.cli.main import run
+from nst_jax.engine.levels import long_edges
 from nst_jax.engine.progress import Silence
 from nst_jax.model import winograd
 from nst_jax.model.objective import objective
@@ -344,7 +345,7 @@ def test_rates_and_shares_agree_with_the_seconds(record):
 
 def test_images_an_hour_follow_from_the_levels_of_the_default_schedule(record):
     levels = record["levels"]
-    assert [level["size"] for level in levels] == [16, 23, 32]
+    assert [level["size"] for level in levels] == list(long_edges(32, Options().levels))
     assert {level["steps"] for level in levels} == {Options().steps}
     seconds = sum(level["steps"] * level["seconds_per_image_step"] for level in levels)
     assert record["images_per_hour"] == pytest.approx(3600 / seconds, rel=1e-4)

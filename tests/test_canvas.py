@@ -108,6 +108,20 @@ def test_levels_grow_by_the_root_of_two_and_end_at_the_size(size, levels):
         assert after / before == pytest.approx(2**0.5, rel=1.1 / before)
 
 
+@pytest.mark.parametrize(
+    ("size", "edges"),
+    [
+        (64, (64,)),
+        (180, (180,)),
+        (181, (128, 181)),
+        (300, (150, 212, 300)),
+        (512, (128, 181, 256, 362, 512)),
+    ],
+)
+def test_levels_begin_at_128_px_of_themselves(size, edges):
+    assert long_edges(size, "auto") == edges
+
+
 def test_three_levels_of_512():
     assert long_edges(512, 3) == (256, 362, 512)
 

@@ -9,6 +9,7 @@ a phase of it are a stage, and a stage is one program; nothing in it branches on
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -27,6 +28,9 @@ PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
 """By the option `style_loss`: the phases of each level, with their shares of its steps."""
 
 _GROWTH = 2**0.5
+_COARSEST_PX = 128
+"""Long edge at which levels begin of themselves; below it strokes get as large as things."""
+_ROUNDING = 0.01  # of a level, so that 181 px, for one, is one level above 128 px
 _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
 
 
@@ -61,8 +65,10 @@ class Stage:
         return self.level, self.phase
 
 
-def long_edges(size: int, levels: int) -> tuple[int, ...]:
+def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away."""
+    if levels == "auto":
+        levels = 1 + max(0, math.floor(math.log(size / _COARSEST_PX, _GROWTH) + _ROUNDING))
     edges = (max(1, round(size / _GROWTH ** (levels - 1 - level))) for level in range(levels))
     return tuple(sorted(set(edges)))
 

@@ -90,9 +90,9 @@ class Options(JobOptions):
 
     size: int = 512
     """Long edge of the output in pixels."""
-    levels: int = 3
+    levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
-    More levels: larger strokes, and most steps are cheap ones."""
+    More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
     style_loss: Literal["gram", "wasserstein"] = "gram"
     """How styles are compared: gram as Gatys et al., wasserstein for means and covariances."""
     pooling: Literal["max", "average"] = "max"
@@ -116,7 +116,8 @@ class Options(JobOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "size", "a whole number of pixels from 16 to 16384", _whole(16, 16384))
-        _check(self, "levels", "a whole number from 1 to 16", _whole(1, 16))
+        if self.levels != "auto":
+            _check(self, "levels", "auto or a whole number from 1 to 16", _whole(1, 16))
         if self.batch_size != "auto":
             _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
         _check(self, "weights", "the name of a network or a file", _text)
