@@ -16,6 +16,11 @@ closed form and nothing is differentiated through a matrix root:
 The smaller one of YᵀY (channels) and Y Yᵀ (positions) is inverted. Where there are fewer
 positions than channels, as in the deep taps of small pictures, that is many times cheaper,
 and the singular matrix never appears.
+
+The cost grows with the cube of the channels. So only the `STRONG` directions in which a
+style's features vary most are compared as above, all taps up to relu3_1 in full; the weak
+rest, some 2 to 8 % of the variance at relu4_1, each by itself, (√c - √s)² for the variances
+along it. That is never more than the whole distance, and 0 as well where C is Σ.
 """
 
 from typing import Any, NamedTuple
@@ -28,25 +33,37 @@ from jaxtyping import Array, Float, Float32, PRNGKeyArray
 from nst_jax.model.inverse_root import inverse_root, product
 from nst_jax.model.region import Region
 
+STRONG = 256
+"""Directions of a style that are compared together."""
+
+# Variance along a weak direction below which features are taken for constant.
+_TINY = 1e-12
+
 
 class WassersteinTarget(NamedTuple):
-    """Compares means and covariances.
+    """Compares means and covariances; Σ = L Lᵀ + W diag(s) Wᵀ.
 
     Attributes:
         mean: μ.
-        root: Σ^½.
+        factor: L, the strong directions times the root of the variance along each.
+        weak: W, the weak directions, each of length 1; none where all are strong.
+        variances: s, along the weak directions.
     """
 
     mean: Float32[Array, "... c"]
-    root: Float32[Array, "... c c"]
+    factor: Float32[Array, "... c r"]
+    weak: Float32[Array, "... c w"]
+    variances: Float32[Array, "... w"]
 
     @classmethod
-    def of(cls, mean: Any, second: Any) -> "WassersteinTarget":
+    def of(cls, mean: Any, second: Any, *, strong: int = STRONG) -> "WassersteinTarget":
         """The target of a style with these moments, on the host and in float64."""
         mean, second = np.float64(mean), np.float64(second)
-        values, vectors = np.linalg.eigh(second - np.outer(mean, mean))
-        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-        return cls(np.float32(mean), np.float32(root))
+        variances, directions = np.linalg.eigh(second - np.outer(mean, mean))
+        variances = np.maximum(variances, 0)
+        rest = max(len(mean) - strong, 0)
+        factor = directions[:, rest:] * np.sqrt(variances[rest:])
+        return cls(*map(np.float32, (mean, factor, directions[:, :rest], variances[:rest])))
 
     def distance(
         self,
@@ -57,42 +74,41 @@ class WassersteinTarget(NamedTuple):
         """W² over the number of channels; see `model.style.StyleTarget`."""
         del key
         flat = features.reshape(-1, features.shape[-1])
-        positions, channels = flat.shape
-        distance = _by_positions if positions < channels else _by_channels
-        return distance(flat, region.flat(), self.mean, self.root)
+        few_positions = len(flat) < self.factor.shape[-1]
+        return (_by_positions if few_positions else _by_channels)(flat, region.flat(), self)
 
 
 @jax.custom_vjp
 def _by_channels(
-    flat: Float[Array, "p c"],
-    region: Region,
-    mean: Float32[Array, " c"],
-    root: Float32[Array, "c c"],
+    flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
 ) -> Float32[Array, ""]:
     """W² over the number of channels, by the covariance.
 
     Args:
         flat: Features, one row a position; zero rows outside of the image's own region.
         region: Which rows count.
-        mean: μ.
-        root: Σ^½.
+        target: The style's.
     """
-    return _by_channels_forward(flat, region, mean, root)[0]
+    return _by_channels_forward(flat, region, target)[0]
 
 
-def _by_channels_forward(flat, region, mean, root):
+def _by_channels_forward(flat, region, target):
     channels, positions = flat.shape[-1], region.positions
     weighted = region.weighted(flat)
     own_mean = weighted.astype(jnp.float32).sum(0) / positions
     products = jnp.einsum("pc,pd->cd", weighted, flat, preferred_element_type=jnp.float32)
     own = products / positions - jnp.outer(own_mean, own_mean)
-    inner = product(product(root, own), root)
+    factor, weak = target.factor, target.weak
+    inner = product(factor.T, product(own, factor))
     inverse = inverse_root(inner)
-    value = _distance(own_mean - mean, jnp.trace(own), root, inverse, inner)
-    transport = product(product(root, inverse), root)
+    along = jnp.sum(weak * product(own, weak), 0)
+    common, ratio = _weak(along, target.variances)
+    offset = own_mean - target.mean
+    value = _distance(offset, jnp.trace(own), jnp.sum(inverse * inner) + common, target)
+    pull = product(factor, product(inverse, factor.T)) + product(weak * ratio, weak.T)
     # Both halves of the slope with respect to the features, F (G + Gᵀ) and a row for each.
-    by_feature = (2 * jnp.eye(channels) - transport - transport.T) / (channels * positions)
-    by_position = 2 * (own_mean - mean) / (channels * positions) - own_mean @ by_feature
+    by_feature = (2 * jnp.eye(channels) - pull - pull.T) / (channels * positions)
+    by_position = 2 * offset / (channels * positions) - own_mean @ by_feature
     return value, (flat, region, by_feature, by_position)
 
 
@@ -101,7 +117,7 @@ def _by_channels_backward(residuals, gradient):
     flat, region, by_feature, by_position = residuals
     slope = flat @ (gradient * by_feature).astype(flat.dtype)
     slope += (gradient * by_position).astype(flat.dtype)
-    return region.weighted(slope), None, None, None
+    return region.weighted(slope), None, None
 
 
 _by_channels.defvjp(_by_channels_forward, _by_channels_backward)
@@ -109,52 +125,59 @@ _by_channels.defvjp(_by_channels_forward, _by_channels_backward)
 
 @jax.custom_vjp
 def _by_positions(
-    flat: Float[Array, "p c"],
-    region: Region,
-    mean: Float32[Array, " c"],
-    root: Float32[Array, "c c"],
+    flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
 ) -> Float32[Array, ""]:
     """The same by the scalar products of positions; see `_by_channels`."""
-    return _by_positions_forward(flat, region, mean, root)[0]
+    return _by_positions_forward(flat, region, target)[0]
 
 
-def _by_positions_forward(flat, region, mean, root):
+def _by_positions_forward(flat, region, target):
     channels, positions = flat.shape[-1], region.positions
     weights = region.weight_of_each()[:, None]
     shares = jnp.sqrt(weights)  # a product of two rows has both weights' roots
     own_mean = (weights * flat).sum(0) / positions
     centred = shares * (flat - own_mean)
-    projected = product(centred, root) / jnp.sqrt(positions)
-    inner = product(projected, projected.T)
+    projected = product(centred, target.factor)
+    inner = product(projected, projected.T) / positions
     inverse = inverse_root(inner)
-    value = _distance(own_mean - mean, jnp.sum(centred**2) / positions, root, inverse, inner)
-    pull = product(product(inverse, projected), root) * jnp.sqrt(positions)
-    slope = 2 * (shares * (centred - pull) + weights * (own_mean - mean)) / (channels * positions)
+    on_weak = product(centred, target.weak)
+    common, ratio = _weak(jnp.sum(on_weak**2, 0) / positions, target.variances)
+    offset, spread = own_mean - target.mean, jnp.sum(centred**2) / positions
+    value = _distance(offset, spread, jnp.sum(inverse * inner) + common, target)
+    pull = product(product(inverse, projected), target.factor.T)
+    pull += product(on_weak * ratio, target.weak.T)
+    slope = 2 * (shares * (centred - pull) + weights * offset) / (channels * positions)
     return value, slope.astype(flat.dtype)
 
 
 def _by_positions_backward(slope, gradient):
-    return gradient.astype(slope.dtype) * slope, None, None, None
+    return gradient.astype(slope.dtype) * slope, None, None
 
 
 _by_positions.defvjp(_by_positions_forward, _by_positions_backward)
 
 
+def _weak(
+    along: Float32[Array, " w"], variances: Float32[Array, " w"]
+) -> tuple[Float32[Array, ""], Float32[Array, " w"]]:
+    """Sum of √(c s) over the weak directions, and √(s / c) for each."""
+    along = jnp.maximum(along, _TINY)
+    return jnp.sum(jnp.sqrt(along * variances)), jnp.sqrt(variances / along)
+
+
 def _distance(
     offset: Float32[Array, " c"],
     spread: Float32[Array, ""],
-    root: Float32[Array, "c c"],
-    inverse: Float32[Array, "n n"],
-    inner: Float32[Array, "n n"],
+    common: Float32[Array, ""],
+    target: WassersteinTarget,
 ) -> Float32[Array, ""]:
     """‖m - μ‖² + tr C + tr Σ - 2 ‖Y‖_*, over the number of channels.
 
     Args:
         offset: m - μ.
         spread: tr C.
-        root: Σ^½.
-        inverse: Of `inner`, to the power of -½.
-        inner: YᵀY or Y Yᵀ, whose root's trace is ‖Y‖_*.
+        common: ‖Y‖_*.
+        target: The style's.
     """
-    common = jnp.sum(inverse * inner)
-    return (jnp.sum(offset**2) + spread + jnp.sum(root**2) - 2 * common) / len(offset)
+    asked = jnp.sum(target.factor**2) + jnp.sum(target.variances)
+    return (jnp.sum(offset**2) + spread + asked - 2 * common) / len(offset)
