@@ -74,15 +74,28 @@ def _windows(features: np.ndarray) -> np.ndarray:
 
 
 def pool(features: np.ndarray, kind: str) -> np.ndarray:
-    return _windows(features).max(-1) if kind == "max" else _windows(features).mean(-1)
+    windows = _windows(features)
+    match kind:
+        case "max":
+            return windows.max(-1)
+        case "average":
+            return windows.mean(-1)
+        case "l2":
+            return np.linalg.norm(windows, axis=-1)
+    raise ValueError(kind)
 
 
 def pool_backward(features: np.ndarray, gradient: np.ndarray, kind: str) -> np.ndarray:
-    """To the largest value of a window (in equal parts, if several), or a quarter to each."""
+    """To the largest value of a window (in equal parts, if several), a quarter to each, or to
+    each its share of the norm."""
     windows = _windows(features)
     height, width, channels, _ = windows.shape
-    shares = windows == windows.max(-1, keepdims=True) if kind == "max" else windows == windows
-    spread = gradient[..., None] * shares / shares.sum(-1, keepdims=True)
+    if kind == "l2":
+        norm = np.linalg.norm(windows, axis=-1, keepdims=True)
+        spread = gradient[..., None] * windows / np.where(norm > 0, norm, 1)
+    else:
+        shares = windows == windows.max(-1, keepdims=True) if kind == "max" else windows == windows
+        spread = gradient[..., None] * shares / shares.sum(-1, keepdims=True)
     even = spread.reshape(height, width, channels, 2, 2).transpose(0, 3, 1, 4, 2)
     whole = np.zeros(features.shape)
     whole[: 2 * height, : 2 * width] = even.reshape(2 * height, 2 * width, channels)
@@ -104,6 +117,7 @@ def vgg(
     network: Network,
     *,
     pooling: str = "max",
+    pooling_scale: float = 1.0,
     deepest: str = "pool5",
     padding: str = "zero",
 ) -> Features:
@@ -116,7 +130,8 @@ def vgg(
             edge = padding if name == "conv1_1" else "zero"
             value = convolve(value, *network.convolutions[name], padding=edge)
         else:
-            value = np.maximum(value, 0) if name.startswith("relu") else pool(value, pooling)
+            pooled = not name.startswith("relu")
+            value = pooling_scale * pool(value, pooling) if pooled else np.maximum(value, 0)
         features[name] = value
     return features
 
@@ -127,6 +142,7 @@ def vgg_backward(
     network: Network,
     *,
     pooling: str = "max",
+    pooling_scale: float = 1.0,
     padding: str = "zero",
 ) -> np.ndarray:
     """From gradients of some taps to the gradient of the image."""
@@ -140,7 +156,7 @@ def vgg_backward(
         elif name.startswith("relu"):
             gradient = gradient * (features[before] > 0)
         else:
-            gradient = pool_backward(features[before], gradient, pooling)
+            gradient = pooling_scale * pool_backward(features[before], gradient, pooling)
     return gradient + gradients.get("pixels", 0)
 
 
@@ -181,16 +197,17 @@ def total_variation_backward(image: np.ndarray) -> np.ndarray:
     return 2 * gradient / image.size
 
 
-def objective(image, network, content, style, weights, *, pooling="max", padding="zero"):
+def objective(image, network, content, style, weights, **options):
     """Value, terms (content, style, tv) and gradient of the objective.
 
     Args:
         content: Target features by tap.
         style: Target Gram matrices by tap.
         weights: `content`, `style`, `tv` and, by tap, `content_taps` and `style_taps`.
+        options: The network's `pooling`, `pooling_scale` and `padding`.
     """
     deepest = _deepest({**content, **style}, network)
-    features = vgg(image, network, pooling=pooling, deepest=deepest, padding=padding)
+    features = vgg(image, network, deepest=deepest, **options)
     terms = np.zeros(3)
     gradients = {tap: np.zeros(features[tap].shape) for tap in {**content, **style}}
     for tap, target in content.items():
@@ -204,7 +221,7 @@ def objective(image, network, content, style, weights, *, pooling="max", padding
         slope = gram_backward(features[tap], relative_loss_backward(own, target))
         gradients[tap] += weights["style"] * part * slope
     terms[2] = total_variation(image)
-    gradient = vgg_backward(features, gradients, network, pooling=pooling, padding=padding)
+    gradient = vgg_backward(features, gradients, network, **options)
     gradient = gradient + weights["tv"] * total_variation_backward(image)
     return terms @ [weights["content"], weights["style"], weights["tv"]], terms, gradient
 

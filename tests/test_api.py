@@ -23,9 +23,8 @@ from PIL import Image
 
 import nst_jax
 from nst_jax import Job, render, render_batch, render_many
+from nst_jax.model import color
 from nst_jax.spec.errors import OptionError, OutputError, PictureError, TapError
-
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @pytest.fixture
@@ -186,15 +185,22 @@ def test_transparency_is_kept_or_laid_on_white_or_black(options):
     assert np.abs(image_of(white) - image_of(black)).max() > 0.5
 
 
-def test_the_contents_colours_are_kept_with_the_styles_light(options):
-    plain, kept = rendered([tiny_job(0), tiny_job(0, color="content")], options)
-    content, image = content_of(0), image_of(kept)
-    inside = ((image > 0.01) & (image < 0.99)).all(-1)
-    assert inside.mean() > 0.5
-    chroma, own_chroma = (one - (one @ LUMA)[..., None] for one in (content, image))
-    np.testing.assert_allclose(own_chroma[inside], chroma[inside], atol=1e-5)
-    luma = (image @ LUMA)[inside]
-    np.testing.assert_allclose(luma, (image_of(plain) @ LUMA)[inside], atol=1e-5)
+@pytest.mark.parametrize("mode", color.KEPT)
+def test_the_contents_colours_are_laid_over_the_finished_picture(studio, mode):
+    plain, kept = studio.render([tiny_job(0), tiny_job(0, color=mode)])
+    expected = color.KEPT[mode](image_of(plain), content_of(0))
+    np.testing.assert_array_equal(image_of(kept), expected)
+    assert np.abs(image_of(kept) - image_of(plain)).max() > 0.02
+
+
+@pytest.mark.parametrize("mode", color.MATCHED)
+def test_a_style_may_get_the_contents_colours_before_it_is_looked_at(studio, mode):
+    """For each content its own, though the style is the same."""
+    for number in (0, 1):
+        style = color.MATCHED[mode](style_of(0), content_of(number))
+        by_hand = Job(content_of(number), style, options=own(steps=4))
+        asked = Job(content_of(number), style_of(0), options=own(steps=4, color=mode))
+        assert same(*studio.render([by_hand, asked]))
 
 
 def test_a_start_is_the_content_noise_or_grey(narrow_file):

@@ -68,6 +68,9 @@ WRONG_CELLS = {
     ],
     "style": ["b;;c", ";"],
     "masks": ["m;n", "m;;n", ";"],
+    "style_size": ["-1", "15", "1.5", "large"],
+    "noise_ratio": ["-0.1", "1.1", "nan"],
+    "color": ["sepia"],
     "style_masks": ["m;n", ";"],
 }
 
@@ -96,6 +99,7 @@ WRONG_VALUES = {
     "style": [None, "", 5, [], [""], [5], [None], {}, {"b": 1}, True, [["b"]], "\udfff"],
     "masks": [None, "", 5, [""], [5], {}, {"b": 1}, True, [["b"]], "\udfff", ["m", "n"]],
     "style_masks": [None, "", 5, [""], ["m", "n"]],
+    "init_image": [None, "", " ", 5, [], ["a"], {}, True, "a\0b"],
 }
 
 
@@ -277,8 +281,15 @@ RENDER = [
     ("a.png b.png --output x.png --masks text.png", "'text.png' is no picture"),
     ("a.png b.png --output x.png --masks black.png", "must have a pixel that is not black"),
     ("a.png b.png --output x.png --style-masks black.png", "a pixel that is not black"),
-    ("a.png b.png --output x.png --masks upright.png", "content picture, which is 40x32"),
+    ("a.png b.png --output x.png --masks upright.png", "content 'a.png', which is 40x32"),
     ("a.png b.png --output x.png --style-masks upright.png", "style 'b.png', which is 40x32"),
+    ("a.png b.png --output x.png --init file", "init must be file where an init_image is given"),
+    ("a.png b.png --output x.png --init-image a.png", "got content and 'a.png'"),
+    ("a.png b.png --output x.png --init file --init-image no.png", "'no.png' does not exist"),
+    ("a.png b.png --output x.png --init file --init-image upright.png", "which is 40x32"),
+    ("a.png b.png --output x.png --style-size -5", "style_size must be 0 or a whole number"),
+    ("a.png b.png --output x.png --style-size 64 --style-scale 2", "can't both be given"),
+    ("a.png b.png --output x.png --pooling-scale 0", "pooling_scale must be a number above 0"),
     ("a.png b.png --output x.png --learning-rate nan", "learning_rate must be"),
     ("a.png b.png --output x.png --content-taps relu4_9", "relu4_1 to relu4_3"),
     ("a.png b.png --output x.png --style-taps relu9_1", "blocks 1 to 5"),

@@ -87,6 +87,14 @@ def test_masks_count_each_in_its_place_and_for_its_picture(options):
     assert len(set(numbers(jobs, options))) == len(jobs)
 
 
+def test_a_picture_to_start_from_counts(options):
+    jobs = [
+        Job(content_of(0), style_of(0), options=job_options(options, init="file"), init_image=image)
+        for image in (content_of(0), content_of(1))
+    ]
+    assert len(set(numbers(jobs, options))) == 2
+
+
 CHANGES = {
     "content_weight": 2.0,
     "style_weight": 2.0,
@@ -97,16 +105,21 @@ CHANGES = {
     "style_tap_weights": (1.0, 2.0),
     "style_blend_weights": (2.0,),
     "style_scale": 0.9,
+    "style_size": 40,
     "learning_rate": 0.03,
     "steps": 5,
     "early_stop": 0.1,
     "seed": 1,
     "init": "noise",
+    "noise_ratio": 0.6,
+    "noise_range": 0.1,
+    "init_blend": 0.4,
     "color": "content",
     "alpha": "black",
     "size": 64,
     "levels": 1,
     "pooling": "average",
+    "pooling_scale": 2.0,
     "padding": "zero",
     "style_loss": "wasserstein",
     "dtype": "bfloat16",

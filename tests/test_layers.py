@@ -18,7 +18,7 @@ from nst_jax.model import layers, winograd
 
 CLOSE = 1e-5
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["plain", "winograd"])
-KINDS = pytest.mark.parametrize("kind", ["max", "average"])
+KINDS = pytest.mark.parametrize("kind", ["max", "average", "l2"])
 SIDES = st.integers(1, 13)
 
 # Every height and width from 1 to 13, odd and even together; each size is a compilation.
@@ -164,9 +164,9 @@ def test_the_flipped_kernel_is_turned_by_half_a_turn_and_transposed():
     np.testing.assert_array_equal(layers.flipped_kernel(flipped), kernel)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _pooled_back(features, gradient, kind):
-    output, backward = jax.vjp(lambda value: layers.pool(value, kind), features)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _pooled_back(features, gradient, kind, scale=1.0):
+    output, backward = jax.vjp(lambda value: layers.pool(value, kind, scale), features)
     return output, backward(gradient)[0]
 
 
@@ -182,6 +182,18 @@ def test_a_pooling_equals_its_definition_and_drops_an_odd_last_row(kind, height,
     assert references.relative_error(backward, expected) < 1e-6
     assert not np.any(np.asarray(backward)[2 * (height // 2) :])
     assert not np.any(np.asarray(backward)[:, 2 * (width // 2) :])
+
+
+@KINDS
+def test_a_pooling_s_scale_is_a_factor_on_both_ways(kind):
+    rng = np.random.default_rng(0)
+    features = np.float32(np.maximum(rng.normal(size=(7, 6, 3)), 0))  # some windows all 0
+    gradient = np.float32(rng.normal(size=(3, 3, 3)))
+    features[:2, :2] = 0
+    output, backward = _pooled_back(features, gradient, kind, 1.7)
+    assert references.relative_error(output, 1.7 * references.pool(features, kind)) < 1e-6
+    expected = 1.7 * references.pool_backward(features, gradient, kind)
+    assert references.relative_error(backward, expected) < 1e-6
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -132,6 +132,15 @@ def test_a_newline_in_a_quoted_cell_belongs_to_the_name(tmp_path):
     assert second.output == "y.png"
 
 
+def test_a_picture_to_start_from_lies_beside_the_manifest(tmp_path):
+    for text, suffix in (
+        ("content,style,init,init_image\na,b,file,c\n", ".csv"),
+        ('{"content": "a", "style": "b", "init": "file", "init_image": "c"}', ".jsonl"),
+    ):
+        (job,) = jobs_in(tmp_path, text, suffix=suffix)
+        assert job.init_image == str(tmp_path / "c")
+
+
 def test_masks_are_lists_as_styles_are(tmp_path):
     (first,) = jobs_in(tmp_path, "content,style,masks,style_masks\na,b;c,m;n,o;p\n", suffix=".csv")
     line = {"content": "a", "style": ["b", "c"], "masks": ["m", "n"], "style_masks": ["o", "p"]}
@@ -167,15 +176,19 @@ OWN = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-6, 10),
         "steps": st.integers(1, 1000),
         "seed": st.integers(0, 2**32 - 1),
-        "init": st.sampled_from(["content", "noise", "grey"]),
-        "color": st.sampled_from(["style", "content"]),
+        "init": st.sampled_from(["content", "noise", "grey", "style-statistics", "blend"]),
+        "color": st.sampled_from(["style", "content", "luminance", "match-histogram"]),
+        "noise_ratio": st.floats(0, 1),
+        "style_size": st.integers(16, 100),
         "style_taps": st.lists(NAMES, min_size=1, max_size=3, unique=True),
     },
 )
 ROWS = st.lists(
     st.tuples(NAMES, st.lists(NAMES, min_size=1, max_size=3), OWN), min_size=1, max_size=4
 )
-FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @FEW

@@ -286,7 +286,7 @@ def test_masks_change_sides_with_their_styles(narrow_file):
 
 
 WRONG = [
-    (np.ones((34, 40), np.float32), "aspect ratio of the content picture, which is 48x34"),
+    (np.ones((34, 40), np.float32), "aspect ratio of the content 'array', which is 48x34"),
     (np.ones((48, 34), np.float32), "got 34x48"),
     (np.zeros(LANDSCAPE, np.float32), "not black"),
     (np.full(LANDSCAPE, np.nan, np.float32), "finite"),

@@ -107,9 +107,10 @@ def test_a_tap_may_serve_both_and_the_pixels_may_be_one(content, style):
     _check(_alone(*job.arguments()), job.expected())
 
 
-def test_average_pooling_has_its_own_gradient():
-    job = Job(pooling="average")
-    network = build(NARROW, pooling="average")
+@pytest.mark.parametrize(("kind", "scale"), [("average", 1.0), ("average", 2.0), ("l2", 0.78)])
+def test_other_poolings_have_their_own_gradients(kind, scale):
+    job = Job(pooling=kind, pooling_scale=scale)
+    network = build(NARROW, pooling=kind, pooling_scale=scale)
     _check(_alone(*job.arguments(network=network)), job.expected())
 
 
@@ -138,7 +139,9 @@ def test_each_tap_has_its_own_weight_in_whatever_order_they_are_given(passed):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"pooling": "average"}, {"padding": "replicate"}], ids=lambda one: str(one)
+    "options",
+    [{}, {"pooling": "average"}, {"pooling": "l2"}, {"padding": "replicate"}],
+    ids=lambda one: str(one),
 )
 def test_finite_differences_confirm_the_gradient_by_hand(options):
     job = Job(1, **options)

@@ -59,9 +59,10 @@ def test_the_fields_are_the_pinned_ones():
         *("content_weight", "style_weight", "tv_weight", "content_taps", "style_taps"),
         *("content_tap_weights", "style_tap_weights", "style_blend_weights", "style_scale"),
         *("learning_rate", "steps", "early_stop", "seed", "init", "color", "alpha"),
+        *("style_size", "noise_ratio", "noise_range", "init_blend"),
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
-    assert set(SHARED_FIELDS) == pinned | {"padding", "bit_depth", "batch_size"}
+    assert set(SHARED_FIELDS) == pinned | {"padding", "pooling_scale", "bit_depth", "batch_size"}
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 
 
@@ -81,7 +82,8 @@ def test_options_can_be_compared_hashed_and_not_changed():
 # Rules.
 
 FROM_0 = ("content_weight", "style_weight", "tv_weight")
-ABOVE_0 = ("learning_rate", "style_scale")
+ABOVE_0 = ("learning_rate", "style_scale", "pooling_scale")
+FROM_0_TO_1 = ("noise_ratio", "noise_range", "init_blend")
 WHOLE = {
     "steps": (1, 1_000_000),
     "seed": (0, 2**32 - 1),
@@ -125,8 +127,26 @@ def test_any_number_below_0_is_refused(value, name):
 def test_a_scale_or_step_size_of_0_is_refused():
     for name in ABOVE_0:
         assert "above 0" in refusal(name, 0.0)
+    assert "at most 16" in refusal("pooling_scale", 16.1)
     assert "at most 8" in refusal("style_scale", 8.01)
     assert Options(style_scale=8.0).style_scale == 8
+
+
+@pytest.mark.parametrize("name", FROM_0_TO_1)
+def test_a_share_is_a_number_from_0_to_1(name):
+    for value in (0, 0.0, 0.4, 1):
+        assert getattr(made(**{name: value}), name) == value
+    for value in (*NOT_FINITE, -1e-9, 1 + 1e-9, True, None, "1", (0.5,)):
+        assert "from 0 to 1" in refusal(name, value)
+
+
+def test_a_style_size_is_0_or_a_size_and_excludes_a_scale():
+    for value in (0, 16, 16384):
+        assert Options(style_size=value).style_size == value
+    for value in (-1, 1, 15, 16385, 40.0, True, None, "40", NAN):
+        assert "0 or a whole number of pixels from 16" in refusal("style_size", value)
+    with pytest.raises(OptionError, match="style_size and style_scale can't both be given"):
+        Options(style_size=64, style_scale=0.5)
 
 
 @pytest.mark.parametrize("name", WHOLE)

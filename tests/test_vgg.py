@@ -16,7 +16,7 @@ from nst_jax.spec.taps import ARCHITECTURES, VGG16
 # Sixteen float32 layers, each rounding at 6e-8 and summing up to 108 products: some 4e-7.
 CLOSE = 1e-5
 BOTH = pytest.mark.parametrize("architecture", sorted(DEPTHS))
-POOLINGS = pytest.mark.parametrize("pooling", ["max", "average"])
+POOLINGS = pytest.mark.parametrize("pooling", ["max", "average", "l2"])
 
 
 def build(network: Network, *, deepest="pool5", **options) -> VGG:

@@ -33,6 +33,8 @@ class Render:
     does. What is black in all of them keeps the content. None: all styles everywhere."""
     style_masks: Masks = ()
     """Which part of each style counts, one a style. None: the whole picture."""
+    init_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where the optimisation starts from with --init file: a picture shaped as CONTENT."""
     options: Options = dataclasses.field(default_factory=Options)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
@@ -43,7 +45,13 @@ class Render:
         """Renders; returns the exit status."""
         if not self.style:
             raise OptionError("render needs at least one style picture, got none")
-        job = Job(self.content, self.style, masks=self.masks, style_masks=self.style_masks)
+        job = Job(
+            self.content,
+            self.style,
+            masks=self.masks,
+            style_masks=self.style_masks,
+            init_image=self.init_image,
+        )
         check_job(job, self.options)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import

@@ -42,6 +42,7 @@ def fingerprint(
         "styles": [source_digest(style) for style in job.styles],
         "masks": [source_digest(mask) for mask in job.masks],
         "style_masks": [source_digest(mask) for mask in job.style_masks],
+        "init_image": None if job.init_image is None else source_digest(job.init_image),
         "options": dataclasses.asdict(own) | shared,
         "dtype": dtype,
         "weights": weights_sha256,

@@ -90,11 +90,12 @@ def stages(
         PictureError: Even the last level is too small for the deepest tap.
     """
     smallest = smallest_side((*own.content_taps, *own.style_taps))
+    scale = own.style_size / options.size if own.style_size else own.style_scale
     made = [
         Stage(level, size, canvas_of(size), style_edge, steps, phase, kind, regions)
         for level, edge in enumerate(long_edges(options.size, options.levels))
         if min(size := fitted(picture, edge)) >= smallest
-        for style_edge in [max(smallest, round(edge * own.style_scale))]
+        for style_edge in [max(smallest, round(edge * scale))]
         for phase, (kind, steps) in enumerate(_phases(options.style_loss, own.steps))
     ]
     if not made:

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nst_jax.engine.canvas import Size, fitted, size_text
+from nst_jax.engine.canvas import Size
 from nst_jax.files.images import Picture, composited
+from nst_jax.model.color import luma
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.taps import poolings_before
 
 Weights = npt.NDArray[np.float32]
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def mask_of(picture: Picture, name: str) -> Weights:
@@ -27,35 +26,13 @@ def mask_of(picture: Picture, name: str) -> Weights:
     Raises:
         PictureError: It is black everywhere.
     """
-    weights = np.clip(composited(picture, "black") @ _LUMA, 0, 1)
+    weights = np.clip(luma(composited(picture, "black")), 0, 1)
     if not weights.any():
         raise PictureError(
             f"mask {name!r} must have a pixel that is not black, got none",
             "White says where the style applies",
         )
     return weights
-
-
-def check_mask_size(mask: Size, picture: Size, name: str, whose: str) -> None:
-    """Refuses a mask of another shape than its picture's; another scale is fine.
-
-    Args:
-        mask: Of the mask.
-        picture: Of the picture that it belongs to.
-        name: The mask's.
-        whose: What to call the picture.
-
-    Raises:
-        PictureError: Their aspect ratios differ by more than a pixel of the smaller one.
-    """
-    edge = min(max(mask), max(picture))
-    one, other = fitted(mask, edge), fitted(picture, edge)
-    if max(abs(one[0] - other[0]), abs(one[1] - other[1])) > 1:
-        raise PictureError(
-            f"mask {name!r} must have the aspect ratio of the {whose}, which is "
-            f"{size_text(picture)}, got {size_text(mask)} (width x height)",
-            "Draw it on a copy of that picture, at any scale",
-        )
 
 
 def scaled(mask: Weights, size: Size) -> Weights:

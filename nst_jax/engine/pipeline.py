@@ -24,7 +24,7 @@ from nst_jax.engine.devices import Devices, Precision, over, precision_of
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
-from nst_jax.engine.prepared import PreparedJob, check_masks, prepared, source_size
+from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared, source_size
 from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
@@ -32,7 +32,7 @@ from nst_jax.engine.results import Result
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.model.color import with_colours_of
+from nst_jax.model.color import KEPT
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError
 from nst_jax.spec.job import Job
@@ -73,6 +73,7 @@ class Setup:
             self.weights.mean,
             deepest=deepest_tap(taps, self.weights.architecture),
             pooling=self.options.pooling,
+            pooling_scale=self.options.pooling_scale,
             padding=self.options.padding,
             dtype=self.precision.dtype,
             use_winograd=self.use_winograd,
@@ -152,7 +153,7 @@ def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Prog
 def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:
     try:
         ladder = stages(source_size(job.content), setup.options, own, regions=len(job.masks))
-        check_masks(job)
+        check_shapes(job)
         number = _fingerprint(job, own, setup)
     except JobError as error:
         return Result(index, job, error=error)
@@ -206,8 +207,9 @@ def _prepared(request: Request, setup: Setup) -> PreparedJob | Result:
 def _result(rendered: Rendered, request: Request) -> Result:
     prepared_job = rendered.job
     image = rendered.image
-    if prepared_job.options.color == "content" and rendered.finite:
-        image = with_colours_of(prepared_job.content.pixels, image)
+    keep = KEPT.get(prepared_job.options.color)
+    if keep and rendered.finite:
+        image = keep(image, prepared_job.content.pixels)
     return Result(
         index=request.index,
         job=request.job,

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.canvas import Size, fitted
+from nst_jax.engine.canvas import Size, fitted, size_text
 from nst_jax.engine.levels import Stage, stages
-from nst_jax.engine.masks import Weights, check_mask_size, mask_of
+from nst_jax.engine.masks import Weights, mask_of
 from nst_jax.files import images, opening
+from nst_jax.model.color import MATCHED
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.job import Job, PictureSource, picture_name
 from nst_jax.spec.options import JobOptions, Options
@@ -53,6 +54,7 @@ class PreparedJob:
         content: At the size of the last stage.
         styles: At the size of the last stage's style edge.
         masks: Where each style applies; none: everywhere.
+        init_image: What the optimisation starts from, where it is a picture of its own.
     """
 
     index: int
@@ -62,6 +64,7 @@ class PreparedJob:
     content: Picture
     styles: tuple[Picture, ...]
     masks: tuple[Weights, ...] = ()
+    init_image: npt.NDArray[np.float32] | None = None
 
     def stage(self, place: tuple[int, int]) -> Stage | None:
         """The job's stage at a place in the run's order; None where it has none there."""
@@ -105,35 +108,51 @@ def prepared(index: int, job: Job, own: JobOptions, options: Options) -> Prepare
         PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
             or of another shape than its picture.
     """
-    content = _opened(job.content)
-    ladder = stages(content.pixels.shape[:2], options, own, regions=len(job.masks))
+    check_shapes(job)
+    picture = _opened(job.content)
+    ladder = stages(picture.pixels.shape[:2], options, own, regions=len(job.masks))
+    content = _content(job.content, picture, ladder[-1].size, own)
     return PreparedJob(
         index=index,
         name=job.output,
         options=own,
         stages=ladder,
-        content=_content(job.content, content, ladder[-1].size, own),
+        content=content,
         styles=tuple(
-            _style(source, mask, ladder, own)
+            _style(source, mask, content, ladder, own)
             for source, mask in itertools.zip_longest(job.styles, job.style_masks)
         ),
-        masks=tuple(_mask(mask, content.pixels.shape[:2], "content picture") for mask in job.masks),
+        masks=tuple(map(_mask, job.masks)),
+        init_image=None if job.init_image is None else _start(job.init_image, ladder[-1].size),
     )
 
 
-def check_masks(job: Job) -> None:
-    """Looks at the sizes of a job's masks, from their headers.
+def check_shapes(job: Job) -> None:
+    """Looks at the sizes of pictures that must fit another one, from their headers.
 
     Raises:
         PictureError: One can't be read, or has another shape than its picture.
     """
-    pairs = [(mask, job.content, "content picture") for mask in job.masks]
-    pairs += [
-        (mask, style, f"style {picture_name(style)!r}")
-        for mask, style in zip(job.style_masks, job.styles, strict=False)
-    ]
-    for mask, picture, whose in pairs:
-        check_mask_size(source_size(mask), source_size(picture), picture_name(mask), whose)
+    for mask in job.masks:
+        _check_shape(mask, "mask", job.content, "content")
+    for mask, style in zip(job.style_masks, job.styles, strict=False):
+        _check_shape(mask, "mask", style, "style")
+    if job.init_image is not None:
+        _check_shape(job.init_image, "init_image", job.content, "content")
+
+
+def _check_shape(source: PictureSource, what: str, other: PictureSource, whose: str) -> None:
+    """Refuses a picture of another aspect ratio, by more than a pixel of the smaller one."""
+    own, wanted = source_size(source), source_size(other)
+    edge = min(max(own), max(wanted))
+    (height, width), (other_height, other_width) = fitted(own, edge), fitted(wanted, edge)
+    if max(abs(height - other_height), abs(width - other_width)) > 1:
+        raise PictureError(
+            f"{what} {picture_name(source)!r} must have the aspect ratio of the {whose} "
+            f"{picture_name(other)!r}, which is {size_text(wanted)}, got {size_text(own)} "
+            "(width x height)",
+            "Any scale of it will do",
+        )
 
 
 def _opened(source: PictureSource) -> images.Picture:
@@ -154,30 +173,41 @@ def _content(
     )
 
 
-def _mask(source: PictureSource, picture: Size, whose: str) -> Weights:
-    weights = mask_of(_opened(source), picture_name(source))
-    check_mask_size(weights.shape[:2], picture, picture_name(source), whose)
-    return weights
+def _start(source: PictureSource, size: Size) -> npt.NDArray[np.float32]:
+    return images.resized(images.composited(_opened(source), "white"), size)
+
+
+def _mask(source: PictureSource) -> Weights:
+    return mask_of(_opened(source), picture_name(source))
 
 
 def _style(
-    source: PictureSource, mask: PictureSource | None, ladder: tuple[Stage, ...], own: JobOptions
+    source: PictureSource,
+    mask: PictureSource | None,
+    content: Picture,
+    ladder: tuple[Stage, ...],
+    own: JobOptions,
 ) -> Picture:
+    """A style, in the content's colours where the job asks for that."""
     pixels = images.composited(_opened(source), "white")
+    _check_style_size(pixels.shape[:2], ladder, own, picture_name(source))
+    long_edge = ladder[-1].style_edge
+    pixels = images.resized(pixels, fitted(pixels.shape[:2], long_edge))
+    key = f"{source_digest(source)} at {long_edge}"
+    if own.color in MATCHED:
+        pixels = MATCHED[own.color](pixels, content.pixels)
+        key += f" by {own.color} of {content.key} at {max(content.size)}"
+    if mask is None:
+        return Picture(key, pixels)
+    return Picture(f"{key} where {source_digest(mask)}", pixels, mask=_mask(mask))
+
+
+def _check_style_size(style: Size, ladder: tuple[Stage, ...], own: JobOptions, name: str) -> None:
     smallest = smallest_side(own.style_taps)
-    height, width = fitted(pixels.shape[:2], ladder[0].style_edge)
+    height, width = fitted(style, ladder[0].style_edge)
     if min(height, width) < smallest:
         raise PictureError(
-            f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "
+            f"style {name!r} must be at least {smallest} px on both sides to "
             f"reach the deepest tap, got {width}x{height} (width x height) at the first level",
-            "Raise style_scale, crop the picture, or use fewer levels",
+            "Raise style_scale or style_size, crop the picture, or use fewer levels",
         )
-    long_edge = ladder[-1].style_edge
-    masked = "" if mask is None else f" where {source_digest(mask)}"
-    return Picture(
-        key=f"{source_digest(source)} at {long_edge}{masked}",
-        pixels=images.resized(pixels, fitted(pixels.shape[:2], long_edge)),
-        mask=None
-        if mask is None
-        else _mask(mask, pixels.shape[:2], f"style {picture_name(source)!r}"),
-    )

@@ -31,8 +31,8 @@ from nst_jax.engine.programs import Programs, Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.slots import Entry, Look, Slots
 from nst_jax.engine.solver import CHECK_EVERY, Problem, State
+from nst_jax.engine.starting import first_image
 from nst_jax.engine.targets import TargetMaker
-from nst_jax.files.images import resized
 from nst_jax.model.objective import TermWeights
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
@@ -263,7 +263,7 @@ class Renderer:
             seed=_seed(own.seed, place),
         )
         if one.carried is None:
-            return Entry(started(_first_image(one.job, stage.size), stage.canvas), problem)
+            return Entry(started(first_image(one.job, stage.size), stage.canvas), problem)
         return Entry(continued(one.carried, stage.size, stage.canvas), problem)
 
     @contextlib.contextmanager
@@ -310,18 +310,6 @@ def _queues(underway: list[_Underway], place: Place) -> list[_Queue]:
         collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()
     ]
-
-
-def _first_image(job: PreparedJob, size: Size) -> Image:
-    """Where a job starts at its first level: what its `init` says."""
-    match job.options.init:
-        case "content":
-            return resized(job.content.pixels, size)
-        case "grey":
-            return np.full((*size, 3), 0.5, np.float32)
-        case "noise":
-            key = np.random.default_rng(job.options.seed)
-            return key.random((*size, 3), dtype=np.float32)
 
 
 def _seed(seed: int, place: Place) -> Any:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nst_jax.model import winograd
 
-Pooling = Literal["max", "average"]
+Pooling = Literal["max", "average", "l2"]
 Padding = Literal["replicate", "zero"]
 
 _IMAGE_CHANNELS = 3
@@ -175,11 +175,69 @@ def _convolve_relu_backward(rim, residuals, gradient):
 convolve_relu.defvjp(_convolve_relu_forward, _convolve_relu_backward)
 
 
-def pool(features: Float[Array, "h w c"], kind: Pooling) -> Float[Array, "h//2 w//2 c"]:
-    """Halves both sides; an odd last row or column is dropped (as Caffe, Keras, PyTorch do)."""
-    if kind == "average":
-        return sum(_corners(features)[1:], start=_corners(features)[0]) * 0.25
-    return _maximum_pool(features)
+def pool(
+    features: Float[Array, "h w c"], kind: Pooling, scale: float = 1.0
+) -> Float[Array, "h//2 w//2 c"]:
+    """Halves both sides; an odd last row or column is dropped (as Caffe, Keras, PyTorch do).
+
+    Args:
+        features: The input.
+        kind: The maximum of each 2x2 window, its average, or the root of its sum of squares.
+        scale: A factor on the output.
+    """
+    match kind:
+        case "max":
+            largest = _maximum_pool(features)
+            return largest if scale == 1 else largest * scale
+        case "average":
+            return _average_pool(features, scale)
+        case "l2":
+            return _norm_pool(features, scale)
+
+
+def _average_pool_of(features: Float[Array, "h w c"], scale: float) -> Float[Array, "h//2 w//2 c"]:
+    first, *others = _corners(features)
+    return sum(others, start=first) * (0.25 * scale)
+
+
+_average_pool = jax.custom_vjp(_average_pool_of, nondiff_argnums=(1,))
+
+
+def _average_pool_forward(features, scale):
+    return _average_pool(features, scale), features
+
+
+def _average_pool_backward(scale, features, gradient):
+    return (_padded_like(_doubled(gradient * (0.25 * scale)), features),)
+
+
+_average_pool.defvjp(_average_pool_forward, _average_pool_backward)
+
+
+def _norm_pool_of(features: Float[Array, "h w c"], scale: float) -> Float[Array, "h//2 w//2 c"]:
+    """The root of the sum of squares, which are summed in float32."""
+    squares = [jnp.square(corner.astype(jnp.float32)) for corner in _corners(features)]
+    return (jnp.sqrt(sum(squares[1:], start=squares[0])) * scale).astype(features.dtype)
+
+
+_norm_pool = jax.custom_vjp(_norm_pool_of, nondiff_argnums=(1,))
+
+
+def _norm_pool_forward(features, scale):
+    norm = _norm_pool(features, scale)
+    return norm, (features, norm)
+
+
+def _norm_pool_backward(scale, residuals, gradient):
+    """x / ‖x‖; where the whole window is 0 there is no way down or up, and the gradient is 0."""
+    features, norm = residuals
+    by_norm = jnp.where(norm > 0, scale**2 * gradient / jnp.where(norm > 0, norm, 1), 0)
+    doubled = _doubled(by_norm.astype(features.dtype))
+    height, width = doubled.shape[:2]
+    return (_padded_like(features[:height, :width] * doubled, features),)
+
+
+_norm_pool.defvjp(_norm_pool_forward, _norm_pool_backward)
 
 
 @jax.custom_vjp
@@ -205,8 +263,7 @@ def _maximum_pool_backward(residuals, gradient):
     height, width = 2 * largest.shape[0], 2 * largest.shape[1]
     is_largest = features[:height, :width] == _doubled(largest)
     shares = jnp.where(is_largest, _doubled(gradient / holders), 0)
-    dropped = (features.shape[0] - height, features.shape[1] - width)
-    return (jnp.pad(shares, ((0, dropped[0]), (0, dropped[1]), (0, 0))),)
+    return (_padded_like(shares, features),)
 
 
 _maximum_pool.defvjp(_maximum_pool_forward, _maximum_pool_backward)
@@ -220,3 +277,9 @@ def _corners(features: Float[Array, "h w c"]) -> list[Float[Array, "h//2 w//2 c"
 
 def _doubled(features: Float[Array, "h w c"]) -> Float[Array, "2*h 2*w c"]:
     return features.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def _padded_like(even: Float[Array, "m n c"], whole: Float[Array, "h w c"]) -> Array:
+    """Zeros where the pooling has dropped a last row or column."""
+    dropped = (whole.shape[0] - even.shape[0], whole.shape[1] - even.shape[1])
+    return jnp.pad(even, ((0, dropped[0]), (0, dropped[1]), (0, 0)))

@@ -59,7 +59,8 @@ class VGG(nnx.Module):
         weights: Every convolution up to `deepest`; later ones are ignored.
         mean: RGB mean in [0, 1], subtracted from the image first.
         deepest: The last tap this network must reach.
-        pooling: Maximum (as trained) or average (as Gatys et al. prefer).
+        pooling: Maximum (as trained), average (as Gatys et al. prefer) or l2.
+        pooling_scale: A factor on each pooling's output.
         padding: What the first convolution sees beyond the border: zeros, which are the mean
             colour (as trained), or the border again, which leaves no frame on a picture that
             is optimised.
@@ -75,12 +76,14 @@ class VGG(nnx.Module):
         *,
         deepest: str,
         pooling: layers.Pooling = "max",
+        pooling_scale: float = 1.0,
         padding: layers.Padding = "zero",
         dtype: jnp.dtype | type = jnp.float32,
         use_winograd: bool = False,
     ) -> None:
         self.architecture = architecture
         self.pooling: layers.Pooling = pooling
+        self.pooling_scale = pooling_scale
         self.padding: layers.Padding = padding
         self.dtype = jnp.dtype(dtype)
         self.mean = nnx.Variable(jnp.asarray(np.asarray(mean, np.float32), jnp.float32))
@@ -137,7 +140,7 @@ class VGG(nnx.Module):
                 yield f"relu{name}", value
             size = size // 2
             mask = layers.region_mask(size, (value.shape[0] // 2, value.shape[1] // 2))
-            value = jnp.where(mask, layers.pool(value, self.pooling), 0)
+            value = jnp.where(mask, layers.pool(value, self.pooling, self.pooling_scale), 0)
             yield f"pool{block}", value
 
 

@@ -38,6 +38,8 @@ class Job:
             are white both styles apply. None: all styles apply everywhere, blended. With
             masks, `style_blend_weights` say how strongly each style works in its region.
         style_masks: Which part of each style counts, one a style; none: the whole picture.
+        init_image: What the optimisation starts from where `init` is file, of the content's
+            aspect ratio.
     """
 
     content: PictureSource
@@ -46,6 +48,7 @@ class Job:
     options: JobOptions | None = None
     masks: Sequence[PictureSource] = ()
     style_masks: Sequence[PictureSource] = ()
+    init_image: PictureSource | None = None
 
     @property
     def styles(self) -> tuple[PictureSource, ...]:
@@ -88,7 +91,8 @@ def check_job(job: Job, options: JobOptions) -> None:
         options: Its own, or what the run says.
 
     Raises:
-        OptionError: No style, or blend weights or masks that don't match the styles.
+        OptionError: No style; blend weights or masks that don't match the styles; an
+            init_image without `init` file, or the other way round.
     """
     styles = len(job.styles)
     if not styles:
@@ -101,6 +105,12 @@ def check_job(job: Job, options: JobOptions) -> None:
             raise OptionError(
                 f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
             )
+    if (options.init == "file") != (job.init_image is not None):
+        given = "none" if job.init_image is None else repr(picture_name(job.init_image))
+        raise OptionError(
+            f"init must be file where an init_image is given, and nowhere else, got "
+            f"{options.init} and {given}"
+        )
 
 
 def _check_sequence(name: str, values: Any) -> None:

@@ -1,10 +1,10 @@
 """Manifests: a list of jobs in a file, a row a job, CSV or JSON Lines.
 
 Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separated by `;`),
-`masks` and `style_masks` (likewise), `output`, and any per-job option under its own name. An
-empty CSV cell and a missing key mean the run's default. Relative inputs resolve against the
-manifest's folder. A manifest that is wrong in itself is refused whole, with every fault by
-its line.
+`masks` and `style_masks` (likewise), `init_image`, `output`, and any per-job option under its
+own name. An empty CSV cell and a missing key mean the run's default. Relative inputs resolve
+against the manifest's folder. A manifest that is wrong in itself is refused whole, with every
+fault by its line.
 """
 
 import csv
@@ -25,7 +25,7 @@ from nst_jax.spec.outputs import check_output_place, check_output_suffix, output
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
-_OWN_COLUMNS = ("content", "style", "masks", "style_masks", "output")
+_OWN_COLUMNS = ("content", "style", "masks", "style_masks", "init_image", "output")
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _PICTURE_LISTS = ("style", "masks", "style_masks")
 _LISTS = (*_PICTURE_LISTS, *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
@@ -189,7 +189,18 @@ def _job(values: Mapping[str, Any], folder: Path, options: Options) -> Job:
         check_output_place(output)
         check_output_suffix(output, bit_depth=options.bit_depth)
     content = str(folder / _text_value("content", values["content"]))
-    job = Job(content, styles, output, chosen, masks=masks, style_masks=style_masks)
+    start = None
+    if "init_image" in values:
+        start = str(folder / _text_value("init_image", values["init_image"]))
+    job = Job(
+        content,
+        styles,
+        output,
+        chosen,
+        masks=masks,
+        style_masks=style_masks,
+        init_image=start,
+    )
     check_job(job, chosen)
     return job
 

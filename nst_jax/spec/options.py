@@ -47,6 +47,9 @@ class JobOptions:
     """One a style picture, scaled to sum to 1; none: all equal."""
     style_scale: float = 1.0
     """Long edge of the style picture over that of the output. Larger: larger strokes."""
+    style_size: int = 0
+    """Long edge of the style picture in pixels at the last level, in place of style_scale. At
+    coarser levels it is as much smaller as the output is. 0: as style_scale says."""
     learning_rate: float = 0.02
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
     steps: int = 100
@@ -55,10 +58,24 @@ class JobOptions:
     """End a level once 20 steps lower the objective by less than this share. 0: never."""
     seed: int = 0
     """Seed of everything random in the job."""
-    init: Literal["content", "noise", "grey"] = "content"
-    """Where the optimisation starts."""
-    color: Literal["style", "content"] = "style"
-    """Whose colours the output has. content: only the style's light and dark is kept."""
+    init: Literal[
+        "content", "noise", "noisy-content", "grey", "style-statistics", "blend", "file"
+    ] = "content"
+    """Where the optimisation starts. noise: around grey; noisy-content: around the content;
+    style-statistics: noise of the styles' mean colour and covariance; blend: content and
+    styles mixed; file: the picture init_image."""
+    noise_ratio: float = 1.0
+    """Share of noise where init is noise, 0 to 1; the rest is the content."""
+    noise_range: float = 0.5
+    """How far noise reaches to either side, in units of the full range of a pixel, 0 to 1."""
+    init_blend: float = 0.5
+    """Share of the styles where init is blend, 0 to 1; the rest is the content."""
+    color: Literal[
+        "style", "content", "lab", "luminance", "match-mean-covariance", "match-histogram"
+    ] = "style"
+    """Whose colours the output has. content: only the style's light and dark is kept, by lab,
+    the lightness in CIELAB; luminance: likewise in linear-light YCbCr. match-...: the style
+    gets the content's colours first, by their mean and covariance or channel by channel."""
     alpha: Literal["keep", "white", "black"] = "keep"
     """A content's transparency: kept in the output, or laid on white or black. Where it is
     kept, the network sees the picture on white."""
@@ -68,7 +85,10 @@ class JobOptions:
             _check(self, name, "a finite number, 0 or more", _finite_from_0)
         for name in ("learning_rate", "style_scale"):
             _check(self, name, "a finite number above 0", _finite_above_0)
+        for name in ("noise_ratio", "noise_range", "init_blend"):
+            _check(self, name, "a number from 0 to 1", _from_0_to_1)
         _check(self, "style_scale", "at most 8", lambda value: value <= 8)
+        _check(self, "style_size", "0 or a whole number of pixels from 16 to 16384", _style_size)
         _check(self, "steps", "a whole number from 1 to 1000000", _whole(1, 1_000_000))
         _check(self, "seed", "a whole number from 0 to 4294967295", _whole(0, 2**32 - 1))
         for name in ("content_taps", "style_taps"):
@@ -78,6 +98,11 @@ class JobOptions:
         for taps in ("content_taps", "style_taps"):
             _check_count(self, taps.replace("taps", "tap_weights"), taps, len(getattr(self, taps)))
         _check_choices(self)
+        if self.style_size and self.style_scale != 1:
+            raise OptionError(
+                f"style_size and style_scale can't both be given, got {self.style_size!r} and "
+                f"{self.style_scale!r}"
+            )
 
 
 def _default_weights() -> str:
@@ -95,8 +120,12 @@ class Options(JobOptions):
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
     style_loss: Literal["gram", "wasserstein"] = "gram"
     """How styles are compared: gram as Gatys et al., wasserstein for means and covariances."""
-    pooling: Literal["max", "average"] = "max"
-    """How the network halves its features: max as it was trained, average for softer pictures."""
+    pooling: Literal["max", "average", "l2"] = "max"
+    """How the network halves its features: max as it was trained, average for softer pictures,
+    l2 between them."""
+    pooling_scale: float = 1.0
+    """A factor on each pooling's output. Averages are smaller than what the network was trained
+    with; 2 makes up for it, and 0.78 for l2, as in crowsonkb/style-transfer-pytorch."""
     padding: Literal["replicate", "zero"] = "replicate"
     """What the network sees beyond a picture's border: the border again, or the mean colour as
     it was trained, which can leave a frame."""
@@ -116,6 +145,7 @@ class Options(JobOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self, "size", "a whole number of pixels from 16 to 16384", _whole(16, 16384))
+        _check(self, "pooling_scale", "a number above 0, at most 16", _pooling_scale)
         if self.levels != "auto":
             _check(self, "levels", "auto or a whole number from 1 to 16", _whole(1, 16))
         if self.batch_size != "auto":
@@ -201,6 +231,18 @@ def _finite_from_0(value: Any) -> bool:
 
 def _finite_above_0(value: Any) -> bool:
     return _number(value) and 0 < value <= _LARGEST
+
+
+def _from_0_to_1(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _pooling_scale(value: Any) -> bool:
+    return _finite_above_0(value) and value <= 16
+
+
+def _style_size(value: Any) -> bool:
+    return _whole(0, 0)(value) or _whole(16, 16384)(value)
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:
