@@ -126,10 +126,11 @@ CHANGES = {
     "bit_depth": 16,
 }
 ONE_CHOICE = {"optimizer"}
+NOT_COUNTED = {"weights", "batch_size", "preview_every"}
 
 
 def test_every_option_is_thought_of_here():
-    assert {*CHANGES, *ONE_CHOICE, "weights", "batch_size"} == {*JOB_FIELDS, *SHARED_FIELDS}
+    assert {*CHANGES, *ONE_CHOICE, *NOT_COUNTED} == {*JOB_FIELDS, *SHARED_FIELDS}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -178,6 +179,7 @@ def test_the_batch_size_the_order_and_the_files_names_do_not_count(pictures, opt
     assert numbers(jobs[::-1], options) == before[::-1]
     for size in ("auto", 1, 7):
         assert numbers(jobs, dataclasses.replace(options, batch_size=size)) == before
+    assert numbers(jobs, dataclasses.replace(options, preview_every=3)) == before
     moved = [tmp_path / f"moved_{index}.bin" for index in range(2)]
     for path, other in zip(pictures, moved, strict=True):
         shutil.copy(path, other)

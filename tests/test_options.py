@@ -62,7 +62,13 @@ def test_the_fields_are_the_pinned_ones():
         *("style_size", "noise_ratio", "noise_range", "init_blend"),
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
-    assert set(SHARED_FIELDS) == pinned | {"padding", "pooling_scale", "bit_depth", "batch_size"}
+    assert set(SHARED_FIELDS) == pinned | {
+        "padding",
+        "pooling_scale",
+        "bit_depth",
+        "batch_size",
+        "preview_every",
+    }
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 
 
@@ -90,6 +96,7 @@ WHOLE = {
     "size": (16, 16384),
     "levels": (1, 16),
     "batch_size": (1, 4096),
+    "preview_every": (0, 1_000_000),
 }
 WEIGHTS = ("content_tap_weights", "style_tap_weights", "style_blend_weights")
 CHOICES = (

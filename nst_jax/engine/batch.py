@@ -7,6 +7,7 @@ run.json        versions, devices, options, throughput and phases of the last ru
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -24,13 +25,13 @@ from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.saving import Writer, make_folder
+from nst_jax.engine.saving import PREVIEWS_NAME, Writer, make_folder, save_preview
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.ledger import Record, read_ledger
 from nst_jax.spec.errors import OutputError, WriteError
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
-from nst_jax.spec.outputs import check_output_place, check_output_suffix
+from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
 
 PLAN_NAME = "plan.json"
 RUN_NAME = "run.json"
@@ -76,7 +77,10 @@ def render_batch(
     examined = examine(listed, setup, progress)
     make_folder(folder)
     work = _left_to_do(examined, folder)
-    renderer = setup.renderer(work.requests, progress) if work.requests else None
+    renderer = None
+    if work.requests:
+        show = functools.partial(save_preview, folder, progress=progress)
+        renderer = setup.renderer(work.requests, progress, show)
     with Writer(folder, options, progress) as writer:
         for result in itertools.chain(
             work.failures, _rendered(work.requests, setup, renderer, folder, progress)
@@ -90,6 +94,8 @@ def render_batch(
 def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
     for job in jobs:
         check_output_place(job.output)
+        if options.preview_every and output_key(job.output).startswith(f"{PREVIEWS_NAME}/"):
+            raise OutputError(f"output {job.output!r} lies in the folder of previews")
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 

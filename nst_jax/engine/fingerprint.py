@@ -9,11 +9,11 @@ from nst_jax.engine.prepared import source_digest
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised whenever the same request gives another picture than before."""
 
-# The weights count by their content, the batch size not at all: it is how, not what.
-_NOT_COUNTED = ("weights", "batch_size", "dtype")
+# The weights count by their content, batch size and previews not at all: they are how, not what.
+_NOT_COUNTED = ("weights", "batch_size", "dtype", "preview_every")
 
 
 def fingerprint(

@@ -1,16 +1,18 @@
 """Rendering for Python callers: pictures or paths in, results with pictures out."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.engine.pipeline import Request, examine, open_setup, run
 from nst_jax.engine.planning import planned
+from nst_jax.engine.previews import Preview
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
-from nst_jax.engine.saving import check_output_file, saved
+from nst_jax.engine.saving import check_output_file, save_preview, saved
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_suffix
@@ -21,6 +23,7 @@ def render_many(
     options: Options | None = None,
     *,
     on_error: Literal["return", "raise"] = "return",
+    on_preview: Callable[[Preview], None] | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Iterator[Result]:
@@ -34,6 +37,7 @@ def render_many(
         options: Shared by all jobs, and the defaults of those that have none of their own.
         on_error: What becomes of a job that fails: a result with `error` set, or an
             exception, which ends the run.
+        on_preview: Called with each running job at every `preview_every` of its steps.
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
 
@@ -50,7 +54,7 @@ def render_many(
     if requests:
         fixed = planned(requests, setup, progress)
         progress.started(len(requests), sum(one.image_steps for one in requests))
-        results = run(requests, setup, setup.renderer(requests, progress), fixed)
+        results = run(requests, setup, setup.renderer(requests, progress, on_preview), fixed)
     for result in itertools.chain(failures, results):
         if result.error and on_error == "raise":
             raise result.error
@@ -63,6 +67,7 @@ def render(
     output: str | Path | None = None,
     options: Options | None = None,
     *,
+    on_preview: Callable[[Preview], None] | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Result:
@@ -72,6 +77,8 @@ def render(
         job: The content and its style or styles.
         output: The file to write; its suffix chooses the format.
         options: For what the job does not say itself.
+        on_preview: Called with the running job at every `preview_every` of its steps; None: a
+            file for each in a folder `previews` beside `output`.
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
 
@@ -80,12 +87,23 @@ def render(
         JobError: A picture can't be used, the numbers became infinite, or the output could
             not be written.
     """
-    options = options or Options()
+    options, progress = options or Options(), progress or Silence()
     if output is not None:
         check_output_suffix(str(output), bit_depth=options.bit_depth)
         check_output_file(Path(output))
         job = dataclasses.replace(job, output=Path(output).name)
-    result = next(render_many([job], options, on_error="raise", progress=progress, devices=devices))
+        on_preview = on_preview or functools.partial(
+            save_preview, Path(output).parent, progress=progress
+        )
+    results = render_many(
+        [job],
+        options,
+        on_error="raise",
+        on_preview=on_preview,
+        progress=progress,
+        devices=devices,
+    )
+    result = next(results)
     if output is None:
         return result
     written = saved(result, Path(output), options)

@@ -13,7 +13,7 @@ memory is bounded by the wave, whatever the number of jobs.
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared, source_size
+from nst_jax.engine.previews import Preview, Previews, in_wanted_colours
 from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
@@ -32,7 +33,6 @@ from nst_jax.engine.results import Result
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.model.color import KEPT
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError
 from nst_jax.spec.job import Job
@@ -64,8 +64,13 @@ class Setup:
         """Whether kernels are prepared for Winograd's algorithm where it pays."""
         return self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
 
-    def renderer(self, requests: Sequence["Request"], progress: Progress) -> Renderer:
-        """A renderer whose network reaches every tap of the requests."""
+    def renderer(
+        self,
+        requests: Sequence["Request"],
+        progress: Progress,
+        show: Callable[[Preview], None] | None = None,
+    ) -> Renderer:
+        """A renderer whose network reaches every tap of the requests; `show` gets previews."""
         taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
         network = VGG(
             self.weights.architecture,
@@ -78,7 +83,14 @@ class Setup:
             dtype=self.precision.dtype,
             use_winograd=self.use_winograd,
         )
-        return Renderer(network, self.devices, progress, products=self.precision.products)
+        every = self.options.preview_every
+        return Renderer(
+            network,
+            self.devices,
+            progress,
+            products=self.precision.products,
+            previews=Previews(every, show) if every and show else None,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,14 +218,10 @@ def _prepared(request: Request, setup: Setup) -> PreparedJob | Result:
 
 def _result(rendered: Rendered, request: Request) -> Result:
     prepared_job = rendered.job
-    image = rendered.image
-    keep = KEPT.get(prepared_job.options.color)
-    if keep and rendered.finite:
-        image = keep(image, prepared_job.content.pixels)
     return Result(
         index=request.index,
         job=request.job,
-        image=image if rendered.finite else None,
+        image=in_wanted_colours(prepared_job, rendered.image) if rendered.finite else None,
         alpha=prepared_job.content.alpha,
         losses=rendered.terms,
         curve=rendered.curve,

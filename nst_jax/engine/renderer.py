@@ -27,6 +27,7 @@ from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
+from nst_jax.engine.previews import Previews, preview_of
 from nst_jax.engine.programs import Programs, Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.slots import Entry, Look, Slots
@@ -140,13 +141,20 @@ class Renderer:
     """
 
     def __init__(
-        self, network: VGG, devices: Devices, progress: Progress, *, products: str = "default"
+        self,
+        network: VGG,
+        devices: Devices,
+        progress: Progress,
+        *,
+        products: str = "default",
+        previews: Previews | None = None,
     ) -> None:
         self.programs = Programs(network, devices, progress, products=products)
         self.timing = Timing()
         self.plan = Plan({})
         self._devices = devices
         self._progress = progress
+        self._previews = previews
         self._targets = TargetMaker(self.programs)
 
     def render(self, jobs: Sequence[PreparedJob]) -> Iterator[Rendered]:
@@ -195,7 +203,11 @@ class Renderer:
         chunk = 1
         while left.any():
             chunk = min(chunk, _longest_chunk(batch, left, others_wait=bool(queue)))
+            if self._previews:
+                chunk = min(chunk, self._previews.steps_until_next(_total(batch, taken)[left > 0]))
             look, seconds = self._step(slots, chunk, batch, left)
+            if self._previews:
+                self._show(self._previews, slots, batch, place, taken, look.steps)
             chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
             self._count(int((look.steps - taken).sum()), seconds)
             taken = look.steps
@@ -234,6 +246,24 @@ class Renderer:
                 one.seconds += lap.seconds / len(moving)
                 one.curve.add(one.steps + steps, terms)
         return look, lap.seconds
+
+    def _show(
+        self,
+        previews: Previews,
+        slots: Slots,
+        batch: list[_Underway],
+        place: Place,
+        *steps: npt.NDArray[np.int64],
+    ) -> None:
+        """Shows the jobs that came to a preview between two counts of a stage's steps."""
+        before, after = (_total(batch, taken) for taken in steps)
+        for slot in previews.are_due(before, after):
+            one = batch[slot]
+            with self._timed([one]) as lap:
+                state = slots.take(slot)
+                size = one.stage(place).size
+                previews.show(preview_of(one.job, state, size, int(after[slot])))
+            self.timing.targets += lap.seconds
 
     def _count(self, image_steps: int, seconds: float) -> None:
         self.timing.steps += seconds
@@ -288,6 +318,11 @@ class _Lap:
 
 def _asked(batch: list[_Underway], place: Place) -> npt.NDArray[np.int64]:
     return np.array([one.stage(place).steps for one in batch], np.int64)
+
+
+def _total(batch: list[_Underway], taken: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Steps of each job over all stages, given those of this one."""
+    return np.array([one.steps for one in batch], np.int64) + taken
 
 
 def _longest_chunk(

@@ -9,12 +9,15 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from nst_jax.engine.previews import Preview
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.files.encode import save_picture
 from nst_jax.files.ledger import LEDGER_NAME, Ledger
 from nst_jax.spec.errors import OutputError, WriteError
 from nst_jax.spec.options import Options, job_options
+
+PREVIEWS_NAME = "previews"
 
 _PICTURES_WAITING = 16
 
@@ -38,6 +41,19 @@ def saved(result: Result, path: Path, options: Options) -> Result:
     except WriteError as error:
         return dataclasses.replace(result, image=None, alpha=None, error=error)
     return dataclasses.replace(result, image=None, alpha=None, output=str(path), sha256=sha256)
+
+
+def save_preview(folder: Path, preview: Preview, progress: Progress) -> None:
+    """A preview in the folder of previews, as an 8-bit PNG named after the output and the step.
+
+    One that can't be written is a note: the job goes on.
+    """
+    path = folder / PREVIEWS_NAME / f"{preview.name}.{preview.step:06d}.png"
+    try:
+        _make_parent(path)
+        save_picture(path, preview.image)
+    except WriteError as error:
+        progress.note(f"preview left out: {error.message}")
 
 
 def description(result: Result, options: Options) -> str:

@@ -141,6 +141,9 @@ class Options(JobOptions):
     """Bits a channel of PNG and TIFF outputs."""
     batch_size: int | Literal["auto"] = "auto"
     """Pictures in one compiled step; empty places are padded."""
+    preview_every: int = 0
+    """Also show each running picture at every so many of its steps, as PNG files in the folder
+    previews beside the outputs. 0: never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,6 +151,7 @@ class Options(JobOptions):
         _check(self, "pooling_scale", "a number above 0, at most 16", _pooling_scale)
         if self.levels != "auto":
             _check(self, "levels", "auto or a whole number from 1 to 16", _whole(1, 16))
+        _check(self, "preview_every", "a whole number from 0 to 1000000", _whole(0, 1_000_000))
         if self.batch_size != "auto":
             _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
         _check(self, "weights", "the name of a network or a file", _text)
