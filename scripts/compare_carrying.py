@@ -16,11 +16,13 @@ import numpy as np
 
 from nst_jax.engine import carrying, solver
 from nst_jax.engine.canvas import fitted
-from nst_jax.engine.renderer import term_weights
+from nst_jax.engine.levels import Stage
+from nst_jax.engine.problems import problem_of
 from nst_jax.files.images import load_picture, resized
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.model import objective
+from nst_jax.model.content import ContentTarget
 from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import JobOptions
@@ -87,18 +89,14 @@ def _problem(network: VGG, content: np.ndarray, style: np.ndarray, steps: int) -
         return jnp.asarray(image), network, jnp.asarray(image.shape[:2])
 
     moments = objective.style_moments(*sized(style), OWN.style_taps)
-    return solver.Problem(
-        size=jnp.asarray(content.shape[:2], jnp.int32),
-        targets=objective.Targets(
-            content=objective.content_features(*sized(content), OWN.content_taps),
-            style={tap: GramTarget(one.second) for tap, one in moments.items()},
-        ),
-        weights=term_weights(OWN),
-        learning_rate=jnp.float32(OWN.learning_rate),
-        steps=jnp.int32(steps),
-        early_stop=jnp.float32(0),
-        seed=jnp.uint32(0),
+    features = objective.content_features(*sized(content), OWN.content_taps)
+    targets = objective.Targets(
+        content={tap: ContentTarget.of(one, one[..., 0].size) for tap, one in features.items()},
+        style={tap: GramTarget.of(*one) for tap, one in moments.items()},
     )
+    size = (content.shape[0], content.shape[1])
+    stage = Stage(0, size, size, max(size), steps=steps, level_steps=steps)
+    return problem_of(OWN, stage, targets)
 
 
 _run = jax.jit(solver.run_chunk)

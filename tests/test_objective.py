@@ -9,6 +9,7 @@ from networks import narrow_network, on_canvas, picture
 from test_vgg import build
 
 from nst_jax.model import objective as model
+from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, Terms, TermWeights, objective
 from nst_jax.model.style import GramTarget
 
@@ -56,13 +57,17 @@ class Job:
         """What the model takes, with the image on a canvas of that size."""
         canvas = canvas or self.size
         content = {
-            tap: jnp.asarray(on_canvas(value, tuple(_side_at(tap, side) for side in canvas)))
+            tap: ContentTarget.of(
+                on_canvas(value, tuple(_side_at(tap, side) for side in canvas)),
+                value.shape[0] * value.shape[1],
+            )
             for tap, value in self.content.items()
         }
-        style = {tap: GramTarget(jnp.asarray(gram)) for tap, gram in self.style.items()}
+        style = {tap: GramTarget.of(None, gram) for tap, gram in self.style.items()}
         image = jnp.asarray(on_canvas(self.image, canvas))
         size = jnp.asarray(self.size)
-        return image, network, size, Targets(content, style), self.term_weights(), KEY
+        targets = jax.tree.map(jnp.asarray, Targets(content, style))
+        return image, network, size, targets, self.term_weights(), KEY
 
     def term_weights(self):
         single = [jnp.float32(self.weights[name]) for name in ("content", "style", "tv")]
@@ -168,10 +173,17 @@ def test_the_total_is_the_weighted_sum_of_the_unweighted_terms():
 
 
 @jax.jit
-def _targets(image, network, size):
+def _looked_at(image, network, size):
     moments = model.style_moments(image, network, size, STYLE)
-    style = {tap: GramTarget(one.second) for tap, one in moments.items()}
-    return Targets(model.content_features(image, network, size, CONTENT), style)
+    return model.content_features(image, network, size, CONTENT), moments
+
+
+def _targets(image, network, size):
+    content, moments = jax.device_get(_looked_at(image, network, size))
+    return Targets(
+        {tap: ContentTarget.of(one, one[..., 0].size) for tap, one in content.items()},
+        {tap: GramTarget.of(*one) for tap, one in moments.items()},
+    )
 
 
 def test_the_objective_is_zero_at_its_own_targets():
@@ -188,8 +200,9 @@ def test_targets_equal_the_references_on_any_canvas():
     targets = _targets(on_canvas(image, (48, 48)), NETWORK, jnp.asarray(SIZE))
     for tap, target in targets.style.items():
         assert references.relative_error(target.gram, references.gram(expected[tap])) < 1e-5
-    for tap, value in targets.content.items():
+    for tap, target in targets.content.items():
         height, width, _ = expected[tap].shape
+        value = target.features
         assert references.relative_error(value[:height, :width], expected[tap]) < 1e-5
 
 

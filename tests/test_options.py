@@ -58,16 +58,16 @@ def test_the_fields_are_the_pinned_ones():
     assert set(JOB_FIELDS) == {
         *("content_weight", "style_weight", "tv_weight", "content_taps", "style_taps"),
         *("content_tap_weights", "style_tap_weights", "style_blend_weights", "style_scale"),
-        *("learning_rate", "steps", "early_stop", "seed", "init", "color", "alpha"),
+        *("content_normalization", "style_normalization", "tv_normalization"),
+        *("gradient_normalization", "learning_rate", "learning_rate_schedule"),
+        *("learning_rate_end", "adam_b1", "adam_b2", "adam_eps", "average_decay", "clip"),
+        *("steps", "first_steps", "early_stop", "seed", "init", "color", "alpha"),
         *("style_size", "noise_ratio", "noise_range", "init_blend"),
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
     assert set(SHARED_FIELDS) == pinned | {
-        "padding",
-        "pooling_scale",
-        "bit_depth",
-        "batch_size",
-        "preview_every",
+        *("preset", "preprocessing", "tv_loss", "padding", "bit_depth", "batch_size"),
+        *("pooling_scale", "preview_every"),
     }
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 
@@ -88,10 +88,11 @@ def test_options_can_be_compared_hashed_and_not_changed():
 # Rules.
 
 FROM_0 = ("content_weight", "style_weight", "tv_weight")
-ABOVE_0 = ("learning_rate", "style_scale", "pooling_scale")
+ABOVE_0 = ("learning_rate", "style_scale", "pooling_scale", "adam_eps")
 FROM_0_TO_1 = ("noise_ratio", "noise_range", "init_blend")
 WHOLE = {
     "steps": (1, 1_000_000),
+    "first_steps": (0, 1_000_000),
     "seed": (0, 2**32 - 1),
     "size": (16, 16384),
     "levels": (1, 16),
@@ -100,6 +101,14 @@ WHOLE = {
 }
 WEIGHTS = ("content_tap_weights", "style_tap_weights", "style_blend_weights")
 CHOICES = (
+    "content_normalization",
+    "style_normalization",
+    "tv_normalization",
+    "gradient_normalization",
+    "learning_rate_schedule",
+    "clip",
+    "tv_loss",
+    "preprocessing",
     "init",
     "color",
     "alpha",
@@ -154,6 +163,21 @@ def test_a_style_size_is_0_or_a_size_and_excludes_a_scale():
         assert "0 or a whole number of pixels from 16" in refusal("style_size", value)
     with pytest.raises(OptionError, match="style_size and style_scale can't both be given"):
         Options(style_size=64, style_scale=0.5)
+
+
+@pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "average_decay"])
+def test_a_memory_is_from_0_up_to_1_and_never_1(name):
+    for value in (0.0, 0, 0.5, 0.999):
+        assert getattr(made(**{name: value}), name) == value
+    for value in (-0.1, 1.0, 1, 2.0, *NOT_FINITE, True, "0.5", None):
+        assert "up to, but not, 1" in refusal(name, value)
+
+
+def test_what_is_left_of_a_step_size_is_a_share_above_0():
+    for value in (1e-6, 0.5, 1, 1.0):
+        assert made(learning_rate_end=value).learning_rate_end == value
+    for value in (0.0, -0.1, 1.1, *NOT_FINITE, True, "1"):
+        refusal("learning_rate_end", value)
 
 
 @pytest.mark.parametrize("name", WHOLE)

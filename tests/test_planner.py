@@ -28,7 +28,7 @@ from nst_jax.engine.room import Room, largest_that_fits
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import Options
+from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import (
     ARCHITECTURES,
     DEFAULT_CONTENT_TAPS,
@@ -43,7 +43,7 @@ AUTO = Options()
 
 def _ladders(size, jobs):
     """Jobs of one level and one size."""
-    return [(Stage(0, size, canvas_of(size), max(size), steps=1),)] * jobs
+    return [(Stage(0, size, canvas_of(size), max(size), steps=1, level_steps=1),)] * jobs
 
 
 def _slots(size, jobs, options=AUTO, devices=None):
@@ -278,7 +278,7 @@ def narrow_programs():
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("canvas", [(48, 64), (128, 96)])
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(narrow_programs, canvas, slots):
-    seen = inspected(narrow_programs, over(one_device()), canvas, slots, *TAPS)
+    seen = inspected(narrow_programs, over(one_device()), canvas, slots, Structure(*TAPS))
     estimate = _costs(CHANNELS).step_bytes(canvas, slots, *TAPS)
     assert seen.bytes_per_device is not None
     assert 0.95 < estimate / seen.bytes_per_device < 1.2
@@ -287,7 +287,7 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(narrow_programs, canva
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
-    seen = inspected(programs, over(one_device()), (96, 128), 2, *TAPS)
+    seen = inspected(programs, over(one_device()), (96, 128), 2, Structure(*TAPS))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
     assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)
@@ -325,7 +325,7 @@ def test_every_tap_has_a_cost(architecture):
 
 
 def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
-    inspected(narrow_programs, over(one_device()), (48, 64), 1, *TAPS)
+    inspected(narrow_programs, over(one_device()), (48, 64), 1, Structure(*TAPS))
     (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
     assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
     assert set(narrow_programs.memory) == set(narrow_programs.compiled)
@@ -339,9 +339,8 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     programs = studio.renderer.programs
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
-    taps = (request.own.content_taps, request.own.style_taps)
     devices = studio.setup.devices
-    seen = inspected(programs, devices, request.ladder[0].canvas, 2, *taps)
+    seen = inspected(programs, devices, request.ladder[0].canvas, 2, request.own.structure)
     assert programs.compiled == before
     assert seen.bytes_per_device in programs.memory.values()
 
@@ -408,7 +407,7 @@ def test_a_resume_on_a_smaller_machine_is_refused():
 
 
 def test_a_style_that_fits_no_device_is_refused():
-    stage = Stage(0, (64, 64), (64, 64), style_edge=512, steps=1)
+    stage = Stage(0, (64, 64), (64, 64), style_edge=512, steps=1, level_steps=1)
     room = _room(_room(None).needed((64, 64), 1))
     with pytest.raises(OptionError, match="long edge of 512 px") as refused:
         plan([(stage,)], AUTO, over(one_device()), room=room)

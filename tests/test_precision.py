@@ -21,7 +21,7 @@ from nst_jax.engine.devices import over, precision_of
 from nst_jax.engine.inspection import batch_shapes
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Silence
-from nst_jax.spec.options import Options
+from nst_jax.spec.options import Options, Structure
 
 DEEP = {"content_taps": ("relu3_1",), "style_taps": ("relu1_1", "relu2_1", "relu4_1")}
 JOBS = [
@@ -119,8 +119,8 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
     network, devices = studios["float32"][2].renderer.programs.network, over(one_device())
     programs = Programs(network, devices, Silence(), products=products)
-    taps = DEEP["content_taps"], DEEP["style_taps"]
-    states, problems = batch_shapes(network, devices, (32, 48), 2, *taps)
+    structure = Structure(DEEP["content_taps"], DEEP["style_taps"])
+    states, problems = batch_shapes(network, devices, (32, 48), 2, structure)
     text = programs.compiled_step((32, 48), states, problems).as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]
     assert set(re.findall(r"operand_precision=(\{[a-z,]+\})", text)) == {said}

@@ -12,8 +12,10 @@ from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model import winograd
-from nst_jax.model.losses import content_loss, gram_loss, gram_matrix
+from nst_jax.model.content import ContentTarget
+from nst_jax.model.losses import gram_matrix
 from nst_jax.model.region import Region
+from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
 
 pytestmark = pytest.mark.pretrained
@@ -84,10 +86,13 @@ def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, ex
     """Single features are off by some percent; Gram matrices and contents by far less."""
     features = _every_tap(_build(published, dtype=jnp.bfloat16), IMAGE)
     for tap in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"):
-        own, region = features[tap], Region(jnp.float32(np.prod(expected[tap].shape[:2])))
-        target = jnp.asarray(references.gram(expected[tap]), jnp.float32)
-        assert float(gram_loss(gram_matrix(own, region), target)) < 1e-3, tap
-        assert float(content_loss(own, jnp.asarray(expected[tap], jnp.float32))) < 1e-3, tap
+        own, positions = features[tap], int(np.prod(expected[tap].shape[:2]))
+        style = GramTarget.of(None, np.float32(references.gram(expected[tap])))
+        content = ContentTarget.of(np.float32(expected[tap]), positions)
+        key = jax.random.key(0)
+        region = Region(jnp.float32(positions))
+        assert float(style.distance(own, region, key)) < 1e-3, tap
+        assert float(content.distance(own)) < 1e-3, tap
 
 
 def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(plain):

@@ -6,7 +6,8 @@ shrink with the number of pixels, and then count as little evidence: a coarse le
 gradients say something about the finer one's, but not much. From 91 to 128 px, 60 steps each,
 two pairs, the objective at the end was 1.2 and 5.1 % above that of a fresh start when they kept
 all their weight, and 0.3 and 1.0 % when they count as one step
-(`python scripts/compare_carrying.py`).
+(`python scripts/compare_carrying.py`). L-BFGS begins each level afresh: what it remembers are
+differences of images of one size.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +17,21 @@ import numpy.typing as npt
 import optax
 from PIL import Image
 
+from nst_jax.engine import optimizers
 from nst_jax.engine.canvas import Size
-from nst_jax.engine.solver import FIRST_DECAY, SECOND_DECAY, State, Trend
+from nst_jax.engine.optimizers import Kind
+from nst_jax.engine.solver import State, Trend
 from nst_jax.engine.targets import on_canvas
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Terms
+from nst_jax.spec.options import JobOptions
 
 Pixels = npt.NDArray[np.float32]
+
+Decays = tuple[float, float]
+"""Adam's b1 and b2."""
+
+DECAYS: Decays = (JobOptions.adam_b1, JobOptions.adam_b2)
 
 EVIDENCE_STEPS = 1
 """As how many steps of this level the moments of the level before count."""
@@ -33,7 +42,7 @@ class Carried(NamedTuple):
 
     Attributes:
         image: Where the optimisation stands, in [0, 1].
-        first: Adam's first moment, its bias not corrected.
+        first: Adam's first moment, its bias not corrected; zeros where it was not Adam.
         second: Likewise; not negative.
         evidence: Steps that the moments count as.
         average: The moving average of the image.
@@ -51,23 +60,29 @@ class Carried(NamedTuple):
 def carried(state: State, size: Size) -> Carried:
     """What a job takes along from its last state, of host arrays without a slot axis."""
     height, width = size
+    adam = isinstance(state.optimizer, optax.ScaleByAdamState)
+    moments = state.optimizer if adam else optimizers.fresh("adam", size)
     image, first, second, average = (
         np.array(array[:height, :width])
-        for array in (state.image, state.optimizer.mu, state.optimizer.nu, state.average)
+        for array in (state.image, moments.mu, moments.nu, state.average)
     )
-    count = int(state.optimizer.count)
-    return Carried(image, first, second, count, average, float(state.averaged))
+    return Carried(image, first, second, int(moments.count), average, float(state.averaged))
 
 
-def started(image: Pixels, canvas: Size) -> State:
+def started(image: Pixels, canvas: Size, optimizer: Kind = "adam") -> State:
     """The state before the first step of all, as host arrays."""
     pixels, _ = on_canvas(image, canvas)
-    zeros = np.zeros_like(pixels)
-    return _state(pixels, zeros, zeros, zeros, averaged=0.0, count=0)
+    return _state(pixels, optimizers.fresh(optimizer, canvas), np.zeros_like(pixels), averaged=0.0)
 
 
 def continued(
-    before: Carried, size: Size, canvas: Size, *, evidence_steps: int = EVIDENCE_STEPS
+    before: Carried,
+    size: Size,
+    canvas: Size,
+    *,
+    optimizer: Kind = "adam",
+    decays: Decays = DECAYS,
+    evidence_steps: int = EVIDENCE_STEPS,
 ) -> State:
     """The state before the first step of a further stage, as host arrays.
 
@@ -75,24 +90,29 @@ def continued(
         before: What the stage before has left.
         size: Of the image at this stage.
         canvas: That it lies on.
+        optimizer: What goes on; L-BFGS takes only the image and the average along.
+        decays: Adam's.
         evidence_steps: As how many steps the moments count at another size; 0: a fresh start.
     """
     if before.image.shape[:2] != size:
-        before = _enlarged(before, size, evidence_steps)
+        before = _enlarged(before, size, decays, evidence_steps)
     pixels, first, second, average = (
         on_canvas(array, canvas)[0]
         for array in (before.image, before.first, before.second, before.average)
     )
-    return _state(pixels, first, second, average, averaged=before.averaged, count=before.evidence)
+    going_on = optax.ScaleByAdamState(_host(np.int32(before.evidence)), first, second)
+    state = going_on if optimizer == "adam" else optimizers.fresh(optimizer, canvas)
+    return _state(pixels, state, average, averaged=before.averaged)
 
 
-def _enlarged(before: Carried, size: Size, evidence_steps: int) -> Carried:
+def _enlarged(before: Carried, size: Size, decays: Decays, evidence_steps: int) -> Carried:
     """The same at another size."""
     old_height, old_width = before.image.shape[:2]
     shrinks = old_height * old_width / (size[0] * size[1])
     count = max(before.evidence, 1)
-    first_weight = (1 - FIRST_DECAY**evidence_steps) / (1 - FIRST_DECAY**count)
-    second_weight = (1 - SECOND_DECAY**evidence_steps) / (1 - SECOND_DECAY**count)
+    first_weight, second_weight = (
+        (1 - decay**evidence_steps) / (1 - decay**count) for decay in decays
+    )
     first = _resampled(before.first, size, Image.Resampling.BICUBIC)
     # Bilinear weights are not negative, so neither is what they make of a second moment.
     second = _resampled(before.second, size, Image.Resampling.BILINEAR)
@@ -106,14 +126,12 @@ def _enlarged(before: Carried, size: Size, evidence_steps: int) -> Carried:
     )
 
 
-def _state(
-    image: Any, first: Any, second: Any, average: Any, *, averaged: float, count: int
-) -> State:
+def _state(image: Any, optimizer: Any, average: Any, *, averaged: float) -> State:
     """A state of NumPy arrays: it goes to the device as part of a batch."""
     zero, far, false, true = map(_host, (np.float32(0), np.float32(np.inf), False, True))
     return State(
         image=image,
-        optimizer=optax.ScaleByAdamState(_host(np.int32(count)), first, second),
+        optimizer=optimizer,
         average=average,
         averaged=_host(np.float32(averaged)),
         step=_host(np.int32(0)),

@@ -12,8 +12,9 @@ from nst_jax.spec.options import JobOptions, Options
 METHOD_VERSION = 4
 """Raised whenever the same request gives another picture than before."""
 
-# The weights count by their content, batch size and previews not at all: they are how, not what.
-_NOT_COUNTED = ("weights", "batch_size", "dtype", "preview_every")
+# The weights count by their content, a preset by what it sets; batch size and previews not at
+# all: they are how, not what.
+_NOT_COUNTED = ("weights", "preset", "batch_size", "dtype", "preview_every")
 
 
 def fingerprint(

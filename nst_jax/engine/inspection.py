@@ -1,7 +1,6 @@
 """Step programs compiled and looked at without a picture: their memory and what they exchange."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,15 +9,18 @@ import numpy as np
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.carrying import started
 from nst_jax.engine.devices import Devices
-from nst_jax.engine.levels import StyleKind
+from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.masks import by_tap
-from nst_jax.engine.programs import Programs, Taps, bytes_on_each_device, collectives_in
-from nst_jax.engine.solver import Problem
-from nst_jax.engine.targets import style_target
+from nst_jax.engine.problems import problem_of
+from nst_jax.engine.programs import Programs, bytes_on_each_device, collectives_in
+from nst_jax.engine.targets import VARIATIONS, style_target
 from nst_jax.model import objective
-from nst_jax.model.objective import Targets, TermWeights
+from nst_jax.model.content import ContentTarget
+from nst_jax.model.objective import Targets
 from nst_jax.model.style import RegionsTarget
+from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
+from nst_jax.spec.options import JobOptions, Options, Structure, job_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +42,25 @@ def inspected(
     devices: Devices,
     canvas: Size,
     slots: int,
-    content_taps: Taps,
-    style_taps: Taps,
+    structure: Structure,
     style_kind: StyleKind = "gram",
     regions: int = 0,
+    options: Options | None = None,
 ) -> Inspection:
-    """Compiles a step program, or takes the one that is there, and looks at it."""
+    """Compiles a step program, or takes the one that is there, and looks at it.
+
+    Args:
+        programs: Where the network is.
+        devices: What the batch is laid over.
+        canvas: Every slot's.
+        slots: How many there are.
+        structure: The jobs'.
+        style_kind: How their stage compares styles.
+        regions: How many masks they have.
+        options: The run's; None: the defaults.
+    """
     states, problems = batch_shapes(
-        programs.network, devices, canvas, slots, content_taps, style_taps, style_kind, regions
+        programs.network, devices, canvas, slots, structure, style_kind, regions, options
     )
     program = programs.compiled_step(canvas, states, problems)
     return Inspection(bytes_on_each_device(program), collectives_in(program.as_text()))
@@ -58,15 +71,32 @@ def batch_shapes(
     devices: Devices,
     canvas: Size,
     slots: int,
-    content_taps: Taps,
-    style_taps: Taps,
+    structure: Structure,
     style_kind: StyleKind = "gram",
     regions: int = 0,
+    options: Options | None = None,
 ) -> tuple[Any, Any]:
     """States and problems of a batch, as shapes and shardings without a value."""
-    state = started(np.zeros((1, 1, 3), np.float32), canvas)
-    targets = _target_shapes(network, canvas, content_taps, style_taps, style_kind, regions)
-    problem = _problem_shapes(targets)
+    options = options or Options()
+    state = started(np.zeros((1, 1, 3), np.float32), canvas, options.optimizer)
+    own = dataclasses.replace(
+        job_options(options),
+        **structure._asdict(),
+        content_tap_weights=(),
+        style_tap_weights=(),
+    )
+    stage = Stage(
+        0,
+        canvas,
+        canvas,
+        max(canvas),
+        steps=1,
+        level_steps=1,
+        style_kind=style_kind,
+        regions=regions,
+    )
+    targets = _target_shapes(network, stage, own, VARIATIONS[options.tv_loss])
+    problem = problem_of(own, stage, targets)
     sharding = devices.sharded(slots)
 
     def batched(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -75,59 +105,38 @@ def batch_shapes(
     return jax.tree.map(batched, (state, problem))
 
 
-def _problem_shapes(targets: Targets) -> Any:
-    """One job's problem, every array as its shape."""
-    number: Any = jax.ShapeDtypeStruct((), np.float32)
-    count: Any = jax.ShapeDtypeStruct((), np.int32)
-    size: Any = jax.ShapeDtypeStruct((2,), np.int32)
-    seed: Any = jax.ShapeDtypeStruct((), np.uint32)
-    return Problem(
-        size=size,
-        targets=targets,
-        weights=TermWeights(
-            content=number,
-            style=number,
-            tv=number,
-            content_taps=_each(targets.content, number),
-            style_taps=_each(targets.style, number),
-        ),
-        learning_rate=number,
-        steps=count,
-        early_stop=number,
-        seed=seed,
-    )
-
-
-def _each(taps: Iterable[str], value: Any) -> dict[str, Any]:
-    return dict.fromkeys(taps, value)
-
-
-def _target_shapes(
-    network: VGG,
-    canvas: Size,
-    content_taps: Taps,
-    style_taps: Taps,
-    style_kind: StyleKind,
-    regions: int,
-) -> Any:
-    image = jax.ShapeDtypeStruct((*canvas, 3), np.float32)
+def _target_shapes(network: VGG, stage: Stage, own: JobOptions, variation: Variation) -> Any:
+    """A job's targets, every array as its shape."""
+    image = jax.ShapeDtypeStruct((*stage.canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
 
-    def targets(image, size):
-        moments = objective.style_moments(image, network, size, style_taps)
-        return objective.content_features(image, network, size, content_taps), moments
+    def looked_at(image, size):
+        features = objective.content_features(image, network, size, own.content_taps)
+        return features, objective.style_moments(image, network, size, own.style_taps)
 
-    content, moments = jax.eval_shape(targets, image, size)
+    content, moments = jax.eval_shape(looked_at, image, size)
     # Made on the host, of zeros: a target is more than its moments' shapes.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
-    style: dict[str, Any] = {tap: style_target(style_kind, one) for tap, one in zeros.items()}
-    if regions:
-        weights = by_tap([np.zeros(canvas, np.float32)] * regions, canvas, canvas, style_taps)
-        strengths = np.zeros(regions, np.float32)
-        style = {
-            tap: RegionsTarget.of([one] * regions, weights[tap], strengths)
-            for tap, one in style.items()
-        }
+    style: dict[str, Any] = {
+        tap: style_target(stage.style_kind, own.style_normalization, one)
+        for tap, one in zeros.items()
+    }
+    if stage.regions:
+        style = _in_regions(style, stage)
+    scale: Any = jax.ShapeDtypeStruct((), np.float32)
     return Targets(
-        content, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), style)
+        content={tap: ContentTarget(features, scale) for tap, features in content.items()},
+        style=style,
+        variation=variation,
     )
+
+
+def _in_regions(style: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    """Targets of as many regions as a stage has, made of zeros."""
+    masks = [np.zeros(stage.canvas, np.float32)] * stage.regions
+    weights = by_tap(masks, stage.canvas, stage.canvas, tuple(style))
+    strengths = np.zeros(stage.regions, np.float32)
+    return {
+        tap: RegionsTarget.of([one] * stage.regions, weights[tap], strengths)
+        for tap, one in style.items()
+    }

@@ -9,6 +9,7 @@ a phase of it are a stage, and a stage is one program; nothing in it branches on
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Literal
@@ -18,11 +19,12 @@ from nst_jax.spec.errors import PictureError
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
 
-StyleKind = Literal["gram", "wasserstein"]
+StyleKind = Literal["gram", "moments", "wasserstein"]
 """How a stage compares styles; each is a kind of target in the model."""
 
 PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
     "gram": (("gram", 1.0),),
+    "moments": (("moments", 1.0),),
     "wasserstein": (("wasserstein", 1.0),),
 }
 """By the option `style_loss`: the phases of each level, with their shares of its steps."""
@@ -42,6 +44,8 @@ class Stage:
         level: 0 for the coarsest level of the run. A job too narrow for it starts later.
         phase: 0 for the first phase of the level.
         steps: Of the optimiser, at most.
+        level_steps: Those of all phases of the level.
+        steps_before: Those of its earlier phases.
         style_kind: How it compares styles.
         size: The image's own size, (height, width) in pixels.
         canvas: The shape it is computed in.
@@ -55,6 +59,8 @@ class Stage:
     canvas: Size
     style_edge: int
     steps: int
+    level_steps: int
+    steps_before: int = 0
     phase: int = 0
     style_kind: StyleKind = "gram"
     regions: int = 0
@@ -82,7 +88,7 @@ def stages(
 
     Args:
         picture: Size of the content picture as it was opened.
-        options: The run's; `size`, `levels` and `style_loss` count.
+        options: The run's; `size`, `levels`, `style_loss` and `optimizer` count.
         own: The job's, with canonical taps.
         regions: How many masks the job has.
 
@@ -91,24 +97,44 @@ def stages(
     """
     smallest = smallest_side((*own.content_taps, *own.style_taps))
     scale = own.style_size / options.size if own.style_size else own.style_scale
-    made = [
-        Stage(level, size, canvas_of(size), style_edge, steps, phase, kind, regions)
+    edges = [
+        (level, edge, size)
         for level, edge in enumerate(long_edges(options.size, options.levels))
         if min(size := fitted(picture, edge)) >= smallest
-        for style_edge in [max(smallest, round(edge * scale))]
-        for phase, (kind, steps) in enumerate(_phases(options.style_loss, own.steps))
     ]
-    if not made:
+    if not edges:
         raise PictureError(_too_small(picture, options, smallest), _TOO_SMALL_REMEDY)
-    return tuple(made)
+    first, *_ = edges
+    return tuple(
+        Stage(
+            level=level,
+            size=size,
+            canvas=canvas_of(size),
+            style_edge=max(smallest, round(edge * scale)),
+            steps=steps,
+            level_steps=level_steps,
+            steps_before=before,
+            phase=phase,
+            style_kind=kind,
+            regions=regions,
+        )
+        for level, edge, size in edges
+        for level_steps in [own.first_steps if level == first[0] and own.first_steps else own.steps]
+        for phase, (kind, steps, before) in enumerate(_phases(options, level_steps))
+    )
 
 
-def _phases(style_loss: str, steps: int) -> list[tuple[StyleKind, int]]:
-    """A level's steps dealt out to its phases; one that would get none falls away."""
-    kinds: list[StyleKind] = [kind for kind, _ in PHASES[style_loss]]
-    early = [round(steps * share) for _, share in PHASES[style_loss][:-1]]
-    dealt = zip(kinds, [*early, steps - sum(early)], strict=True)
-    return [(kind, taken) for kind, taken in dealt if taken > 0]
+def _phases(options: Options, level_steps: int) -> list[tuple[StyleKind, int, int]]:
+    """Kind, steps, and steps before, of each phase of a level; one without steps falls away."""
+    shares: tuple[tuple[StyleKind, float], ...] = PHASES[options.style_loss]
+    if options.optimizer == "lbfgs":  # what it remembers must be of one and the same objective
+        shares = ((shares[-1][0], 1.0),)
+    kinds: list[StyleKind] = [kind for kind, _ in shares]
+    early = [round(level_steps * share) for _, share in shares[:-1]]
+    steps = [*early, level_steps - sum(early)]
+    before = itertools.accumulate(steps, initial=0)
+    dealt = zip(kinds, steps, before, strict=False)
+    return [one for one in dealt if one[1] > 0]
 
 
 def _too_small(picture: Size, options: Options, smallest: int) -> str:

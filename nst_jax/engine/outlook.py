@@ -20,12 +20,12 @@ from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
 from nst_jax.engine.prepared import source_size
-from nst_jax.engine.programs import Programs, Taps
+from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
 from nst_jax.spec.errors import JobError
 from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import Options
+from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import deepest_tap
 
 # A picture of this long edge keeps a device reasonably busy and is soon looked at.
@@ -253,7 +253,7 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
     return parallel * operations / min(seconds[1:])
 
 
-_Group = tuple[Size, Taps, Taps, StyleKind, int]
+_Group = tuple[Size, Structure, StyleKind, int]
 """What jobs must share to step together."""
 
 
@@ -264,8 +264,7 @@ def _canvases(
     groups: dict[_Group, list[tuple[Request, Stage]]] = collections.defaultdict(list)
     for one in requests:
         for stage in one.ladder:
-            taps = one.own.content_taps, one.own.style_taps
-            group = stage.canvas, *taps, stage.style_kind, stage.regions
+            group = stage.canvas, one.own.structure, stage.style_kind, stage.regions
             groups[group].append((one, stage))
     by_canvas: dict[Size, list[_Group]] = collections.defaultdict(list)
     for group in groups:
@@ -288,10 +287,11 @@ def _canvas(
     costs, slots = costs_of(setup), made.slots[canvas]
     each = setup.devices.slots_on_each(slots)
     bytes_per_chip, collectives = [], []
-    for _, content_taps, style_taps, kind, regions in groups:
-        estimate = costs.step_bytes(canvas, each, content_taps, style_taps)
+    for _, structure, kind, regions in groups:
+        taps = structure.content_taps, structure.style_taps
+        estimate = costs.step_bytes(canvas, each, *taps)
         if programs:
-            asked = content_taps, style_taps, kind, regions
+            asked = structure, kind, regions, setup.options
             seen = inspected(programs, setup.devices, canvas, slots, *asked)
             collectives.append(len(seen.collectives))
             bytes_per_chip.append(seen.bytes_per_device or estimate)
@@ -308,7 +308,8 @@ def _canvas(
         own_pixel_steps=sum(stage.steps * stage.size[0] * stage.size[1] for _, stage in members),
         computed_pixel_steps=computed_steps * canvas[0] * canvas[1],
         flops_per_image_step=max(
-            costs.operations(canvas, (*content, *style)) for _, content, style, *_ in groups
+            costs.operations(canvas, (*structure.content_taps, *structure.style_taps))
+            for _, structure, *_ in groups
         ),
         bytes_per_chip=max(bytes_per_chip),
         collectives=sum(collectives) if programs else None,
@@ -332,8 +333,8 @@ def _program_names(requests: Sequence[Request]) -> set[tuple[Any, ...]]:
     names: set[tuple[Any, ...]] = set()
     for one in requests:
         for stage in one.ladder:
-            taps = one.own.content_taps, one.own.style_taps
-            names.add(("step", stage.canvas, stage.style_kind, stage.regions, *taps))
+            kind = stage.style_kind, stage.regions, one.own.structure
+            names.add(("step", stage.canvas, *kind))
             names.add(("content features", stage.canvas, one.own.content_taps))
             masked = bool(one.job.style_masks)
             names.add(("style moments", stage.style_edge, one.own.style_taps, masked))

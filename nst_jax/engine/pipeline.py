@@ -26,7 +26,6 @@ from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared, source_size
 from nst_jax.engine.previews import Preview, Previews, in_wanted_colours
-from nst_jax.engine.programs import Taps
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
 from nst_jax.engine.results import Result
@@ -36,7 +35,7 @@ from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options, resolved, translated_taps
+from nst_jax.spec.options import JobOptions, Options, Structure, resolved, translated_taps
 from nst_jax.spec.taps import deepest_tap
 
 _DECODERS = 2
@@ -72,11 +71,14 @@ class Setup:
     ) -> Renderer:
         """A renderer whose network reaches every tap of the requests; `show` gets previews."""
         taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
+        weights = self.weights
+        if self.options.preprocessing == "none":
+            weights = weights.without_preprocessing()
         network = VGG(
-            self.weights.architecture,
-            self.weights.convolutions,
-            self.weights.mean,
-            deepest=deepest_tap(taps, self.weights.architecture),
+            weights.architecture,
+            weights.convolutions,
+            weights.mean,
+            deepest=deepest_tap(taps, weights.architecture),
             pooling=self.options.pooling,
             pooling_scale=self.options.pooling_scale,
             padding=self.options.padding,
@@ -88,6 +90,7 @@ class Setup:
             network,
             self.devices,
             progress,
+            options=self.options,
             products=self.precision.products,
             previews=Previews(every, show) if every and show else None,
         )
@@ -247,10 +250,10 @@ def _wave_jobs(options: Options) -> int:
 
 def _waves(requests: Sequence[Request], plan: Plan, wave_jobs: int) -> list[list[Request]]:
     """Whole batches of jobs that share a last stage, gathered until a wave is full."""
-    groups: dict[tuple[Size, int, Taps, Taps], list[Request]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, int, Structure], list[Request]] = collections.defaultdict(list)
     for request in requests:
-        own, last = request.own, request.ladder[-1]
-        groups[last.canvas, last.regions, own.content_taps, own.style_taps].append(request)
+        last = request.ladder[-1]
+        groups[last.canvas, last.regions, request.own.structure].append(request)
     waves: list[list[Request]] = [[]]
     for (canvas, *_), group in groups.items():
         for batch in _cut(sorted(group, key=lambda one: -one.own.steps), canvas, plan):

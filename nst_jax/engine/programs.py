@@ -199,9 +199,11 @@ def collectives_in(text: str) -> list[str]:
 
 
 def _taps_text(problems: solver.Problem) -> str:
-    content, style = (",".join(taps) for taps in problems.targets)
-    kinds = set(map(_kind_text, problems.targets.style.values()))
-    return f"content {content} style {style} by {' and '.join(sorted(kinds))}"
+    targets = problems.targets
+    content, style = (",".join(taps) for taps in (targets.content, targets.style))
+    kinds = set(map(_kind_text, targets.style.values()))
+    gradients = " with unit gradients" if problems.weights.strengths else ""
+    return f"content {content} style {style} by {' and '.join(sorted(kinds))}{gradients}"
 
 
 def _kind_text(target: Any) -> str:

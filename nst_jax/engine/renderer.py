@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,18 +24,19 @@ from nst_jax.engine.carrying import Carried, carried, continued, started
 from nst_jax.engine.curve import LOOKS_A_STAGE, Curve, Point
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
+from nst_jax.engine.optimizers import Kind
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.previews import Previews, preview_of
-from nst_jax.engine.programs import Programs, Taps
+from nst_jax.engine.problems import problem_of
+from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.slots import Entry, Look, Slots
-from nst_jax.engine.solver import CHECK_EVERY, Problem, State
+from nst_jax.engine.solver import CHECK_EVERY, State
 from nst_jax.engine.starting import first_image
-from nst_jax.engine.targets import TargetMaker
-from nst_jax.model.objective import TermWeights
+from nst_jax.engine.targets import VARIATIONS, TargetMaker
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
+from nst_jax.spec.options import Options, Structure
 
 # A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
 # enough that the transfer at its end costs nothing.
@@ -108,7 +108,7 @@ class _Underway:
         image = self.carried.average if self.carried.averaged else self.carried.image
         return Rendered(
             job=self.job,
-            image=image,
+            image=np.clip(image, 0, 1),
             terms=self.terms,
             curve=self.curve.points,
             steps=self.steps,
@@ -146,6 +146,7 @@ class Renderer:
         devices: Devices,
         progress: Progress,
         *,
+        options: Options,
         products: str = "default",
         previews: Previews | None = None,
     ) -> None:
@@ -155,7 +156,8 @@ class Renderer:
         self._devices = devices
         self._progress = progress
         self._previews = previews
-        self._targets = TargetMaker(self.programs)
+        self._optimizer: Kind = options.optimizer
+        self._targets = TargetMaker(self.programs, VARIATIONS[options.tv_loss])
 
     def render(self, jobs: Sequence[PreparedJob]) -> Iterator[Rendered]:
         """Renders jobs together; each comes out once, as soon as its last stage is done."""
@@ -283,18 +285,14 @@ class Renderer:
     def _entry(self, one: _Underway, place: Place) -> Entry:
         """What a job puts into its slot: where it starts and what it asks for."""
         stage, own = one.stage(place), one.job.options
-        problem = Problem(
-            size=_host(stage.size, np.int32),
-            targets=self._targets.targets(one.job, stage),
-            weights=term_weights(own),
-            learning_rate=_host(own.learning_rate),
-            steps=_host(stage.steps, np.int32),
-            early_stop=_host(own.early_stop),
-            seed=_seed(own.seed, place),
-        )
+        problem = problem_of(own, stage, self._targets.targets(one.job, stage))
         if one.carried is None:
-            return Entry(started(first_image(one.job, stage.size), stage.canvas), problem)
-        return Entry(continued(one.carried, stage.size, stage.canvas), problem)
+            first = first_image(one.job, stage.size)
+            return Entry(started(first, stage.canvas, self._optimizer), problem)
+        decays = own.adam_b1, own.adam_b2
+        where = stage.size, stage.canvas
+        state = continued(one.carried, *where, optimizer=self._optimizer, decays=decays)
+        return Entry(state, problem)
 
     @contextlib.contextmanager
     def _timed(self, jobs: Sequence[_Underway]) -> Iterator["_Lap"]:
@@ -337,41 +335,11 @@ def _longest_chunk(
 
 def _queues(underway: list[_Underway], place: Place) -> list[_Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
-    groups: dict[tuple[Size, int, Taps, Taps], list[_Underway]] = collections.defaultdict(list)
+    groups: dict[tuple[Size, int, Structure], list[_Underway]] = collections.defaultdict(list)
     for one in underway:
-        own, stage = one.job.options, one.stage(place)
-        groups[stage.canvas, stage.regions, own.content_taps, own.style_taps].append(one)
+        stage = one.stage(place)
+        groups[stage.canvas, stage.regions, one.job.options.structure].append(one)
     return [
         collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()
     ]
-
-
-def _seed(seed: int, place: Place) -> Any:
-    """The seed of one stage of a job: another one at each stage, the same whenever it runs."""
-    return np.random.SeedSequence((seed, *place)).generate_state(1)[0]
-
-
-def term_weights(own: JobOptions) -> TermWeights:
-    """A job's weights as arrays on the host, those of taps by name and summing to 1."""
-    return TermWeights(
-        content=_host(own.content_weight),
-        style=_host(own.style_weight),
-        tv=_host(own.tv_weight),
-        content_taps=_by_tap(
-            own.content_taps, shares(own.content_tap_weights, len(own.content_taps))
-        ),
-        style_taps=_by_tap(
-            own.style_taps,
-            shares(own.style_tap_weights, len(own.style_taps), ratio=STYLE_TAP_RATIO),
-        ),
-    )
-
-
-def _by_tap(taps: Taps, weights: tuple[float, ...]) -> dict[str, Any]:
-    return dict(zip(taps, map(_host, weights), strict=True))
-
-
-def _host(value: Any, dtype: npt.DTypeLike = np.float32) -> Any:
-    """A number or several as an array that is still on the host."""
-    return np.asarray(value, dtype)

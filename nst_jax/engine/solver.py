@@ -5,40 +5,53 @@ What differs from job to job is an array in `Problem`, so a sweep over weights, 
 steps is one compilation, and so is a chunk of any length. Jobs never meet: no sum, mean
 or collective goes over slots.
 
-The result is not the last image but the moving average of the last ten or so: at a constant
-rate Adam never rests, and its wobble averages out.
+The result is not the last image but a moving average of the last ones, ten or so by default:
+at a constant rate Adam never rests, and its wobble averages out.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float32, Int, Int32, UInt32
 
+from nst_jax.engine import optimizers
+from nst_jax.engine.optimizers import AdamSettings, Schedule
 from nst_jax.model.objective import Targets, Terms, TermWeights, objective
 from nst_jax.model.vgg import VGG
 
-FIRST_DECAY = 0.9
-# The second moment forgets in about 100 steps instead of optax's 1000: schedules here are
-# short, and the gradients' size falls by orders of magnitude within one.
-SECOND_DECAY = 0.99
-AVERAGE_DECAY = 0.9
-"""The moving averages' memory: of the gradient, of its square, of the image."""
+_TREND_DECAY = 0.9
+"""The memory of the moving average by which a job's progress is judged."""
 
 CHECK_EVERY = 20
 """Steps between two looks at whether a job has converged."""
 
-_ADAM = optax.scale_by_adam(b1=FIRST_DECAY, b2=SECOND_DECAY, eps=1e-8)
-
 
 class Problem(NamedTuple):
-    """What one job asks of the solver, all traced."""
+    """What one job asks of the solver, all traced.
+
+    Attributes:
+        size: Of the image, in pixels.
+        targets: What it is compared with.
+        weights: Of the terms.
+        learning_rate: Adam's step size at the level's beginning.
+        schedule: How that falls.
+        adam: Adam's constants.
+        bounds: The least and the greatest value that a step may leave a pixel at.
+        average_decay: The memory of the image's moving average; 0: the last image.
+        steps: To take, at most.
+        early_stop: See `Trend`.
+        seed: Of what is random in a step.
+    """
 
     size: Int[Array, "2"]
     targets: Targets
     weights: TermWeights
     learning_rate: Float32[Array, ""]
+    schedule: Schedule
+    adam: AdamSettings
+    bounds: Float32[Array, "2"]
+    average_decay: Float32[Array, ""]
     steps: Int32[Array, ""]
     early_stop: Float32[Array, ""]
     seed: UInt32[Array, ""]
@@ -63,7 +76,7 @@ class State(NamedTuple):
 
     Attributes:
         image: float32 RGB in [0, 1], in the top left corner of its canvas.
-        optimizer: Adam's moments, an `optax.ScaleByAdamState`.
+        optimizer: Adam's moments, an `optax.ScaleByAdamState`, or L-BFGS's memory.
         average: Moving average of the image over the steps; the job's result.
         averaged: How much of the average's weight is filled, from 0 to nearly 1.
         step: Steps taken.
@@ -88,18 +101,28 @@ def is_active(state: State, problem: Problem) -> Bool[Array, ""]:
 
 
 def advance(state: State, problem: Problem, network: VGG) -> State:
-    """One step of one job: gradient, Adam, back into [0, 1], and the averages.
+    """One step of one job: gradient, optimiser, back into [0, 1], and the averages.
 
     A job that is not active stands still.
     """
     key = jax.random.fold_in(jax.random.key(problem.seed), state.step)
-    (_, terms), gradient = jax.value_and_grad(objective, has_aux=True)(
-        state.image, network, problem.size, problem.targets, problem.weights, key
+
+    def asked(image: Float32[Array, "h w 3"]) -> tuple[Float32[Array, ""], Terms]:
+        return objective(image, network, problem.size, problem.targets, problem.weights, key)
+
+    (value, terms), gradient = jax.value_and_grad(asked, has_aux=True)(state.image)
+    change, optimizer = optimizers.change(
+        state.optimizer,
+        state.image,
+        gradient,
+        value,
+        lambda image: asked(image)[0],
+        rate=problem.learning_rate * problem.schedule.share(state.step),
+        adam=problem.adam,
     )
-    direction, optimizer = _ADAM.update(gradient, state.optimizer)
-    image = jnp.clip(state.image - problem.learning_rate * jnp.asarray(direction), 0, 1)
-    finite = _all_finite((terms.total, image, optimizer))
-    average, averaged = _averaged(state, image)
+    image = jnp.clip(state.image + change, *problem.bounds)
+    finite = _all_finite((terms.total, image, optimizers.memory(optimizer)))
+    average, averaged = _averaged(state, image, problem.average_decay)
     moved = State(
         image,
         optimizer,
@@ -131,12 +154,12 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
 
 
 def _averaged(
-    state: State, image: Float32[Array, "h w 3"]
+    state: State, image: Float32[Array, "h w 3"], decay: Float32[Array, ""]
 ) -> tuple[Float32[Array, "h w 3"], Float32[Array, ""]]:
     """The moving average with one more image in it. It is a true mean from the first on."""
-    old = AVERAGE_DECAY * state.averaged
-    weight = old + (1 - AVERAGE_DECAY)
-    return (old * state.average + (1 - AVERAGE_DECAY) * image) / weight, weight
+    old = decay * state.averaged
+    weight = old + (1 - decay)
+    return (old * state.average + (1 - decay) * image) / weight, weight
 
 
 def _followed(state: State, total: Float32[Array, ""], early_stop: Float32[Array, ""]) -> Trend:
@@ -148,7 +171,7 @@ def _followed(state: State, total: Float32[Array, ""], early_stop: Float32[Array
     smoothed = jnp.where(
         state.step == 0,
         total,
-        AVERAGE_DECAY * state.trend.smoothed + (1 - AVERAGE_DECAY) * total,
+        _TREND_DECAY * state.trend.smoothed + (1 - _TREND_DECAY) * total,
     )
     looks = (state.step + 1) % CHECK_EVERY == 0
     fallen = state.trend.reference - smoothed

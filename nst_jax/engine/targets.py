@@ -19,34 +19,52 @@ from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.prepared import Picture, PreparedJob
 from nst_jax.engine.programs import Programs, Taps
 from nst_jax.files.images import resized
+from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
-from nst_jax.model.style import GramTarget, Moments, RegionsTarget, StyleTarget
+from nst_jax.model.style import GramTarget, Moments, MomentsTarget, RegionsTarget, StyleTarget
+from nst_jax.model.variation import (
+    AbsoluteVariation,
+    NinePointVariation,
+    SquaredVariation,
+    Variation,
+)
 from nst_jax.model.wasserstein import WassersteinTarget
-from nst_jax.spec.options import shares
+from nst_jax.spec.options import JobOptions, shares
+from nst_jax.spec.taps import poolings_before
 
 _KEPT_BYTES = 2**28
 
 Statistics = Mapping[str, Any]
 """By tap, on the host: features, moments, or targets."""
 
-_TARGETS: Mapping[StyleKind, Callable[..., StyleTarget]] = {
-    "gram": GramTarget.of,
-    "wasserstein": WassersteinTarget.of,
+VARIATIONS: Mapping[str, Variation] = {
+    "squared": SquaredVariation(),
+    "absolute": AbsoluteVariation(),
+    "nine_point": NinePointVariation(),
 }
+"""By the option `tv_loss`."""
 
 
 class TargetMaker:
     """Makes the targets of jobs and remembers the recent ones."""
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Programs, variation: Variation) -> None:
         self._programs = programs
+        self._variation = variation
         self._recent = _Recent(_KEPT_BYTES)
 
     def targets(self, job: PreparedJob, stage: Stage) -> Targets:
         """One job's targets at one of its stages, as host arrays on the stage's canvas."""
-        return Targets(content=self._content(job, stage), style=self._style(job, stage))
+        return Targets(self._content(job, stage), self._style(job, stage), self._variation)
 
     def _content(self, job: PreparedJob, stage: Stage) -> Statistics:
+        normalized = job.options.content_normalization
+        return {
+            tap: ContentTarget.of(features, _positions(stage.size, tap), normalized)
+            for tap, features in self._content_features(job, stage).items()
+        }
+
+    def _content_features(self, job: PreparedJob, stage: Stage) -> Statistics:
         taps = job.options.content_taps
         key = ("content", job.content.key, stage.size, stage.canvas, taps)
 
@@ -58,29 +76,31 @@ class TargetMaker:
 
     def _style(self, job: PreparedJob, stage: Stage) -> Statistics:
         """What a job's styles ask at a stage: together everywhere, or each in its region."""
-        taps = job.options.style_taps
-        blend = shares(job.options.style_blend_weights, len(job.styles))
+        own = job.options
+        blend = shares(own.style_blend_weights, len(job.styles))
         if not job.masks:
-            return self._blended(job.styles, blend, taps, stage)
-        apart = [self._blended([style], (1.0,), taps, stage) for style in job.styles]
-        weights = masks.by_tap(job.masks, stage.size, stage.canvas, taps)
+            return self._blended(job.styles, blend, own, stage)
+        apart = [self._blended([style], (1.0,), own, stage) for style in job.styles]
+        weights = masks.by_tap(job.masks, stage.size, stage.canvas, own.style_taps)
         strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
         return {
             tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
-            for tap in taps
+            for tap in own.style_taps
         }
 
     def _blended(
-        self, styles: Sequence[Picture], blend: tuple[float, ...], taps: Taps, stage: Stage
+        self, styles: Sequence[Picture], blend: tuple[float, ...], own: JobOptions, stage: Stage
     ) -> Statistics:
         """What styles ask together."""
+        taps = own.style_taps
+        asked = stage.style_kind, own.style_normalization
         keys = tuple(style.key for style in styles)
-        key = (stage.style_kind, keys, blend, stage.style_edge, taps)
+        key = (*asked, keys, blend, stage.style_edge, taps)
 
         def make() -> Statistics:
             moments = [self._moments(style, taps, stage) for style in styles]
             return {
-                tap: style_target(stage.style_kind, _averaged([one[tap] for one in moments], blend))
+                tap: style_target(*asked, _averaged([one[tap] for one in moments], blend))
                 for tap in taps
             }
 
@@ -101,9 +121,16 @@ class TargetMaker:
         return self._recent.get(("style", style.key, stage.style_edge, taps), make)
 
 
-def style_target(kind: StyleKind, moments: Moments) -> StyleTarget:
+def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTarget:
     """What a style with these moments asks where styles are compared in this way."""
-    return _TARGETS[kind](*map(np.asarray, moments))
+    on_host = np.asarray(moments.mean), np.asarray(moments.second)
+    match kind:
+        case "gram":
+            return GramTarget.of(*on_host, normalized)
+        case "moments":
+            return MomentsTarget.of(*on_host, normalized)
+        case "wasserstein":
+            return WassersteinTarget.of(*on_host)
 
 
 def on_canvas(
@@ -143,6 +170,12 @@ def _averaged(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
         return sum(weight * array for weight, array in weighted)
 
     return jax.tree.map(average, *moments)
+
+
+def _positions(size: Size, tap: str) -> int:
+    """How many positions an image of this size has at a tap."""
+    height, width = (side >> poolings_before(tap) for side in size)
+    return height * width
 
 
 def _size_bytes(statistics: Statistics) -> int:

@@ -1,23 +1,18 @@
-"""The terms of the objective for one image, each dimensionless or in units of pixels.
+"""Gram matrices and distances, of which the terms of the objective are made, for one image.
 
 Axis letters: `h w` space, `c d` channels. Features of a tap are zero outside of the
 image's own region, which holds `positions` of them; every mean is over the own region, so
 a canvas changes no value. All sums are accumulated in float32, whatever the features are.
-
-Content and style are measured *relative* to their targets: 0 is a perfect match and 1 is
-as far away as nothing at all. Thus a weight means the same at every size, for every
-picture and for every publisher's scaling of the network. (Gatys et al. 2016 divide by
-counts of channels and positions instead; their balance depends on all three.)
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Float32
 
 from nst_jax.model.region import Region
 
-# Keeps a black target (all features zero) from dividing by nothing; far below any real one.
-_TINY = 1e-8
+# jcjohnson's; it keeps a term that is at its target from dividing by nothing.
+_SMALLEST_NORM = 1e-8
 
 
 @jax.custom_vjp
@@ -51,37 +46,43 @@ def _gram_backward(residuals, gradient):
 gram_matrix.defvjp(_gram_forward, _gram_backward)
 
 
-def content_loss(
-    features: Float[Array, "h w c"], target: Float[Array, "h w c"]
-) -> Float32[Array, ""]:
-    """Squared distance of two feature maps over the target's squared norm: ‖F - P‖² / ‖P‖²."""
-    return _relative_squared_distance(features, target)
+def squared_distance(value: Float[Array, "..."], target: Float[Array, "..."]) -> Float32[Array, ""]:
+    """‖value - target‖², of two feature maps or two statistics of one shape."""
+    return jnp.sum((value.astype(jnp.float32) - target.astype(jnp.float32)) ** 2)
 
 
-def gram_loss(gram: Float[Array, "c c"], target: Float[Array, "c c"]) -> Float32[Array, ""]:
-    """Squared distance of two Gram matrices over the target's squared norm: ‖G - A‖² / ‖A‖²."""
-    return _relative_squared_distance(gram, target)
+@jax.custom_vjp
+def with_unit_gradient(
+    features: Float[Array, "h w c"], mask: Bool[Array, "h w 1"], strength: Float32[Array, ""]
+) -> Float[Array, "h w c"]:
+    """The features themselves; on the way back their gradient has an L1 norm of `strength`.
 
+    jcjohnson/neural-style's -normalize_gradients, which weighs terms by what they do and not
+    by what they are worth. Only the image's own region counts.
 
-def total_variation(image: Float[Array, "h w 3"], size: Int[Array, "2"]) -> Float32[Array, ""]:
-    """Mean squared difference of neighbouring pixels, down plus across.
-
-    The mean is over all pixels and channels of the image's own region; pairs that reach
-    over its border don't count. A checkerboard of 0 and 1 has nearly 2, a constant 0.
+    Args:
+        features: Of one tap, as one term sees them.
+        mask: The image's own region.
+        strength: The term's weight, which the gradient that comes back has as a factor.
     """
-    rows = jnp.arange(image.shape[0])[:, None, None]
-    columns = jnp.arange(image.shape[1])[None, :, None]
-    inside = (rows < size[0]) & (columns < size[1])
-    down = jnp.where(inside[1:], image[1:] - image[:-1], 0)
-    across = jnp.where(inside[:, 1:], image[:, 1:] - image[:, :-1], 0)
-    values = (size[0] * size[1] * image.shape[-1]).astype(jnp.float32)
-    return (jnp.sum(down**2) + jnp.sum(across**2)) / values
+    del mask, strength
+    return features
+
+
+def _unit_gradient_forward(features, mask, strength):
+    return features, (mask, strength)
+
+
+def _unit_gradient_backward(residuals, gradient):
+    mask, strength = residuals
+    own = jnp.where(mask, gradient, 0).astype(jnp.float32)
+    norm = jnp.sum(jnp.abs(own)) + strength * _SMALLEST_NORM
+    scaled = own * jnp.where(norm > 0, strength / norm, 0)
+    return scaled.astype(gradient.dtype), None, None
+
+
+with_unit_gradient.defvjp(_unit_gradient_forward, _unit_gradient_backward)
 
 
 def _flat(features: Float[Array, "h w c"]) -> Float[Array, "p c"]:
     return features.reshape(-1, features.shape[-1])
-
-
-def _relative_squared_distance(value: Array, target: Array) -> Float32[Array, ""]:
-    value, target = value.astype(jnp.float32), target.astype(jnp.float32)
-    return jnp.sum((value - target) ** 2) / (jnp.sum(target**2) + _TINY)

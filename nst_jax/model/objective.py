@@ -1,13 +1,14 @@
 """The whole objective of one job, on one screen.
 
-    total = content_weight · Σ_tap content_tap_weight · ‖F - P‖² / ‖P‖²
+    total = content_weight · Σ_tap content_tap_weight · how far F is from the content's target
           + style_weight   · Σ_tap style_tap_weight   · how far F is from the style's target
-          + tv_weight      · mean squared difference of neighbouring pixels
+          + tv_weight      · how much neighbouring pixels differ
 
-F are the image's features; P and the style's targets are made once, from the content and
-the style pictures. How a style compares is its target's own business: with Gram matrices
-it is ‖G - A‖² / ‖A‖². Tap weights sum to 1. Written for one image; `jax.vmap` makes the
-batch, and the gradient of the sum over jobs keeps jobs apart.
+F are the image's features; the targets are made once, from the content and the style
+pictures. How features compare is their target's own business: for contents it is
+‖F - P‖² / ‖P‖², for styles as Gram matrices ‖G - A‖² / ‖A‖², unless another normalisation
+was asked for. Tap weights sum to 1. Written for one image; `jax.vmap` makes the batch, and
+the gradient of the sum over jobs keeps jobs apart.
 """
 
 from collections.abc import Mapping
@@ -17,18 +18,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
 
 from nst_jax.model import losses
+from nst_jax.model.content import ContentTarget
 from nst_jax.model.layers import region_mask
 from nst_jax.model.region import Region, weighted_region
 from nst_jax.model.style import Moments, StyleTarget, moments
+from nst_jax.model.variation import SquaredVariation, Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.taps import poolings_before
 
 
 class Targets(NamedTuple):
-    """What an image is compared with, by tap: features of the content, what the style asks."""
+    """What an image is compared with, by tap, and how its smoothness is measured."""
 
-    content: Mapping[str, Float[Array, "h w c"]]
+    content: Mapping[str, ContentTarget]
     style: Mapping[str, StyleTarget]
+    variation: Variation = SquaredVariation()
+
+
+class Strengths(NamedTuple):
+    """L1 norms that the terms' gradients get at their taps; see `losses.with_unit_gradient`."""
+
+    content: Mapping[str, Float32[Array, ""]]
+    style: Mapping[str, Float32[Array, ""]]
 
 
 class TermWeights(NamedTuple):
@@ -36,6 +47,9 @@ class TermWeights(NamedTuple):
 
     `content_taps` and `style_taps` have a weight for each tap of the targets; each sums to 1.
     They go by name, because JAX sorts a dictionary by its keys.
+
+    Where there are `strengths`, a term's gradient has that norm instead of its own; whether
+    there are is part of a program's structure.
     """
 
     content: Float32[Array, ""]
@@ -43,6 +57,7 @@ class TermWeights(NamedTuple):
     tv: Float32[Array, ""]
     content_taps: Mapping[str, Float32[Array, ""]]
     style_taps: Mapping[str, Float32[Array, ""]]
+    strengths: Strengths | None = None
 
 
 class Terms(NamedTuple):
@@ -74,13 +89,15 @@ def objective(
     """
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
+    content_seen, style_seen = _as_terms_see(features, size, weights.strengths)
     content, style = jnp.float32(0), jnp.float32(0)
     for tap, target in targets.content.items():
-        content += weights.content_taps[tap] * losses.content_loss(features[tap], target)
+        content += weights.content_taps[tap] * target.distance(content_seen[tap])
     for tap, target in targets.style.items():
-        distance = target.distance(features[tap], own_region(size, tap, features[tap]), key)
+        seen = style_seen[tap]
+        distance = target.distance(seen, own_region(size, tap, seen), key)
         style += weights.style_taps[tap] * distance
-    tv = losses.total_variation(image, size)
+    tv = targets.variation.of(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
     return total, Terms(total, content, style, tv)
 
@@ -116,6 +133,24 @@ def style_moments(
         )
         for tap in taps
     }
+
+
+def _as_terms_see(
+    features: Mapping[str, Float[Array, "..."]],
+    size: Int[Array, "2"],
+    strengths: Strengths | None,
+) -> tuple[Mapping[str, Float[Array, "..."]], Mapping[str, Float[Array, "..."]]]:
+    """The features by tap for the content and for the style, with what becomes of gradients."""
+    if strengths is None:
+        return features, features
+
+    def seen(tap: str, strength: Float32[Array, ""]) -> Float[Array, "..."]:
+        height, width, _ = features[tap].shape
+        mask = region_mask(size // 2 ** poolings_before(tap), (height, width))
+        return losses.with_unit_gradient(features[tap], mask, strength)
+
+    content, style = ({tap: seen(tap, one) for tap, one in side.items()} for side in strengths)
+    return content, style
 
 
 def own_region(size: Int[Array, "2"], tap: str, features: Float[Array, "h w c"]) -> Region:

@@ -9,9 +9,10 @@ from it. The kind of target is part of a program's structure, so there is no bra
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
 
-from nst_jax.model import losses
+from nst_jax.model import losses, normalization
 from nst_jax.model.region import Region, weighted_region
 
 
@@ -48,15 +49,21 @@ class StyleTarget(Protocol):
 
 
 class GramTarget(NamedTuple):
-    """Compares Gram matrices, relative to the target's norm (Gatys et al. 2016)."""
+    """Compares Gram matrices (Gatys et al. 2016).
+
+    Attributes:
+        gram: A.
+        scale: Of the squared distance; see `model.normalization`.
+    """
 
     gram: Float32[Array, "... c c"]
+    scale: Float32[Array, "..."]
 
     @classmethod
-    def of(cls, mean: Any, second: Any) -> "GramTarget":
+    def of(cls, mean: Any, second: Any, normalized: str = "relative") -> "GramTarget":
         """The target of a style with these moments, on the host; its mean does not count."""
         del mean
-        return cls(second)
+        return cls(second, _scale(normalized, second, count=second.size))
 
     def distance(
         self,
@@ -64,9 +71,59 @@ class GramTarget(NamedTuple):
         region: Region,
         key: PRNGKeyArray,
     ) -> Float32[Array, ""]:
-        """‖G - A‖² / ‖A‖²; see `losses.gram_loss`."""
+        """‖G - A‖², scaled."""
         del key
-        return losses.gram_loss(losses.gram_matrix(features, region), self.gram)
+        gram = losses.gram_matrix(features, region)
+        return self.scale * losses.squared_distance(gram, self.gram)
+
+
+class MomentsTarget(NamedTuple):
+    """Compares mean and standard deviation of each channel, no two channels with each other.
+
+    As Li et al. 2017 (1701.01036, batch normalisation statistics) and AdaIN's style loss
+    (Huang and Belongie 2017) do. On `pixels` it is the colours alone.
+
+    Attributes:
+        mean: Of each channel.
+        deviation: Likewise.
+        scale: Of the squared distance of both; see `model.normalization`.
+    """
+
+    mean: Float32[Array, "... c"]
+    deviation: Float32[Array, "... c"]
+    scale: Float32[Array, "..."]
+
+    @classmethod
+    def of(cls, mean: Any, second: Any, normalized: str = "relative") -> "MomentsTarget":
+        """The target of a style with these moments, on the host."""
+        spread = np.diagonal(second) - np.float64(mean) ** 2
+        deviation: Any = np.float32(np.sqrt(np.maximum(spread, 0) + _SMALLEST_VARIANCE))
+        return cls(mean, deviation, _scale(normalized, mean, deviation, count=2 * len(mean)))
+
+    def distance(
+        self,
+        features: Float[Array, "h w c"],
+        region: Region,
+        key: PRNGKeyArray,
+    ) -> Float32[Array, ""]:
+        """‖mean - μ‖² + ‖deviation - that of the style‖², scaled; see `StyleTarget`."""
+        del key
+        values = features.astype(jnp.float32)
+        mean, square = (
+            region.weighted(each).sum((0, 1)) / region.positions for each in (values, values**2)
+        )
+        deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0) + _SMALLEST_VARIANCE)
+        means = losses.squared_distance(mean, self.mean)
+        return self.scale * (means + losses.squared_distance(deviation, self.deviation))
+
+
+# Under the root of a variance, so that a channel that never fires has a gradient.
+_SMALLEST_VARIANCE = 1e-4
+
+
+def _scale(normalized: str, *arrays: Any, count: int) -> Any:
+    squares, channels = normalization.sum_of_squares(*arrays), arrays[0].shape[-1]
+    return normalization.scale(normalized, squares, count=count, channels=channels)
 
 
 class RegionsTarget(NamedTuple):

@@ -63,7 +63,7 @@ class WassersteinTarget(NamedTuple):
         variances = np.maximum(variances, 0)
         rest = max(len(mean) - strong, 0)
         factor = directions[:, rest:] * np.sqrt(variances[rest:])
-        return cls(*map(np.float32, (mean, factor, directions[:, :rest], variances[:rest])))
+        return cls(*map(_float32, (mean, factor, directions[:, :rest], variances[:rest])))
 
     def distance(
         self,
@@ -181,3 +181,8 @@ def _distance(
     """
     asked = jnp.sum(target.factor**2) + jnp.sum(target.variances)
     return (jnp.sum(offset**2) + spread + asked - 2 * common) / len(offset)
+
+
+def _float32(values: Any) -> Any:
+    """As the device has it, still on the host."""
+    return np.asarray(values, np.float32)

@@ -11,9 +11,10 @@ import math
 import os
 import typing
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from nst_jax.spec.errors import OptionError
+from nst_jax.spec.presets import DEFAULT_PRESET, preset_named
 from nst_jax.spec.taps import (
     DEFAULT_CONTENT_TAPS,
     DEFAULT_STYLE_TAPS,
@@ -35,6 +36,20 @@ class JobOptions:
     """How strongly the style's statistics are matched. Larger: more style, less content."""
     tv_weight: float = 15.0
     """Smoothness: weight of the mean squared difference of neighbouring pixels."""
+    content_normalization: Literal["relative", "mean", "quarter_mean", "half_sum", "half_root"] = (
+        "relative"
+    )
+    """What the squared distance of features is divided by. relative: by the content's own norm;
+    mean: by how many numbers they are; quarter_mean: by four times that (Coursera); half_sum: by
+    2 (Gatys et al. 2016); half_root: by twice the root of their number (cysmith)."""
+    style_normalization: Literal["relative", "mean", "quarter_mean", "channel_mean"] = "relative"
+    """Likewise for gram and moments. channel_mean: Grams over channels too, then the mean
+    (jcjohnson). Wasserstein distances are always over the number of channels."""
+    tv_normalization: Literal["mean", "sum"] = "mean"
+    """Whether tv_weight counts for the mean over all pixels and channels or for their sum."""
+    gradient_normalization: Literal["none", "l1"] = "none"
+    """l1: each term's gradient at its tap gets its weight as L1 norm, as jcjohnson's
+    -normalize_gradients has it; then terms count by their direction alone."""
     content_taps: tuple[str, ...] = DEFAULT_CONTENT_TAPS
     """Where the content is compared, for example relu4_2, or pixels for the picture itself."""
     style_taps: tuple[str, ...] = DEFAULT_STYLE_TAPS
@@ -52,8 +67,24 @@ class JobOptions:
     coarser levels it is as much smaller as the output is. 0: as style_scale says."""
     learning_rate: float = 0.02
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
+    learning_rate_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    """How the step size falls in the course of each level."""
+    learning_rate_end: float = 0.1
+    """What is left of the step size at a level's end, as a share, where it falls."""
+    adam_b1: float = 0.9
+    """Memory of Adam's mean of the gradient, from 0 up to 1."""
+    adam_b2: float = 0.99
+    """Memory of Adam's mean of its square. Its usual 0.999 is long for such short schedules."""
+    adam_eps: float = 1e-8
+    """What Adam adds to the root of that mean."""
+    average_decay: float = 0.9
+    """Memory of the moving average of the image, which is the result; 0: the last image."""
+    clip: Literal["each_step", "end"] = "each_step"
+    """When pixels are brought back into their range: after each step, or when a level is over."""
     steps: int = 100
     """Steps of the optimiser at each level, at most."""
+    first_steps: int = 0
+    """Steps at the job's first level; 0: as many as at the others."""
     early_stop: float = 0.0
     """End a level once 20 steps lower the objective by less than this share. 0: never."""
     seed: int = 0
@@ -89,7 +120,12 @@ class JobOptions:
             _check(self, name, "a number from 0 to 1", _from_0_to_1)
         _check(self, "style_scale", "at most 8", lambda value: value <= 8)
         _check(self, "style_size", "0 or a whole number of pixels from 16 to 16384", _style_size)
+        _check(self, "learning_rate_end", "above 0 and at most 1", _share)
+        for name in ("adam_b1", "adam_b2", "average_decay"):
+            _check(self, name, "from 0 up to, but not, 1", _decay)
+        _check(self, "adam_eps", "a finite number above 0", _finite_above_0)
         _check(self, "steps", "a whole number from 1 to 1000000", _whole(1, 1_000_000))
+        _check(self, "first_steps", "a whole number from 0 to 1000000", _whole(0, 1_000_000))
         _check(self, "seed", "a whole number from 0 to 4294967295", _whole(0, 2**32 - 1))
         for name in ("content_taps", "style_taps"):
             _check(self, name, "a tuple of at least one tap, none twice", _taps)
@@ -104,22 +140,54 @@ class JobOptions:
                 f"{self.style_scale!r}"
             )
 
+    @property
+    def structure(self) -> "Structure":
+        """What of these options is part of a program; jobs that differ in it never share one."""
+        return Structure(self.content_taps, self.style_taps, self.gradient_normalization)
+
+
+class Structure(NamedTuple):
+    """Options of a job that are no arrays; see `JobOptions.structure`."""
+
+    content_taps: tuple[str, ...]
+    style_taps: tuple[str, ...]
+    gradient_normalization: str = "none"
+
 
 def _default_weights() -> str:
     return os.environ.get(WEIGHTS_VARIABLE) or "vgg16"
 
 
+class _FromPreset(type):
+    """Makes options that start from their preset: what is given by name goes before it.
+
+    `Options(preset="crowsonkb", size=256)` is a preset with a size of one's own.
+    """
+
+    if not typing.TYPE_CHECKING:  # to a checker the options are as the fields declare them
+
+        def __call__(cls, **given: Any) -> Any:
+            values = preset_named(given.get("preset", DEFAULT_PRESET)).values
+            return super().__call__(**{**values, **given})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(JobOptions):
+class Options(JobOptions, metaclass=_FromPreset):
     """What a run is asked for: defaults for every job, and what all jobs share."""
 
+    preset: str = DEFAULT_PRESET
+    """Named settings that all other options start from; see nst-jax presets."""
     size: int = 512
     """Long edge of the output in pixels."""
     levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
-    style_loss: Literal["gram", "wasserstein"] = "gram"
-    """How styles are compared: gram as Gatys et al., wasserstein for means and covariances."""
+    style_loss: Literal["gram", "wasserstein", "moments"] = "gram"
+    """How styles are compared: gram as Gatys et al., wasserstein for means and covariances,
+    moments for mean and deviation of each channel alone."""
+    tv_loss: Literal["squared", "absolute", "nine_point"] = "squared"
+    """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
+    eight neighbours."""
     pooling: Literal["max", "average", "l2"] = "max"
     """How the network halves its features: max as it was trained, average for softer pictures,
     l2 between them."""
@@ -129,8 +197,12 @@ class Options(JobOptions):
     padding: Literal["replicate", "zero"] = "replicate"
     """What the network sees beyond a picture's border: the border again, or the mean colour as
     it was trained, which can leave a frame."""
-    optimizer: Literal["adam"] = "adam"
-    """What moves the pixels."""
+    preprocessing: Literal["network", "none"] = "network"
+    """What the network is given. none: RGB from 0 to 1 as it is, to a network that was trained on
+    BGR from 0 to 255 less a mean, as a Coursera course has it."""
+    optimizer: Literal["adam", "lbfgs"] = "adam"
+    """What moves the pixels. lbfgs takes fewer but dearer steps, each with a line search; it has
+    no learning rate, and is best with clip end and average_decay 0."""
     dtype: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"
     """What the network computes in. auto: bfloat16 on GPU and TPU, float32 on CPU.
     tensorfloat32: float32 with shorter factors in products, on GPUs that have it."""
@@ -247,6 +319,14 @@ def _pooling_scale(value: Any) -> bool:
 
 def _style_size(value: Any) -> bool:
     return _whole(0, 0)(value) or _whole(16, 16384)(value)
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 < value <= 1
+
+
+def _decay(value: Any) -> bool:
+    return _number(value) and 0 <= value < 1
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:

@@ -22,6 +22,7 @@ Tensor = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
 
 _IMAGE_CHANNELS = 3
+_FIRST = "conv1_1"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +58,21 @@ class NetworkWeights:
             digest.update(tensor.astype("<f4").tobytes())
         digest.update(np.array(self.mean, "<f8").tobytes())
         return digest.hexdigest()
+
+    def without_preprocessing(self) -> "NetworkWeights":
+        """The network as it is when RGB in [0, 1] goes straight to its first published kernel.
+
+        Keras' kernels want BGR, 255 times as large, and less the mean. A kernel here takes RGB
+        in [0, 1] less the mean; so its red and blue change places, it is divided by 255, and
+        no mean is subtracted. Exact where the publisher's network wants just that.
+        """
+        kernel, bias = self.convolutions[_FIRST]
+        raw = np.ascontiguousarray(kernel[:, :, ::-1] / np.float32(255))
+        return dataclasses.replace(
+            self,
+            convolutions={**self.convolutions, _FIRST: (raw, bias)},
+            mean=(0.0, 0.0, 0.0),
+        )
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every array by its name in a file, `conv1_1/kernel` first, in a fixed order."""
