@@ -7,14 +7,18 @@
 130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
 """
 
+import argparse
+import dataclasses
 import errno
+import functools
 import io
+import operator
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -23,23 +27,16 @@ from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
 from nst_jax.cli.plan import Plan
+from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
+from nst_jax.spec.options import Options
+from nst_jax.spec.presets import DEFAULT_PRESET
 
 TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
-
-Command = (
-    Annotated[Render, tyro.conf.subcommand("render")]
-    | Annotated[Batch, tyro.conf.subcommand("batch")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-    | Annotated[Plan, tyro.conf.subcommand("plan")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Score, tyro.conf.subcommand("score")]
-    | Annotated[Weights, tyro.conf.subcommand("weights")]
-)
 
 _DESCRIPTION = (
     "Neural style transfer for many content/style pairs at once, as few compiled JAX programs."
@@ -107,7 +104,7 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"nst-jax {__version__}")
         return 0
     command = tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType]
+        _commands(Options(preset=_preset_in(arguments))),
         prog="nst-jax",
         description=_DESCRIPTION,
         args=list(arguments),
@@ -115,6 +112,44 @@ def _run(arguments: Sequence[str]) -> int:
     )
     signal.signal(signal.SIGTERM, _on_terminate)
     return command.run()
+
+
+def _preset_in(arguments: Sequence[str]) -> str:
+    """The preset that a command line names: other options start from it, wherever they stand."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default=DEFAULT_PRESET)
+    try:
+        return parser.parse_known_args(list(arguments))[0].preset
+    except argparse.ArgumentError:  # no name follows, as the command's own parser will say
+        return DEFAULT_PRESET
+
+
+def _commands(options: Options) -> Any:
+    """All commands; those that render start from these options."""
+    commands = {
+        "render": _starting_from(options, Render),
+        "batch": _starting_from(options, Batch),
+        "bench": Bench,
+        "plan": _starting_from(options, Plan),
+        "presets": Presets,
+        "report": Report,
+        "score": Score,
+        "weights": Weights,
+    }
+    named = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]
+    return functools.reduce(operator.or_, named)
+
+
+def _starting_from(options: Options, command: type) -> Any:
+    """A command whose options, where a line does not say, are these."""
+    default = dataclasses.field(default_factory=lambda: options)
+    return dataclasses.make_dataclass(
+        command.__name__,
+        [("options", Options, default)],
+        bases=(command,),
+        namespace={"__doc__": command.__doc__},
+        frozen=True,
+    )
 
 
 def _on_terminate(signum: int, frame: FrameType | None) -> None:
