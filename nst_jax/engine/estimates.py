@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.optimizers import LBFGS_MEMORY, Kind
 from nst_jax.model import winograd
 from nst_jax.spec.taps import PIXELS, Architecture, block_of, deepest_tap, poolings_before
 
@@ -16,11 +17,10 @@ _FLOAT32_BYTES = 4
 _PICTURE_BYTES = 3 * _FLOAT32_BYTES
 """Of one pixel of an image, a moment or a gradient."""
 
-_PICTURES_OF_A_STATE = 4
-"""Image, two moments and the moving average; see `solver.State`."""
-
-_PICTURES_IN_A_STEP = 4
-"""The same again: a step's outcome stands beside its start until both are compared."""
+PICTURES_OF_A_STATE: Mapping[Kind, int] = {"adam": 4, "lbfgs": 5 + 2 * LBFGS_MEMORY}
+"""Image, moving average and two moments, or with L-BFGS three pictures and two for each step that
+it remembers; see `solver.State`. A step needs them twice: its outcome stands beside its start
+until both are compared."""
 
 _LARGEST_AT_ONCE = 3
 """Features, gradient and workspace of the widest layer, beside those kept for the way back.
@@ -46,12 +46,14 @@ class Costs:
             narrower than its architecture.
         value_bytes: Of one feature: 4 in float32, 2 in bfloat16.
         use_winograd: Whether kernels are prepared for Winograd's algorithm where it pays.
+        optimizer: Whose state a step keeps.
     """
 
     architecture: Architecture
     channels: Mapping[str, tuple[int, int]]
     value_bytes: int
     use_winograd: bool
+    optimizer: Kind = "adam"
 
     def operations(self, canvas: Size, taps: tuple[str, ...]) -> int:
         """Floating point operations of one step of one image, forth and back.
@@ -76,7 +78,7 @@ class Costs:
         """Bytes on one device while it steps `slots` images: arguments and temporary memory."""
         taps = (*content_taps, *style_taps)
         pixels = canvas[0] * canvas[1]
-        pictures = (_PICTURES_OF_A_STATE + _PICTURES_IN_A_STEP) * _PICTURE_BYTES * pixels
+        pictures = 2 * PICTURES_OF_A_STATE[self.optimizer] * _PICTURE_BYTES * pixels
         features = self._features(canvas, taps)
         at_once = max(_LARGEST_AT_ONCE * max(features, default=0), _IMAGE_GRADIENT_BYTES * pixels)
         working = sum(features) + at_once

@@ -120,8 +120,23 @@ def _check_sequence(name: str, values: Any) -> None:
         )
 
 
+def check_optimizer(own: JobOptions, options: Options) -> None:
+    """Refuses an optimiser whose line search would follow a slope that is not the loss's.
+
+    Raises:
+        OptionError: L-BFGS, with gradients of another norm than their own.
+    """
+    if options.optimizer == "lbfgs" and own.gradient_normalization != "none":
+        raise OptionError(
+            "optimizer lbfgs needs gradient_normalization none, got "
+            f"{own.gradient_normalization!r}",
+            "Its line search compares losses with slopes; adam does not",
+        )
+
+
 def _checked_options(job: Job, options: Options) -> JobOptions:
     own = job_options(job.options or options)
+    check_optimizer(own, options)
     check_job(job, own)
     return own
 

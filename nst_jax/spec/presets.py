@@ -145,6 +145,8 @@ _ALL = (
             "first_steps": 1000,
         },
         (
+            "a style's strong directions are compared together and its weak ones each by itself; "
+            "there all are together",
             "Adam's moments count as one step at the next level, scaled as gradients are; there "
             "they keep all their weight",
             "a level begins from the last image; there from the average, in which its start counts",
@@ -174,10 +176,11 @@ _ALL = (
             "steps": 140,
             "clip": "end",
             "init": "noise",
+            "noise_ratio": 0.6,
+            "noise_range": 20 / _LEVELS,
         },
         (
-            "noise is uniform over the range of a pixel; there it is within 20 of 255 levels of "
-            "the mean colour, in 0.6 parts with 0.4 of the content",
+            "noise is around grey; there it is around the network's mean colour",
             "its pictures are 400x300, whatever their aspect ratio; here the long edge is 400 px",
             "it says that pictures look well after some 140 steps, and takes more or fewer",
         ),
@@ -204,11 +207,10 @@ _ALL = (
             "adam_b2": 0.999,
             "adam_eps": 1e-7,
             "steps": 2501,
+            "init": "noisy-content",
+            "noise_range": 0.25,
         },
-        (
-            "it begins from the content and noise of a quarter of the range; this from the content",
-            "its pictures are squashed to 400x400; here the long edge is 400 px",
-        ),
+        ("its pictures are squashed to 400x400; here the long edge is 400 px",),
     ),
 )
 

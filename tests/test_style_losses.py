@@ -1,0 +1,61 @@
+"""Style losses through the engine, on the picture's own colours too, alone and in a batch."""
+
+import numpy as np
+import pytest
+from engine_jobs import Studio, content_of, image_of, same, style_of, tiny_job, tiny_options
+
+from nst_jax import Job, Options
+from nst_jax.engine.levels import PHASES
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import completed
+from nst_jax.spec.options import JobOptions
+
+COLOURS = {
+    "content_taps": ("relu1_1",),
+    "style_taps": ("pixels",),
+    "steps": 25,
+    "learning_rate": 0.03,
+    "content_weight": 0.1,
+}
+
+
+def statistics(image: np.ndarray) -> np.ndarray:
+    """Mean and covariance of the colours."""
+    flat = np.float64(image).reshape(-1, 3)
+    return np.concatenate([flat.mean(0), np.cov(flat.T).ravel()])
+
+
+@pytest.mark.parametrize("loss", PHASES)
+def test_colours_alone_come_near_the_style_s_by_every_loss(narrow_file, loss):
+    """Statistics of the pixels and no histogram; the same bytes in a batch and alone."""
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2, style_loss=loss))
+    jobs = [tiny_job(number, **COLOURS) for number in range(3)]
+    together = studio.render(jobs)
+    for number, result in enumerate(together):
+        content, style, own = map(
+            statistics, (content_of(number), style_of(number), image_of(result))
+        )
+        assert np.abs(own - style).max() < 0.3 * np.abs(content - style).max()
+    assert same(studio.render(jobs[2:])[0], together[2])
+
+
+def test_moments_work_in_regions(narrow_file):
+    """Half of the picture is drawn to one style's colours, half to the other's."""
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2, style_loss="moments"))
+    height, width, _ = content_of(0).shape
+    left = np.zeros((height, width), np.float32)
+    left[:, : width // 2] = 1
+    dark, light = np.full((40, 48, 3), 0.1, np.float32), np.full((40, 48, 3), 0.9, np.float32)
+    own = JobOptions(**COLOURS | {"style_weight": 300.0})
+    [result] = studio.render([Job(content_of(0), (dark, light), "", own, masks=(left, 1 - left))])
+    image = image_of(result)
+    assert image[:, : width // 2].mean() < 0.35
+    assert image[:, width // 2 :].mean() > 0.65
+
+
+def test_a_line_search_and_unit_gradients_are_refused_together():
+    options = Options(optimizer="lbfgs")
+    own = JobOptions(gradient_normalization="l1")
+    with pytest.raises(OptionError, match="optimizer lbfgs needs gradient_normalization none"):
+        completed([Job("a.png", "b.png", options=own)], options)
+    assert completed([Job("a.png", "b.png", options=own)], Options())
