@@ -31,6 +31,7 @@ from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
+from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
 from nst_jax.spec.options import Options
@@ -134,6 +135,7 @@ def _commands(options: Options) -> Any:
         "presets": Presets,
         "report": Report,
         "score": Score,
+        "study": Study,
         "weights": Weights,
     }
     named = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]

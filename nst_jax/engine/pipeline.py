@@ -13,7 +13,7 @@ memory is bounded by the wave, whatever the number of jobs.
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,12 +26,15 @@ from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared, source_size
 from nst_jax.engine.previews import Preview, Previews, in_wanted_colours
+from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Rendered, Renderer
 from nst_jax.engine.results import Result
+from nst_jax.engine.targets import Targeting, TargetMaker
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError
 from nst_jax.spec.job import Job
@@ -68,13 +71,34 @@ class Setup:
         requests: Sequence["Request"],
         progress: Progress,
         show: Callable[[Preview], None] | None = None,
+        targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
     ) -> Renderer:
-        """A renderer whose network reaches every tap of the requests; `show` gets previews."""
+        """A renderer whose network reaches every tap of the requests.
+
+        Args:
+            requests: What will be rendered.
+            progress: Told what happens.
+            show: Gets previews.
+            targets: Makes what makes the jobs' targets.
+        """
         taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
+        every = self.options.preview_every
+        return Renderer(
+            self.network(taps),
+            self.devices,
+            progress,
+            options=self.options,
+            products=self.precision.products,
+            previews=Previews(every, show) if every and show else None,
+            targets=targets,
+        )
+
+    def network(self, taps: Iterable[str]) -> VGG:
+        """A network that reaches every one of some canonical taps."""
         weights = self.weights
         if self.options.preprocessing == "none":
             weights = weights.without_preprocessing()
-        network = VGG(
+        return VGG(
             weights.architecture,
             weights.convolutions,
             weights.mean,
@@ -84,15 +108,6 @@ class Setup:
             padding=self.options.padding,
             dtype=self.precision.dtype,
             use_winograd=self.use_winograd,
-        )
-        every = self.options.preview_every
-        return Renderer(
-            network,
-            self.devices,
-            progress,
-            options=self.options,
-            products=self.precision.products,
-            previews=Previews(every, show) if every and show else None,
         )
 
 

@@ -13,7 +13,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -34,7 +34,8 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.slots import Entry, Look, Slots
 from nst_jax.engine.solver import CHECK_EVERY, State
 from nst_jax.engine.starting import first_image
-from nst_jax.engine.targets import VARIATIONS, TargetMaker
+from nst_jax.engine.targets import VARIATIONS, Targeting, TargetMaker
+from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import Options, Structure
 
@@ -149,6 +150,7 @@ class Renderer:
         options: Options,
         products: str = "default",
         previews: Previews | None = None,
+        targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
     ) -> None:
         self.programs = Programs(network, devices, progress, products=products)
         self.timing = Timing()
@@ -157,7 +159,7 @@ class Renderer:
         self._progress = progress
         self._previews = previews
         self._optimizer: Kind = options.optimizer
-        self._targets = TargetMaker(self.programs, VARIATIONS[options.tv_loss])
+        self._targets = targets(self.programs, VARIATIONS[options.tv_loss])
 
     def render(self, jobs: Sequence[PreparedJob]) -> Iterator[Rendered]:
         """Renders jobs together; each comes out once, as soon as its last stage is done."""

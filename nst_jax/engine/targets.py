@@ -7,7 +7,7 @@ Several styles of one job meet here, as the average of their statistics.
 
 import collections
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ from nst_jax.model.variation import (
 )
 from nst_jax.model.wasserstein import WassersteinTarget
 from nst_jax.spec.options import JobOptions, shares
-from nst_jax.spec.taps import poolings_before
+from nst_jax.spec.taps import PIXELS, poolings_before
 
 _KEPT_BYTES = 2**28
 
@@ -43,6 +43,14 @@ VARIATIONS: Mapping[str, Variation] = {
     "nine_point": NinePointVariation(),
 }
 """By the option `tv_loss`."""
+
+
+class Targeting(Protocol):
+    """Says what a job's images are compared with."""
+
+    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+        """One job's targets at one of its stages, as host arrays on the stage's canvas."""
+        ...
 
 
 class TargetMaker:
@@ -66,11 +74,16 @@ class TargetMaker:
 
     def _content_features(self, job: PreparedJob, stage: Stage) -> Statistics:
         taps = job.options.content_taps
-        key = ("content", job.content.key, stage.size, stage.canvas, taps)
+        mixed = bool(job.options.pixel_blend) and PIXELS in taps
+        others = (job.options, *(style.key for style in job.styles)) if mixed else ()
+        key = ("content", job.content.key, stage.size, stage.canvas, taps, others)
 
         def make() -> Statistics:
             image, size = on_canvas(resized(job.content.pixels, stage.size), stage.canvas)
-            return self._programs.content_features(stage.canvas, taps, image, size)
+            features = self._programs.content_features(stage.canvas, taps, image, size)
+            if mixed:
+                features[PIXELS], _ = on_canvas(_pixel_target(job, stage.size), stage.canvas)
+            return features
 
         return self._recent.get(key, make)
 
@@ -131,6 +144,18 @@ def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTar
             return MomentsTarget.of(*on_host, normalized)
         case "wasserstein":
             return WassersteinTarget.of(*on_host)
+
+
+def _pixel_target(job: PreparedJob, size: Size) -> npt.NDArray[np.float32]:
+    """Content and styles blended pixel by pixel, the styles stretched to the content's shape."""
+    blend = job.options.pixel_blend
+    weights = shares(job.options.style_blend_weights, len(job.styles))
+    styles = sum(
+        np.float32(weight) * resized(style.pixels, size)
+        for weight, style in zip(weights, job.styles, strict=True)
+    )
+    mixed = (1 - blend) * resized(job.content.pixels, size) + blend * styles
+    return np.asarray(mixed, np.float32)
 
 
 def on_canvas(

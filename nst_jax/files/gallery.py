@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_jax.files.atomic import write_bytes
+from nst_jax.files.contact_sheet import fitting
 from nst_jax.files.images import composited, load_picture
 from nst_jax.spec.errors import JobError, WriteError
 
@@ -65,7 +66,7 @@ def _draw_cell(sheet: Image.Image, picture: Path, column: int, top: int) -> None
     tile = _tile(picture)
     sheet.paste(tile, (left + (_CELL_PX - tile.width) // 2, top + (_CELL_PX - tile.height) // 2))
     font = ImageFont.load_default(_TEXT_PX)
-    caption = _fitting(picture.name, font)
+    caption = fitting(picture.name, font, _CELL_PX)
     centre = left + (_CELL_PX - font.getlength(caption)) / 2
     ImageDraw.Draw(sheet).text((centre, top + _CELL_PX + 5), caption, fill=_INK, font=font)
 
@@ -79,13 +80,3 @@ def _tile(path: Path) -> Image.Image:
     tile = Image.fromarray((pixels * 255).round().astype("uint8"))
     tile.thumbnail((_CELL_PX, _CELL_PX), Image.Resampling.LANCZOS)
     return tile
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, shortened until it fits under a cell."""
-    visible = "".join(letter if letter.isprintable() else "?" for letter in text)
-    if font.getlength(visible) <= _CELL_PX:
-        return visible
-    while visible and font.getlength(visible + "…") > _CELL_PX:
-        visible = visible[:-1]
-    return visible + "…"

@@ -60,6 +60,9 @@ class JobOptions:
     """One a style tap, scaled to sum to 1; none: each half of the one before it."""
     style_blend_weights: tuple[float, ...] = ()
     """One a style picture, scaled to sum to 1; none: all equal."""
+    pixel_blend: float = 0.0
+    """What the tap pixels compares with: 0 the content, 1 the style picture stretched over it,
+    between them their blend. For experiments."""
     style_scale: float = 1.0
     """Long edge of the style picture over that of the output. Larger: larger strokes."""
     style_size: int = 0
@@ -116,7 +119,7 @@ class JobOptions:
             _check(self, name, "a finite number, 0 or more", _finite_from_0)
         for name in ("learning_rate", "style_scale"):
             _check(self, name, "a finite number above 0", _finite_above_0)
-        for name in ("noise_ratio", "noise_range", "init_blend"):
+        for name in ("noise_ratio", "noise_range", "init_blend", "pixel_blend"):
             _check(self, name, "a number from 0 to 1", _from_0_to_1)
         _check(self, "style_scale", "at most 8", lambda value: value <= 8)
         _check(self, "style_size", "0 or a whole number of pixels from 16 to 16384", _style_size)

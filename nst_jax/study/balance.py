@@ -1,0 +1,81 @@
+"""How much style, and how it is approached: weights by learning rates, or by steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.yardstick import Yardstick
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import PictureSource
+from nst_jax.spec.options import Options, job_options
+from nst_jax.study.study import Measure, Study, Trial, opened, run_trials
+
+STYLE_WEIGHTS = (3.0, 10.0, 30.0, 100.0, 300.0)
+LEARNING_RATES = (0.005, 0.02, 0.08)
+
+_TEXT = (
+    "Each row has another weight of the style, each column another way to go there. All else is "
+    "the same. The weights are arrays of one program, so the whole grid is one compilation a "
+    "level.",
+)
+
+
+def study_balance(
+    content: PictureSource,
+    style: PictureSource,
+    output_dir: str | Path,
+    options: Options,
+    *,
+    style_weights: Sequence[float] = STYLE_WEIGHTS,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    step_counts: Sequence[int] = (),
+    progress: Progress | None = None,
+    measure: Measure | None = None,
+) -> Study:
+    """Renders every style weight with every learning rate, or with every number of steps.
+
+    Args:
+        content: The content picture.
+        style: The style picture.
+        output_dir: Where pictures and ledger go.
+        options: The run's.
+        style_weights: A row each.
+        learning_rates: A column each, unless there are step counts.
+        step_counts: A column each: steps at each level.
+        progress: Told what happens.
+        measure: Distances of a picture; None: those of `Yardstick`.
+
+    Raises:
+        RequestError: No row or no column, an option out of its range.
+        PictureError: A picture is missing, or too small for a tap.
+    """
+    name, values = ("steps", step_counts) if step_counts else ("learning_rate", learning_rates)
+    _check_values("style_weights", style_weights)
+    _check_values("step_counts" if step_counts else "learning_rates", values)
+    trials = [
+        Trial(
+            row,
+            column,
+            f"style_weight_{weight:g}__{name}_{value:g}.png",
+            job_options(options, style_weight=float(weight), **{name: value}),
+        )
+        for row, weight in enumerate(style_weights)
+        for column, value in enumerate(values)
+    ]
+    bench = opened(content, style, options, progress)
+    measure = measure or Yardstick(bench.content, bench.style)
+    return Study(
+        kind="balance",
+        title="How much style, and how it is approached",
+        text=_TEXT,
+        rows=[f"style_weight {weight:g}" for weight in style_weights],
+        columns=[f"{name} {value:g}" for value in values],
+        cells=run_trials(bench, trials, Path(output_dir), measure, progress=progress),
+        inputs={"content": bench.content, "style": bench.style},
+        settings={"style_weights": list(style_weights), name: list(values)},
+    )
+
+
+def _check_values(name: str, values: Sequence[float | int]) -> None:
+    if not values or len(set(values)) != len(values):
+        raise OptionError(f"{name} must be at least one number, none twice, got {tuple(values)}")

@@ -1,0 +1,142 @@
+"""What happens without a network: pixels with pixels, colours alone, and hidden layers last."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.saving import make_folder
+from nst_jax.engine.yardstick import Yardstick
+from nst_jax.files.encode import save_picture
+from nst_jax.files.images import resized
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import PictureSource
+from nst_jax.spec.options import Options
+from nst_jax.spec.taps import PIXELS
+from nst_jax.study.layers import BALANCE
+from nst_jax.study.normalising import RAW, measured_units, normalised
+from nst_jax.study.study import Bench, Cell, Image, Measure, Study, Trial, opened, run_trials
+
+RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Shares of the style, from 0 to 1."""
+
+_ROWS = (
+    "plain blend",
+    "optimised, pixels against pixels",
+    "content pixels, style's colours",
+    "hidden layers",
+)
+
+_TEXT = (
+    "The first row blends the two pictures; nothing is optimised. The second row optimises a "
+    "picture to be near both in its pixels. The sum of two squared distances is a squared "
+    "distance to the point between them, so it can only end at the blend above it; the caption "
+    "says how far from it the optimiser stopped.",
+    "The third row keeps the content's pixels and asks for the style's colours, as means of "
+    "products of the three channels, with no sense of where they are: the picture is tinted, and "
+    "has no brush. The last row compares hidden layers: the content at its deepest tap, the "
+    f"style over all of its taps, the ratio times {BALANCE:g}.",
+)
+
+
+def study_pixels(
+    content: PictureSource,
+    style: PictureSource,
+    output_dir: str | Path,
+    options: Options,
+    *,
+    ratios: Sequence[float] = RATIOS,
+    progress: Progress | None = None,
+    measure: Measure | None = None,
+) -> Study:
+    """Blends, raw optimisation, colours and hidden layers, at several ratios, as one batch.
+
+    Args:
+        content: The content picture.
+        style: The style picture; where pixels meet it is stretched over the content.
+        output_dir: Where pictures and ledger go.
+        options: The run's; the last of `content_taps` and all `style_taps` make the last row.
+        ratios: Shares of the style, a column each.
+        progress: Told what happens.
+        measure: Distances of a picture; None: those of `Yardstick`.
+
+    Raises:
+        RequestError: A ratio out of (0, 1), a tap that does not exist.
+        PictureError: A picture is missing, or too small for a tap.
+    """
+    _check_ratios(ratios)
+    bench = opened(content, style, _shared(options), progress)
+    measure = measure or Yardstick(bench.content, bench.style)
+    folder = Path(output_dir)
+    blends = [_blend(bench, ratio) for ratio in ratios]
+    cells = run_trials(bench, _trials(bench, ratios), folder, measure, progress=progress)
+    plain = [_plain(blend, column, folder, measure) for column, blend in enumerate(blends)]
+    return Study(
+        kind="pixels",
+        title="What happens without a network",
+        text=_TEXT,
+        rows=_ROWS,
+        columns=[f"{ratio:.0%} style" for ratio in ratios],
+        cells=[*plain, *(_compared(cell, blends) for cell in cells)],
+        inputs={"content": bench.content, "style": bench.style},
+        settings={"ratios": list(ratios)},
+    )
+
+
+def _check_ratios(ratios: Sequence[float]) -> None:
+    if not ratios or not all(0 < ratio < 1 for ratio in ratios):
+        raise OptionError(
+            f"ratios must be numbers between 0 and 1, at least one, got {tuple(ratios)}"
+        )
+
+
+def _shared(options: Options) -> Options:
+    """Every tap that some row asks for."""
+    return dataclasses.replace(
+        options,
+        content_taps=tuple(dict.fromkeys((PIXELS, *options.content_taps))),
+        style_taps=tuple(dict.fromkeys((PIXELS, *options.style_taps))),
+        content_tap_weights=(),
+        style_tap_weights=(),
+    )
+
+
+def _trials(bench: Bench, ratios: Sequence[float]) -> list[Trial]:
+    own, units = bench.prepared.options, measured_units(bench)
+    hidden = own.content_taps[-1]
+    deep = [tap for tap in own.style_taps if tap != PIXELS] or [PIXELS]
+    asked = [(PIXELS, [RAW], 1.0), (PIXELS, [PIXELS], BALANCE), (hidden, deep, BALANCE)]
+    names = ("raw", "colours", "hidden")
+    return [
+        Trial(
+            row,
+            column,
+            f"{names[row - 1]}_{column}.png",
+            normalised(own, units, tap, depth, factor * ratio / (1 - ratio)),
+        )
+        for row, (tap, depth, factor) in enumerate(asked, start=1)
+        for column, ratio in enumerate(ratios)
+    ]
+
+
+def _blend(bench: Bench, ratio: float) -> Image:
+    """The closed form of the second row."""
+    stretched = resized(bench.style, bench.prepared.content.size)
+    return np.asarray((1 - ratio) * bench.content + ratio * stretched, np.float32)
+
+
+def _plain(blend: Image, column: int, folder: Path, measure: Measure) -> Cell:
+    make_folder(folder)
+    output = f"blend_{column}.png"
+    save_picture(folder / output, blend)
+    return Cell(0, column, output, image=blend, distances=measure(blend))
+
+
+def _compared(cell: Cell, blends: Sequence[Image]) -> Cell:
+    """A cell of the second row says how far it is from the closed form."""
+    if cell.row != 1 or cell.image is None:
+        return cell
+    error = float(np.sqrt(np.mean((cell.image - blends[cell.column]) ** 2)))
+    return dataclasses.replace(cell, caption=f"{error:.4f} from the blend (RMS)")

@@ -1,0 +1,107 @@
+"""What a tap still knows: the content from each tap alone, the style from each depth alone.
+
+The first figure of Gatys et al. 2016, which begins, as here, with noise.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.yardstick import Yardstick
+from nst_jax.spec.job import PictureSource
+from nst_jax.spec.options import JobOptions, Options, job_options
+from nst_jax.study.normalising import measured_units, normalised
+from nst_jax.study.study import Bench, Cell, Measure, Study, Trial, opened, run_trials
+
+_TEXT = (
+    "Every picture begins as noise. In the first row it is moved until one tap of the network, "
+    "and that tap alone, answers as it does to the content; what is then missing is what the tap "
+    "does not know. The caption has the mean error of a pixel, from 0 to 1.",
+    "In the second row it is moved until the statistics of the style agree at the taps from the "
+    "first up to one. Nothing says where anything is: what comes out is a texture, and its motifs "
+    "are larger the deeper the taps.",
+)
+
+
+def study_reconstruct(
+    content: PictureSource,
+    style: PictureSource | None,
+    output_dir: str | Path,
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    measure: Measure | None = None,
+) -> Study:
+    """Reconstructs a content from each content tap, and a style from each depth, from noise.
+
+    Args:
+        content: The content picture.
+        style: The style picture; None: the content alone is reconstructed.
+        output_dir: Where pictures and ledger go.
+        options: The run's; a column for each of `content_taps`, and one for each of `style_taps`.
+        progress: Told what happens.
+        measure: Distances of a picture; None: those of `Yardstick`.
+
+    Raises:
+        RequestError: A tap that does not exist, an option out of its range.
+        PictureError: A picture is missing, or too small for a tap.
+    """
+    given = content if style is None else style
+    unweighted = dataclasses.replace(options, content_tap_weights=(), style_tap_weights=())
+    bench = opened(content, given, unweighted, progress)
+    measure = measure or Yardstick(bench.content, bench.style)
+    trials = _trials(bench, with_style=style is not None)
+    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress)
+    own = bench.prepared.options
+    rows = ["content from one tap", "style up to one tap"][: 1 if style is None else 2]
+    return Study(
+        kind="reconstruct",
+        title="What a layer still knows",
+        text=_TEXT if style is not None else _TEXT[:1],
+        rows=rows,
+        columns=_columns(own, with_style=style is not None),
+        cells=[_captioned(cell, own, bench) for cell in cells],
+        inputs={"content": bench.content} | ({} if style is None else {"style": bench.style}),
+    )
+
+
+def _trials(bench: Bench, *, with_style: bool) -> list[Trial]:
+    own, units = bench.prepared.options, measured_units(bench)
+    noise = job_options(own, init="noise")
+    contents = [
+        Trial(0, column, f"content_{tap}.png", normalised(noise, units, tap, (), 1.0))
+        for column, tap in enumerate(own.content_taps)
+    ]
+    depths = [own.style_taps[: number + 1] for number in range(len(own.style_taps))]
+    styles = [
+        Trial(1, column, f"style_{depth[-1]}.png", normalised(noise, units, "", depth, 1.0))
+        for column, depth in enumerate(depths)
+    ]
+    return contents + (styles if with_style else [])
+
+
+def _columns(own: JobOptions, *, with_style: bool) -> Sequence[str]:
+    """A heading says the tap of both rows, as far as both have one."""
+    if not with_style:
+        return own.content_taps
+    longest = max(len(own.content_taps), len(own.style_taps))
+    pairs = (
+        [*own.content_taps[place : place + 1], *own.style_taps[place : place + 1]]
+        for place in range(longest)
+    )
+    return [" / ".join(dict.fromkeys(pair)) for pair in pairs]
+
+
+def _captioned(cell: Cell, own: JobOptions, bench: Bench) -> Cell:
+    if cell.image is None:
+        return cell
+    if cell.row:
+        return dataclasses.replace(cell, caption=f"up to {own.style_taps[cell.column]}")
+    error = float(np.abs(cell.image - bench.content).mean())
+    caption = f"{own.content_taps[cell.column]}: pixel error {error:.3f}"
+    return dataclasses.replace(
+        cell, caption=caption, distances={"pixel_error": error, **cell.distances}
+    )

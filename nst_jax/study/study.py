@@ -1,0 +1,186 @@
+"""What an experiment is, and how it becomes one batch.
+
+A study is a grid of trials: renderings of one content and one style that differ in per-job
+options alone. All trials name the same taps, and those that a trial leaves out weigh 0, so
+that a level is compiled once for all of them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.batch import render_batch
+from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.prepared import PreparedJob, prepared
+from nst_jax.engine.progress import Progress, Silence
+from nst_jax.files.images import composited, load_picture
+from nst_jax.files.ledger import read_ledger
+from nst_jax.spec.job import Job, PictureSource, completed
+from nst_jax.spec.options import JobOptions, Options
+
+Image = npt.NDArray[np.float32]
+
+Measure = Callable[[Image], Mapping[str, float]]
+"""Distances of a picture, by name; 0 is the best of each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One cell's rendering.
+
+    Attributes:
+        row: Its place in the grid, from 0.
+        column: Likewise.
+        output: Name of its picture in the study's folder.
+        options: Its own.
+    """
+
+    row: int
+    column: int
+    output: str
+    options: JobOptions
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell's outcome.
+
+    Attributes:
+        row: Its place in the grid, from 0.
+        column: Likewise.
+        output: Name of its picture in the study's folder; empty where it was not rendered.
+        caption: What to say below the picture.
+        image: (h, w, 3) float32 in [0, 1]; None where the trial failed.
+        distances: By name.
+        losses: total, content, style and tv at the last step.
+        curve: [step, total, content, style, tv], as the ledger has it.
+        seconds: Its share of the time in steps.
+        error: Why it failed; empty where it did not.
+    """
+
+    row: int
+    column: int
+    output: str = ""
+    caption: str = ""
+    image: Image | None = None
+    distances: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    losses: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    curve: Sequence[Sequence[float | int | None]] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """An experiment's outcome.
+
+    Attributes:
+        kind: Which one: `layers`, `pixels`, ...
+        title: A line.
+        text: Paragraphs: what was done, and how to read the grid.
+        rows: Headings.
+        columns: Likewise.
+        cells: In any order; a place of the grid may stay empty.
+        inputs: Pictures that went in, by name.
+        settings: Numbers and names that the study was made with.
+    """
+
+    kind: str
+    title: str
+    text: Sequence[str]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Cell]
+    inputs: Mapping[str, Image]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def cell(self, row: int, column: int) -> Cell | None:
+        """The cell at a place of the grid."""
+        return next((one for one in self.cells if (one.row, one.column) == (row, column)), None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bench:
+    """A content and a style, looked at before anything is rendered.
+
+    Attributes:
+        job: The pair.
+        prepared: The same, decoded and scaled to the run's size.
+        options: The run's.
+    """
+
+    job: Job
+    prepared: PreparedJob
+    options: Options
+
+    @property
+    def content(self) -> Image:
+        """At the size of the output."""
+        return self.prepared.content.pixels
+
+    @property
+    def style(self) -> Image:
+        """At the long edge of the output, times `style_scale`."""
+        return self.prepared.styles[0].pixels
+
+
+def opened(
+    content: PictureSource,
+    style: PictureSource,
+    options: Options,
+    progress: Progress | None = None,
+) -> Bench:
+    """Opens a pair, and proves that it reaches every tap that the options name.
+
+    Raises:
+        TapError: The network lacks a tap.
+        PictureError: A picture is missing, no picture, or too small for a tap.
+        WeightsError: The network is missing.
+    """
+    setup = open_setup(options)
+    listed = completed([Job(content, style, options=options)], options)
+    (examined,) = examine(listed, setup, progress or Silence())
+    if not isinstance(examined, Request):
+        assert examined.error is not None
+        raise examined.error
+    ready = prepared(0, examined.job, examined.own, options)
+    return Bench(examined.job, ready, options)
+
+
+def run_trials(
+    bench: Bench,
+    trials: Sequence[Trial],
+    folder: Path,
+    measure: Measure,
+    *,
+    progress: Progress | None = None,
+) -> list[Cell]:
+    """Renders trials as one batch into a folder; what is there and up to date is kept."""
+    jobs = [
+        Job(bench.job.content, bench.job.style, output=trial.output, options=trial.options)
+        for trial in trials
+    ]
+    render_batch(jobs, folder, bench.options, progress=progress)
+    records = read_ledger(folder)
+    return [_cell(trial, records[trial.output], folder, measure) for trial in trials]
+
+
+def _cell(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:
+    image = None
+    if record["status"] == "done":
+        image = composited(load_picture(folder / trial.output), "white")
+    return Cell(
+        row=trial.row,
+        column=trial.column,
+        output=trial.output,
+        image=image,
+        distances={} if image is None else measure(image),
+        losses=record["losses"],
+        curve=record.get("curve") or (),
+        seconds=record["seconds"],
+        error=(record["error"] or {}).get("message", ""),
+    )

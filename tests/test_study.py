@@ -1,0 +1,364 @@
+"""Studies: one compilation a level, cells in units, everything on disk, faults before work."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import references
+from engine_jobs import NARROW
+from networks import picture
+from PIL import Image
+
+from nst_jax.engine.receptive import Field, receptive_field
+from nst_jax.files.images import resized
+from nst_jax.spec.options import Options
+from nst_jax.spec.taps import VGG16
+from nst_jax.study.balance import study_balance
+from nst_jax.study.excitement import best_patches, telling_channels
+from nst_jax.study.layers import study_layers
+from nst_jax.study.neurons import study_neurons
+from nst_jax.study.normalising import RAW, measured_units, normalised
+from nst_jax.study.pixels import study_pixels
+from nst_jax.study.reconstruct import study_reconstruct
+from nst_jax.study.study import Study, opened
+from nst_jax.study.writing import write_study
+
+CONTENT, STYLE = picture(34, 48, seed=1), picture(40, 48, seed=2) ** 0.5
+
+
+def measure(image: np.ndarray) -> dict[str, float]:
+    return {"brightness": float(image.mean())}
+
+
+@pytest.fixture
+def options(narrow_file) -> Options:
+    return Options(
+        size=48,
+        levels=1,
+        steps=6,
+        weights=narrow_file,
+        style_loss="gram",
+        content_taps=("pixels", "relu2_1"),
+        style_taps=(RAW, "pixels", "relu1_1", "relu2_1"),
+    )
+
+
+@pytest.fixture(scope="module")
+def layers(narrow_file, tmp_path_factory) -> tuple[Study, Path]:
+    """The study of layers, once for all tests."""
+    folder = tmp_path_factory.mktemp("layers")
+    options = Options(
+        size=48,
+        levels=2,
+        steps=30,
+        tv_weight=0.0,
+        weights=narrow_file,
+        style_loss="gram",
+        content_taps=("pixels", "relu2_1"),
+        style_taps=(RAW, "pixels", "relu1_1", "relu2_1"),
+    )
+    study = study_layers(CONTENT, STYLE, folder, options, balance=1.0, measure=measure)
+    write_study(study, folder)
+    return study, folder
+
+
+def image_at(study: Study, row: int, column: int) -> np.ndarray:
+    cell = study.cell(row, column)
+    assert cell is not None
+    assert cell.image is not None
+    return cell.image
+
+
+def shared(options: Options) -> Options:
+    return dataclasses.replace(
+        options, style_taps=tuple(tap for tap in options.style_taps if tap != RAW)
+    )
+
+
+# Units.
+
+
+def test_terms_are_one_at_the_other_picture(options):
+    """Against NumPy in float64."""
+    units = measured_units(opened(CONTENT, STYLE, shared(options)))
+    stretched = resized(STYLE, CONTENT.shape[:2])
+    seen, other, style = (
+        references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, stretched, STYLE)
+    )
+    for tap in ("pixels", "relu2_1"):
+        expected = ((other[tap] - seen[tap]) ** 2).sum() / (seen[tap] ** 2).sum()
+        assert units.content[tap] == pytest.approx(expected, rel=1e-4)
+    for tap in ("pixels", "relu1_1", "relu2_1"):
+        one, target = references.gram(seen[tap]), references.gram(style[tap])
+        expected = ((one - target) ** 2).sum() / (target**2).sum()
+        assert units.style[tap] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("content_tap", ["pixels", ""])
+@pytest.mark.parametrize("balance", [0.25, 1.0, 7.0])
+def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, balance):
+    bench = opened(CONTENT, STYLE, shared(options))
+    units = measured_units(bench)
+    own = normalised(bench.prepared.options, units, content_tap, (RAW,), balance)
+    stretched = resized(STYLE, CONTENT.shape[:2])
+    mixed = (1 - own.pixel_blend) * CONTENT + own.pixel_blend * stretched
+
+    def power(image: np.ndarray) -> float:
+        return float((np.float64(image) ** 2).mean())
+
+    def term(image: np.ndarray) -> float:
+        return own.content_weight * power(image - mixed) / power(mixed)
+
+    def wanted(image: np.ndarray) -> float:
+        kept = power(image - CONTENT) / power(CONTENT - stretched) if content_tap else 0
+        return kept + balance * power(image - stretched) / power(CONTENT - stretched)
+
+    one, other = picture(34, 48, seed=5), picture(34, 48, seed=6)
+    assert own.style_weight == 0
+    assert term(one) - term(other) == pytest.approx(wanted(one) - wanted(other), rel=1e-4)
+
+
+# Layers.
+
+
+def test_every_cell_is_rendered_and_a_level_is_compiled_once(layers):
+    study, folder = layers
+    assert [(cell.row, cell.column) for cell in study.cells] == [
+        (row, column) for row in range(2) for column in range(4)
+    ]
+    assert all(cell.error == "" and cell.image is not None for cell in study.cells)
+    run = json.loads((folder / "run.json").read_text())
+    steps = [name for name in run["compiled"] if name.startswith("step ")]
+    assert len(steps) == 2  # two levels
+
+
+def test_raw_against_raw_converges_to_the_blend(layers):
+    study, _ = layers
+    cell = study.cell(0, 0)
+    assert cell is not None
+    assert cell.image is not None
+    mixed = (CONTENT + resized(STYLE, CONTENT.shape[:2])) / 2
+    assert np.sqrt(((cell.image - mixed) ** 2).mean()) < 0.02
+    assert np.sqrt(((cell.image - CONTENT) ** 2).mean()) > 0.05
+
+
+def test_what_a_column_asks_falls_most_in_that_column(layers):
+    """The colours of the pixels, in the column that asks for nothing else."""
+    study, _ = layers
+    target = references.gram(np.float64(STYLE))
+
+    def far(column: int) -> float:
+        cell = study.cell(1, column)
+        assert cell is not None
+        return float(((references.gram(np.float64(cell.image)) - target) ** 2).sum())
+
+    assert far(1) < 0.3 * float(((references.gram(np.float64(CONTENT)) - target) ** 2).sum())
+
+
+@pytest.mark.parametrize(
+    ("grid", "count"), [("full", 8), ("content", 2), ("style", 4), ("corners", 4)]
+)
+def test_a_part_of_the_grid_can_be_asked_for(options, tmp_path, grid, count):
+    options = dataclasses.replace(options, steps=1)
+    study = study_layers(CONTENT, STYLE, tmp_path, options, grid=grid, measure=measure)
+    assert len(study.cells) == count
+
+
+# On disk.
+
+
+def test_a_study_is_written_whole(layers):
+    study, folder = layers
+    record = json.loads((folder / "study.json").read_text())
+    assert (record["study"], len(record["cells"])) == ("layers", 8)
+    assert record["cells"][0]["curve"]
+    rows = list(csv.DictReader((folder / "study.csv").read_text().splitlines()))
+    assert [row["output"] for row in rows] == [cell.output for cell in study.cells]
+    assert float(rows[3]["brightness"]) == pytest.approx(
+        study.cells[3].distances["brightness"], 1e-4
+    )
+    with Image.open(folder / "contact_sheet.png") as sheet:
+        assert sheet.width > 4 * 192
+        assert sheet.height > 2 * 192
+    page = (folder / "index.html").read_text()
+    for cell in study.cells:
+        assert f'src="{cell.output}"' in page
+        assert (folder / cell.output).exists()
+    assert 'href="report/index.html"' in page
+    assert page.count("<path") == 8
+
+
+# The other studies.
+
+
+def test_without_a_network_raw_pixels_end_at_the_blend_and_the_caption_says_how_near(
+    options, tmp_path
+):
+    options = dataclasses.replace(
+        options,
+        content_taps=("relu2_1",),
+        style_taps=("relu1_1", "relu2_1"),
+        steps=40,
+        tv_weight=0.0,
+    )
+    study = study_pixels(CONTENT, STYLE, tmp_path, options, ratios=(0.25, 0.75), measure=measure)
+    assert [(cell.row, cell.column) for cell in study.cells] == [
+        (row, column) for row in range(4) for column in range(2)
+    ]
+    stretched = resized(STYLE, CONTENT.shape[:2])
+    for column, ratio in enumerate((0.25, 0.75)):
+        plain, raw = image_at(study, 0, column), image_at(study, 1, column)
+        np.testing.assert_allclose(plain, (1 - ratio) * CONTENT + ratio * stretched, atol=1e-6)
+        error = float(study.cells[2 + column].caption.split()[0])
+        assert error < 0.02
+        assert error == pytest.approx(float(np.sqrt(((raw - plain) ** 2).mean())), abs=1e-4)
+
+
+def test_a_reconstruction_begins_with_noise_and_comes_near(options, tmp_path):
+    taps = ("relu1_1", "relu2_1")
+    options = dataclasses.replace(
+        options, content_taps=taps, style_taps=taps, steps=60, tv_weight=0.0
+    )
+    study = study_reconstruct(CONTENT, STYLE, tmp_path, options, measure=measure)
+    assert len(study.cells) == 4
+    noise = np.abs(np.random.default_rng(0).random(CONTENT.shape) - CONTENT).mean()
+    assert study.cells[0].distances["pixel_error"] < 0.8 * noise
+    texture = study.cells[3]
+    assert (texture.losses["style"] or 1) < 0.1 * (texture.curve[0][3] or 0)
+    alone = study_reconstruct(CONTENT, None, tmp_path / "alone", options, measure=measure)
+    assert (len(alone.rows), len(alone.cells)) == (1, 2)
+
+
+@pytest.mark.parametrize("columns", [{"learning_rates": (0.01, 0.05)}, {"step_counts": (2, 6)}])
+def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
+    taps = ("relu1_1", "relu2_1")
+    options = dataclasses.replace(options, content_taps=taps[1:], style_taps=taps)
+    study = study_balance(
+        CONTENT, STYLE, tmp_path, options, style_weights=(1.0, 50.0), measure=measure, **columns
+    )
+    assert len({cell.image.tobytes() for cell in study.cells if cell.image is not None}) == 4
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert len([name for name in run["compiled"] if name.startswith("step ")]) == 1
+
+
+# Neurons.
+
+
+def test_a_picture_that_is_made_for_a_channel_excites_it_more_than_any_given_one(options, tmp_path):
+    options = dataclasses.replace(options, steps=60, tv_weight=0.0, size=32)
+    pictures = [picture(32, 32, seed=7), picture(24, 32, seed=8)]
+    study = study_neurons(
+        pictures, tmp_path, options, taps=("relu1_1", "relu2_1"), channels=(0, 3), patches=2
+    )
+    assert study.rows == [
+        *("relu1_1 channel 0", "relu1_1 channel 3", "relu2_1 channel 0", "relu2_1 channel 3")
+    ]
+
+    def answer(image: np.ndarray, place: int) -> float:
+        tap, channel = ("conv1_1", "conv2_1")[place // 2], (0, 3)[place % 2]
+        return float(references.vgg(image, NARROW, padding="replicate")[tap][..., channel].mean())
+
+    made = [image_at(study, place, 0) for place in range(4)]
+    for place in range(4):
+        assert answer(made[place], place) > max(answer(image, place) for image in pictures)
+        others = [answer(made[other], place) for other in range(4) if other != place]
+        assert answer(made[place], place) > max(others)
+    write_study(study, tmp_path)
+    assert "patches/relu1_1_0_1.png" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("tap", ["relu1_1", "relu1_2", "pool1", "relu2_2", "relu3_1"])
+def test_a_receptive_field_is_where_a_position_looks(tap):
+    """By changing one pixel at a time, just inside and just outside of the box."""
+    field = receptive_field(tap, VGG16)
+    image = picture(64, 64, seed=3)
+    row = column = 32 // field.stride
+    top, left, bottom, right = field.box(row, column)
+    before = references.vgg(image, NARROW)[tap][row, column]
+
+    def changes(y: int, x: int) -> bool:
+        other = image.copy()
+        other[y, x] = 40.0
+        return bool(np.abs(references.vgg(other, NARROW)[tap][row, column] - before).max() > 0)
+
+    middle = (top + bottom) // 2
+    outside = [(top - 1, middle), (bottom, middle), (middle, left - 1), (middle, right)]
+    assert not any(changes(*place) for place in outside)
+    for edge in (top, bottom - 1):
+        assert any(changes(edge, x) for x in range(left, right))
+    for edge in (left, right - 1):
+        assert any(changes(y, edge) for y in range(top, bottom))
+
+
+def test_patches_are_the_loudest_places_each_on_a_spot_of_its_own():
+    said = [np.zeros((8, 8, 2), np.float32) for _ in range(2)]
+    said[0][2, 2, 1], said[0][2, 3, 1], said[1][6, 1, 1], said[0][7, 7, 1] = 9, 8, 5, 3
+    found = best_patches(said, 1, 5, Field(stride=2, offset=-1, edge=6))
+    places = [(one.picture, one.row, one.column, one.value) for one in found]
+    assert places == [(0, 2, 2, 9), (1, 6, 1, 5), (0, 7, 7, 3)]
+    assert best_patches(said, 0, 5, Field(2, -1, 6)) == []
+    assert best_patches([], 0, 5, Field(2, -1, 6)) == []
+
+
+def test_telling_channels_say_much_at_one_place():
+    said = np.full((1, 10, 10, 3), 1.0, np.float32)
+    said[0, 4, 4, 2] = 50
+    said[0, ..., 1] = 0.0
+    assert telling_channels([said[0]], 1) == [2]
+
+
+# Faults.
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys, narrow_file):
+    """Runs a study that must be refused with nothing written; returns what it says."""
+    from nst_jax.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("a", (40, 32)), ("b", (40, 32)), ("thin", (40, 3))):
+        Image.new("RGB", size, (90, 120, 40)).save(f"{name}.png")
+    Path("empty").mkdir()
+
+    def refused(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        small = ["--weights", narrow_file, "--size", "32", "--levels", "1", "--steps", "2"]
+        assert run(["study", *arguments, "--output-dir", "out", *small]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert sorted(tmp_path.rglob("*")) == before
+        *progress, message = said.err.splitlines()
+        assert message.startswith("nst-jax: ")
+        assert all(line.startswith("[") for line in progress)
+        return message
+
+    return refused
+
+
+FAULTS: list[tuple[str, str]] = [
+    ("layers a.png b.png --content-taps relu4_9", "relu4_1 to relu4_3"),
+    ("layers a.png b.png --style-taps raw relu9_1", "blocks 1 to 5"),
+    ("layers thin.png b.png", "at least 16 px"),
+    ("layers a.png thin.png", "at least 16 px"),
+    ("layers a.png no.png", "'no.png' does not exist"),
+    ("layers a.png b.png --balance 0", "balance must be"),
+    ("pixels a.png b.png --ratios 0 0.5", "ratios must be"),
+    ("reconstruct thin.png", "at least 16 px"),
+    ("balance a.png b.png --style-weights 3 3", "style_weights must be"),
+    ("balance a.png b.png --step-counts 0", "steps must be"),
+    ("neurons a.png --taps relu3_1 --channels 8", "channels 0 to 7"),
+    ("neurons a.png --taps relu3_9", "relu3_1 to relu3_3"),
+    ("neurons a.png --taps pool3", "at least one relu"),
+    ("neurons thin.png", "at least 16 px"),
+    ("neurons empty", "at least one picture"),
+    ("neurons a.png no.png", "'no.png' does not exist"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), FAULTS)
+def test_a_wrong_request_is_one_line_before_any_rendering(refused: Any, arguments, said):
+    assert said in refused(*arguments.split())
