@@ -250,7 +250,7 @@ def test_a_job_s_bytes_do_not_depend_on_its_neighbours():
 
 
 def test_a_job_s_bytes_do_not_depend_on_its_slot():
-    """On a canvas as the engine makes them; odd sides leave rests that some CPUs round otherwise."""
+    """On a canvas as the engine makes them; some CPUs round the rests of odd sides otherwise."""
     jobs, canvas = [Job(seed) for seed in range(4)], (48, 48)
     (values, _), gradients = _together(*_stacked(jobs, canvas))
     (again, _), slopes = _together(*_stacked(jobs[1:] + jobs[:1], canvas))

@@ -128,7 +128,7 @@ class Reconstruct(_Common):
     """The picture whose texture is to be found again."""
     options: Options = dataclasses.field(
         default_factory=lambda: Options(
-            content_taps=_CONTENT_TAPS[1:], tv_weight=1.0, **(_SMALL | {"steps": 100})
+            content_taps=_CONTENT_TAPS[1:], tv_weight=1.0, **dict(_SMALL, steps=100)
         )
     )
 
@@ -198,7 +198,7 @@ class Neurons(_Common):
     patches: int = 4
     """How many patches a channel."""
     options: Options = dataclasses.field(
-        default_factory=lambda: Options(tv_weight=2.0, **(_SMALL | {"steps": 60}))
+        default_factory=lambda: Options(tv_weight=2.0, **dict(_SMALL, steps=60))
     )
 
     def run(self) -> int:

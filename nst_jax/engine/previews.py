@@ -6,7 +6,6 @@ argument of the program, so neither the program nor the job's bytes know of them
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,8 @@ Image = npt.NDArray[np.float32]
 Steps = npt.NDArray[np.int64]
 
 
-class Preview(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preview:
     """A job on its way.
 
     Attributes:

@@ -257,7 +257,7 @@ class Renderer:
         slots: Slots,
         batch: list[_Underway],
         place: Place,
-        *steps: npt.NDArray[np.int64],
+        *steps: npt.NDArray[np.integer],
     ) -> None:
         """Shows the jobs that came to a preview between two counts of a stage's steps."""
         before, after = (_total(batch, taken) for taken in steps)
@@ -320,7 +320,7 @@ def _asked(batch: list[_Underway], place: Place) -> npt.NDArray[np.int64]:
     return np.array([one.stage(place).steps for one in batch], np.int64)
 
 
-def _total(batch: list[_Underway], taken: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _total(batch: list[_Underway], taken: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Steps of each job over all stages, given those of this one."""
     return np.array([one.steps for one in batch], np.int64) + taken
 

@@ -51,7 +51,8 @@ def _noise(seed: int, half_range: float, size: Size) -> Image:
 
 def _mixed(one: Image, other: Image, share: float) -> Image:
     """The first where the share is 0, the second where it is 1."""
-    return np.float32(1 - share) * one + np.float32(share) * other
+    mixed = np.float32(1 - share) * one + np.float32(share) * other
+    return np.asarray(mixed, np.float32)
 
 
 def _style_colours(job: PreparedJob, size: Size) -> Image:
@@ -78,7 +79,7 @@ def _styles(job: PreparedJob, size: Size) -> Image:
         np.float32(share) * _covering(style.pixels, size)
         for share, style in zip(blend, job.styles, strict=True)
     )
-    return np.sum(list(layers), axis=0, dtype=np.float32)
+    return np.asarray(np.sum(list(layers), axis=0), np.float32)
 
 
 def _covering(pixels: Image, size: Size) -> Image:

@@ -169,12 +169,13 @@ def _largest_inside(
 
 
 def _is_inside(colours: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    return ((colours >= -1e-6) & (colours <= 1 + 1e-6)).all(-1)
+    inside = (colours >= -1e-6) & (colours <= 1 + 1e-6)
+    return np.asarray(inside.all(-1))
 
 
 def _linear(encoded: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Linear light of sRGB values (IEC 61966-2-1)."""
-    encoded = np.float64(encoded)
+    encoded = np.asarray(encoded, np.float64)
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 

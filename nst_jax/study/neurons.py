@@ -8,6 +8,7 @@ follow the gradient of a channel's mean answer from noise, kept smooth, from coa
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,9 @@ class ChannelTargets:
         """No content, and for each tap a direction, which is 0 but at the job's own tap."""
         del stage
         neuron = self._neurons[job.index]
-        directions = {tap: np.zeros_like(scale) for tap, scale in self._scales.items()}
+        directions: dict[str, Any] = {
+            tap: np.zeros_like(scale) for tap, scale in self._scales.items()
+        }
         own = before_activation(neuron.tap)
         directions[own][neuron.channel] = 1 / self._scales[own][neuron.channel]
         return Targets(
