@@ -148,5 +148,4 @@ def test_a_preview_that_can_not_be_written_is_a_note_and_the_job_goes_on(
         Job(*files), tmp_path / "x.png", options, progress=Notes(), devices=one_device()
     )
     assert result.output
-    assert len(notes) == 2
-    assert all(note.startswith("preview left out: ") for note in notes)
+    assert sum(note.startswith("preview left out: ") for note in notes) == 2
