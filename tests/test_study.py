@@ -16,12 +16,13 @@ from PIL import Image
 from nst_jax.engine.receptive import Field, receptive_field
 from nst_jax.files.images import resized
 from nst_jax.spec.options import Options
+from nst_jax.spec.studies import RAW
 from nst_jax.spec.taps import VGG16
 from nst_jax.study.balance import study_balance
 from nst_jax.study.excitement import best_patches, telling_channels
 from nst_jax.study.layers import study_layers
 from nst_jax.study.neurons import study_neurons
-from nst_jax.study.normalising import RAW, measured_units, normalised
+from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.pixels import study_pixels
 from nst_jax.study.reconstruct import study_reconstruct
 from nst_jax.study.study import Study, opened

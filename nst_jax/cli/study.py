@@ -1,6 +1,7 @@
 """`nst-jax study layers | pixels | reconstruct | balance | neurons`: experiments on the method."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,14 @@ from nst_jax.cli.console import print_json
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import Options
+from nst_jax.spec.studies import (
+    BALANCE,
+    LEARNING_RATES,
+    NEURON_TAPS,
+    RATIOS,
+    STYLE_WEIGHTS,
+    study_options,
+)
 
 if TYPE_CHECKING:
     from nst_jax.study.study import Study as Outcome
@@ -18,11 +27,6 @@ if TYPE_CHECKING:
 Picture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONTENT")]
 StylePicture = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STYLE")]
 Folder = Annotated[str, tyro.conf.arg(metavar="DIR")]
-
-# Here and not in `nst_jax.study`, whose import costs jax.
-_SMALL: dict[str, Any] = {"size": 128, "levels": 2, "steps": 40, "style_loss": "gram"}
-_CONTENT_TAPS = ("pixels", "relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-_STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +73,10 @@ class Layers(_Common):
     grid: Literal["full", "content", "style", "corners"] = "full"
     """Which cells: all; every content tap with the deepest style; every depth of style with one
     content tap; or the first and last of both."""
-    balance: float = 2.0
+    balance: float = BALANCE
     """Weight of the style's term, which is 1 at the content, beside the content's, which is 1 at
     the style."""
-    options: Options = dataclasses.field(
-        default_factory=lambda: Options(
-            content_taps=_CONTENT_TAPS, style_taps=("raw", "pixels", *_STYLE_TAPS), **_SMALL
-        )
-    )
+    options: Options = dataclasses.field(default_factory=functools.partial(study_options, "layers"))
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
@@ -100,9 +100,9 @@ class Pixels(_Common):
     """The picture whose things are shown."""
     style: StylePicture
     """The picture whose manner is taken."""
-    ratios: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 0.9)
+    ratios: tuple[float, ...] = RATIOS
     """Shares of the style, between 0 and 1, a column each."""
-    options: Options = dataclasses.field(default_factory=lambda: Options(**_SMALL))
+    options: Options = dataclasses.field(default_factory=functools.partial(study_options, "pixels"))
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
@@ -127,9 +127,7 @@ class Reconstruct(_Common):
     style: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[STYLE]")] = ""
     """The picture whose texture is to be found again."""
     options: Options = dataclasses.field(
-        default_factory=lambda: Options(
-            content_taps=_CONTENT_TAPS[1:], tv_weight=1.0, **dict(_SMALL, steps=100)
-        )
+        default_factory=functools.partial(study_options, "reconstruct")
     )
 
     def run(self) -> int:
@@ -153,13 +151,15 @@ class Balance(_Common):
     """The picture whose things are shown."""
     style: StylePicture
     """The picture whose manner is taken."""
-    style_weights: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0)
+    style_weights: tuple[float, ...] = STYLE_WEIGHTS
     """A row each."""
-    learning_rates: tuple[float, ...] = (0.005, 0.02, 0.08)
+    learning_rates: tuple[float, ...] = LEARNING_RATES
     """A column each, unless there are step counts."""
     step_counts: tuple[int, ...] = ()
     """A column each: steps at each level."""
-    options: Options = dataclasses.field(default_factory=lambda: Options(size=128, steps=60))
+    options: Options = dataclasses.field(
+        default_factory=functools.partial(study_options, "balance")
+    )
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
@@ -189,7 +189,7 @@ class Neurons(_Common):
 
     pictures: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[PATH...]")]
     """Pictures to look for patches in: files, folders or patterns. None: no patches."""
-    taps: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
+    taps: tuple[str, ...] = NEURON_TAPS
     """Where the channels are."""
     channels: tuple[int, ...] = ()
     """Their numbers, from 0, the same at each tap. None: the most selective ones."""
@@ -198,7 +198,7 @@ class Neurons(_Common):
     patches: int = 4
     """How many patches a channel."""
     options: Options = dataclasses.field(
-        default_factory=lambda: Options(tv_weight=2.0, **dict(_SMALL, steps=60))
+        default_factory=functools.partial(study_options, "neurons")
     )
 
     def run(self) -> int:

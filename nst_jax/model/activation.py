@@ -1,6 +1,6 @@
 """Excitement of a channel, as something that an image can be moved towards."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, PRNGKeyArray
@@ -19,6 +19,11 @@ class ActivationTarget(NamedTuple):
     """
 
     direction: Float32[Array, "... c"]
+
+    @classmethod
+    def of(cls, direction: Any) -> "ActivationTarget":
+        """The target of a direction, on the host."""
+        return cls(direction)
 
     def distance(
         self,

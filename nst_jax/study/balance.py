@@ -8,10 +8,8 @@ from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import Options, job_options
+from nst_jax.spec.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
 from nst_jax.study.study import Measure, Study, Trial, opened, run_trials
-
-STYLE_WEIGHTS = (3.0, 10.0, 30.0, 100.0, 300.0)
-LEARNING_RATES = (0.005, 0.02, 0.08)
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "
@@ -24,7 +22,7 @@ def study_balance(
     content: PictureSource,
     style: PictureSource,
     output_dir: str | Path,
-    options: Options,
+    options: Options | None = None,
     *,
     style_weights: Sequence[float] = STYLE_WEIGHTS,
     learning_rates: Sequence[float] = LEARNING_RATES,
@@ -49,6 +47,7 @@ def study_balance(
         RequestError: No row or no column, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
     """
+    options = options or study_options("balance")
     name, values = ("steps", step_counts) if step_counts else ("learning_rate", learning_rates)
     _check_values("style_weights", style_weights)
     _check_values("step_counts" if step_counts else "learning_rates", values)

@@ -10,20 +10,12 @@ from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.studies import BALANCE, RAW, study_options
 from nst_jax.spec.taps import PIXELS
-from nst_jax.study.normalising import RAW, measured_units, normalised
+from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import Bench, Measure, Study, Trial, opened, run_trials
 
-CONTENT_TAPS = (PIXELS, "relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-"""The image itself, then one tap of each block (Gatys et al. 2016, figure 1)."""
-
-STYLE_DEPTHS = (RAW, PIXELS, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-"""Pixel by pixel; colours alone; then the taps from the first up to one, all together."""
-
 Grid = Literal["full", "content", "style", "corners"]
-
-BALANCE = 2.0
-"""Weight of a style term that is 1 at the content, beside a content term that is 1 at the style."""
 
 _TEXT = (
     "Each row keeps the content by another tap of the network, from the pixels themselves down "
@@ -39,7 +31,7 @@ def study_layers(
     content: PictureSource,
     style: PictureSource,
     output_dir: str | Path,
-    options: Options,
+    options: Options | None = None,
     *,
     grid: Grid = "full",
     balance: float = BALANCE,
@@ -64,6 +56,7 @@ def study_layers(
         RequestError: A tap that does not exist, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
     """
+    options = options or study_options("layers")
     rows, depths = options.content_taps, options.style_taps
     check_balance(balance)
     bench = opened(content, style, _shared(options), progress)
@@ -143,10 +136,3 @@ def _up_to(depth: str, depths: Sequence[str], own: JobOptions) -> tuple[str, ...
 def _heading(depth: str) -> str:
     named = {RAW: "style raw pixels", PIXELS: "style colours alone"}
     return named.get(depth, f"style up to {depth}")
-
-
-def default_options(**changes: object) -> Options:
-    """What the study is made for: 128 px, Gram matrices as in the paper's own figure."""
-    values = {"size": 128, "levels": 2, "steps": 40, "style_loss": "gram"}
-    taps = {"content_taps": CONTENT_TAPS, "style_taps": STYLE_DEPTHS}
-    return Options(**(values | taps | changes))  # pyright: ignore[reportArgumentType]

@@ -30,11 +30,10 @@ from nst_jax.model.variation import Variation
 from nst_jax.spec.errors import OptionError, PictureError
 from nst_jax.spec.job import Job, PictureSource, completed, picture_name
 from nst_jax.spec.options import Options, job_options
+from nst_jax.spec.studies import NEURON_TAPS, study_options
 from nst_jax.spec.taps import PIXELS, canonical_tap, smallest_side
 from nst_jax.study.excitement import Patch, answers, best_patches, spread, telling_channels
 from nst_jax.study.study import Cell, Image, Study
-
-TAPS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
 
 _TEXT = (
     "Each row is a channel of the network. The first picture was made for it: from noise, step "
@@ -87,17 +86,16 @@ class ChannelTargets:
         }
         own = before_activation(neuron.tap)
         directions[own][neuron.channel] = 1 / self._scales[own][neuron.channel]
-        return Targets(
-            content={}, style={tap: ActivationTarget(d) for tap, d in directions.items()}
-        )
+        asked = {tap: ActivationTarget.of(direction) for tap, direction in directions.items()}
+        return Targets(content={}, style=asked, variation=self._variation)
 
 
 def study_neurons(
     pictures: Sequence[PictureSource],
     output_dir: str | Path,
-    options: Options,
+    options: Options | None = None,
     *,
-    taps: Sequence[str] = TAPS,
+    taps: Sequence[str] = NEURON_TAPS,
     channels: Sequence[int] = (),
     count: int = 4,
     patches: int = 4,
@@ -120,6 +118,7 @@ def study_neurons(
         PictureError: A picture is missing, no picture, or too small for a tap.
     """
     progress, folder = progress or Silence(), Path(output_dir)
+    options = options or study_options("neurons")
     setup = open_setup(options)
     names = [canonical_tap(tap, setup.weights.architecture) for tap in taps]
     _check(setup, names, channels, count, patches)

@@ -20,11 +20,9 @@ from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.options import JobOptions, job_options
+from nst_jax.spec.studies import RAW
 from nst_jax.spec.taps import PIXELS
 from nst_jax.study.study import Bench
-
-RAW = "raw"
-"""The style's depth that compares pixels with pixels, and no statistics at all."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,10 @@ from nst_jax.files.images import resized
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import Options
+from nst_jax.spec.studies import BALANCE, RATIOS, RAW, study_options
 from nst_jax.spec.taps import PIXELS
-from nst_jax.study.layers import BALANCE
-from nst_jax.study.normalising import RAW, measured_units, normalised
+from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import Bench, Cell, Image, Measure, Study, Trial, opened, run_trials
-
-RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Shares of the style, from 0 to 1."""
 
 _ROWS = (
     "plain blend",
@@ -45,7 +42,7 @@ def study_pixels(
     content: PictureSource,
     style: PictureSource,
     output_dir: str | Path,
-    options: Options,
+    options: Options | None = None,
     *,
     ratios: Sequence[float] = RATIOS,
     progress: Progress | None = None,
@@ -66,6 +63,7 @@ def study_pixels(
         RequestError: A ratio out of (0, 1), a tap that does not exist.
         PictureError: A picture is missing, or too small for a tap.
     """
+    options = options or study_options("pixels")
     _check_ratios(ratios)
     bench = opened(content, style, _shared(options), progress)
     measure = measure or Yardstick(bench.content, bench.style)

@@ -13,6 +13,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import JobOptions, Options, job_options
+from nst_jax.spec.studies import study_options
 from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import Bench, Cell, Measure, Study, Trial, opened, run_trials
 
@@ -30,7 +31,7 @@ def study_reconstruct(
     content: PictureSource,
     style: PictureSource | None,
     output_dir: str | Path,
-    options: Options,
+    options: Options | None = None,
     *,
     progress: Progress | None = None,
     measure: Measure | None = None,
@@ -49,6 +50,7 @@ def study_reconstruct(
         RequestError: A tap that does not exist, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
     """
+    options = options or study_options("reconstruct")
     given = content if style is None else style
     unweighted = dataclasses.replace(options, content_tap_weights=(), style_tap_weights=())
     bench = opened(content, given, unweighted, progress)
