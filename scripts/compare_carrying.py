@@ -25,11 +25,11 @@ from nst_jax.model import objective
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import JobOptions
+from nst_jax.spec.options import Options, job_options
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PAIRS = (("lake.jpg", "woodcut.jpg"), ("still_life.jpg", "mosaic.jpg"))
-OWN = JobOptions()
+OWN = job_options(Options(preset="gram"))
 
 
 def main() -> None:

@@ -54,7 +54,12 @@ def _seconds_per_image_step(arguments: argparse.Namespace) -> float:
     side = arguments.size
     pictures = np.random.default_rng(0).random((2, side, side, 3), dtype=np.float32)
     options = Options(
-        size=side, levels=1, steps=arguments.steps, batch_size=arguments.jobs, weights="vgg16"
+        preset="gram",
+        size=side,
+        levels=1,
+        steps=arguments.steps,
+        batch_size=arguments.jobs,
+        weights="vgg16",
     )
     results = list(render_many([Job(*pictures)] * arguments.jobs, options))
     return sum(result.seconds for result in results) / sum(result.steps for result in results)

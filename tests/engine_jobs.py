@@ -20,7 +20,8 @@ from nst_jax.engine.solver import Problem, State
 from nst_jax.files.weights.format import write_weights
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import JobOptions, Options, job_options, shares
+from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options, shares
+from nst_jax.spec.presets import PRESETS
 from nst_jax.spec.taps import ARCHITECTURES
 
 NARROW = narrow_network("vgg16")
@@ -69,7 +70,7 @@ def tiny_options(weights: str, **changes: Any) -> Options:
         "batch_size": 4,
         "weights": weights,
     }
-    return Options(**(defaults | TAPS | changes))
+    return Options(**({"preset": "gram"} | defaults | TAPS | changes))
 
 
 def tiny_job(pair: int = 0, size: tuple[int, int] = LANDSCAPE, **own: Any) -> Job:
@@ -78,7 +79,8 @@ def tiny_job(pair: int = 0, size: tuple[int, int] = LANDSCAPE, **own: Any) -> Jo
 
 
 def own_options(**changes: Any) -> JobOptions:
-    defaults: dict[str, Any] = {"steps": 4} | TAPS
+    gram = {name: value for name, value in PRESETS["gram"].values.items() if name in JOB_FIELDS}
+    defaults: dict[str, Any] = {**gram, "steps": 4, **TAPS}
     return JobOptions(**(defaults | changes))
 
 

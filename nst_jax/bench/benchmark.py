@@ -54,12 +54,24 @@ def benchmark(
     return _Benchmark(settings, progress or Silence(), product_side).report()
 
 
+def _options(settings: Settings) -> Options:
+    """Grams, as the peer's mathematics; levels and steps as the default schedule has them."""
+    default = Options()
+    return Options(
+        preset="gram",
+        weights=settings.weights,
+        dtype=settings.dtype,
+        steps=default.steps,
+        first_steps=default.first_steps,
+    )
+
+
 class _Benchmark:
     def __init__(self, settings: Settings, progress: Progress, product_side: int | None) -> None:
         self._settings = settings
         self._progress = progress
         self._pair = _pair(settings)
-        options = Options(weights=settings.weights, dtype=settings.dtype)
+        options = _options(settings)
         self._style_loss = options.style_loss
         self._studio = Studio(options, progress)
         self._peak = peak(self._studio.device, self._studio.dtype, side=product_side)

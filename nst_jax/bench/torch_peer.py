@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nst_jax.bench.settings import PeerForm
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
+from nst_jax.spec.options import JobOptions, shares
 from nst_jax.spec.taps import deepest_tap
 
 Image = npt.NDArray[np.float32]
@@ -133,7 +133,7 @@ class TorchPeer:
         """The objective of each image; see `nst_jax.model.objective`."""
         own, features = self._own, self._features(images)
         content_shares = shares(own.content_tap_weights, len(own.content_taps))
-        style_shares = shares(own.style_tap_weights, len(own.style_taps), ratio=STYLE_TAP_RATIO)
+        style_shares = shares(own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio)
         total = own.tv_weight * _variation(images)
         for tap, share in zip(own.content_taps, content_shares, strict=True):
             distance = _relative_distance(features[tap], self._content[tap])

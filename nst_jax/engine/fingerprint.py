@@ -9,7 +9,7 @@ from nst_jax.engine.prepared import source_digest
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, a preset by what it sets; batch size and previews not at

@@ -10,7 +10,7 @@ from nst_jax.engine.levels import Stage
 from nst_jax.engine.optimizers import AdamSettings, Schedule
 from nst_jax.engine.solver import Problem
 from nst_jax.model.objective import Strengths, Targets, TermWeights
-from nst_jax.spec.options import STYLE_TAP_RATIO, JobOptions, shares
+from nst_jax.spec.options import JobOptions, shares
 
 
 def problem_of(own: JobOptions, stage: Stage, targets: Targets) -> Problem:
@@ -44,7 +44,7 @@ def term_weights(own: JobOptions, size: Size) -> TermWeights:
         size: Of its image, for a smoothness that counts as a sum.
     """
     content = shares(own.content_tap_weights, len(own.content_taps))
-    style = shares(own.style_tap_weights, len(own.style_taps), ratio=STYLE_TAP_RATIO)
+    style = shares(own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio)
     values = 3 * size[0] * size[1] if own.tv_normalization == "sum" else 1
     return TermWeights(
         content=_host(own.content_weight),

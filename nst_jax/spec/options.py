@@ -30,14 +30,14 @@ WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 class JobOptions:
     """What may differ from job to job."""
 
-    content_weight: float = 1.0
+    content_weight: float = 0.015
     """How strongly the content's features are kept."""
-    style_weight: float = 30.0
+    style_weight: float = 1.0
     """How strongly the style's statistics are matched. Larger: more style, less content."""
-    tv_weight: float = 15.0
-    """Smoothness: weight of the mean squared difference of neighbouring pixels."""
+    tv_weight: float = 2.0
+    """Smoothness: weight of the mean difference of neighbouring pixels; see tv_loss."""
     content_normalization: Literal["relative", "mean", "quarter_mean", "half_sum", "half_root"] = (
-        "relative"
+        "mean"
     )
     """What the squared distance of features is divided by. relative: by the content's own norm;
     mean: by how many numbers they are; quarter_mean: by four times that (Coursera); half_sum: by
@@ -57,7 +57,10 @@ class JobOptions:
     content_tap_weights: tuple[float, ...] = ()
     """One a content tap, scaled to sum to 1; none: all equal."""
     style_tap_weights: tuple[float, ...] = ()
-    """One a style tap, scaled to sum to 1; none: each half of the one before it."""
+    """One a style tap, scaled to sum to 1; none: as style_tap_ratio says."""
+    style_tap_ratio: float = 0.25
+    """Weight of a style tap over that of the one before it. Large weights on deep taps, which
+    hold whole motifs, print ghosts of them over the content."""
     style_blend_weights: tuple[float, ...] = ()
     """One a style picture, scaled to sum to 1; none: all equal."""
     pixel_blend: float = 0.0
@@ -68,11 +71,11 @@ class JobOptions:
     style_size: int = 0
     """Long edge of the style picture in pixels at the last level, in place of style_scale. At
     coarser levels it is as much smaller as the output is. 0: as style_scale says."""
-    learning_rate: float = 0.02
+    learning_rate: float = 0.03
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
-    learning_rate_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    learning_rate_schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """How the step size falls in the course of each level."""
-    learning_rate_end: float = 0.1
+    learning_rate_end: float = 0.2
     """What is left of the step size at a level's end, as a share, where it falls."""
     adam_b1: float = 0.9
     """Memory of Adam's mean of the gradient, from 0 up to 1."""
@@ -84,9 +87,9 @@ class JobOptions:
     """Memory of the moving average of the image, which is the result; 0: the last image."""
     clip: Literal["each_step", "end"] = "each_step"
     """When pixels are brought back into their range: after each step, or when a level is over."""
-    steps: int = 100
+    steps: int = 50
     """Steps of the optimiser at each level, at most."""
-    first_steps: int = 0
+    first_steps: int = 100
     """Steps at the job's first level; 0: as many as at the others."""
     early_stop: float = 0.0
     """End a level once 20 steps lower the objective by less than this share. 0: never."""
@@ -117,7 +120,7 @@ class JobOptions:
     def __post_init__(self) -> None:
         for name in ("content_weight", "style_weight", "tv_weight", "early_stop"):
             _check(self, name, "a finite number, 0 or more", _finite_from_0)
-        for name in ("learning_rate", "style_scale"):
+        for name in ("learning_rate", "style_scale", "style_tap_ratio"):
             _check(self, name, "a finite number above 0", _finite_above_0)
         for name in ("noise_ratio", "noise_range", "init_blend", "pixel_blend"):
             _check(self, name, "a number from 0 to 1", _from_0_to_1)
@@ -185,10 +188,11 @@ class Options(JobOptions, metaclass=_FromPreset):
     levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
-    style_loss: Literal["gram", "wasserstein", "moments"] = "gram"
-    """How styles are compared: gram as Gatys et al., wasserstein for means and covariances,
-    moments for mean and deviation of each channel alone."""
-    tv_loss: Literal["squared", "absolute", "nine_point"] = "squared"
+    style_loss: Literal["gram", "wasserstein", "moments"] = "wasserstein"
+    """How styles are compared: wasserstein for means and covariances, gram as Gatys et al.,
+    moments for mean and deviation of each channel alone. Weights suit the first; the preset gram
+    has those that suit gram."""
+    tv_loss: Literal["squared", "absolute", "nine_point"] = "nine_point"
     """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
     eight neighbours."""
     pooling: Literal["max", "average", "l2"] = "max"
@@ -288,12 +292,6 @@ def shares(weights: tuple[float, ...], count: int, *, ratio: float = 1.0) -> tup
     total = math.fsum(given)
     return tuple(weight / total for weight in given)
 
-
-STYLE_TAP_RATIO = 0.5
-"""Weight of a style tap over that of the one before it, unless the user says otherwise.
-
-Equal weights make deep taps, which hold whole motifs, print ghosts of them over the content.
-"""
 
 _LARGEST = 3.4e38  # of float32, in which the device computes
 
