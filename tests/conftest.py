@@ -4,6 +4,7 @@ Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its i
 """
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
@@ -43,3 +44,12 @@ def more_steps(monkeypatch):
     monkeypatch.setattr(
         wasserstein, "inverse_root", lambda matrix: inverse_root.inverse_root(matrix, more)
     )
+
+
+@pytest.fixture(scope="module")
+def compiled_once() -> Iterator[None]:
+    """Runs of a module share their compiled programs: those of one name must be the same."""
+    from engine_jobs import shared_programs
+
+    with shared_programs():
+        yield

@@ -1,7 +1,8 @@
 """Small jobs for the engine: pictures from seeds, a narrow network, an engine that is kept."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -11,9 +12,9 @@ import numpy as np
 import references
 from networks import CHANNELS, narrow_network, picture
 
-from nst_jax.engine.pipeline import Request, examine, open_setup, run
+from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
 from nst_jax.engine.planner import Plan, plan
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
 from nst_jax.engine.solver import Problem, State
@@ -142,6 +143,24 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
 
 def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...], ratio=1.0) -> dict[str, float]:
     return dict(zip(taps, shares(weights, len(taps), ratio=ratio), strict=True))
+
+
+@contextlib.contextmanager
+def shared_programs() -> Iterator[None]:
+    """Programs of one name are compiled once in this `with` block, whatever runs are in it.
+
+    So the runs in it must share the network and all that is static.
+    """
+    kept: dict[str, Any] = {}
+    original = Setup.renderer
+
+    def renderer(self: Setup, requests: Sequence[Request], progress: Progress) -> Renderer:
+        made = original(self, requests, progress)
+        made.programs._programs = kept
+        return made
+
+    with mock.patch.object(Setup, "renderer", renderer):
+        yield
 
 
 class Call(NamedTuple):

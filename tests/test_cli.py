@@ -27,7 +27,7 @@ from nst_jax.cli.render import Render
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
     *("seconds", "compile_seconds", "losses", "error"),
-    *("content", "style", "options", "curve"),
+    *("content", "style", "options", "curve", "time", "stamp", "inputs"),
 }
 SUMMARY = {
     *("jobs", "done", "failed", "skipped", "seconds", "compile_seconds"),
@@ -308,6 +308,8 @@ def test_a_signal_ends_a_batch_at_once_and_the_next_run_goes_on(nst, small, name
         assert process.wait(60) == status
     assert said.splitlines()[-1].endswith("run the same command again to go on")
     assert "Traceback" not in said
-    assert not list(Path("out").glob(".partial*"))
+    assert "1 kept in mid-schedule" in said
+    assert (Path("out") / "state.npz").exists()
+    assert not list(Path("out").glob(".*"))
     answer = nst("batch", "jobs.csv", "--output-dir", "out", "--json")
     assert (answer.json["skipped"], answer.json["failed"]) == (1, 0)

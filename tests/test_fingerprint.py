@@ -10,6 +10,7 @@ from PIL import Image
 
 from nst_jax import Job, Options
 from nst_jax.engine.fingerprint import fingerprint
+from nst_jax.engine.inputs import Inputs
 from nst_jax.engine.pipeline import Request, examine, open_setup
 from nst_jax.engine.progress import Silence
 from nst_jax.spec.job import completed
@@ -140,7 +141,7 @@ CHANGES = {
     "dtype": "bfloat16",
     "bit_depth": 16,
 }
-NOT_COUNTED = {"weights", "preset", "batch_size", "preview_every"}
+NOT_COUNTED = {"weights", "preset", "batch_size", "preview_every", "max_input_pixels"}
 
 
 def test_every_option_is_thought_of_here():
@@ -205,7 +206,7 @@ def test_the_method_counts(monkeypatch):
         options = Options()
         job = Job(content_of(0), style_of(0), output="a.png")
         own = job_options(options)
-        return fingerprint(job, own, options, dtype="float32", weights_sha256="0" * 64)
+        return fingerprint(job, own, options, Inputs(), dtype="float32", weights_sha256="0" * 64)
 
     before = number()
     monkeypatch.setattr("nst_jax.engine.fingerprint.METHOD_VERSION", 10**6)

@@ -27,7 +27,7 @@ from nst_jax.engine.progress import Silence
 from nst_jax.engine.room import Room, largest_that_fits
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.errors import OptionError
+from nst_jax.spec.errors import NoRoomError, OptionError
 from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import (
     ARCHITECTURES,
@@ -203,7 +203,7 @@ def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
     for fewer in slots[1:]:
         now = now.halved((64, 64))
         assert now == Plan({(64, 64): fewer, (32, 32): 5}, devices)
-    with pytest.raises(OptionError, match="64x64"):
+    with pytest.raises(NoRoomError, match="64x64"):
         now.halved((64, 64))
 
 

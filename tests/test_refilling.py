@@ -37,7 +37,14 @@ from nst_jax.engine.pipeline import run
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result
-from nst_jax.spec.errors import ManifestError, NonFiniteError, OptionError
+from nst_jax.engine.stopping import Care
+from nst_jax.spec.errors import (
+    DeviceError,
+    ManifestError,
+    NonFiniteError,
+    NoRoomError,
+    OptionError,
+)
 from nst_jax.spec.manifest import read_manifest
 from nst_jax.spec.options import JobOptions, Options
 
@@ -702,15 +709,20 @@ def test_the_rest_of_the_run_goes_on_with_the_smaller_batch(workshop, notes):
     assert [result.index for result in results] == list(range(40))
 
 
-def test_a_single_picture_that_does_not_fit_is_told_as_the_plan_says(workshop, notes):
-    """The fault is injected, and stays with one slot."""
-    with short_of_memory(workshop, most=0), pytest.raises(OptionError) as caught:
-        workshop.render(JOBS[:3], batch_size=2)
-    with pytest.raises(OptionError) as planned:
+def test_a_single_picture_that_does_not_fit_fails_as_the_plan_says(workshop, notes):
+    """The fault is injected, and stays with one slot: at one canvas of two."""
+    portraits = [tiny_job(number, PORTRAIT) for number in (30, 31)]
+    usual = workshop.render(portraits, batch_size=2)
+    with short_of_memory(workshop, most=0, canvas=FINE):
+        results = workshop.render([*JOBS[:3], *portraits], batch_size=2)
+    with pytest.raises(NoRoomError) as planned:
         Plan({FINE: 1}).halved(FINE)
-    assert str(caught.value) == str(planned.value)
-    assert "48x48" in str(caught.value)
+    for result in results[:3]:
+        assert isinstance(result.error, NoRoomError)
+        assert str(result.error) == str(planned.value)
+    assert "48x48" in str(planned.value)
     assert len(notes) == 1
+    assert all(same(*pair) for pair in zip(results[3:], usual, strict=True))
 
 
 @pytest.mark.parametrize(("call", "over"), [(1, 0), (4, 0), (8, 1), (12, 2), (16, 5)])
@@ -792,9 +804,9 @@ def test_a_fault_after_a_failed_job_was_replaced_tells_of_it_once(workshop, note
 
 
 @pytest.mark.parametrize("name", ["run_chunk", "place", "take"])
-def test_any_other_fault_of_the_device_comes_out(workshop, notes, name):
-    """The fault is injected: one that a smaller batch would not mend."""
-    message = "INTERNAL: a fault of another kind"
+def test_a_defect_of_ours_comes_out(workshop, notes, name):
+    """The fault is injected: one that trying again would not mend."""
+    message = "INVALID_ARGUMENT: a fault of another kind"
     with (
         pytest.raises(jax.errors.JaxRuntimeError, match="another kind"),
         one_fault(workshop, name, 1, message),
@@ -802,3 +814,43 @@ def test_any_other_fault_of_the_device_comes_out(workshop, notes, name):
         workshop.render(JOBS, batch_size=4)
     assert notes == []
     assert workshop.renderer.plan.slots == {FINE: 4}
+
+
+@contextlib.contextmanager
+def retries(workshop: Workshop, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So many tries again after a fault of the device, without a pause."""
+    monkeypatch.setattr("nst_jax.engine.renderer._BACK_OFF_S", 0.0)
+    with mock.patch.object(workshop.renderer, "care", Care(retries=count)):
+        yield
+
+
+@pytest.mark.parametrize("name", ["run_chunk", "place", "take"])
+def test_a_passing_fault_of_the_device_costs_time_alone(workshop, notes, monkeypatch, name):
+    """The fault is injected once; the slots stay as they are."""
+    usual = workshop.render(JOBS, batch_size=4)
+    with (
+        retries(workshop, 2, monkeypatch),
+        one_fault(workshop, name, 1, "INTERNAL: a passing fault\n at length"),
+    ):
+        results = workshop.render(JOBS, batch_size=4)
+    assert notes == ["the device failed: INTERNAL: a passing fault; trying again, 1 of 2"]
+    assert workshop.renderer.plan.slots == {FINE: 4}
+    _assert_same(results, usual)
+
+
+def test_a_job_that_breaks_the_device_is_blamed_alone(workshop, notes, monkeypatch):
+    """The fault is injected whenever one certain job is in the batch, known by its rate."""
+    usual = workshop.render(JOBS[:3], batch_size=4)
+    rate = np.float32(0.0123)
+
+    def fault(_: Any, __: Any, problems: Any, ___: Any) -> None:
+        if (np.asarray(problems.learning_rate)[np.asarray(problems.steps) > 0] == rate).any():
+            raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
+
+    poison = tiny_job(30, learning_rate=float(rate))
+    with retries(workshop, 2, monkeypatch), workshop.watched("run_chunk", fault):
+        results = workshop.render([*JOBS[:3], poison], batch_size=4)
+    assert isinstance(results[3].error, DeviceError)
+    assert "tried 3 times" in str(results[3].error)
+    assert results[3].attempt == 3
+    assert all(same(*pair) for pair in zip(results[:3], usual, strict=True))

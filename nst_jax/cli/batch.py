@@ -9,10 +9,13 @@ import tyro
 
 from nst_jax.cli.asking import Places, asked_jobs
 from nst_jax.cli.console import print_json, print_note
+from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError, OutputError, WriteError
+from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed, picture_name
 from nst_jax.spec.options import Options
+from nst_jax.spec.outputs import is_url
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
@@ -25,7 +28,9 @@ class Batch:
     """Render a manifest of jobs (CSV or JSON Lines), or every content with every style.
 
     What is in the output folder and up to date is skipped, so the same command run again
-    renders what is missing. A job that fails does not touch the others.
+    renders what is missing. A job that fails does not touch the others. Ctrl-C and SIGTERM keep
+    the jobs in mid-schedule, and the same command goes on with them; a second Ctrl-C ends at
+    once.
 
     Example: nst-jax batch jobs.csv --output-dir renders
     Example: nst-jax batch --contents photos/ --styles 'art/*.jpg' --output-dir renders
@@ -44,6 +49,7 @@ class Batch:
     no_report: tyro.conf.FlagCreatePairsOff[bool] = False
     """Don't write report/index.html, the page that shows the pictures and the run."""
     options: Options = dataclasses.field(default_factory=Options)
+    handling: tyro.conf.FlagCreatePairsOff[Handling] = dataclasses.field(default_factory=Handling)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -57,16 +63,34 @@ class Batch:
             asked_jobs("batch", self.manifest, self.contents, self.styles, self.options),
             self.options,
         )
+        if self.contact_sheet and is_url(self.output_dir):
+            raise OptionError(
+                f"--contact-sheet needs a local --output-dir, got {self.output_dir!r}"
+            )
         if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
             raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
         from nst_jax.engine.compile_cache import kept_programs
+        from nst_jax.engine.stopping import Stop
 
-        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
-            summary = render_batch(jobs, self.output_dir, self.options, progress=progress)
+        stop = Stop()
+        with (
+            ended_by_signal(stop),
+            watcher(quiet=self.quiet or self.json) as progress,
+            kept_programs(),
+        ):
+            summary = render_batch(
+                jobs,
+                self.output_dir,
+                self.options,
+                handling=self.handling,
+                progress=progress,
+                stop=stop,
+            )
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
-        page = None if self.no_report else _write_page(Path(self.output_dir))
+        remote = is_url(self.output_dir)
+        page = None if self.no_report or remote else _write_page(Path(self.output_dir))
         if self.json:
             print_json(summary.record())
         elif not self.quiet:

@@ -5,6 +5,9 @@
 2    the request is wrong; nothing was rendered
 3    some jobs failed, the rest are done
 130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
+
+`batch` and `render` finish the chunk of steps on the device and keep the jobs in mid-schedule
+before they end so; see `nst_jax.cli.signals`.
 """
 
 import argparse
@@ -17,7 +20,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import tyro
@@ -31,6 +33,7 @@ from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
+from nst_jax.cli.signals import EndedBySignal, Terminated, terminate
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
@@ -42,10 +45,6 @@ TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 _DESCRIPTION = (
     "Neural style transfer for many content/style pairs at once, as few compiled JAX programs."
 )
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -65,10 +64,13 @@ def run(arguments: Sequence[str]) -> int:
         print_error(error)
         # A picture's own fault reaches here from `render` alone, where it is the request.
         return 2 if isinstance(error, (RequestError, PictureError)) else 3
+    except EndedBySignal as end:
+        print_note(f"{end}; run the same command again to go on")
+        return end.status
     except KeyboardInterrupt:
         print_note("interrupted; run the same command again to go on")
         return 130
-    except _Terminated:
+    except Terminated:
         print_note("terminated; run the same command again to go on")
         return 143
     except BrokenPipeError:
@@ -111,7 +113,7 @@ def _run(arguments: Sequence[str]) -> int:
         args=list(arguments),
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
     )
-    signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGTERM, terminate)
     return command.run()
 
 
@@ -152,10 +154,6 @@ def _starting_from(options: Options, command: type) -> Any:
         namespace={"__doc__": command.__doc__},
         frozen=True,
     )
-
-
-def _on_terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
 
 
 if __name__ == "__main__":

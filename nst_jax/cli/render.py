@@ -6,8 +6,10 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_json
+from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError
+from nst_jax.spec.handling import check_seconds
 from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_suffix
@@ -36,6 +38,9 @@ class Render:
     init_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the optimisation starts from with --init file: a picture shaped as CONTENT."""
     options: Options = dataclasses.field(default_factory=Options)
+    checkpoint_every: float = 300.0
+    """Seconds between two savings of the picture in progress, in a hidden file beside FILE; 0:
+    only when it is interrupted. The same command goes on from there."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -53,12 +58,26 @@ class Render:
             init_image=self.init_image,
         )
         check_job(job, self.options)
+        check_seconds("checkpoint_every", self.checkpoint_every)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
         from nst_jax.engine.memory import render
+        from nst_jax.engine.stopping import Stop
 
-        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
-            result = render(job, self.output, self.options, progress=progress)
+        stop = Stop()
+        with (
+            ended_by_signal(stop),
+            watcher(quiet=self.quiet or self.json) as progress,
+            kept_programs(),
+        ):
+            result = render(
+                job,
+                self.output,
+                self.options,
+                checkpoint_every=self.checkpoint_every,
+                progress=progress,
+                stop=stop,
+            )
         if self.json:
             print_json(result.record())
         return 0

@@ -3,47 +3,37 @@
 *.png, ...      the pictures, each under its name only when whole
 ledger.jsonl    a line a job, after its picture
 plan.json       canvases and slots, fixed by the first run
+state.npz       jobs in mid-schedule, while there are any
 run.json        versions, devices, options, throughput and phases of the last run
 """
 
+import collections
+import contextlib
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
 import itertools
-import json
 import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
-from nst_jax.engine.planner import Plan
-from nst_jax.engine.planning import planned
+from nst_jax.engine.inputs import Inputs, seen_earlier
+from nst_jax.engine.keeping import Keeper
+from nst_jax.engine.pipeline import Setup, examine, open_setup, run
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.saving import PREVIEWS_NAME, Writer, make_folder, save_preview
-from nst_jax.files.atomic import write_bytes
-from nst_jax.files.ledger import Record, read_ledger
-from nst_jax.spec.errors import OutputError, WriteError
+from nst_jax.engine.resuming import Work, left_to_do
+from nst_jax.engine.run_files import PLAN_NAME, RUN_NAME, fixed_plan, run_record, write_json
+from nst_jax.engine.saving import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.stopping import Care, Stop
+from nst_jax.files.folders import Folder, folder_at
+from nst_jax.files.ledger import Record
+from nst_jax.spec.errors import NstJaxError, OutputError, StoppedError, WriteError
+from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
-
-PLAN_NAME = "plan.json"
-RUN_NAME = "run.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """What is left to do of a batch."""
-
-    requests: Sequence[Request]
-    failures: Sequence[Result]
-    skipped: int
 
 
 def render_batch(
@@ -51,8 +41,10 @@ def render_batch(
     output_dir: str | os.PathLike[str],
     options: Options | None = None,
     *,
+    handling: Handling | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
+    stop: Stop | None = None,
 ) -> Summary:
     """Renders every job into a folder, except those whose picture is there and up to date.
 
@@ -60,35 +52,50 @@ def render_batch(
 
     Args:
         jobs: Any number of jobs.
-        output_dir: Made if it is missing.
+        output_dir: A path or an address (`s3://`, `gs://`); made if it is missing. No other run
+            may be in it.
         options: Shared by all jobs, and the defaults of those that have none of their own.
+        handling: What to do about accidents.
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
+        stop: Asks the run to stop, from another thread or a signal handler.
 
     Raises:
-        RequestError: The request is wrong in itself; nothing was rendered.
-        WriteError: The ledger can't be written any more; the pictures so far are safe.
+        RequestError: The request is wrong in itself, or another run holds the folder; nothing
+            was rendered.
+        WriteError: The folder can't be written any more; the pictures so far are safe.
+        StoppedError: The run was asked to stop, or too many jobs failed; the next run goes on.
     """
     began = time.perf_counter()
-    options, progress, folder = options or Options(), progress or Silence(), Path(output_dir)
+    options, handling, progress = (
+        options or Options(),
+        handling or Handling(),
+        progress or Silence(),
+    )
+    folder = folder_at(output_dir)
     listed = completed(jobs, options)
     _check_outputs(listed, options)
-    setup = open_setup(options, devices)
-    examined = examine(listed, setup, progress)
-    make_folder(folder)
-    work = _left_to_do(examined, folder)
-    renderer = None
-    if work.requests:
-        show = functools.partial(save_preview, folder, progress=progress)
-        renderer = setup.renderer(work.requests, progress, show)
-    with Writer(folder, options, progress) as writer:
-        for result in itertools.chain(
-            work.failures, _rendered(work.requests, setup, renderer, folder, progress)
-        ):
-            writer.put(result)
-    summary = _summary(work, writer.tally, renderer, time.perf_counter() - began)
-    _write_json(folder / RUN_NAME, _run_record(summary, setup, renderer))
-    return summary
+    with contextlib.ExitStack() as stack:
+        existed = folder.exists()
+        if existed:
+            stack.enter_context(folder.held())
+        records = folder.records()
+        setup = _setup(options, handling, devices, records)
+        examined = examine(listed, setup, progress)
+        folder.make()
+        folder.check_inside(job.output for job in listed)
+        if not existed:
+            stack.enter_context(folder.held())
+        folder.remove_partial_files()
+        work = left_to_do(examined, records, folder, handling)
+        _say_given_up(work, progress)
+        run = _Run(work, setup, folder, handling, progress, stop or Stop())
+        fault = run.render()
+        summary = run.summary(time.perf_counter() - began)
+        write_json(folder, RUN_NAME, run_record(summary, setup, run.renderer))
+        if fault:
+            raise fault
+        return summary
 
 
 def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
@@ -99,123 +106,122 @@ def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 
-def _left_to_do(examined: Iterable[Request | Result], folder: Path) -> _Work:
-    records = read_ledger(folder)
-    requests: list[Request] = []
-    failures: list[Result] = []
-    skipped = 0
-    for one in examined:
-        if isinstance(one, Result):
-            failures.append(one)
-        elif _is_up_to_date(one, records.get(one.job.output), folder):
-            skipped += 1
-        else:
-            requests.append(one)
-    return _Work(requests, failures, skipped)
+def _setup(
+    options: Options,
+    handling: Handling,
+    devices: Sequence[Any] | None,
+    records: Mapping[str, Record],
+) -> Setup:
+    known = {} if handling.verify else seen_earlier(records.values())
+    inputs = Inputs(known, max_pixels=options.max_input_pixels)
+    setup = open_setup(options, devices)
+    return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
 
 
-def _is_up_to_date(request: Request, record: Record | None, folder: Path) -> bool:
-    """Whether the ledger has this very picture as done and the file is unharmed."""
-    if not record or record.get("status") != "done":
-        return False
-    if record.get("fingerprint") != request.fingerprint:
-        return False
-    try:
-        content = (folder / request.job.output).read_bytes()
-    except OSError:
-        return False
-    return hashlib.sha256(content).hexdigest() == record.get("sha256")
+def _say_given_up(work: Work, progress: Progress) -> None:
+    if work.given_up:
+        jobs = "1 job has" if work.given_up == 1 else f"{work.given_up} jobs have"
+        progress.note(
+            f"{jobs} failed before by their own fault and nothing has changed since; "
+            "--retry-failed tries them again"
+        )
 
 
-def _rendered(
-    requests: Sequence[Request],
-    setup: Setup,
-    renderer: Renderer | None,
-    folder: Path,
-    progress: Progress,
-) -> Iterator[Result]:
-    if renderer is None:
-        return
-    fixed = _fixed_plan(requests, setup, folder, progress)
-    progress.started(len(requests), sum(one.image_steps for one in requests))
-    for result in run(requests, setup, renderer, fixed):
-        if renderer.plan is not fixed:  # a batch did not fit the device and was halved
-            fixed = renderer.plan
-            _write_json(folder / PLAN_NAME, fixed.to_json())
-        yield result
+class _Run:
+    """The rendering of what is left to do, into a folder that is held."""
 
+    def __init__(
+        self,
+        work: Work,
+        setup: Setup,
+        folder: Folder,
+        handling: Handling,
+        progress: Progress,
+        stop: Stop,
+    ) -> None:
+        self.work = work
+        self.renderer: Renderer | None = None
+        self.tally = collections.Counter[str]()
+        self._setup = setup
+        self._folder = folder
+        self._handling = handling
+        self._progress = progress
+        self._stop = stop
+        self._keeper = Keeper(folder, work.requests, progress)
+        self._failures = work.given_up
 
-def _fixed_plan(
-    requests: Sequence[Request], setup: Setup, folder: Path, progress: Progress
-) -> Plan:
-    """The plan in the folder, with what it lacks added and written back."""
-    path = folder / PLAN_NAME
-    earlier = _read_plan(path)
-    fixed = planned(requests, setup, progress, earlier)
-    if fixed != earlier:
-        _write_json(path, fixed.to_json())
-    return fixed
+    def render(self) -> NstJaxError | None:
+        """Renders; returns why it ended early, or None."""
+        writer = Writer(
+            self._folder, self._setup.options, self._progress, retries=self._handling.retries
+        )
+        with self._stop.listening(), writer:
+            for result in itertools.chain(self.work.failures, self._rendered()):
+                writer.put(result)
+                self._keeper.finished(result.index)
+                self._failures += result.error is not None
+                if writer.fault or self._too_many(writer.tally["failed"]):
+                    self._stop.request()
+        self.tally = writer.tally
+        return self._end(writer.fault)
 
+    def _too_many(self, failed_in_writing: int) -> bool:
+        allowed = self._handling.failures_allowed
+        failed = max(self._failures, self.work.given_up + failed_in_writing)
+        return allowed is not None and failed >= allowed
 
-def _read_plan(path: Path) -> Plan | None:
-    if not path.exists():
-        return None
-    try:
-        return Plan.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"plan {str(path)!r} can't be read: {error}",
-            "Delete it; finished pictures stay, the rest is planned anew",
-        ) from error
+    def _rendered(self) -> Iterator[Result]:
+        requests, setup = self.work.requests, self._setup
+        if not requests or self._stop.requested:
+            return
+        show = functools.partial(save_preview, self._folder, progress=self._progress)
+        self.renderer = setup.renderer(requests, self._progress, show)
+        self.renderer.care = Care(
+            stop=self._stop,
+            retries=self._handling.retries,
+            checkpoint_every=self._handling.checkpoint_every,
+            keep=self._keeper.keep,
+        )
+        fixed = fixed_plan(requests, setup, self._folder, self._progress)
+        steps = sum(one.image_steps for one in requests)
+        self._progress.started(len(requests), steps - self._keeper.steps_taken)
+        for result in run(requests, setup, self.renderer, fixed, self._keeper.standings):
+            if self.renderer.plan is not fixed:  # a batch did not fit the device and was halved
+                fixed = self.renderer.plan
+                write_json(self._folder, PLAN_NAME, fixed.to_json())
+            yield result
 
+    def _end(self, fault: WriteError | None) -> NstJaxError | None:
+        """What has ended the run early; the jobs under way are kept."""
+        done, jobs = self.tally.total(), len(self.work.requests) + len(self.work.failures)
+        if done == jobs and not self._too_many(0):
+            self._keeper.remove()
+            return None
+        kept = self._keeper.keep(self.renderer.standings() if self.renderer else [])
+        if fault:
+            return fault
+        why = "stopped"
+        if self._too_many(self.tally["failed"]):
+            why = f"stopped at {max(self._failures, self.tally['failed'])} failed"
+        return StoppedError(
+            f"{why} with {done} of {jobs} jobs finished, {kept} kept in mid-schedule",
+            "Run the same command again to go on",
+        )
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    try:
-        write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WriteError(f"{str(path)!r} can't be written: {reason}") from error
-
-
-def _summary(
-    work: _Work, tally: Mapping[str, int], renderer: Renderer | None, seconds: float
-) -> Summary:
-    timing = renderer.timing if renderer else Timing()
-    return Summary(
-        jobs=len(work.requests) + len(work.failures) + work.skipped,
-        done=tally["done"],
-        failed=tally["failed"],
-        skipped=work.skipped,
-        seconds=seconds,
-        compile_seconds=timing.compilation,
-        step_seconds=timing.steps,
-        image_steps=timing.image_steps,
-        compiled=dict(renderer.programs.compiled) if renderer else {},
-        loaded=frozenset(renderer.programs.loaded) if renderer else frozenset(),
-    )
-
-
-def _run_record(summary: Summary, setup: Setup, renderer: Renderer | None) -> dict[str, Any]:
-    timing = renderer.timing if renderer else Timing()
-    return {
-        "versions": _versions(),
-        "devices": {
-            "platform": setup.devices.platform,
-            "kind": setup.devices.kind,
-            "count": setup.devices.count,
-        },
-        "options": dataclasses.asdict(setup.options),
-        "weights": {"source": setup.weights.source, "sha256": setup.weights.content_sha256},
-        "summary": summary.record(),
-        "phases": {name: round(value, 3) for name, value in dataclasses.asdict(timing).items()},
-        "compiled": {name: round(seconds, 3) for name, seconds in summary.compiled.items()},
-        "loaded": sorted(summary.loaded),
-        "memory_bytes": dict(renderer.programs.memory) if renderer else {},
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("nst-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
-    return {"python": platform.python_version()} | {
-        package: importlib.metadata.version(package) for package in packages
-    }
+    def summary(self, seconds: float) -> Summary:
+        """The end of the run in numbers."""
+        timing = self.renderer.timing if self.renderer else Timing()
+        programs = self.renderer.programs if self.renderer else None
+        work = self.work
+        return Summary(
+            jobs=len(work.requests) + len(work.failures) + work.skipped + work.given_up,
+            done=self.tally["done"],
+            failed=self.tally["failed"] + work.given_up,
+            skipped=work.skipped,
+            seconds=seconds,
+            compile_seconds=timing.compilation,
+            step_seconds=timing.steps,
+            image_steps=timing.image_steps,
+            compiled=dict(programs.compiled) if programs else {},
+            loaded=frozenset(programs.loaded) if programs else frozenset(),
+        )

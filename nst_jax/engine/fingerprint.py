@@ -5,20 +5,26 @@ import hashlib
 import json
 from pathlib import PurePosixPath
 
-from nst_jax.engine.prepared import source_digest
+from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options
 
 METHOD_VERSION = 5
 """Raised whenever the same request gives another picture than before."""
 
-# The weights count by their content, a preset by what it sets; batch size and previews not at
-# all: they are how, not what.
-_NOT_COUNTED = ("weights", "preset", "batch_size", "dtype", "preview_every")
+# The weights count by their content, a preset by what it sets; batch size, previews and limits
+# not at all: they are how, not what.
+_NOT_COUNTED = ("weights", "preset", "batch_size", "dtype", "preview_every", "max_input_pixels")
 
 
 def fingerprint(
-    job: Job, own: JobOptions, options: Options, *, dtype: str, weights_sha256: str
+    job: Job,
+    own: JobOptions,
+    options: Options,
+    inputs: Inputs,
+    *,
+    dtype: str,
+    weights_sha256: str,
 ) -> str:
     """sha256 over everything that decides a job's picture, as hexadecimal digits.
 
@@ -26,6 +32,7 @@ def fingerprint(
         job: With its output's name filled in; the suffix counts, because it is the format.
         own: The job's options with canonical taps.
         options: The run's.
+        inputs: What looks at the job's pictures.
         dtype: What the network really computes in.
         weights_sha256: The content of the network's weights.
 
@@ -39,11 +46,11 @@ def fingerprint(
     }
     content = {
         "method": METHOD_VERSION,
-        "content": source_digest(job.content),
-        "styles": [source_digest(style) for style in job.styles],
-        "masks": [source_digest(mask) for mask in job.masks],
-        "style_masks": [source_digest(mask) for mask in job.style_masks],
-        "init_image": None if job.init_image is None else source_digest(job.init_image),
+        "content": inputs.sha256(job.content),
+        "styles": [inputs.sha256(style) for style in job.styles],
+        "masks": [inputs.sha256(mask) for mask in job.masks],
+        "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
+        "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
         "options": dataclasses.asdict(own) | shared,
         "dtype": dtype,
         "weights": weights_sha256,

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nst_jax.engine.pipeline import Request, examine, open_setup, run
+from nst_jax.engine.keeping import Keeper
+from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
 from nst_jax.engine.planning import planned
 from nst_jax.engine.previews import Preview
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
 from nst_jax.engine.saving import check_output_file, save_preview, saved
+from nst_jax.engine.stopping import Care, Stop
+from nst_jax.files.folders import folder_and_name
+from nst_jax.spec.errors import NstJaxError, StoppedError
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_suffix
@@ -67,46 +71,95 @@ def render(
     output: str | Path | None = None,
     options: Options | None = None,
     *,
+    checkpoint_every: float = 0.0,
     on_preview: Callable[[Preview], None] | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
+    stop: Stop | None = None,
 ) -> Result:
     """Renders one picture, and writes it where `output` is given.
+
+    A run that is stopped leaves its state in a hidden file beside `output`; the same request
+    goes on from there.
 
     Args:
         job: The content and its style or styles.
         output: The file to write; its suffix chooses the format.
         options: For what the job does not say itself.
+        checkpoint_every: Seconds between two savings of the state; 0: only when it is stopped.
         on_preview: Called with the running job at every `preview_every` of its steps; None: a
             file for each in a folder `previews` beside `output`.
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
+        stop: Asks the run to stop, from another thread or a signal handler.
 
     Raises:
         RequestError: The request is wrong in itself.
         JobError: A picture can't be used, the numbers became infinite, or the output could
             not be written.
+        StoppedError: It was asked to stop.
     """
     options, progress = options or Options(), progress or Silence()
     if output is not None:
         check_output_suffix(str(output), bit_depth=options.bit_depth)
-        check_output_file(Path(output))
-        job = dataclasses.replace(job, output=Path(output).name)
-        on_preview = on_preview or functools.partial(
-            save_preview, Path(output).parent, progress=progress
-        )
-    results = render_many(
-        [job],
-        options,
-        on_error="raise",
-        on_preview=on_preview,
-        progress=progress,
-        devices=devices,
-    )
-    result = next(results)
+        check_output_file(output)
+        folder, name = folder_and_name(output)
+        job = dataclasses.replace(job, output=name)
+        on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
+    setup = open_setup(options, devices)
+    (request,) = examine(completed([job], options), setup, progress)
+    if isinstance(request, Result):
+        raise _error_of(request)
+    keeper = _keeper(request, output, progress)
+    care = Care(stop=stop or Stop(), checkpoint_every=checkpoint_every, keep=keeper.keep)
+    result = _rendered(request, setup, keeper, care, progress, on_preview)
+    if result.error:
+        raise result.error
+    progress.finished(result.job.output, None)
+    if output is not None:
+        image, alpha = result.image, result.alpha
+        written = saved(result, *folder_and_name(output), options)
+        if written.error:
+            raise written.error
+        result = dataclasses.replace(written, image=image, alpha=alpha)
+    keeper.remove()
+    return result
+
+
+def _keeper(request: Request, output: str | Path | None, progress: Progress) -> Keeper:
+    """What keeps the state of one picture: a hidden file beside it, or nothing."""
     if output is None:
-        return result
-    written = saved(result, Path(output), options)
-    if written.error:
-        raise written.error
-    return dataclasses.replace(written, image=result.image, alpha=result.alpha)
+        return Keeper(None, [request], progress)
+    folder, name = folder_and_name(output)
+    return Keeper(folder, [request], progress, name=f".{name}.state.npz")
+
+
+def _rendered(
+    request: Request,
+    setup: Setup,
+    keeper: Keeper,
+    care: Care,
+    progress: Progress,
+    on_preview: Callable[[Preview], None] | None,
+) -> Result:
+    """The result of one job.
+
+    Raises:
+        StoppedError: There is none, because the run was asked to stop.
+    """
+    fixed = planned([request], setup, progress)
+    progress.started(1, request.image_steps - keeper.steps_taken)
+    renderer = setup.renderer([request], progress, on_preview)
+    renderer.care = care
+    with care.stop.listening():
+        for result in run([request], setup, renderer, fixed, keeper.standings):
+            return result
+    kept = "kept" if keeper.keep(renderer.standings()) else "not kept"
+    raise StoppedError(
+        f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
+    )
+
+
+def _error_of(result: Result) -> NstJaxError:
+    assert result.error is not None
+    return result.error

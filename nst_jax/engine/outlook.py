@@ -19,11 +19,9 @@ from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
-from nst_jax.engine.prepared import source_size
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
-from nst_jax.spec.errors import JobError
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import deepest_tap
@@ -195,9 +193,8 @@ def outlook(
     options, progress = options or Options(), progress or Silence()
     setup = open_setup(options, devices)
     examined = examine(completed(jobs, options), setup, progress)
-    looked_at = [_with_styles_looked_at(one) for one in examined]
-    requests = [one for one in looked_at if isinstance(one, Request)]
-    failures = [one for one in looked_at if isinstance(one, Result)]
+    requests = [one for one in examined if isinstance(one, Request)]
+    failures = [one for one in examined if isinstance(one, Result)]
     made = planned(requests, setup, Silence())
     programs = None
     if requests and (compile_steps or measure):
@@ -206,7 +203,7 @@ def outlook(
     rate = measured_rate(programs, setup, requests) if programs and measure else 0.0
     note = padding_note(len(requests), setup)
     return Outlook(
-        jobs=len(looked_at),
+        jobs=len(examined),
         failures=failures,
         canvases=canvases,
         levels=len({stage.level for one in requests for stage in one.ladder}),
@@ -217,18 +214,6 @@ def outlook(
         flops_per_second=rate,
         notes=[note] if note and requests else [],
     )
-
-
-def _with_styles_looked_at(examined: Request | Result) -> Request | Result:
-    """A job whose style is no picture is a failed result, which a run learns when decoding."""
-    if isinstance(examined, Result):
-        return examined
-    try:
-        for style in examined.job.styles:
-            source_size(style)
-    except JobError as error:
-        return Result(examined.index, examined.job, error=error)
-    return examined
 
 
 def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request]) -> float:

@@ -6,14 +6,17 @@
     prepare   decode and scale, in threads, one wave ahead
     render    the device
 
-A failing job becomes a failed result; the others don't notice. The number of pictures in
+A failing job becomes a failed result; the others don't notice. A run that shall stop ends
+after the chunk on the device, and hands out what was finished by then. The number of pictures in
 memory is bounded by the wave, whatever the number of jobs.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -22,27 +25,37 @@ import jax.numpy as jnp
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.devices import Devices, Precision, over, precision_of
 from nst_jax.engine.fingerprint import fingerprint
+from nst_jax.engine.inputs import Inputs
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
-from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared, source_size
+from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared
 from nst_jax.engine.previews import Preview, Previews, in_wanted_colours
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.renderer import Rendered, Renderer
+from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
+from nst_jax.engine.standing import Standing
+from nst_jax.engine.stopping import Stop
 from nst_jax.engine.targets import Targeting, TargetMaker
+from nst_jax.engine.underway import Rendered
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.errors import JobError, NonFiniteError
+from nst_jax.spec.errors import JobError, NonFiniteError, ReadError
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options, Structure, resolved, translated_taps
 from nst_jax.spec.taps import deepest_tap
 
 _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
+
+_BACK_OFF_S = 0.5
+"""Before a picture is read again that could not be read; twice as long each time."""
+
+_LOOK_S = 0.2
+"""Between two looks at whether the run shall stop, while pictures are being decoded."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,12 +67,16 @@ class Setup:
         weights: The network's.
         devices: What the run uses.
         precision: What the network computes in.
+        inputs: What looks at the input pictures.
+        retries: How often an input is read again that could not be read.
     """
 
     options: Options
     weights: NetworkWeights
     devices: Devices
     precision: Precision
+    inputs: Inputs = dataclasses.field(default_factory=Inputs)
+    retries: int = 0
 
     @property
     def use_winograd(self) -> bool:
@@ -121,6 +138,7 @@ class Request:
         own: Its options with canonical taps.
         ladder: Its stages.
         fingerprint: What its picture follows from.
+        attempts: How often it has failed before.
     """
 
     index: int
@@ -128,6 +146,7 @@ class Request:
     own: JobOptions
     ladder: tuple[Stage, ...]
     fingerprint: str
+    attempts: int = 0
 
     @property
     def image_steps(self) -> int:
@@ -147,7 +166,8 @@ def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
     """
     mesh = over(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
-    return Setup(options, weights, mesh, precision_of(options, mesh))
+    inputs = Inputs(max_pixels=options.max_input_pixels)
+    return Setup(options, weights, mesh, precision_of(options, mesh), inputs)
 
 
 def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Request | Result]:
@@ -181,13 +201,24 @@ def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Prog
 
 
 def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:
-    try:
-        ladder = stages(source_size(job.content), setup.options, own, regions=len(job.masks))
-        check_shapes(job)
-        number = _fingerprint(job, own, setup)
-    except JobError as error:
-        return Result(index, job, error=error)
-    return Request(index, job, own, ladder, number)
+    for last in _tries(setup):
+        try:
+            size = setup.inputs.seen(job.content).size
+            ladder = stages(size, setup.options, own, regions=len(job.masks))
+            check_shapes(job, setup.inputs)
+            return Request(index, job, own, ladder, _fingerprint(job, own, setup))
+        except JobError as error:
+            if last or not error.of_machine:
+                return Result(index, job, error=error)
+    raise AssertionError("the last try returns")
+
+
+def _tries(setup: Setup) -> Iterator[bool]:
+    """A turn for each try, with a pause before each but the first: whether it is the last."""
+    for number in range(setup.retries + 1):
+        if number:
+            time.sleep(_BACK_OFF_S * 2 ** (number - 1))
+        yield number == setup.retries
 
 
 def _fingerprint(job: Job, own: JobOptions, setup: Setup) -> str:
@@ -195,59 +226,133 @@ def _fingerprint(job: Job, own: JobOptions, setup: Setup) -> str:
         job,
         own,
         setup.options,
+        setup.inputs,
         dtype=setup.precision.name,
         weights_sha256=setup.weights.content_sha256,
     )
 
 
 def run(
-    requests: Sequence[Request], setup: Setup, renderer: Renderer, plan: Plan
+    requests: Sequence[Request],
+    setup: Setup,
+    renderer: Renderer,
+    plan: Plan,
+    standings: Mapping[int, Standing] = MappingProxyType({}),
 ) -> Iterator[Result]:
-    """Renders requests; results come as they finish, each with its picture in memory."""
+    """Renders requests; results come as they finish, each with its picture in memory.
+
+    Args:
+        requests: The jobs.
+        setup: What they share.
+        renderer: It says afterwards where the jobs under way are, if it was asked to stop.
+        plan: Slots by canvas.
+        standings: Where jobs go on, by their index; these come first.
+    """
     renderer.plan = plan
-    waves = _waves(requests, plan, _wave_jobs(setup.options))
-    with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
-        decoded = _one_ahead(pool, waves, setup)
-        for wave, outcomes in zip(waves, decoded, strict=True):
+    begun = [one for one in requests if one.index in standings]
+    fresh = [one for one in requests if one.index not in standings]
+    jobs = _wave_jobs(setup.options)
+    waves = [*_waves(begun, plan, jobs), *_waves(fresh, plan, jobs)]
+    pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
+    try:
+        decoded = _one_ahead(pool, waves, setup, renderer.care.stop)
+        for wave, outcomes in zip(waves, decoded, strict=False):
             yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
             ready = [outcome for outcome in outcomes if isinstance(outcome, PreparedJob)]
             by_index = {request.index: request for request in wave}
-            for rendered in renderer.render(ready):
-                yield _result(rendered, by_index[rendered.job.index])
+            for rendered in renderer.render(ready, standings):
+                yield _result(rendered, by_index[rendered.job.index], setup)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_Decoding = concurrent.futures.Future[PreparedJob | Result]
 
 
 def _one_ahead(
-    pool: concurrent.futures.Executor, waves: list[list[Request]], setup: Setup
+    pool: concurrent.futures.Executor, waves: list[list[Request]], setup: Setup, stop: Stop
 ) -> Iterator[list[PreparedJob | Result]]:
-    """Each wave's prepared jobs, while the next wave's are already in the making."""
-    futures = collections.deque[list[concurrent.futures.Future[PreparedJob | Result]]]()
+    """Each wave's prepared jobs, while the next wave's are already in the making.
+
+    It ends early where the run shall stop.
+    """
+    futures = collections.deque[list[_Decoding]]()
     for wave in [*waves, []]:
         futures.append([pool.submit(_prepared, request, setup) for request in wave])
         if len(futures) == 2:
+            _wait(futures[0], stop)
+            if stop.requested:
+                return
             yield [future.result() for future in futures.popleft()]
 
 
+def _wait(futures: list[_Decoding], stop: Stop) -> None:
+    """Waits for all, or until the run shall stop."""
+    waiting = set(futures)
+    while waiting and not stop.requested:
+        _, waiting = concurrent.futures.wait(waiting, timeout=_LOOK_S)
+
+
 def _prepared(request: Request, setup: Setup) -> PreparedJob | Result:
-    try:
-        return prepared(request.index, request.job, request.own, setup.options)
-    except JobError as error:
-        return Result(request.index, request.job, error=error, fingerprint=request.fingerprint)
+    for last in _tries(setup):
+        try:
+            return _prepared_now(request, setup)
+        except JobError as error:
+            if last or not error.of_machine:
+                return _failed(request, error, setup)
+    raise AssertionError("the last try returns")
 
 
-def _result(rendered: Rendered, request: Request) -> Result:
+def _prepared_now(request: Request, setup: Setup) -> PreparedJob:
+    if _fingerprint(request.job, request.own, setup) != request.fingerprint:
+        raise ReadError(
+            f"job {request.job.output!r} has an input that was changed during the run",
+            "Run the same command again",
+        )
+    return prepared(request.index, request.job, request.own, setup.options, setup.inputs)
+
+
+def _failed(request: Request, error: JobError, setup: Setup) -> Result:
+    return Result(
+        request.index,
+        request.job,
+        error=error,
+        fingerprint=request.fingerprint,
+        attempt=request.attempts + 1,
+        inputs=_inputs(request, setup),
+    )
+
+
+def _inputs(request: Request, setup: Setup) -> Mapping[str, Any]:
+    job = request.job
+    sources = [job.content, *job.styles, *job.masks, *job.style_masks]
+    if job.init_image is not None:
+        sources.append(job.init_image)
+    return setup.inputs.records(sources)
+
+
+def _result(rendered: Rendered, request: Request, setup: Setup) -> Result:
     prepared_job = rendered.job
+    error = rendered.fault
+    if error is None and not rendered.finite:
+        error = _nonfinite(request, rendered.steps)
+    image = None
+    if error is None and rendered.image is not None:
+        image = in_wanted_colours(prepared_job, rendered.image)
     return Result(
         index=request.index,
         job=request.job,
-        image=in_wanted_colours(prepared_job, rendered.image) if rendered.finite else None,
+        image=image,
         alpha=prepared_job.content.alpha,
         losses=rendered.terms,
         curve=rendered.curve,
         steps=rendered.steps,
         seconds=rendered.seconds,
         compile_seconds=rendered.compile_seconds,
-        error=None if rendered.finite else _nonfinite(request, rendered.steps),
+        error=error,
         fingerprint=request.fingerprint,
+        attempt=request.attempts + rendered.attempts,
+        inputs=_inputs(request, setup),
     )
 
 

@@ -15,7 +15,7 @@ from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
 from nst_jax.engine.room import Room, bytes_text, largest_that_fits
-from nst_jax.spec.errors import OptionError
+from nst_jax.spec.errors import NoRoomError, OptionError
 from nst_jax.spec.options import Options
 
 WAVE_JOBS = 32
@@ -44,11 +44,11 @@ class Plan:
         """The plan with half the slots for one canvas, after a batch of it did not fit.
 
         Raises:
-            OptionError: There was a single slot on each device already.
+            NoRoomError: There was a single slot on each device already.
         """
         slots = self.slots[canvas]
         if slots <= self.devices:
-            raise OptionError(
+            raise NoRoomError(
                 f"a canvas must fit the device's memory, got {size_text(canvas)}, which does not "
                 "even alone",
                 "Lower --size",

@@ -1,18 +1,18 @@
 """Jobs made ready for the device: pictures decoded, checked and scaled, stages known."""
 
 import dataclasses
-import hashlib
 import itertools
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, fitted, size_text
+from nst_jax.engine.inputs import Inputs
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.masks import Weights, mask_of
-from nst_jax.files import images, opening
+from nst_jax.files import images
+from nst_jax.files.storage import located
 from nst_jax.model.color import MATCHED
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.job import Job, PictureSource, picture_name
@@ -71,31 +71,9 @@ class PreparedJob:
         return next((stage for stage in self.stages if stage.place == place), None)
 
 
-def source_size(source: PictureSource) -> Size:
-    """Height and width of a picture from its header or its array.
-
-    Raises:
-        PictureError: It is missing or no picture.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        return images.picture_size(Path(source))
-    return images.from_array(np.asarray(source)).pixels.shape[:2]
-
-
-def source_digest(source: PictureSource) -> str:
-    """sha256 of a picture's bytes: of its file, or of an array's shape, type and values.
-
-    Raises:
-        PictureError: The file can't be read.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        return opening.file_digest(Path(source))
-    array = np.ascontiguousarray(source)
-    head = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(head + array.tobytes()).hexdigest()
-
-
-def prepared(index: int, job: Job, own: JobOptions, options: Options) -> PreparedJob:
+def prepared(
+    index: int, job: Job, own: JobOptions, options: Options, inputs: Inputs
+) -> PreparedJob:
     """Opens and scales a job's pictures.
 
     Args:
@@ -103,15 +81,16 @@ def prepared(index: int, job: Job, own: JobOptions, options: Options) -> Prepare
         job: With its output's name filled in.
         own: The job's options with canonical taps.
         options: The run's.
+        inputs: What has looked at the job's pictures.
 
     Raises:
         PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
             or of another shape than its picture.
     """
-    check_shapes(job)
-    picture = _opened(job.content)
+    check_shapes(job, inputs)
+    picture = _opened(job.content, options)
     ladder = stages(picture.pixels.shape[:2], options, own, regions=len(job.masks))
-    content = _content(job.content, picture, ladder[-1].size, own)
+    content = _content(inputs.sha256(job.content), picture, ladder[-1].size, own)
     return PreparedJob(
         index=index,
         name=job.output,
@@ -119,31 +98,35 @@ def prepared(index: int, job: Job, own: JobOptions, options: Options) -> Prepare
         stages=ladder,
         content=content,
         styles=tuple(
-            _style(source, mask, content, ladder, own)
+            _style(source, mask, content, ladder, own, options, inputs)
             for source, mask in itertools.zip_longest(job.styles, job.style_masks)
         ),
-        masks=tuple(map(_mask, job.masks)),
-        init_image=None if job.init_image is None else _start(job.init_image, ladder[-1].size),
+        masks=tuple(_mask(mask, options) for mask in job.masks),
+        init_image=None
+        if job.init_image is None
+        else _start(job.init_image, ladder[-1].size, options),
     )
 
 
-def check_shapes(job: Job) -> None:
+def check_shapes(job: Job, inputs: Inputs) -> None:
     """Looks at the sizes of pictures that must fit another one, from their headers.
 
     Raises:
         PictureError: One can't be read, or has another shape than its picture.
     """
     for mask in job.masks:
-        _check_shape(mask, "mask", job.content, "content")
+        _check_shape(mask, "mask", job.content, "content", inputs)
     for mask, style in zip(job.style_masks, job.styles, strict=False):
-        _check_shape(mask, "mask", style, "style")
+        _check_shape(mask, "mask", style, "style", inputs)
     if job.init_image is not None:
-        _check_shape(job.init_image, "init_image", job.content, "content")
+        _check_shape(job.init_image, "init_image", job.content, "content", inputs)
 
 
-def _check_shape(source: PictureSource, what: str, other: PictureSource, whose: str) -> None:
+def _check_shape(
+    source: PictureSource, what: str, other: PictureSource, whose: str, inputs: Inputs
+) -> None:
     """Refuses a picture of another aspect ratio, by more than a pixel of the smaller one."""
-    own, wanted = source_size(source), source_size(other)
+    own, wanted = inputs.seen(source).size, inputs.seen(other).size
     edge = min(max(own), max(wanted))
     (height, width), (other_height, other_width) = fitted(own, edge), fitted(wanted, edge)
     if max(abs(height - other_height), abs(width - other_width)) > 1:
@@ -155,30 +138,28 @@ def _check_shape(source: PictureSource, what: str, other: PictureSource, whose: 
         )
 
 
-def _opened(source: PictureSource) -> images.Picture:
+def _opened(source: PictureSource, options: Options) -> images.Picture:
     if isinstance(source, (str, os.PathLike)):
-        return images.load_picture(Path(source))
+        return images.load_picture(located(source), max_pixels=options.max_input_pixels)
     return images.from_array(np.asarray(source))
 
 
-def _content(
-    source: PictureSource, picture: images.Picture, size: Size, own: JobOptions
-) -> Picture:
+def _content(sha256: str, picture: images.Picture, size: Size, own: JobOptions) -> Picture:
     alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
     return Picture(
-        key=f"{source_digest(source)} on {background}",
+        key=f"{sha256} on {background}",
         pixels=images.resized(images.composited(picture, background), size),
         alpha=None if alpha is None else images.resized(alpha, size),
     )
 
 
-def _start(source: PictureSource, size: Size) -> npt.NDArray[np.float32]:
-    return images.resized(images.composited(_opened(source), "white"), size)
+def _start(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:
+    return images.resized(images.composited(_opened(source, options), "white"), size)
 
 
-def _mask(source: PictureSource) -> Weights:
-    return mask_of(_opened(source), picture_name(source))
+def _mask(source: PictureSource, options: Options) -> Weights:
+    return mask_of(_opened(source, options), picture_name(source))
 
 
 def _style(
@@ -187,19 +168,22 @@ def _style(
     content: Picture,
     ladder: tuple[Stage, ...],
     own: JobOptions,
+    options: Options,
+    inputs: Inputs,
 ) -> Picture:
     """A style, in the content's colours where the job asks for that."""
-    pixels = images.composited(_opened(source), "white")
+    pixels = images.composited(_opened(source, options), "white")
     _check_style_size(pixels.shape[:2], ladder, own, picture_name(source))
     long_edge = ladder[-1].style_edge
     pixels = images.resized(pixels, fitted(pixels.shape[:2], long_edge))
-    key = f"{source_digest(source)} at {long_edge}"
+    key = f"{inputs.sha256(source)} at {long_edge}"
     if own.color in MATCHED:
         pixels = MATCHED[own.color](pixels, content.pixels)
         key += f" by {own.color} of {content.key} at {max(content.size)}"
     if mask is None:
         return Picture(key, pixels)
-    return Picture(f"{key} where {source_digest(mask)}", pixels, mask=_mask(mask))
+    key = f"{key} where {inputs.sha256(mask)}"
+    return Picture(key, pixels, mask=_mask(mask, options))
 
 
 def _check_style_size(style: Size, ladder: tuple[Stage, ...], own: JobOptions, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ class Result:
         output: The file that was written; empty where none was.
         fingerprint: What the picture follows from: inputs, options, weights, method.
         sha256: Of the written file's bytes.
+        stamp: What changes whenever the written file does.
+        attempt: How often the job was tried, counted from 1.
+        inputs: What is known of its input files, by path; see `inputs.Inputs.records`.
     """
 
     index: int
@@ -48,6 +52,9 @@ class Result:
     output: str = ""
     fingerprint: str = ""
     sha256: str = ""
+    stamp: str = ""
+    attempt: int = 1
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def status(self) -> Literal["done", "failed"]:
@@ -65,11 +72,14 @@ class Result:
             "seconds": round(self.seconds, 3),
             "compile_seconds": round(self.compile_seconds, 3),
             "losses": _finite(self.losses),
-            "error": _error_record(self.error),
+            "error": _error_record(self.error, self.attempt),
             "content": _place(self.job.content),
             "style": [_place(style) for style in self.job.styles],
             "options": changed_options(self.job.options or JobOptions()),
             "curve": [_rounded(point) for point in self.curve],
+            "time": round(time.time(), 3),
+            "stamp": self.stamp,
+            "inputs": self.inputs,
         }
 
 
@@ -129,7 +139,8 @@ def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:
 def _place(source: PictureSource) -> str:
     """Where a picture is found from any folder; `array` for one in memory."""
     name = picture_name(source)
-    return os.path.abspath(name) if isinstance(source, (str, os.PathLike)) else name
+    local = isinstance(source, (str, os.PathLike)) and "://" not in name
+    return os.path.abspath(name) if local else name
 
 
 def _rounded(point: Point) -> list[int | float | None]:
@@ -138,7 +149,8 @@ def _rounded(point: Point) -> list[int | float | None]:
     return [step, *(float(f"{value:.5g}") if np.isfinite(value) else None for value in terms)]
 
 
-def _error_record(error: NstJaxError | None) -> dict[str, Any] | None:
+def _error_record(error: NstJaxError | None, attempt: int) -> dict[str, Any] | None:
     if error is None:
         return None
-    return {"kind": error.kind, "message": error.message, "remedy": error.remedy, "attempt": 1}
+    told = {"kind": error.kind, "message": error.message, "remedy": error.remedy}
+    return told | {"attempt": attempt}

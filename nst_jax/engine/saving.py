@@ -4,56 +4,91 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
+import hashlib
 import json
-import tempfile
-from pathlib import Path
+import os
+import time
+from pathlib import Path, PurePath
 from types import TracebackType
 
 from nst_jax.engine.previews import Preview
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
-from nst_jax.files.encode import save_picture
-from nst_jax.files.ledger import LEDGER_NAME, Ledger
-from nst_jax.spec.errors import OutputError, WriteError
+from nst_jax.files.encode import encoded_picture, write_fault
+from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
+from nst_jax.files.ledger import LEDGER_NAME
+from nst_jax.spec.errors import NstJaxError, OutputError, WriteError
 from nst_jax.spec.options import Options, job_options
 
 PREVIEWS_NAME = "previews"
 
 _PICTURES_WAITING = 16
 
+_BACK_OFF_S = 0.2
+"""Before a picture is written again that could not be written; twice as long each time."""
 
-def saved(result: Result, path: Path, options: Options) -> Result:
+# What the next picture would meet as well: the disk is full, gone, or must not be written.
+_OF_THE_WHOLE_FOLDER = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN)
+)
+
+
+def saved(result: Result, folder: Folder, name: str, options: Options) -> Result:
     """The result with its picture in a file and out of memory; a failed one as it is.
 
     A picture that can't be written makes a failed result, not an exception.
     """
     if result.image is None:
         return result
+    path = PurePath(folder.place_of(name))
     try:
-        _make_parent(path)
-        sha256 = save_picture(
+        content = encoded_picture(
             path,
             result.image,
             alpha=result.alpha,
             bit_depth=options.bit_depth,
             description=description(result, options),
         )
+        folder.write(name, content)
     except WriteError as error:
         return dataclasses.replace(result, image=None, alpha=None, error=error)
-    return dataclasses.replace(result, image=None, alpha=None, output=str(path), sha256=sha256)
+    except (OSError, ValueError) as error:
+        fault = write_fault(path, error)
+        fault.__cause__ = error
+        return dataclasses.replace(result, image=None, alpha=None, error=fault)
+    return dataclasses.replace(
+        result,
+        image=None,
+        alpha=None,
+        output=folder.place_of(name),
+        sha256=hashlib.sha256(content).hexdigest(),
+        stamp=folder.stamp(name),
+    )
 
 
-def save_preview(folder: Path, preview: Preview, progress: Progress) -> None:
+def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
     """A preview in the folder of previews, as an 8-bit PNG named after the output and the step.
 
     One that can't be written is a note: the job goes on.
     """
-    path = folder / PREVIEWS_NAME / f"{preview.name}.{preview.step:06d}.png"
+    name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
+    path = PurePath(folder.place_of(name))
     try:
-        _make_parent(path)
-        save_picture(path, preview.image)
+        folder.write(name, encoded_picture(path, preview.image))
+    except OSError as error:
+        progress.note(f"preview left out: {write_fault(path, error).message}")
     except WriteError as error:
         progress.note(f"preview left out: {error.message}")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes an output folder of this machine and proves that it can be written.
+
+    Raises:
+        OutputError: It can't.
+    """
+    LocalFolder(folder).make()
 
 
 def description(result: Result, options: Options) -> str:
@@ -62,33 +97,16 @@ def description(result: Result, options: Options) -> str:
     return json.dumps(dataclasses.asdict(options) | own)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the output folder and proves that it can be written, before any work.
-
-    Raises:
-        OutputError: It can't.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else (error.strerror or str(error)).lower()
-        raise OutputError(
-            f"output folder {str(folder)!r} can't be written: {reason}",
-            "Name another folder, or mend its permissions",
-        ) from error
-
-
-def check_output_file(path: Path) -> None:
+def check_output_file(output: str | os.PathLike[str]) -> None:
     """Proves that an output file can be written, before any work.
 
     Raises:
         OutputError: It can't.
     """
-    make_folder(path.parent)
-    if path.is_dir():
-        raise OutputError(f"output {str(path)!r} must be a file, but it is a folder")
+    folder, _ = folder_and_name(output)
+    folder.make()
+    if Path(output).is_dir():
+        raise OutputError(f"output {os.fspath(output)!r} must be a file, but it is a folder")
 
 
 class Writer:
@@ -96,19 +114,25 @@ class Writer:
 
     Attributes:
         tally: How many results there were of each status.
+        fault: Why nothing more can be written into the folder; None as long as it can. What
+            is put after it is left to the next run.
     """
 
-    def __init__(self, folder: Path, options: Options, progress: Progress) -> None:
+    def __init__(
+        self, folder: Folder, options: Options, progress: Progress, *, retries: int = 0
+    ) -> None:
         self.tally = collections.Counter[str]()
+        self.fault: WriteError | None = None
         self._folder = folder
         self._options = options
         self._progress = progress
+        self._retries = retries
         self._waiting = collections.deque[concurrent.futures.Future[None]]()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Writer":
         try:
-            self._ledger = self._stack.enter_context(Ledger(self._folder))
+            self._ledger = self._stack.enter_context(self._folder.ledger())
         except OSError as error:
             fault = self._ledger_fault(error)
             raise OutputError(fault.message, fault.remedy) from error
@@ -123,42 +147,63 @@ class Writer:
     ) -> None:
         """Waits for what is under way: an interrupt loses no finished picture."""
         with self._stack:
-            for future in self._waiting:
-                concurrent.futures.wait([future])
+            concurrent.futures.wait(self._waiting)
         if error is None:
             for future in self._waiting:
                 future.result()
 
     def put(self, result: Result) -> None:
-        """Hands over a result; waits while too many pictures are in memory.
-
-        Raises:
-            WriteError: The ledger can't be written any more.
-        """
+        """Hands over a result; waits while too many pictures are in memory."""
         self._waiting.append(self._thread.submit(self._finish, result))
         while self._waiting and (len(self._waiting) > _PICTURES_WAITING or self._waiting[0].done()):
             self._waiting.popleft().result()
 
     def _finish(self, result: Result) -> None:
-        done = saved(result, self._folder / result.job.output, self._options)
+        if self.fault:
+            return
+        done = self._saved_at_last(result)
         try:
             self._ledger.append(done.record())
         except OSError as error:
-            raise self._ledger_fault(error) from error
+            self.fault = self._ledger_fault(error)
+            return
         self.tally[done.status] += 1
         self._progress.finished(done.job.output, done.error)
+        cause = _cause(done.error)
+        if cause is not None and _is_of_the_whole_folder(cause):
+            self.fault = WriteError(
+                f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",
+                "Mend that and run the same command again: what is done is kept",
+            )
+
+    def _saved_at_last(self, result: Result) -> Result:
+        """The result saved, after as many tries as are allowed."""
+        done = saved(result, self._folder, result.job.output, self._options)
+        for number in range(self._retries):
+            if not _is_of_the_whole_folder(_cause(done.error)):
+                break
+            time.sleep(_BACK_OFF_S * 2**number)
+            again = dataclasses.replace(result, attempt=result.attempt + number + 1)
+            done = saved(again, self._folder, result.job.output, self._options)
+        return done
 
     def _ledger_fault(self, error: OSError) -> WriteError:
-        reason = (error.strerror or str(error)).lower()
+        place = self._folder.place_of(LEDGER_NAME)
         return WriteError(
-            f"ledger {str(self._folder / LEDGER_NAME)!r} can't be written: {reason}",
+            f"ledger {place!r} can't be written: {reason_of(error)}",
             "Mend that and run the same command again: what is done is kept",
         )
 
 
-def _make_parent(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WriteError(f"folder {str(path.parent)!r} can't be made: {reason}") from error
+def _is_of_the_whole_folder(error: OSError | None) -> bool:
+    """Whether the next picture would meet it as well."""
+    # A picture's own folder is made when it is missing: what is not found is the folder itself.
+    return error is not None and (
+        error.errno in _OF_THE_WHOLE_FOLDER or isinstance(error, FileNotFoundError | TimeoutError)
+    )
+
+
+def _cause(error: NstJaxError | None) -> OSError | None:
+    """What the system said of a picture that it did not take."""
+    cause = error.__cause__ if isinstance(error, WriteError) else None
+    return cause if isinstance(cause, OSError) else None

@@ -1,10 +1,16 @@
 """A file appears under its name whole or not at all."""
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_PREFIX = ".partial-"
+
+BinaryFile = io.BufferedWriter | io.BytesIO
+"""What is open to be written."""
 
 
 @contextlib.contextmanager
@@ -23,7 +29,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder can't be written, or the disk is full.
     """
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,7 +52,7 @@ def workshop(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder can't be written, or the disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=path.parent) as folder:
         yield Path(folder)
 
 
@@ -54,6 +60,15 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Writes `content` so that `path` is either whole or untouched; see `replacing`."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what killed processes have left half written, in a folder and all below it."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(_PREFIX):
+                with contextlib.suppress(OSError):
+                    Path(place, name).unlink()
 
 
 def _flush_to_disk(path: Path) -> None:

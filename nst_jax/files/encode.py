@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Literal
 
@@ -61,20 +61,47 @@ def save_picture(
         WriteError: A pixel is not finite, the format can't hold this size, or the file
             can't be written.
     """
+    content = encoded_picture(
+        path, pixels, alpha=alpha, bit_depth=bit_depth, description=description
+    )
+    _write(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def encoded_picture(
+    path: PurePath,
+    pixels: np.ndarray,
+    *,
+    alpha: np.ndarray | None = None,
+    bit_depth: Literal[8, 16] = 8,
+    description: str = "",
+) -> bytes:
+    """The bytes that `save_picture` writes, under its rules.
+
+    Raises:
+        OutputError: See `check_output_suffix`.
+        WriteError: A pixel is not finite, or the format can't hold this size.
+    """
     check_output_suffix(path.name, bit_depth=bit_depth)
     kind = FORMAT_OF_SUFFIX[path.suffix.lower()]
     _check_values(path, pixels, alpha)
     _check_edges(path, pixels.shape, kind)
     samples = _samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
-    content = _encoded(path, samples, kind=kind, description=description)
-    _write(path, content)
-    return hashlib.sha256(content).hexdigest()
+    return _encoded(path, samples, kind=kind, description=description)
+
+
+def write_fault(path: PurePath, error: OSError | ValueError) -> WriteError:
+    """A picture that could not be written, and how to mend that."""
+    return WriteError(
+        f"output {str(path)!r} could not be written: {_reason(error)}",
+        _REMEDIES.get(type(error).__name__, "Check the disk's free space and the folder."),
+    )
 
 
 # ---- Checks.
 
 
-def _check_values(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+def _check_values(path: PurePath, pixels: np.ndarray, alpha: np.ndarray | None) -> None:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise WriteError(f"output {str(path)!r} must have the shape (h, w, 3), got {pixels.shape}")
     if alpha is not None and alpha.shape != pixels.shape[:2]:
@@ -89,7 +116,7 @@ def _check_values(path: Path, pixels: np.ndarray, alpha: np.ndarray | None) -> N
             raise WriteError(f"output {str(path)!r} must have finite {name}, got NaN or infinity")
 
 
-def _check_edges(path: Path, shape: tuple[int, ...], kind: str) -> None:
+def _check_edges(path: PurePath, shape: tuple[int, ...], kind: str) -> None:
     limit = _LONGEST_EDGE_PX.get(kind)
     if limit is not None and max(shape) > limit:
         raise WriteError(
@@ -129,7 +156,7 @@ def _unit_floats(values: np.ndarray) -> npt.NDArray[np.float32]:
 # ---- From integers to the bytes of the file.
 
 
-def _encoded(path: Path, samples: np.ndarray, *, kind: str, description: str) -> bytes:
+def _encoded(path: PurePath, samples: np.ndarray, *, kind: str, description: str) -> bytes:
     try:
         if samples.dtype == np.uint16:
             return _SIXTEEN_BIT_ENCODERS[kind](samples, description)
@@ -233,10 +260,7 @@ def _write(path: Path, content: bytes) -> None:
     try:
         write_bytes(path, content)
     except (OSError, ValueError) as error:
-        raise WriteError(
-            f"output {str(path)!r} could not be written: {_reason(error)}",
-            _REMEDIES.get(type(error).__name__, "Check the disk's free space and the folder."),
-        ) from error
+        raise write_fault(path, error) from error
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,6 @@ byte of those. 16-bit grey and floating-point grey keep their full depth.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -20,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
-from nst_jax.files.opening import opened
+from nst_jax.files.opening import File, opened
 from nst_jax.files.profiles import to_srgb
 from nst_jax.spec.errors import PictureError
+from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,30 +39,49 @@ class Picture:
     alpha: npt.NDArray[np.float32] | None
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright picture, from the file's header alone.
+
+    Args:
+        path: The file.
+        max_pixels: The most that its header may promise.
 
     Raises:
         PictureError: The file is missing, no picture, or has too many pixels. Damage behind
             the header goes unnoticed.
     """
-    with opened(path) as image:
+    with opened(path, max_pixels=max_pixels) as image:
         width, height = image.size
         return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
 
 
-def load_picture(path: Path) -> Picture:
+def is_animated(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> bool:
+    """Whether a file holds further frames or pages, which are not looked at.
+
+    Raises:
+        PictureError: As `picture_size`.
+    """
+    with opened(path, max_pixels=max_pixels) as image:
+        # A photograph's second frame (MPO) is a preview or a depth map, not a motion.
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Picture:
     """The picture in a file, in the form that the module's docstring promises.
 
     EXIF orientation is applied as the header gives it: a PNG that carries its EXIF behind
     the pixels, against the PNG standard, stays as it lies. Integer grey (16 bit, or 32 bit
     in that range) is divided by 65535; floating-point grey is clipped to [0, 1].
 
+    Args:
+        path: The file.
+        max_pixels: The most that its header may promise.
+
     Raises:
         PictureError: The file is missing, special, empty, no picture, damaged, too large to
             decode safely, or holds numbers that mean no colour.
     """
-    with opened(path) as image:
+    with opened(path, max_pixels=max_pixels) as image:
         turn = _turn(image)
         _scale_transparency_key(image)
         image.load()
@@ -197,7 +216,7 @@ def _eight_bit(image: Image.Image) -> Picture:
     return Picture(_unit_values(to_srgb(colours, profile)), _none_if_opaque(alpha))
 
 
-def _deep_grey(image: Image.Image, path: Path) -> Picture:
+def _deep_grey(image: Image.Image, path: File) -> Picture:
     raw = np.asarray(image)
     values = _clipped_floats(raw, path) if image.mode == "F" else _unit_integers(raw, path)
     key = image.info.get("transparency")
@@ -210,7 +229,7 @@ def _profile(image: Image.Image) -> bytes | None:
     return profile if isinstance(profile, bytes) else None
 
 
-def _clipped_floats(raw: np.ndarray, path: Path) -> npt.NDArray[np.float32]:
+def _clipped_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     if not np.isfinite(raw).all():
         raise PictureError(
             f"picture {str(path)!r} must hold finite numbers, got NaN or infinity",
@@ -219,7 +238,7 @@ def _clipped_floats(raw: np.ndarray, path: Path) -> npt.NDArray[np.float32]:
     return np.clip(raw, 0.0, 1.0, dtype=np.float32)
 
 
-def _unit_integers(raw: np.ndarray, path: Path) -> npt.NDArray[np.float32]:
+def _unit_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest < 0 or highest > 65535:
         raise PictureError(

@@ -6,28 +6,45 @@ passes over. Several writers keep `ledger-*.jsonl` of their own; reading merges 
 """
 
 import errno
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 LEDGER_NAME = "ledger.jsonl"
+PARTS_PATTERN = "ledger-*.jsonl"
 
 Record = dict[str, Any]
 
 
 def read_ledger(folder: Path) -> dict[str, Record]:
     """The last record of each job in an output folder, by the job's name."""
+    paths = (*sorted(folder.glob(PARTS_PATTERN)), folder / LEDGER_NAME)
+    return merged(path.read_bytes() for path in paths if path.is_file())
+
+
+def merged(parts: Iterable[bytes]) -> dict[str, Record]:
+    """The last record of each job in several files, by the job's name.
+
+    Where two records of a job both say when they were made, the later one is the last;
+    else the one in the later file, and within a file the one further down.
+    """
     records: dict[str, Record] = {}
-    for path in (*sorted(folder.glob("ledger-*.jsonl")), folder / LEDGER_NAME):
-        if path.is_file():
-            for line in path.read_bytes().split(b"\n"):
-                record = _parsed(line)
-                if record is not None:
-                    records[record["job"]] = record
+    for line in itertools.chain.from_iterable(part.split(b"\n") for part in parts):
+        record = _parsed(line)
+        if record is not None and not _is_older(record, records.get(record["job"])):
+            records[record["job"]] = record
     return records
+
+
+def _is_older(record: Record, other: Record | None) -> bool:
+    made, other_made = record.get("time"), (other or {}).get("time")
+    if not isinstance(made, (int, float)) or not isinstance(other_made, (int, float)):
+        return False
+    return made < other_made
 
 
 class Ledger:

@@ -5,7 +5,9 @@ decoded, and neither an error nor a warning of Pillow's comes through.
 """
 
 import contextlib
+import errno
 import hashlib
+import io
 import re
 import stat
 import warnings
@@ -15,25 +17,35 @@ from typing import cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from nst_jax.spec.errors import PictureError
+from nst_jax.files.storage import RemoteFile
+from nst_jax.spec.errors import PictureError, ReadError
+from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS
+
+File = Path | RemoteFile
+"""A file of this machine, or of an object store."""
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened(
+    path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS
+) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and checked, its pixels not yet decoded.
 
     Whatever is raised inside the `with` block becomes a `PictureError` too, so that the
     decoding belongs in there.
 
+    Args:
+        path: The file.
+        max_pixels: The most that its header may promise.
+
     Raises:
         PictureError: The file can't be read, is no picture, too large, or damaged.
     """
-    _check_plain_file(path)
     try:
         # Pillow gets the open file, not its name: by name it would map some formats into
         # memory, and a file cut short meanwhile would then kill the process.
-        with _without_pillow_warnings(), path.open("rb") as file, Image.open(file) as image:
-            _check_header(image, path)
+        with _without_pillow_warnings(), _bytes_of(path) as file, Image.open(file) as image:
+            _check_header(image, path, max_pixels)
             yield image
     except PictureError:
         raise
@@ -43,18 +55,36 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise _explained(error, path) from error
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: File) -> str:
     """sha256 of a picture file's bytes, as hexadecimal digits.
 
     Raises:
         PictureError: The file is missing, special, empty, or can't be read.
     """
-    _check_plain_file(path)
     try:
-        with path.open("rb") as file:
+        with _bytes_of(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _explained(error, path) from error
+
+
+@contextlib.contextmanager
+def _bytes_of(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
+    """A file open to be read: a picture, by its kind and its size at least."""
+    if isinstance(file, RemoteFile):
+        if not file.content:
+            raise _empty(file)
+        yield io.BytesIO(file.content)
+        return
+    _check_plain_file(file)
+    with file.open("rb") as opened_file:
+        yield opened_file
+
+
+def _empty(file: File) -> PictureError:
+    return PictureError(
+        f"picture {str(file)!r} is empty (0 bytes)", "Copy or export the picture again."
+    )
 
 
 def _check_plain_file(path: Path) -> None:
@@ -69,9 +99,7 @@ def _check_plain_file(path: Path) -> None:
             "Name a picture file.",
         )
     if status.st_size == 0:
-        raise PictureError(
-            f"picture {str(path)!r} is empty (0 bytes)", "Copy or export the picture again."
-        )
+        raise _empty(path)
 
 
 def _kind_of_file(file_mode: int) -> str:
@@ -80,15 +108,18 @@ def _kind_of_file(file_mode: int) -> str:
     return "named pipe" if stat.S_ISFIFO(file_mode) else "device or socket"
 
 
-def _check_header(image: Image.Image, path: Path) -> None:
+def _check_header(image: Image.Image, path: File, max_pixels: int) -> None:
     width, height = image.size
     if min(width, height) < 1:
         raise PictureError(
             f"picture {str(path)!r} must be at least 1 px high and wide, got {width} x {height}"
         )
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
-        raise _too_many_pixels(path)
+    if width * height > max_pixels:
+        raise PictureError(
+            f"picture {str(path)!r} must have at most {max_pixels} pixels, got {width} x {height} "
+            "(width x height)",
+            _SCALE_IT_DOWN,
+        )
     if image.format == "EPS":
         # To decode it Pillow would run Ghostscript on it: a program, not a picture.
         raise PictureError(
@@ -96,18 +127,17 @@ def _check_header(image: Image.Image, path: Path) -> None:
         )
 
 
-def _too_many_pixels(path: Path) -> PictureError:
-    return PictureError(
-        f"picture {str(path)!r} has more than {Image.MAX_IMAGE_PIXELS} pixels, "
-        "the most that is decoded",
-        "Scale it down first; it would be scaled down here anyway.",
-    )
+_SCALE_IT_DOWN = "Scale it down first, as it would be here anyway, or raise max_input_pixels."
+
+_OF_THE_MACHINE = frozenset(
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+)
 
 
-def _explained(error: Exception, path: Path) -> PictureError:
+def _explained(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
     if isinstance(error, Image.DecompressionBombError):
-        return _too_many_pixels(path)
+        return PictureError(f"{name} has far more pixels than are decoded", _SCALE_IT_DOWN)
     if isinstance(error, FileNotFoundError):
         return PictureError(f"{name} does not exist", "Check the path and its spelling.")
     if isinstance(error, PermissionError):
@@ -119,6 +149,8 @@ def _explained(error: Exception, path: Path) -> PictureError:
         )
     if isinstance(error, MemoryError):
         return PictureError(f"{name} needs more memory than there is", "Scale it down first.")
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return ReadError(f"{name} could not be read: {error.strerror}", "Try again later.")
     if isinstance(error, OSError) and error.strerror:
         return PictureError(f"{name} could not be read: {error.strerror}", "Check the path.")
     return PictureError(

@@ -7,13 +7,18 @@
     │   ├── ManifestError        a manifest that is wrong in itself, all its faults at once
     │   ├── OutputError          an output name or folder that can't be written
     │   └── WeightsError         network weights that are missing, damaged or foreign
-    └── JobError                 one job's own fault; the other jobs are not touched
-        ├── PictureError         a picture that is missing, no picture, or too small
-        ├── NonFiniteError       the optimisation left the finite numbers
-        └── WriteError           the finished picture could not be written
+    ├── JobError                 one job's own fault; the other jobs are not touched
+    │   ├── PictureError         a picture that is missing, no picture, or too small
+    │   │   └── ReadError        a picture that could not be read this time
+    │   ├── NonFiniteError       the optimisation left the finite numbers
+    │   ├── NoRoomError          a job that exceeds the device's memory even alone
+    │   ├── DeviceError          the device failed, each time that it was tried
+    │   └── WriteError           the finished picture could not be written
+    └── StoppedError             the run ended before its end, as it was asked to
 
 A message is one sentence: the thing, the rule, what was got, where. The remedy, how to
-mend it, is a second one. `kind` is the word that a ledger line carries.
+mend it, is a second one. `kind` is the word that a ledger line carries. What is the machine's
+fault (`of_machine`) may go well another time; what is the job's own will not.
 """
 
 from collections.abc import Sequence
@@ -27,9 +32,11 @@ class NstJaxError(Exception):
         message: One sentence: thing, rule, what was got, where.
         remedy: How to mend it; empty where there is nothing to add.
         kind: A short stable word for scripts and ledgers.
+        of_machine: Whether the same request may succeed another time.
     """
 
     kind: ClassVar[str] = "error"
+    of_machine: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -88,9 +95,31 @@ class PictureError(JobError):
     kind = "picture"
 
 
+class ReadError(PictureError):
+    kind = "read"
+    of_machine = True
+
+
 class NonFiniteError(JobError):
     kind = "nonfinite"
 
 
+class NoRoomError(JobError):
+    kind = "memory"
+    of_machine = True
+
+
+class DeviceError(JobError):
+    kind = "device"
+    of_machine = True
+
+
 class WriteError(JobError):
     kind = "write"
+    of_machine = True
+
+
+class StoppedError(NstJaxError):
+    """The run ended before its end; what is done is kept, and the next run goes on."""
+
+    kind = "stopped"

@@ -22,6 +22,12 @@ from nst_jax.spec.taps import (
     canonical_tap,
 )
 
+DEFAULT_MAX_INPUT_PIXELS = 89_478_485
+"""Pillow's own limit: 256 MiB of 8-bit grey."""
+
+LARGEST_MAX_INPUT_PIXELS = 2 * DEFAULT_MAX_INPUT_PIXELS
+"""Beyond it Pillow itself refuses, as long as the process has not told it otherwise."""
+
 WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 """The environment variable that names the network where no option does."""
 
@@ -223,6 +229,8 @@ class Options(JobOptions, metaclass=_FromPreset):
     preview_every: int = 0
     """Also show each running picture at every so many of its steps, as PNG files in the folder
     previews beside the outputs. 0: never."""
+    max_input_pixels: int = DEFAULT_MAX_INPUT_PIXELS
+    """Pixels of the largest input that is decoded; a larger one fails its job."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -233,6 +241,12 @@ class Options(JobOptions, metaclass=_FromPreset):
         _check(self, "preview_every", "a whole number from 0 to 1000000", _whole(0, 1_000_000))
         if self.batch_size != "auto":
             _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
+        _check(
+            self,
+            "max_input_pixels",
+            f"a whole number of pixels from 1 to {LARGEST_MAX_INPUT_PIXELS}",
+            _whole(1, LARGEST_MAX_INPUT_PIXELS),
+        )
         _check(self, "weights", "the name of a network or a file", _text)
 
 

@@ -21,6 +21,11 @@ FORMAT_OF_SUFFIX = MappingProxyType(
 SIXTEEN_BIT_FORMATS = frozenset({"PNG", "TIFF"})
 
 
+def is_url(name: str) -> bool:
+    """Whether a name is no path of this machine, but `SCHEME://...`."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
 def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
     """Refuses an output name that could not be written, before it is rendered.
 

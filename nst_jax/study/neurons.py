@@ -23,6 +23,7 @@ from nst_jax.engine.receptive import Field, receptive_field
 from nst_jax.engine.results import Result
 from nst_jax.engine.saving import Writer, make_folder
 from nst_jax.files.encode import save_picture
+from nst_jax.files.folders import LocalFolder
 from nst_jax.files.images import composited, from_array, load_picture, resized
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
@@ -221,10 +222,12 @@ def _made(
     )
     progress.started(len(requests), sum(one.image_steps for one in requests))
     results: dict[int, Result] = {}
-    with Writer(folder, setup.options, progress) as writer:
+    with Writer(LocalFolder(folder), setup.options, progress) as writer:
         for result in run(requests, setup, renderer, plan):
             results[result.index] = result
             writer.put(result)
+    if writer.fault:
+        raise writer.fault
     return results
 
 

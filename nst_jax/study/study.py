@@ -147,7 +147,7 @@ def opened(
     if not isinstance(examined, Request):
         assert examined.error is not None
         raise examined.error
-    ready = prepared(0, examined.job, examined.own, options)
+    ready = prepared(0, examined.job, examined.own, options, setup.inputs)
     return Bench(examined.job, ready, options)
 
 

@@ -1,0 +1,176 @@
+"""The folder that a run writes into: what is in it, and how a file gets there whole."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from nst_jax.files.atomic import BinaryFile, remove_partial_files, replacing
+from nst_jax.files.ledger import Ledger, Record, read_ledger
+from nst_jax.files.locks import locked
+from nst_jax.files.remote_folders import RemoteFolder
+from nst_jax.files.stamps import stamp_of
+from nst_jax.spec.errors import OutputError
+from nst_jax.spec.outputs import is_url
+
+
+class LocalFolder:
+    """A folder on this machine or on a mount.
+
+    Attributes:
+        name: What to call it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._identity: tuple[int, int] | None = None
+
+    def place_of(self, name: str) -> str:
+        """Where a file of the folder lies, as one would name it from outside."""
+        return str(self._path / name)
+
+    def exists(self) -> bool:
+        return self._path.is_dir()
+
+    def make(self) -> None:
+        """Makes the folder and proves that it can be written, before any work.
+
+        Raises:
+            OutputError: It can't.
+        """
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._path):
+                pass
+            self._identity = _identity(self._path)
+        except OSError as error:
+            reason = "it is a file" if self._path.is_file() else reason_of(error)
+            raise OutputError(
+                f"output folder {self.name!r} can't be written: {reason}",
+                "Name another folder, or mend its permissions",
+            ) from error
+
+    def check_inside(self, names: Iterable[str]) -> None:
+        """Refuses outputs that a symbolic link would lead out of the folder.
+
+        Raises:
+            OutputError: One would.
+        """
+        root = self._path.resolve()
+        for parent in {PurePosixPath(name).parent for name in names}:
+            if not (self._path / parent).resolve().is_relative_to(root):
+                raise OutputError(
+                    f"outputs in {str(parent)!r} must stay inside the output folder {self.name!r}, "
+                    "but a symbolic link leads out of it",
+                    "Remove the link, or name another folder",
+                )
+
+    @contextlib.contextmanager
+    def held(self, shard: str = "") -> Iterator[None]:
+        """Holds the folder against other runs in this `with` block; see `locks.locked`.
+
+        Raises:
+            OutputError: Another process holds it, or it can't be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._path, shard))
+            except OSError as error:
+                raise OutputError(
+                    f"output folder {self.name!r} can't be written: {reason_of(error)}",
+                    "Name another folder, or mend its permissions",
+                ) from error
+            yield
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is none that can be read."""
+        try:
+            return (self._path / name).read_bytes()
+        except OSError:
+            return None
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[BinaryFile]:
+        """A file to write that takes the place of `name` at the end of this `with` block.
+
+        Raises:
+            OSError: It can't be written. Nothing has changed then.
+        """
+        path = self._path / name
+        self._check_identity()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            yield file
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file whole, or not at all.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        with self.replacing(name) as file:
+            file.write(content)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there and that is allowed."""
+        with contextlib.suppress(OSError):
+            (self._path / name).unlink()
+
+    def remove_partial_files(self) -> None:
+        """Removes what a killed run has left half written; only for whom holds the folder."""
+        remove_partial_files(self._path)
+
+    def stamp(self, name: str) -> str:
+        """What changes whenever a file does; empty where it is missing."""
+        return stamp_of(self._path / name)
+
+    def records(self) -> dict[str, Record]:
+        """The last line of each job in the ledger."""
+        return read_ledger(self._path)
+
+    def ledger(self) -> Ledger:
+        """The ledger, to be appended to in a `with` block."""
+        return Ledger(self._path)
+
+    def free_bytes(self) -> int | None:
+        """Bytes that still can be written; None where nobody tells."""
+        try:
+            status = os.statvfs(self._path)
+        except (OSError, AttributeError):
+            return None
+        return status.f_bavail * status.f_frsize
+
+    def _check_identity(self) -> None:
+        """Refuses to write where a mount has gone and another folder shows from under it."""
+        if self._identity is not None and _identity(self._path) != self._identity:
+            raise FileNotFoundError(2, "the output folder has been replaced by another one")
+
+
+Folder = LocalFolder | RemoteFolder
+
+
+def folder_at(place: str | os.PathLike[str]) -> Folder:
+    """The folder of that path or address."""
+    name = os.fspath(place)
+    return RemoteFolder(name) if is_url(name) else LocalFolder(Path(name))
+
+
+def folder_and_name(place: str | os.PathLike[str]) -> tuple[Folder, str]:
+    """The folder that a file of that path or address lies in, and its name there."""
+    name = os.fspath(place)
+    if is_url(name):
+        parent, _, last = name.rpartition("/")
+        return RemoteFolder(parent), last
+    return LocalFolder(Path(name).parent), Path(name).name
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in lower case, for the end of a sentence."""
+    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -1,0 +1,134 @@
+"""One run at a time in a folder: a lock that dies with the process that holds it.
+
+The lock is the kernel's (`flock`), so a killed process leaves none behind; the file beside it
+only says who holds it. A whole run holds the folder alone. Shards of one run share it, and
+each holds its own share alone. Where the system has no such locks (Windows, some network
+mounts) there is none, and two runs at once render twice what they both miss.
+"""
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nst_jax.spec.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK_NAME = ".lock"
+
+_HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, shard: str = "") -> Iterator[None]:
+    """Holds a folder in this `with` block.
+
+    Args:
+        folder: It exists.
+        shard: Which share of the run this is, such as `0-of-4`; empty: the whole of it.
+
+    Raises:
+        OutputError: Another process holds it; the message says which.
+        OSError: The lock's file can't be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        whole = stack.enter_context(_held(folder / LOCK_NAME, folder, alone=not shard))
+        if shard:
+            own = stack.enter_context(_held(folder / f"{LOCK_NAME}-{shard}", folder, alone=True))
+            _sign(own)
+        else:
+            _sign(whole)
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, folder: Path, *, alone: bool) -> Iterator[int]:
+    handle = _acquired(path, folder, alone=alone)
+    try:
+        yield handle
+    finally:
+        if alone:  # else others hold it too
+            with contextlib.suppress(OSError):
+                path.unlink()
+        os.close(handle)
+
+
+def _acquired(path: Path, folder: Path, *, alone: bool) -> int:
+    """An open file that is locked and still lies under its name."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(handle, alone=alone)
+            if _is_in_place(handle, path):
+                return handle
+        except OSError as error:
+            holders = _holders(folder)
+            os.close(handle)
+            if error.errno in _HELD_BY_ANOTHER:
+                raise _refusal(folder, holders) from error
+            raise
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # whoever held it before has removed it in between
+
+
+def _lock(handle: int, *, alone: bool) -> None:
+    assert fcntl is not None
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+
+
+def _is_in_place(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(handle: int) -> None:
+    """Says in the file who holds it."""
+    holder = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(holder).encode(), 0)
+
+
+def _holders(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob(f"{LOCK_NAME}*")):
+        with contextlib.suppress(OSError, ValueError):
+            holder = json.loads(path.read_bytes())
+            if isinstance(holder, dict):
+                found.append(holder)
+    return found
+
+
+def _refusal(folder: Path, holders: list[dict[str, Any]]) -> OutputError:
+    names = ", ".join(
+        f"process {one.get('process')} on {one.get('host')} since {one.get('since')}"
+        for one in holders
+    )
+    return OutputError(
+        f"output folder {str(folder)!r} is in use by {names or 'another process'}",
+        "Wait until that run has ended, or name another folder",
+    )

@@ -1,0 +1,261 @@
+"""A run that is stopped in mid-schedule and run again ends with the bytes of an unbroken one."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_jobs import (
+    LANDSCAPE,
+    PORTRAIT,
+    content_of,
+    one_device,
+    own_options,
+    style_of,
+    tiny_options,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nst_jax import Job, render, render_batch
+from nst_jax.engine import renderer
+from nst_jax.engine.keeping import STATE_NAME
+from nst_jax.engine.progress import Silence
+from nst_jax.engine.results import Summary
+from nst_jax.engine.stopping import Stop
+from nst_jax.files.bundles import read_bundle, write_bundle
+from nst_jax.spec.errors import OptionError, StoppedError
+from nst_jax.spec.handling import Handling
+from nst_jax.spec.options import Options
+
+JOBS = [
+    Job(
+        content_of(pair, size),
+        style_of(pair),
+        f"{pair}.png",
+        own_options(steps=steps, early_stop=stop),
+    )
+    for pair, size, steps, stop in (
+        (0, LANDSCAPE, 5, 0.0),
+        (1, PORTRAIT, 3, 0.0),
+        (2, LANDSCAPE, 7, 0.0),
+        (3, LANDSCAPE, 2, 0.0),
+        (4, LANDSCAPE, 30, 1.0),  # over after two looks at its objective
+    )
+]
+
+
+class StopAfter(Silence):
+    """Asks a run to stop once so many chunks are done; counts the steps of images."""
+
+    def __init__(self, chunks: int) -> None:
+        self.stop = Stop()
+        self.image_steps = 0
+        self.notes: list[str] = []
+        self._left = chunks
+
+    def stepped(self, image_steps: int) -> None:
+        self.image_steps += image_steps
+        self._left -= 1
+        if self._left == 0:
+            self.stop.request()
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture(autouse=True)
+def _chunks_of_one_step(monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
+    monkeypatch.setattr(renderer, "_CHUNK_S", 1e-9)
+
+
+@pytest.fixture(scope="module")
+def options(narrow_file: str) -> Options:
+    return tiny_options(narrow_file, batch_size=2, bit_depth=16)
+
+
+Batch = Callable[..., Summary]
+
+
+@pytest.fixture(scope="module")
+def batch(options: Options) -> Batch:
+    def batch(folder: Path, watch: StopAfter | None = None, **others: Any) -> Summary:
+        watch = watch or StopAfter(0)
+        return render_batch(
+            JOBS, folder, options, progress=watch, stop=watch.stop, devices=one_device(), **others
+        )
+
+    return batch
+
+
+@pytest.fixture(scope="module")
+def unbroken(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder that was rendered in one go, and the steps of images that it took."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    summary = batch(folder)
+    assert (summary.done, summary.failed) == (len(JOBS), 0)
+    return folder, summary.image_steps
+
+
+def same_pictures(folder: Path, other: Path) -> bool:
+    return all((folder / j.output).read_bytes() == (other / j.output).read_bytes() for j in JOBS)
+
+
+def ends(folder: Path) -> dict[str, Any]:
+    """Losses and steps of each job by the ledger."""
+    lines = map(json.loads, (folder / "ledger.jsonl").read_text().splitlines())
+    return {line["job"]: (line["losses"], line["steps"]) for line in lines}
+
+
+@pytest.mark.parametrize("chunks", [1, 4, 9, 20])
+def test_a_stopped_run_goes_on_in_mid_schedule(batch, unbroken, tmp_path, chunks):
+    first, second = StopAfter(chunks), StopAfter(0)
+    with pytest.raises(StoppedError, match="kept in mid-schedule"):
+        batch(tmp_path, first)
+    assert (tmp_path / STATE_NAME).exists()
+    batch(tmp_path, second)
+    whole, image_steps = unbroken
+    assert first.image_steps + second.image_steps == image_steps
+    assert second.image_steps < image_steps
+    assert same_pictures(tmp_path, whole)
+    assert ends(tmp_path) == ends(whole)
+    assert not (tmp_path / STATE_NAME).exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_that_is_stopped_again_and_again_comes_to_the_same_end(batch, unbroken, tmp_path):
+    taken, runs = 0, 0
+    while True:
+        watch, runs = StopAfter(5), runs + 1
+        try:
+            batch(tmp_path, watch)
+            break
+        except StoppedError:
+            taken += watch.image_steps
+    whole, image_steps = unbroken
+    assert runs > 3
+    assert taken + watch.image_steps == image_steps
+    assert same_pictures(tmp_path, whole)
+    assert ends(tmp_path) == ends(whole)
+
+
+def test_a_checkpoint_serves_a_run_that_was_killed(batch, unbroken, tmp_path):
+    class Killed(BaseException):
+        """Nothing of ours catches it."""
+
+    class KillAfter(StopAfter):
+        def stepped(self, image_steps: int) -> None:
+            super().stepped(image_steps)
+            if self.stop.requested:
+                raise Killed
+
+    first, second = KillAfter(7), StopAfter(0)
+    with pytest.raises(Killed):
+        batch(tmp_path, first, handling=Handling(checkpoint_every=1e-9))
+    batch(tmp_path, second)
+    whole, image_steps = unbroken
+    # The chunk in which it was killed is taken again, and no other.
+    assert image_steps < first.image_steps + second.image_steps <= image_steps + 2
+    assert same_pictures(tmp_path, whole)
+
+
+def test_checkpoints_change_no_byte(batch, unbroken, tmp_path):
+    batch(tmp_path, handling=Handling(checkpoint_every=1e-9))
+    assert same_pictures(tmp_path, unbroken[0])
+    assert not (tmp_path / STATE_NAME).exists()
+
+
+def damaged(content: bytes) -> dict[str, bytes]:
+    """A state file as accidents and strangers leave it."""
+    header, arrays = read_bundle(content)
+    compressed, other, pickled = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", json.dumps(header))
+    write_bundle(other, [dict(entry, fingerprint="0" * 64) for entry in header], arrays)
+    np.savez(pickled, evil=np.array([{}], object))
+    smaller = io.BytesIO()
+    write_bundle(smaller, header, {name: array.ravel()[:1] for name, array in arrays.items()})
+    return {
+        "empty": b"",
+        "cut": content[: len(content) // 2],
+        "flipped": content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+        "text": b"nonsense",
+        "compressed": compressed.getvalue(),
+        "another job's": other.getvalue(),
+        "pickled": pickled.getvalue(),
+        "of another size": smaller.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("fault", ["empty", "cut", "another job's", "pickled", "of another size"])
+def test_a_damaged_or_foreign_state_is_passed_over(batch, unbroken, tmp_path, fault):
+    with pytest.raises(StoppedError):
+        batch(tmp_path, StopAfter(6))
+    state = tmp_path / STATE_NAME
+    state.write_bytes(damaged(state.read_bytes())[fault])
+    batch(tmp_path)
+    assert same_pictures(tmp_path, unbroken[0])
+
+
+def test_what_is_no_bundle_is_a_value_error_and_nothing_else():
+    written = io.BytesIO()
+    write_bundle(written, [{"a": 1}], {"0/0": np.arange(2000.0), "0/1": np.float32(3)})
+    header, arrays = read_bundle(written.getvalue())
+    assert header == [{"a": 1}]
+    assert arrays["0/0"].tolist() == list(range(2000))
+    assert arrays["0/1"].dtype == np.float32
+    wrong = damaged(_bundle_of_jobs())
+    for name in ("empty", "cut", "flipped", "text", "compressed", "pickled"):
+        with pytest.raises(ValueError, match=r"damaged|foreign|pickle"):
+            read_bundle(wrong[name])
+
+
+def _bundle_of_jobs() -> bytes:
+    written = io.BytesIO()
+    write_bundle(written, [{"fingerprint": "1"}], {"0/0": np.arange(2000.0)})
+    return written.getvalue()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_harmless(where, bit):
+    content = bytearray(_bundle_of_jobs())
+    content[where % len(content)] ^= 1 << bit
+    try:
+        header, arrays = read_bundle(bytes(content))
+    except ValueError:
+        return
+    assert header == [{"fingerprint": "1"}]
+    assert all((array == np.arange(2000.0)).all() for array in arrays.values())
+
+
+def test_a_single_picture_goes_on_too_and_leaves_nothing_behind(options, tmp_path):
+    job, whole, broken = JOBS[0], tmp_path / "whole.png", tmp_path / "broken.png"
+    render(job, whole, options, devices=one_device())
+    first, second = StopAfter(3), StopAfter(0)
+    with pytest.raises(StoppedError, match="the state is kept"):
+        render(job, broken, options, progress=first, stop=first.stop, devices=one_device())
+    assert not broken.exists()
+    render(job, broken, options, progress=second, devices=one_device())
+    assert first.image_steps + second.image_steps == 10
+    assert broken.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "whole.png"]
+
+
+def test_a_stop_before_the_first_step_loses_nothing(batch, unbroken, tmp_path):
+    watch = StopAfter(0)
+    watch.stop.request()
+    with pytest.raises(StoppedError, match="0 of 5 jobs finished, 0 kept"):
+        batch(tmp_path, watch)
+    batch(tmp_path)
+    assert same_pictures(tmp_path, unbroken[0])
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(value):
+    with pytest.raises(OptionError, match="checkpoint_every must be"):
+        Handling(checkpoint_every=value)

@@ -1,0 +1,84 @@
+"""One run at a time in a folder, and a lock that dies with its process."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nst_jax.files.locks import LOCK_NAME, locked
+from nst_jax.spec.errors import OutputError
+
+HOLD = """
+import sys
+from pathlib import Path
+from nst_jax.files.locks import locked
+with locked(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process(folder: Path, shard: str = "") -> Iterator[subprocess.Popen]:
+    """Another process that holds the folder, or a share of it."""
+    command = [sys.executable, "-c", HOLD, str(folder), shard]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        if process.poll() is None:
+            process.stdin.close()
+
+
+def hold(folder: Path, shard: str = "") -> None:
+    with locked(folder, shard):
+        pass
+
+
+def test_a_second_run_is_refused_with_who_holds_it_and_may_begin_afterwards(tmp_path):
+    with another_process(tmp_path) as process:
+        for shard in ("", "0-of-2"):
+            with pytest.raises(OutputError) as refused:
+                hold(tmp_path, shard)
+            assert f"in use by process {process.pid} on " in str(refused.value)
+    hold(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_process_holds_nothing(tmp_path):
+    with another_process(tmp_path) as process:
+        process.kill()
+        process.wait()
+        assert (tmp_path / LOCK_NAME).exists()
+        hold(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b'{"process": 1}'])
+def test_a_file_that_nobody_holds_is_no_lock(tmp_path, content):
+    (tmp_path / LOCK_NAME).write_bytes(content)
+    hold(tmp_path)
+
+
+def test_shards_of_one_run_share_the_folder_and_keep_others_out(tmp_path):
+    with another_process(tmp_path, "0-of-2") as process:
+        hold(tmp_path, "1-of-2")
+        for shard in ("", "0-of-2"):
+            with pytest.raises(OutputError, match=f"process {process.pid}"):
+                hold(tmp_path, shard)
+    hold(tmp_path)
+
+
+def test_within_one_process_too(tmp_path):
+    with locked(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()}"):
+        hold(tmp_path)
+
+
+def test_a_folder_that_can_not_be_written_is_the_callers_to_explain(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        hold(tmp_path / "nowhere")
