@@ -6,10 +6,11 @@ from typing import Annotated
 
 import tyro
 
-from nst_jax.spec.errors import OptionError
+from nst_jax.spec.errors import ManifestError, OptionError
 from nst_jax.spec.job import Job, every_pair
-from nst_jax.spec.manifest import read_manifest
+from nst_jax.spec.manifest import manifest_jobs, read_manifest
 from nst_jax.spec.options import Options
+from nst_jax.spec.outputs import is_url
 
 Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
 
@@ -39,10 +40,23 @@ def asked_jobs(
             f"See nst-jax {command} --help",
         )
     if not pairs:
-        return read_manifest(Path(manifest), options)
+        return _manifest(manifest, options)
     if not (contents and styles):
         missing = "--styles" if contents else "--contents"
         raise OptionError(f"--contents and --styles go together, {missing} is missing")
     from nst_jax.files.listing import pictures
 
     return every_pair(pictures(contents), pictures(styles))
+
+
+def _manifest(name: str, options: Options) -> Sequence[Job]:
+    if not is_url(name):
+        return read_manifest(Path(name), options)
+    from nst_jax.files.storage import RemoteFile
+
+    try:
+        content = RemoteFile(name).content
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ManifestError(f"manifest {name!r} can't be read: {reason}") from error
+    return manifest_jobs(content, name, options)

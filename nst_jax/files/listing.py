@@ -7,7 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from nst_jax.files import storage
 from nst_jax.spec.errors import OptionError
+from nst_jax.spec.outputs import is_url
 
 
 def pictures(places: Iterable[str]) -> list[str]:
@@ -22,11 +24,13 @@ def pictures(places: Iterable[str]) -> list[str]:
     found: dict[str, str] = {}
     for place in places:
         for path in _pictures_at(place):
-            found.setdefault(os.path.abspath(path), path)
+            found.setdefault(path if is_url(path) else os.path.abspath(path), path)
     return list(found.values())
 
 
 def _pictures_at(place: str) -> Sequence[str]:
+    if is_url(place):
+        return _remote_pictures_at(place)
     if Path(place).is_dir():
         paths = [str(path) for path in sorted(Path(place).iterdir()) if _looks_like_picture(path)]
         return _some(paths, f"folder {place!r}")
@@ -37,9 +41,33 @@ def _pictures_at(place: str) -> Sequence[str]:
     return [place]
 
 
+def _remote_pictures_at(place: str) -> Sequence[str]:
+    """An address with a picture's suffix is one picture; else it is a folder, or a pattern in one.
+
+    Raises:
+        OptionError: The store fails, or holds no picture there.
+    """
+    folder, _, last = place.rpartition("/")
+    is_pattern = glob.has_magic(last)
+    if not is_pattern and _kind(last) in Image.OPEN:
+        return [place]
+    if not is_pattern:
+        folder, last = place.rstrip("/"), "*"
+    try:
+        names = storage.listed(folder, last)
+    except OSError as error:
+        raise OptionError(f"{place!r} can't be listed: {error.strerror or error}") from error
+    paths = [f"{folder}/{name}" for name in names if _kind(name) in Image.OPEN]
+    return _some(paths, f"{'pattern' if is_pattern else 'folder'} {place!r}")
+
+
+def _kind(name: str) -> str | None:
+    """The format that a name's suffix says."""
+    return Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+
+
 def _looks_like_picture(path: Path) -> bool:
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    return kind in Image.OPEN and path.is_file() and not path.name.startswith(".")
+    return _kind(path.name) in Image.OPEN and path.is_file() and not path.name.startswith(".")
 
 
 def _some(paths: list[str], place: str) -> list[str]:

@@ -53,6 +53,8 @@ class Job:
     @property
     def styles(self) -> tuple[PictureSource, ...]:
         """The style pictures, always a tuple."""
+        if isinstance(self.style, (list, tuple)):  # asked first: it is quick
+            return tuple(self.style)
         if isinstance(self.style, (str, os.PathLike, ArrayPicture)):
             return (self.style,)
         return tuple(self.style)
@@ -135,7 +137,9 @@ def check_optimizer(own: JobOptions, options: Options) -> None:
 
 
 def _checked_options(job: Job, options: Options) -> JobOptions:
-    own = job_options(job.options or options)
+    own = job.options or options
+    if type(own) is not JobOptions:
+        own = job_options(own)
     check_optimizer(own, options)
     check_job(job, own)
     return own

@@ -8,23 +8,25 @@ fault by its line.
 """
 
 import csv
-import io
 import json
+import os
 import re
 import reprlib
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
-from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
+from nst_jax.spec.outputs import check_output_place, check_output_suffix, is_url, output_key
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
+_OPTIONS_KEPT = 10_000
 _OWN_COLUMNS = ("content", "style", "masks", "style_masks", "init_image", "output")
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _PICTURE_LISTS = ("style", "masks", "style_masks")
@@ -44,66 +46,86 @@ def read_manifest(path: Path, options: Options) -> list[Job]:
         ManifestError: The file can't be read, or something in it is wrong; `faults` lists
             every fault by its line.
     """
-    rows, faults = _rows(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = "it is a folder" if path.is_dir() else (error.strerror or str(error)).lower()
+        raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}") from error
+    return manifest_jobs(content, str(path), options)
+
+
+def manifest_jobs(content: bytes, name: str, options: Options) -> list[Job]:
+    """The jobs of a manifest that was read already.
+
+    Args:
+        content: The file's bytes.
+        name: Its path or address: the suffix says how it is read, relative inputs resolve
+            against its folder.
+        options: What a row does not say.
+
+    Raises:
+        ManifestError: As `read_manifest`.
+    """
+    faults: list[tuple[int, str]] = []
     jobs: list[Job] = []
     outputs: dict[str, int] = {}
-    for line, values in rows:
+    made = _Maker(name, options)
+    for line, values in _reader(name)(_text(content, name)):
         try:
-            job = _job(values, path.parent, options)
+            if isinstance(values, str):
+                raise ManifestError(values)
+            job = made.job(values)
             _claim_output(job.output, line, outputs)
             jobs.append(job)
         except NstJaxError as fault:
             faults.append((line, str(fault)))
     if faults:
-        raise _refusal(path, sorted(faults))
+        raise _refusal(name, sorted(faults))
     if not jobs:
-        raise ManifestError(f"manifest {str(path)!r} must have at least one job, got none")
+        raise ManifestError(f"manifest {name!r} must have at least one job, got none")
     return jobs
 
 
-def _rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str]]]:
+def _reader(name: str) -> Callable[[str], Iterator[Line]]:
+    suffix = PurePosixPath(name).suffix
     readers: Mapping[str, Callable[[str], Iterator[Line]]] = {
         ".csv": _csv_rows,
         ".jsonl": _json_rows,
         ".ndjson": _json_rows,
     }
-    reader = readers.get(path.suffix.lower())
+    reader = readers.get(suffix.lower())
     if reader is None:
         raise ManifestError(
-            f"manifest {str(path)!r} must end in .csv or .jsonl, got {path.suffix!r}",
+            f"manifest {name!r} must end in .csv or .jsonl, got {suffix!r}",
             "The suffix says how it is read",
         )
-    rows: list[tuple[int, dict[str, Any]]] = []
-    faults: list[tuple[int, str]] = []
-    for line, content in reader(_text(path)):
-        if isinstance(content, str):
-            faults.append((line, content))
-        else:
-            rows.append((line, content))
-    return rows, faults
+    return reader
 
 
-def _text(path: Path) -> str:
+def _text(content: bytes, name: str) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = "it is a folder" if path.is_dir() else (error.strerror or str(error)).lower()
-        raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}") from error
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(
-            f"manifest {str(path)!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
+            f"manifest {name!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
             f"at offset {error.start}",
             "Save it as UTF-8",
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ManifestError(f"manifest {str(path)!r} must be text, got a NUL byte in line {line}")
+        raise ManifestError(f"manifest {name!r} must be text, got a NUL byte in line {line}")
     return text
+
+
+def _lines(text: str, ends: str) -> Iterator[str]:
+    """Lines with their ends; a text as large as a manifest is never copied whole."""
+    for found in re.finditer(f"[^{ends}]*(?:\r\n|[{ends}])|[^{ends}]+", text):
+        yield found.group()
 
 
 def _csv_rows(text: str) -> Iterator[Line]:
     """Rows of a CSV file, or what is wrong with one as text."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(_lines(text, "\r\n"), strict=True)
     end = 0
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -141,7 +163,7 @@ def _header_fault(header: list[str]) -> str:
 
 def _json_rows(text: str) -> Iterator[Line]:
     """Rows of a JSON Lines file, or what is wrong with one as text."""
-    for line, content in enumerate(text.split("\n"), start=1):
+    for line, content in enumerate(_lines(text, "\n"), start=1):
         if not content.strip():
             continue
         try:
@@ -174,35 +196,73 @@ def _unknown_column(name: str) -> str:
     return f"unknown column {name!r}. There are {', '.join(_OWN_COLUMNS + JOB_FIELDS)}"
 
 
-def _job(values: Mapping[str, Any], folder: Path, options: Options) -> Job:
-    for name in ("content", "style"):
-        if not values.get(name):
-            raise ManifestError(f"{name} must name a picture, got nothing")
-    own = {name: _value(name, values[name]) for name in JOB_FIELDS if name in values}
-    chosen = job_options(options, **own)
-    styles, masks, style_masks = (
-        [str(folder / place) for place in _list_of_text(name, values.get(name, []))]
-        for name in _PICTURE_LISTS
-    )
-    output = _text_value("output", values.get("output", ""))
-    if output:
-        check_output_place(output)
-        check_output_suffix(output, bit_depth=options.bit_depth)
-    content = str(folder / _text_value("content", values["content"]))
-    start = None
-    if "init_image" in values:
-        start = str(folder / _text_value("init_image", values["init_image"]))
-    job = Job(
-        content,
-        styles,
-        output,
-        chosen,
-        masks=masks,
-        style_masks=style_masks,
-        init_image=start,
-    )
-    check_job(job, chosen)
-    return job
+class _Maker:
+    """Makes the jobs of a manifest's rows; what many rows share is made and checked once."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self._folder = name.rpartition("/")[0] if is_url(name) else str(Path(name).parent)
+        self._bit_depth = options.bit_depth
+        self._options = options
+        self._chosen: dict[tuple[Any, ...], JobOptions] = {}
+
+    def job(self, values: Mapping[str, Any]) -> Job:
+        """One row's job.
+
+        Raises:
+            NstJaxError: Something in the row is wrong.
+        """
+        for name in ("content", "style"):
+            if not values.get(name):
+                raise ManifestError(f"{name} must name a picture, got nothing")
+        chosen = self._job_options(values)
+        styles, masks, style_masks = (
+            [self._place(place) for place in _list_of_text(name, values.get(name, []))]
+            for name in _PICTURE_LISTS
+        )
+        output = _text_value("output", values.get("output", ""))
+        if output:
+            check_output_place(output)
+            check_output_suffix(output, bit_depth=self._bit_depth)
+        content = self._place(_text_value("content", values["content"]))
+        start = None
+        if "init_image" in values:
+            start = self._place(_text_value("init_image", values["init_image"]))
+        job = Job(
+            content,
+            styles,
+            output,
+            chosen,
+            masks=masks,
+            style_masks=style_masks,
+            init_image=start,
+        )
+        check_job(job, chosen)
+        return job
+
+    def _job_options(self, values: Mapping[str, Any]) -> JobOptions:
+        own = {name: values[name] for name in JOB_FIELDS if name in values}
+        key = tuple((name, type(value), value) for name, value in own.items())
+        try:
+            if key in self._chosen:
+                return self._chosen[key]
+        except TypeError:  # a list, which can't be a key
+            return self._checked(own)
+        if len(self._chosen) >= _OPTIONS_KEPT:
+            self._chosen.clear()
+        return self._chosen.setdefault(key, self._checked(own))
+
+    def _checked(self, own: Mapping[str, Any]) -> JobOptions:
+        return job_options(self._options, **{name: _value(name, own[name]) for name in own})
+
+    def _place(self, name: str) -> str:
+        """Where a picture lies that a row names: absolute, an address, or beside the manifest."""
+        if is_url(name):
+            return sys.intern(name)
+        if is_url(self._folder):
+            return sys.intern(name if name.startswith("/") else f"{self._folder}/{name}")
+        if "//" in name or "./" in name or name.endswith(("/", "/.")):
+            return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
+        return sys.intern(os.path.join("" if self._folder == "." else self._folder, name))
 
 
 def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
@@ -257,14 +317,14 @@ def _text_value(name: str, given: Any) -> str:
     return given.strip()
 
 
-def _refusal(path: Path, faults: list[tuple[int, str]]) -> ManifestError:
+def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:
     lines = [f"line {line}: {_cut(fault)}" for line, fault in faults]
     shown = lines[:_FAULTS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     listed = "\n  ".join(shown)
-    return ManifestError(f"manifest {str(path)!r} has {count}:\n  {listed}", faults=lines)
+    return ManifestError(f"manifest {name!r} has {count}:\n  {listed}", faults=lines)
 
 
 def _cut(fault: str) -> str:

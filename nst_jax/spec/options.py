@@ -7,6 +7,7 @@ whether a tap exists depends on the network and is checked by `resolved`.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import typing
@@ -382,9 +383,17 @@ def _check_count(options: JobOptions, name: str, counted: str, count: int) -> No
 
 def _check_choices(options: JobOptions) -> None:
     """Each field whose type is a Literal holds one of its values."""
-    for name, annotation in typing.get_type_hints(type(options)).items():
-        if typing.get_origin(annotation) is Literal:
-            choices = typing.get_args(annotation)
-            if getattr(options, name) not in choices:
-                listed = " or ".join(map(str, choices))
-                raise OptionError(f"{name} must be {listed}, got {getattr(options, name)!r}")
+    for name, choices in _choices(type(options)).items():
+        if getattr(options, name) not in choices:
+            listed = " or ".join(map(str, choices))
+            raise OptionError(f"{name} must be {listed}, got {getattr(options, name)!r}")
+
+
+@functools.cache
+def _choices(kind: type[JobOptions]) -> dict[str, tuple[Any, ...]]:
+    """The values that the fields with a Literal type may have."""
+    return {
+        name: typing.get_args(annotation)
+        for name, annotation in typing.get_type_hints(kind).items()
+        if typing.get_origin(annotation) is Literal
+    }

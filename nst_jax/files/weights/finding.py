@@ -7,12 +7,15 @@ at once: each writes the same bytes and moves them into place as a whole.
 """
 
 import dataclasses
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
 
 import platformdirs
 
+from nst_jax.files.atomic import write_bytes
+from nst_jax.files.storage import RemoteFile
 from nst_jax.files.weights import registry
 from nst_jax.files.weights.checksums import check_source, sha256_of
 from nst_jax.files.weights.convert import convert
@@ -21,6 +24,7 @@ from nst_jax.files.weights.format import SUFFIX
 from nst_jax.files.weights.registry import KnownWeights
 from nst_jax.files.weights.seal import is_sealed, peeked
 from nst_jax.spec.errors import WeightsError
+from nst_jax.spec.outputs import is_url
 
 FOLDER_VARIABLE = "NST_JAX_WEIGHTS_DIR"
 
@@ -42,13 +46,32 @@ def find_weights(name_or_path: str) -> Path:
     known = {entry.name: entry for entry in known_weights()}
     if entry := known.get(name_or_path):
         return _checked(entry, entry.path) if entry.path else _converted(entry)
-    path = _expanded(name_or_path)
+    path = _fetched(name_or_path) if is_url(name_or_path) else _expanded(name_or_path)
     if name_or_path and os.path.lexists(path):
         return _converted_copy(path)
     raise WeightsError(
         f"weights {name_or_path!r} are no known network and no file",
         f"Known networks: {', '.join(known)}. A file is named with its path.",
     )
+
+
+def _fetched(url: str) -> Path:
+    """A copy of a file in an object store, under a name that says which state of it this is.
+
+    Raises:
+        WeightsError: It can't be read.
+    """
+    remote = RemoteFile(url)
+    digits = hashlib.sha256(f"{url} {remote.stamp()}".encode()).hexdigest()[:16]
+    stem, suffix = os.path.splitext(remote.name)
+    copy = folder_to_write() / f"{stem[:40]}-{digits}{suffix}"
+    if not copy.is_file():
+        try:
+            write_bytes(copy, remote.content)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise WeightsError(f"weights {url!r} can't be fetched: {reason.lower()}") from error
+    return copy
 
 
 def known_weights() -> list[KnownWeights]:
