@@ -14,7 +14,7 @@ from networks import CHANNELS, narrow_network, picture
 
 from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
 from nst_jax.engine.planner import Plan, plan
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.progress import Silence
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
 from nst_jax.engine.solver import Problem, State
@@ -154,8 +154,8 @@ def shared_programs() -> Iterator[None]:
     kept: dict[str, Any] = {}
     original = Setup.renderer
 
-    def renderer(self: Setup, requests: Sequence[Request], progress: Progress) -> Renderer:
-        made = original(self, requests, progress)
+    def renderer(self: Setup, *arguments: Any) -> Renderer:
+        made = original(self, *arguments)
         made.programs._programs = kept
         return made
 
