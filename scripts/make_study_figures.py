@@ -22,7 +22,7 @@ STUDIES = {
     "reconstruct": [CONTENT, STYLE],
     "neurons": ["examples/contents", "examples/styles", "--count", "2", "--patches", "5"],
 }
-LONGEST_PX = 1400
+LONGEST_PX = 1000
 
 
 def run_study(name: str, folder: Path) -> None:
@@ -38,7 +38,7 @@ def save_figure(name: str, folder: Path) -> None:
     small.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
     path = ROOT / "docs" / "images" / f"study_{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    small.save(path, quality=82, optimize=True)
+    small.save(path, quality=66, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -227,7 +227,7 @@ def test_a_reconstruction_begins_with_noise_and_comes_near(options, tmp_path):
     study = study_reconstruct(CONTENT, STYLE, tmp_path, options, measure=measure)
     assert len(study.cells) == 4
     noise = np.abs(np.random.default_rng(0).random(CONTENT.shape) - CONTENT).mean()
-    assert study.cells[0].distances["pixel_error"] < 0.8 * noise
+    assert study.cells[0].distances["pixel"] < 0.8 * noise
     texture = study.cells[3]
     assert (texture.losses["style"] or 1) < 0.1 * (texture.curve[0][3] or 0)
     alone = study_reconstruct(CONTENT, None, tmp_path / "alone", options, measure=measure)

@@ -20,7 +20,7 @@ from nst_jax.study.study import Bench, Cell, Measure, Study, Trial, opened, run_
 _TEXT = (
     "Every picture begins as noise. In the first row it is moved until one tap of the network, "
     "and that tap alone, answers as it does to the content; what is then missing is what the tap "
-    "does not know. The caption has the mean error of a pixel, from 0 to 1.",
+    "does not know. Below, `pixel` is the mean error of a pixel, from 0 to 1.",
     "In the second row it is moved until the statistics of the style agree at the taps from the "
     "first up to one. Nothing says where anything is: what comes out is a texture, and its motifs "
     "are larger the deeper the taps.",
@@ -103,7 +103,8 @@ def _captioned(cell: Cell, own: JobOptions, bench: Bench) -> Cell:
     if cell.row:
         return dataclasses.replace(cell, caption=f"up to {own.style_taps[cell.column]}")
     error = float(np.abs(cell.image - bench.content).mean())
-    caption = f"{own.content_taps[cell.column]}: pixel error {error:.3f}"
     return dataclasses.replace(
-        cell, caption=caption, distances={"pixel_error": error, **cell.distances}
+        cell,
+        caption=own.content_taps[cell.column],
+        distances={"pixel": error, **cell.distances},
     )
