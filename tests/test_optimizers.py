@@ -18,6 +18,7 @@ from engine_jobs import (
     same,
     tiny_job,
     tiny_options,
+    write_narrow_weights,
 )
 
 from nst_jax.engine.levels import PHASES, stages
@@ -284,10 +285,20 @@ def test_l_bfgs_begins_each_level_afresh_where_the_image_of_the_last_is(lbfgs):
     assert not np.array_equal(fine[0].states.image[0, :34, :48], np.asarray(LBFGS_JOBS[0].content))
 
 
-def test_l_bfgs_remembers_one_objective_alone():
+def test_l_bfgs_remembers_one_objective_alone(monkeypatch):
+    monkeypatch.setitem(PHASES, "wasserstein", (("gram", 0.75), ("wasserstein", 0.25)))
     """Its level has no phase of another kind of style loss."""
     for loss in PHASES:
         options = Options(size=64, levels=2, style_loss=loss, optimizer="lbfgs")
         made = stages((64, 48), options, options)
         assert [stage.style_kind for stage in made] == [PHASES[loss][-1][0]] * 2
         assert [stage.steps for stage in made] == [options.steps] * 2
+
+
+def test_l_bfgs_goes_with_winograd(tmp_path):
+    """On a CPU and from 64 channels on; kernels have a form of their own there."""
+    wide = write_narrow_weights(tmp_path / "wide.h5", channels=(4, 64, 128, 12, 12))
+    options = tiny_options(wide, optimizer="lbfgs", levels=1, steps=2, batch_size=1)
+    (result,) = Studio(options).render([tiny_job(0, steps=2)])
+    assert result.finite
+    assert result.steps == 2

@@ -1,9 +1,8 @@
 """What moves the pixels of one job: Adam or L-BFGS, both optax's, and how fast.
 
 The kind of optimiser is known by its state and so is part of a program's structure. All that
-Adam is told is traced and a job's own. L-BFGS has a state for each job: `vmap` gives every
-slot its own memory and its own line search, and a slot whose search has ended keeps what it
-has while the others go on searching.
+Adam is told is traced and a job's own. L-BFGS has a memory and a line search for each job, and
+slots take their steps one after the other.
 """
 
 from collections.abc import Callable
@@ -97,9 +96,14 @@ def change(
     return jnp.asarray(moved), state
 
 
+def searches(state: Any) -> bool:
+    """Whether a step of the optimiser with this state has a line search."""
+    return not isinstance(state, optax.ScaleByAdamState)
+
+
 def memory(state: Any) -> Any:
     """The numbers of a state that must be finite for the next step to be.
 
     A line search also tells how it ended, and may say infinity.
     """
-    return state if isinstance(state, optax.ScaleByAdamState) else state[0]
+    return state[0] if searches(state) else state

@@ -80,12 +80,8 @@ class Setup:
 
     @property
     def use_winograd(self) -> bool:
-        """Whether kernels are prepared for Winograd's algorithm where it pays.
-
-        Not for L-BFGS: in the loop of its line search kernels come apart, one an image.
-        """
-        able = self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
-        return able and self.options.optimizer != "lbfgs"
+        """Whether kernels are prepared for Winograd's algorithm where it pays."""
+        return self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
 
     def renderer(
         self,

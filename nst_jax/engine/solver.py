@@ -144,8 +144,20 @@ def run_chunk(states: State, problems: Problem, network: VGG, num_steps: Int[Arr
     The loop is `lax.fori_loop` with a traced bound, which is `lax.scan` without a stacked
     output: chunks of all lengths are one compilation.
     """
-    step = jax.vmap(advance, in_axes=(0, 0, None))
-    return jax.lax.fori_loop(0, num_steps, lambda _, now: step(now, problems, network), states)
+    return jax.lax.fori_loop(
+        0, num_steps, lambda _, now: _advance_all(now, problems, network), states
+    )
+
+
+def _advance_all(states: State, problems: Problem, network: VGG) -> State:
+    """One step of every slot: of all together, or one after the other where each searches.
+
+    A line search is a loop of its own, of another length for each job. Mapped, it would run as
+    long as the longest, and take the network's kernels for one of each image.
+    """
+    if optimizers.searches(states.optimizer):
+        return jax.lax.map(lambda slot: advance(*slot, network), (states, problems))
+    return jax.vmap(advance, in_axes=(0, 0, None))(states, problems, network)
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
