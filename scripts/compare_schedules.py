@@ -25,11 +25,11 @@ PAIRS = [
 CONSTANT = {"learning_rate": 0.02, "learning_rate_schedule": "constant"}
 SCHEDULES: dict[str, dict] = {
     "default": {},
-    "fast": {"steps": 15, "first_steps": 40, "learning_rate": 0.04},
+    "fast": {"steps": 18, "learning_rate": 0.04},
     "constant, average of 10": CONSTANT,
     "constant, average of 100": {**CONSTANT, "average_decay": 0.99},
-    "constant, twice the steps": {**CONSTANT, "steps": 100, "first_steps": 200},
-    "as many steps at each level": {"first_steps": 0, "steps": 57},
+    "constant, twice the steps": {**CONSTANT, "steps": 100},
+    "more steps at the first level": {"first_steps": 100, "steps": 40},
     "larger steps": {"learning_rate": 0.06},
     "smaller steps": {"learning_rate": 0.015},
 }

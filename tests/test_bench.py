@@ -237,7 +237,7 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios():
 
 @pytest.fixture(scope="module")
 def tiny_studio(narrow_file: str) -> Studio:
-    return Studio(Options(weights=narrow_file, dtype="float32"), Silence())
+    return Studio(Options(preset="gram", weights=narrow_file, dtype="float32"), Silence())
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ from test_masks import halves
 
 from nst_jax import Job
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(22, 32), (24, 32)]
 """Of one canvas."""
 

@@ -62,12 +62,13 @@ def test_the_fields_are_the_pinned_ones():
         *("gradient_normalization", "learning_rate", "learning_rate_schedule"),
         *("learning_rate_end", "adam_b1", "adam_b2", "adam_eps", "average_decay", "clip"),
         *("steps", "first_steps", "early_stop", "seed", "init", "color", "alpha"),
-        *("style_size", "noise_ratio", "noise_range", "init_blend"),
+        *("style_size", "noise_ratio", "noise_range", "init_blend", "style_tap_ratio"),
+        "pixel_blend",
     }
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
     assert set(SHARED_FIELDS) == pinned | {
         *("preset", "preprocessing", "tv_loss", "padding", "bit_depth", "batch_size"),
-        *("pooling_scale", "preview_every"),
+        *("pooling_scale", "preview_every", "max_input_pixels"),
     }
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 

@@ -90,6 +90,6 @@ def test_a_network_that_the_environment_names_renders(
     narrow_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WEIGHTS_VARIABLE, narrow_file)
-    shallow = Options(size=48, levels=1, batch_size=1, steps=1, **TAPS)
+    shallow = Options(preset="gram", size=48, levels=1, batch_size=1, steps=1, **TAPS)
     unnamed = render(Job(content_of(0), style_of(0)), options=shallow)
     assert unnamed.fingerprint == rendered(narrow_file, steps=1).fingerprint

@@ -275,11 +275,15 @@ def narrow_programs():
     return _programs(CHANNELS)
 
 
+@pytest.mark.parametrize("tv_loss", ["squared", "nine_point"])
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("canvas", [(48, 64), (128, 96)])
-def test_bytes_of_a_step_are_the_compilers_within_a_fifth(narrow_programs, canvas, slots):
-    seen = inspected(narrow_programs, over(one_device()), canvas, slots, Structure(*TAPS))
-    estimate = _costs(CHANNELS).step_bytes(canvas, slots, *TAPS)
+def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
+    options = Options(preset="gram", tv_loss=tv_loss)
+    where = over(one_device()), canvas, slots
+    seen = inspected(_programs(CHANNELS), *where, Structure(*TAPS), options=options)
+    costs = dataclasses.replace(_costs(CHANNELS), tv_loss=tv_loss)
+    estimate = costs.step_bytes(canvas, slots, *TAPS)
     assert seen.bytes_per_device is not None
     assert 0.95 < estimate / seen.bytes_per_device < 1.2
 
@@ -287,7 +291,8 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(narrow_programs, canva
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
-    seen = inspected(programs, over(one_device()), (96, 128), 2, Structure(*TAPS))
+    where = over(one_device()), (96, 128), 2
+    seen = inspected(programs, *where, Structure(*TAPS), options=Options(preset="gram"))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
     assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)

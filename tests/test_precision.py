@@ -84,7 +84,8 @@ def test_pixels_optimiser_and_terms_are_float32(studios, dtype):
 def test_grams_are_float32_and_features_are_the_networks(studios, dtype):
     problems = studios[dtype][1][0].problems
     assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.targets.style)} == {"float32"}
-    assert {features.dtype.name for features in problems.targets.content.values()} == {dtype}
+    contents = problems.targets.content.values()
+    assert {target.features.dtype.name for target in contents} == {dtype}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.weights)} == {"float32"}
 
 

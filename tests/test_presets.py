@@ -208,7 +208,7 @@ def test_a_preset_s_objective_and_its_gradient_are_its_source_s(name):
 
 
 def test_every_formula_is_tested_here():
-    assert {*FORMULAS, "default", "fast"} == set(PRESETS)
+    assert {*FORMULAS, "default", "fast", "gram"} == set(PRESETS)
 
 
 TENSORS = json.loads((Path(__file__).parent / "golden" / "coursera_tensors.json").read_text())

@@ -87,8 +87,8 @@ def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, ex
     features = _every_tap(_build(published, dtype=jnp.bfloat16), IMAGE)
     for tap in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"):
         own, positions = features[tap], int(np.prod(expected[tap].shape[:2]))
-        style = GramTarget.of(None, np.float32(references.gram(expected[tap])))
-        content = ContentTarget.of(np.float32(expected[tap]), positions)
+        style = GramTarget.of(None, jnp.float32(references.gram(expected[tap])))
+        content = ContentTarget.of(jnp.float32(expected[tap]), positions)
         key = jax.random.key(0)
         region = Region(jnp.float32(positions))
         assert float(style.distance(own, region, key)) < 1e-3, tap

@@ -15,6 +15,7 @@ from engine_jobs import (
 )
 
 from nst_jax import Job, render_many
+from nst_jax.engine.inputs import Inputs
 from nst_jax.engine.prepared import PreparedJob, prepared
 from nst_jax.engine.starting import first_image
 from nst_jax.files.images import resized
@@ -31,7 +32,8 @@ def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.n
 
 def _prepared(job: Job, init_image=None, **own) -> PreparedJob:
     own = own_options(**own)
-    return prepared(0, dataclasses.replace(job, init_image=init_image), own, tiny_options("none"))
+    job = dataclasses.replace(job, init_image=init_image)
+    return prepared(0, job, own, tiny_options("none"), Inputs())
 
 
 CONTENT = resized(content_of(0), FIRST)

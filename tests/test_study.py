@@ -219,6 +219,7 @@ def test_without_a_network_raw_pixels_end_at_the_blend_and_the_caption_says_how_
         assert error == pytest.approx(float(np.sqrt(((raw - plain) ** 2).mean())), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_reconstruction_begins_with_noise_and_comes_near(options, tmp_path):
     taps = ("relu1_1", "relu2_1")
     options = dataclasses.replace(
@@ -249,6 +250,7 @@ def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
 # Neurons.
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_made_for_a_channel_excites_it_more_than_any_given_one(options, tmp_path):
     options = dataclasses.replace(options, steps=60, tv_weight=0.0, size=32)
     pictures = [picture(32, 32, seed=7), picture(24, 32, seed=8)]

@@ -62,7 +62,6 @@ def _options(settings: Settings) -> Options:
         weights=settings.weights,
         dtype=settings.dtype,
         steps=default.steps,
-        first_steps=default.first_steps,
     )
 
 

@@ -36,6 +36,10 @@ widest layer.
 """
 
 
+_VARIATION_BYTES = {"nine_point": 172}
+"""Of one pixel, for its differences to all neighbours; fitted likewise."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Costs:
     """Costs of a network's programs, up to the deepest of some taps.
@@ -47,6 +51,7 @@ class Costs:
         value_bytes: Of one feature: 4 in float32, 2 in bfloat16.
         use_winograd: Whether kernels are prepared for Winograd's algorithm where it pays.
         optimizer: Whose state a step keeps.
+        tv_loss: How neighbouring pixels are compared.
     """
 
     architecture: Architecture
@@ -54,6 +59,7 @@ class Costs:
     value_bytes: int
     use_winograd: bool
     optimizer: Kind = "adam"
+    tv_loss: str = "squared"
 
     def operations(self, canvas: Size, taps: tuple[str, ...]) -> int:
         """Floating point operations of one step of one image, forth and back.
@@ -79,6 +85,7 @@ class Costs:
         taps = (*content_taps, *style_taps)
         pixels = canvas[0] * canvas[1]
         pictures = 2 * PICTURES_OF_A_STATE[self.optimizer] * _PICTURE_BYTES * pixels
+        pictures += _VARIATION_BYTES.get(self.tv_loss, 0) * pixels
         features = self._features(canvas, taps)
         at_once = max(_LARGEST_AT_ONCE * max(features, default=0), _IMAGE_GRADIENT_BYTES * pixels)
         working = sum(features) + at_once

@@ -46,6 +46,7 @@ def costs_of(setup: Setup) -> Costs:
         value_bytes=setup.precision.dtype.itemsize,
         use_winograd=setup.use_winograd,
         optimizer=setup.options.optimizer,
+        tv_loss=setup.options.tv_loss,
     )
 
 

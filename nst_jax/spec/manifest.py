@@ -46,6 +46,7 @@ def read_manifest(path: Path, options: Options) -> list[Job]:
         ManifestError: The file can't be read, or something in it is wrong; `faults` lists
             every fault by its line.
     """
+    _reader(str(path))  # a wrong suffix is said first
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -96,7 +96,7 @@ class JobOptions:
     """When pixels are brought back into their range: after each step, or when a level is over."""
     steps: int = 50
     """Steps of the optimiser at each level, at most."""
-    first_steps: int = 100
+    first_steps: int = 0
     """Steps at the job's first level; 0: as many as at the others."""
     early_stop: float = 0.0
     """End a level once 20 steps lower the objective by less than this share. 0: never."""

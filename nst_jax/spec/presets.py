@@ -35,7 +35,6 @@ _GRAM: Mapping[str, Any] = {
     "learning_rate": 0.02,
     "learning_rate_schedule": "constant",
     "steps": 100,
-    "first_steps": 0,
 }
 """Gram matrices, contents and styles relative to their own norms."""
 
@@ -71,7 +70,7 @@ _ALL = (
     Preset(
         "fast",
         "the default look in about a third of its time",
-        values={"steps": 15, "first_steps": 40, "learning_rate": 0.04},
+        values={"steps": 18, "learning_rate": 0.04},
     ),
     Preset("gram", "Gram matrices, each term relative to its target's norm", values=_GRAM),
     Preset(
