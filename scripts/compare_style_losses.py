@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pair = synthetic_pair(arguments.size)
     studios = {loss: Studio(Options(style_loss=loss), Silence()) for loss in LOSSES}
-    whole = dict.fromkeys(LOSSES, 0.0)
+    whole: dict[str, float] = dict.fromkeys(LOSSES, 0.0)
     for size, steps in studios["moments"].level_sizes(pair, arguments.size):
         workloads = {
             loss: studio.workload(pair, size, arguments.batch_size)

@@ -156,7 +156,7 @@ def _advance_all(states: State, problems: Problem, network: VGG) -> State:
     long as the longest, and take the network's kernels for one of each image.
     """
     if optimizers.searches(states.optimizer):
-        return jax.lax.map(lambda slot: advance(*slot, network), (states, problems))
+        return jax.lax.map(lambda slot: advance(slot[0], slot[1], network), (states, problems))
     return jax.vmap(advance, in_axes=(0, 0, None))(states, problems, network)
 
 
