@@ -218,3 +218,14 @@ def test_the_shipped_distance_is_a_little_below_the_whole_one():
     value, _ = value_and_gradient(WassersteinTarget.of(*moments), features)
     whole = expected(features, moments)
     assert 0.85 * whole < value < 1.001 * whole
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_flat_picture_whose_covariance_is_rounding_stays_finite(seed):
+    """Large features that are all but alike: what is left of a difference may be negative."""
+    rng = np.random.default_rng(seed)
+    flat = np.float32(rng.uniform(1, 9, 16) * np.ones((32, 32, 1)) * (1 + 1e-7 * rng.random()))
+    target = WassersteinTarget.of(*moments_of(features_of(seed, (9, 9), 16)))
+    value, slope = value_and_gradient(target, flat)
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()

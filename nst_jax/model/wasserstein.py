@@ -96,8 +96,11 @@ def _by_channels_forward(flat, region, target):
     channels, positions = flat.shape[-1], region.positions
     weighted = region.weighted(flat)
     own_mean = weighted.astype(jnp.float32).sum(0) / positions
-    products = jnp.einsum("pc,pd->cd", weighted, flat, preferred_element_type=jnp.float32)
-    own = products / positions - jnp.outer(own_mean, own_mean)
+    # Centred first: the difference of two moments of a flat picture may be negative.
+    centred = (flat - own_mean).astype(flat.dtype)
+    shares = (region.weight_of_each()[:, None] * centred).astype(flat.dtype)
+    products = jnp.einsum("pc,pd->cd", shares, centred, preferred_element_type=jnp.float32)
+    own = products / positions
     factor, weak = target.factor, target.weak
     inner = product(factor.T, product(own, factor))
     inverse = inverse_root(inner)
