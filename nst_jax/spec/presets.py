@@ -69,7 +69,7 @@ _ALL = (
     Preset(DEFAULT_PRESET, "what nst-jax does unless told otherwise"),
     Preset(
         "fast",
-        "the default look in about a third of its time",
+        "the default look in about a third of its steps",
         values={"steps": 18, "learning_rate": 0.04},
     ),
     Preset("gram", "Gram matrices, each term relative to its target's norm", values=_GRAM),
