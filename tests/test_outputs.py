@@ -91,7 +91,7 @@ def test_a_default_name_gives_way_to_a_given_one_wherever_it_stands():
     [("x.png", "x.png"), ("x.png", "X.PNG"), ("x.png", "./x.png"), ("a/x.png", "a//x.png")],
 )
 def test_two_given_names_of_one_file_are_refused(first, second):
-    with pytest.raises(OutputError, match="named by two jobs"):
+    with pytest.raises(OutputError, match="is taken by another job"):
         outputs_of(Job("a", "s", first), Job("b", "s", second))
 
 

@@ -8,11 +8,11 @@ fault by its line.
 """
 
 import csv
+import functools
 import json
 import os
 import re
 import reprlib
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -21,13 +21,16 @@ from typing import Any, Literal
 from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
-from nst_jax.spec.outputs import check_output_place, check_output_suffix, is_url, output_key
+from nst_jax.spec.outputs import TakenOutputs, check_output_place, check_output_suffix, is_url
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
-_OPTIONS_KEPT = 10_000
+_KEPT = 10_000
+"""Of each kind of value, how many are kept for the rows to come."""
+
 _OWN_COLUMNS = ("content", "style", "masks", "style_masks", "init_image", "output")
+_COLUMNS = frozenset((*_OWN_COLUMNS, *JOB_FIELDS))
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _PICTURE_LISTS = ("style", "masks", "style_masks")
 _LISTS = (*_PICTURE_LISTS, *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
@@ -69,14 +72,15 @@ def manifest_jobs(content: bytes, name: str, options: Options) -> list[Job]:
     """
     faults: list[tuple[int, str]] = []
     jobs: list[Job] = []
-    outputs: dict[str, int] = {}
+    outputs = TakenOutputs()
     made = _Maker(name, options)
     for line, values in _reader(name)(_text(content, name)):
         try:
             if isinstance(values, str):
                 raise ManifestError(values)
             job = made.job(values)
-            _claim_output(job.output, line, outputs)
+            if job.output:
+                outputs.claim(job.output, line)
             jobs.append(job)
         except NstJaxError as fault:
             faults.append((line, str(fault)))
@@ -136,23 +140,24 @@ def _csv_rows(text: str) -> Iterator[Line]:
         end = reader.line_num
         for cells in reader:
             line, end = end + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
+            if not any(map(str.strip, cells)):
                 continue
             if len(cells) != len(header):
                 yield line, f"a row must have {len(header)} cells as the header, got {len(cells)}"
                 continue
-            filled = zip(header, (cell.strip() for cell in cells), strict=True)
+            filled = zip(header, map(str.strip, cells), strict=True)
             yield line, {name: _split(name, cell) for name, cell in filled if cell}
     except csv.Error as error:
         yield end + 1, f"the row that begins here is not valid CSV: {error}"
 
 
 def _split(name: str, cell: str) -> str | list[str]:
-    return cell.split(_SEPARATOR) if name in _LISTS else cell
+    """What JSON Lines would have: a list where a cell of such a column names several."""
+    return cell.split(_SEPARATOR) if _SEPARATOR in cell and name in _LISTS else cell
 
 
 def _header_fault(header: list[str]) -> str:
-    unknown = [name for name in header if name not in _OWN_COLUMNS + JOB_FIELDS]
+    unknown = [name for name in header if name not in _COLUMNS]
     if unknown:
         return _unknown_column(unknown[0])
     repeated = [name for name in header if header.count(name) > 1]
@@ -175,8 +180,8 @@ def _json_rows(text: str) -> Iterator[Line]:
         if not isinstance(values, dict):
             yield line, f"a line must be a JSON object, got {content.strip()[:40]!r}"
             continue
-        unknown = [name for name in values if name not in _OWN_COLUMNS + JOB_FIELDS]
-        yield line, _unknown_column(unknown[0]) if unknown else values
+        unknown = next((name for name in values if name not in _COLUMNS), None)
+        yield line, values if unknown is None else _unknown_column(unknown)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -202,9 +207,12 @@ class _Maker:
 
     def __init__(self, name: str, options: Options) -> None:
         self._folder = name.rpartition("/")[0] if is_url(name) else str(Path(name).parent)
+        self._beside = "" if self._folder == "." else os.path.join(self._folder, "")
         self._bit_depth = options.bit_depth
         self._options = options
-        self._chosen: dict[tuple[Any, ...], JobOptions] = {}
+        self._chosen: dict[str, JobOptions] = {}
+        self._place = functools.lru_cache(_KEPT)(self._place_now)
+        self._places = functools.lru_cache(_KEPT)(self._places_now)
 
     def job(self, values: Mapping[str, Any]) -> Job:
         """One row's job.
@@ -217,7 +225,7 @@ class _Maker:
                 raise ManifestError(f"{name} must name a picture, got nothing")
         chosen = self._job_options(values)
         styles, masks, style_masks = (
-            [self._place(place) for place in _list_of_text(name, values.get(name, []))]
+            self._places(*_list_of_text(name, values[name])) if name in values else ()
             for name in _PICTURE_LISTS
         )
         output = _text_value("output", values.get("output", ""))
@@ -241,36 +249,32 @@ class _Maker:
         return job
 
     def _job_options(self, values: Mapping[str, Any]) -> JobOptions:
-        own = {name: values[name] for name in JOB_FIELDS if name in values}
-        key = tuple((name, type(value), value) for name, value in own.items())
+        own = {name: value for name, value in values.items() if name not in _OWN_COLUMNS}
         try:
-            if key in self._chosen:
-                return self._chosen[key]
-        except TypeError:  # a list, which can't be a key
+            key = repr(own)  # it tells True, 1 and 1.0 apart, and a list can be in it
+        except RecursionError:
             return self._checked(own)
-        if len(self._chosen) >= _OPTIONS_KEPT:
-            self._chosen.clear()
-        return self._chosen.setdefault(key, self._checked(own))
+        if key not in self._chosen:
+            if len(self._chosen) >= _KEPT:
+                self._chosen.clear()
+            self._chosen[key] = self._checked(own)
+        return self._chosen[key]
 
     def _checked(self, own: Mapping[str, Any]) -> JobOptions:
         return job_options(self._options, **{name: _value(name, own[name]) for name in own})
 
-    def _place(self, name: str) -> str:
+    def _places_now(self, *names: str) -> tuple[str, ...]:
+        return tuple(map(self._place, names))
+
+    def _place_now(self, name: str) -> str:
         """Where a picture lies that a row names: absolute, an address, or beside the manifest."""
         if is_url(name):
-            return sys.intern(name)
+            return name
         if is_url(self._folder):
-            return sys.intern(name if name.startswith("/") else f"{self._folder}/{name}")
+            return name if name.startswith("/") else f"{self._folder}/{name}"
         if "//" in name or "./" in name or name.endswith(("/", "/.")):
             return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
-        return sys.intern(os.path.join("" if self._folder == "." else self._folder, name))
-
-
-def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
-    key = output_key(output)
-    if output and key in outputs:
-        raise ManifestError(f"output {output!r} is taken by line {outputs[key]}", "Name them apart")
-    outputs[key] = line
+        return name if name.startswith("/") else self._beside + name
 
 
 def _value(name: str, given: Any) -> Any:
@@ -313,7 +317,8 @@ def _text_value(name: str, given: Any) -> str:
     rule = "a text" if name == "output" else "a text that is not empty"
     if not isinstance(given, str) or (name != "output" and not given.strip()):
         raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}")
-    if re.search("[\0\ud800-\udfff]", given):  # JSON can write them as escapes
+    odd = "\0" in given if given.isascii() else re.search("[\0\ud800-\udfff]", given)
+    if odd:  # JSON can write them as escapes
         raise ManifestError(f"{name} must hold no NUL and no half a letter, got {given[:80]!r}")
     return given.strip()
 
