@@ -1,13 +1,15 @@
 """What a picture follows from, as one number: inputs, options, weights, method."""
 
-import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
 METHOD_VERSION = 5
 """Raised whenever the same request gives another picture than before."""
@@ -39,11 +41,6 @@ def fingerprint(
     Raises:
         PictureError: An input can't be read.
     """
-    shared = {
-        name: value
-        for name, value in dataclasses.asdict(options).items()
-        if name not in dataclasses.asdict(own) and name not in _NOT_COUNTED
-    }
     content = {
         "method": METHOD_VERSION,
         "content": inputs.sha256(job.content),
@@ -51,9 +48,18 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": dataclasses.asdict(own) | shared,
+        "options": _counted(own, options),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(own: JobOptions, options: Options) -> Mapping[str, Any]:
+    """The options that decide a picture, by name."""
+    shared = [name for name in SHARED_FIELDS if name not in _NOT_COUNTED]
+    return {name: getattr(own, name) for name in JOB_FIELDS} | {
+        name: getattr(options, name) for name in shared
+    }

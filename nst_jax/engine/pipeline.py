@@ -49,6 +49,7 @@ from nst_jax.spec.options import JobOptions, Options, Structure, resolved, trans
 from nst_jax.spec.taps import deepest_tap
 
 _DECODERS = 2
+_EXAMINED_AHEAD = 64
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
 
 _BACK_OFF_S = 0.5
@@ -128,7 +129,7 @@ class Setup:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Request:
     """A job that was examined and can be planned.
 
@@ -184,12 +185,22 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
     architecture = setup.weights.architecture
     wanted = [job.options or setup.options for job in jobs]
     _say_translations(wanted, setup, progress)
+    waiting = collections.deque[concurrent.futures.Future[Request | Result]]()
+    examined: list[Request | Result] = []
     with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
-        futures = [
-            pool.submit(_examined, index, job, resolved(own, architecture), setup)
-            for index, (job, own) in enumerate(zip(jobs, wanted, strict=True))
-        ]
-        return [future.result() for future in futures]
+        for index, (job, own) in enumerate(zip(jobs, wanted, strict=True)):
+            waiting.append(pool.submit(_examined, index, job, resolved(own, architecture), setup))
+            if len(waiting) > _EXAMINED_AHEAD:  # a million futures would be gigabytes
+                examined.append(waiting.popleft().result())
+        examined += [future.result() for future in waiting]
+    _say_animated(setup.inputs.newly_animated(), progress)
+    return examined
+
+
+def _say_animated(names: Sequence[str], progress: Progress) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        progress.note(f"{len(names)} animated or of several pages, the first is taken: {shown}")
 
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:

@@ -110,8 +110,11 @@ def check_job(job: Job, options: JobOptions) -> None:
         ("masks", job.masks, "picture"),
         ("style_masks", job.style_masks, "picture"),
     ):
-        _check_sequence(name, values)
-        if len(values) not in (0, styles):
+        if not isinstance(values, (list, tuple)):
+            raise OptionError(
+                f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
+            )
+        if values and len(values) != styles:
             raise OptionError(
                 f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
             )
@@ -120,13 +123,6 @@ def check_job(job: Job, options: JobOptions) -> None:
         raise OptionError(
             f"init must be file where an init_image is given, and nowhere else, got "
             f"{options.init} and {given}"
-        )
-
-
-def _check_sequence(name: str, values: Any) -> None:
-    if not isinstance(values, (list, tuple)):
-        raise OptionError(
-            f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
         )
 
 

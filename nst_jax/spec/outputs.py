@@ -24,11 +24,24 @@ SIXTEEN_BIT_FORMATS = frozenset({"PNG", "TIFF"})
 
 _PLAIN_PART = r"[^./\\:\0][^/\\:\0]{0,199}"
 _PLAIN = re.compile(f"{_PLAIN_PART}(?:/{_PLAIN_PART})*")
+_PLAIN_PICTURE = re.compile(rf"{_PLAIN.pattern}\.(?i:png|jpe?g|webp|tiff?)")
 
 
 def is_url(name: str) -> bool:
     """Whether a name is no path of this machine, but `SCHEME://...`."""
     return "://" in name and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
+def check_output(name: str, *, bit_depth: int = 8) -> None:
+    """Refuses an output name by its place or by its suffix.
+
+    Raises:
+        OutputError: See `check_output_place` and `check_output_suffix`.
+    """
+    if bit_depth == 8 and name.isascii() and _PLAIN_PICTURE.fullmatch(name):
+        return  # as nearly all of a million do; one match is quicker than the rules one by one
+    check_output_place(name)
+    check_output_suffix(name, bit_depth=bit_depth)
 
 
 def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
@@ -38,7 +51,7 @@ def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
         OutputError: The suffix is not .png, .jpg, .jpeg, .webp, .tif or .tiff in any case,
             or its format has no 16 bits where 16 are wanted.
     """
-    suffix = posixpath.splitext(name)[1]
+    suffix = _stem_and_suffix(name)[1]
     kind = FORMAT_OF_SUFFIX.get(suffix.lower())
     if kind is None:
         raise OutputError(
@@ -59,8 +72,6 @@ def check_output_place(name: str) -> None:
         OutputError: The name is absolute, climbs with `..`, has a backslash or a NUL, hides
             behind a leading dot, or is too long or no text for a file system.
     """
-    if _is_plain(name):
-        return
     path = PurePosixPath(name)
     rules = {
         "be relative to the output folder": path.is_absolute() or ":" in name[:2],
@@ -80,7 +91,8 @@ def check_output_place(name: str) -> None:
 
 def default_output(content: str, styles: Iterable[str]) -> str:
     """`CONTENT__STYLE.png` by stems; several styles are joined by `+`."""
-    return _shortened(f"{_stem(content)}__{'+'.join(map(_stem, styles))}") + ".png"
+    stems = (_stem_and_suffix(style)[0] for style in styles)
+    return _shortened(f"{_stem_and_suffix(content)[0]}__{'+'.join(stems)}") + ".png"
 
 
 def unique_outputs(wanted: Iterable[tuple[str, bool]]) -> list[str]:
@@ -137,11 +149,12 @@ class TakenOutputs:
 
     def free_name(self, name: str) -> str:
         """The name, with the first number that makes it free; takes it."""
-        path, candidate = posixpath.splitext(name), name
-        wanted = key = output_key(name)
+        candidate, wanted = name, output_key(name)
+        key = wanted
         while key in self._owners or key in self._folders:
             number = self._numbers[wanted] = self._numbers.get(wanted, 1) + 1
-            candidate = f"{path[0]}_{number}{path[1]}"
+            stem, suffix = posixpath.splitext(name)
+            candidate = f"{stem}_{number}{suffix}"
             key = output_key(candidate)
         self._owners[key] = candidate
         return candidate
@@ -178,10 +191,7 @@ def output_key(name: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name keeps every rule of a place and can't be spelled shorter.
-
-    Nearly all of a million names do, and one match is quicker than the rules one by one.
-    """
+    """Whether a name keeps every rule of a place and can't be spelled shorter."""
     return name.isascii() and _PLAIN.fullmatch(name) is not None
 
 
@@ -193,14 +203,16 @@ def _is_encodable(name: str) -> bool:
     return True
 
 
-def _stem(name: str) -> str:
-    """The last part of a path, without its suffix; as pathlib has it, in a tenth of the time."""
+def _stem_and_suffix(name: str) -> tuple[str, str]:
+    """Of the last part of a path; as pathlib has them, in a tenth of the time."""
     last = name.rstrip("/").rpartition("/")[2]
     dot = last.rfind(".")
-    return last[:dot] if 0 < dot < len(last) - 1 else last
+    return (last[:dot], last[dot:]) if 0 < dot < len(last) - 1 else (last, "")
 
 
 def _shortened(stem: str) -> str:
     """A stem that may stand in an output name and leaves room for a number and a suffix."""
+    if len(stem) <= 180 and "/" not in stem and _is_plain(stem):
+        return stem
     visible = re.sub(r"[\\:\0]", "_", stem).lstrip(".") or "output"
     return visible.encode(errors="ignore")[:180].decode(errors="ignore")
