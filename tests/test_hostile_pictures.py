@@ -69,6 +69,7 @@ def test_a_batch_renders_the_good_ones_and_has_a_line_for_each_bad_one(
     said = capsys.readouterr()
     assert "Traceback" not in said.err + said.out
     assert "\x1b" not in said.err
+    assert Path("out/report/index.html").is_file(), said.err
 
     lines = [json.loads(line) for line in Path("out/ledger.jsonl").read_text().splitlines()]
     assert len(lines) == len(specimens)

@@ -192,7 +192,7 @@ def _header_fault(header: list[str]) -> str:
 def _json_rows(content: bytes) -> Iterator[Line]:
     """Rows of a JSON Lines file, or what is wrong with one as text."""
     for line, text in enumerate(_lines(content, newline="\n"), start=1):
-        if not text.strip():
+        if text.isspace():
             continue
         try:
             values = _JSON.decode(text)
