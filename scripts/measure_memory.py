@@ -4,11 +4,10 @@ python scripts/measure_memory.py [JOBS ...]
 
 Each batch (100 and 10,000 jobs unless told otherwise) runs in a process of its own: pictures of
 64 pixels, two steps, a narrow network from a seed, a hundred contents and a seed for each job.
-Printed of each: the peak of its memory, and threads and open files before and after.
+Printed of each: the peak of its memory, and threads and open files before and after. Linux.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -80,13 +79,21 @@ def render(folder: Path, jobs: int) -> dict[str, float]:
     summary = render_batch(listed, folder / f"out{jobs}", options)
     assert summary.done == jobs, summary
     return {
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": _peak_mib(),
         "seconds": time.perf_counter() - began,
         "files_before": before[0],
         "files_after": _open_files(),
         "threads_before": before[1],
         "threads_after": threading.active_count(),
     }
+
+
+def _peak_mib() -> float:
+    """Of this very program; what `getrusage` tells may be that of the process it came from."""
+    status = Path("/proc/self/status").read_text()
+    return next(
+        int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:")
+    )
 
 
 def _open_files() -> int:
