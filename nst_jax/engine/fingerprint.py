@@ -4,10 +4,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import PurePosixPath
+from typing import Any
 
 from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options
 
 METHOD_VERSION = 5
 """Raised whenever the same request gives another picture than before."""
@@ -39,11 +40,6 @@ def fingerprint(
     Raises:
         PictureError: An input can't be read.
     """
-    shared = {
-        name: value
-        for name, value in dataclasses.asdict(options).items()
-        if name not in dataclasses.asdict(own) and name not in _NOT_COUNTED
-    }
     content = {
         "method": METHOD_VERSION,
         "content": inputs.sha256(job.content),
@@ -51,9 +47,18 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": dataclasses.asdict(own) | shared,
+        "options": dataclasses.asdict(own) | shared_options(options),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shared_options(options: Options) -> dict[str, Any]:
+    """What all jobs of a run have in common and their pictures follow from."""
+    return {
+        name: value
+        for name, value in dataclasses.asdict(options).items()
+        if name not in JOB_FIELDS and name not in _NOT_COUNTED
+    }

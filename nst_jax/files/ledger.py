@@ -20,6 +20,11 @@ PARTS_PATTERN = "ledger-*.jsonl"
 Record = dict[str, Any]
 
 
+def ledger_name(part: str = "") -> str:
+    """The file of one writer: `ledger.jsonl`, or `ledger-PART.jsonl`."""
+    return f"ledger-{part}.jsonl" if part else LEDGER_NAME
+
+
 def read_ledger(folder: Path) -> dict[str, Record]:
     """The last record of each job in an output folder, by the job's name."""
     paths = (*sorted(folder.glob(PARTS_PATTERN)), folder / LEDGER_NAME)
@@ -50,8 +55,9 @@ def _is_older(record: Record, other: Record | None) -> bool:
 class Ledger:
     """An open ledger; use it in a `with` block."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LEDGER_NAME
+    def __init__(self, folder: Path, part: str = "") -> None:
+        """The ledger of a folder, or the part of it that one of several writers keeps."""
+        self._path = folder / ledger_name(part)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> "Ledger":
