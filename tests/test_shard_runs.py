@@ -1,4 +1,4 @@
-"""Shards of one batch in one folder: the bytes of one process, whatever died and whoever goes on."""
+"""Shards of a batch in one folder: the bytes of one process, whoever died, whoever goes on."""
 
 import shutil
 from collections.abc import Callable

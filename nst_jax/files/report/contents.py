@@ -43,7 +43,8 @@ class Batch:
     Attributes:
         folder: The output folder.
         records: The last ledger line of each job.
-        run: run.json of the last run, or of its workers together; None where there is none, or it can't be read.
+        run: run.json of the last run, or of its workers together; None where there is none,
+            or it can't be read.
     """
 
     folder: Path
