@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -57,6 +57,13 @@ class Batch:
     parallel say (Kubernetes and parallel need NST_JAX_SHARD_COUNT too). distributed: join the
     processes by jax.distributed; if one dies, all do. Any later run, with any N or without,
     renders what is missing. Workers write no page; see nst-jax report."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the work is done. ray: on the workers of a Ray cluster, one a GPU, TPU host or node;
+    the output folder is one that all of them see. Needs nst-jax[ray]."""
+    address: str = ""
+    """Of the Ray cluster: auto, or HOST:PORT. Without it RAY_ADDRESS, or this machine."""
+    workers: int = 0
+    """Workers on the Ray cluster; 0: as many as it has room for now."""
     options: Options = dataclasses.field(default_factory=Options)
     handling: tyro.conf.FlagCreatePairsOff[Handling] = dataclasses.field(default_factory=Handling)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -68,6 +75,7 @@ class Batch:
         """Renders what is missing; returns the exit status."""
         if not self.output_dir:
             raise OptionError("batch must be told where to write, got no --output-dir")
+        self._check_engine()
         shard = _checked_shard(self.shard)
         jobs = completed(
             asked_jobs("batch", self.manifest, self.contents, self.styles, self.options),
@@ -93,15 +101,15 @@ class Batch:
             watcher(quiet=self.quiet or self.json) as progress,
             kept_programs(),
         ):
-            summary = render_batch(
-                jobs,
-                self.output_dir,
-                self.options,
-                handling=self.handling,
-                progress=progress,
-                stop=stop,
-                shard=shard,
-            )
+            asked = jobs, self.output_dir, self.options
+            care = {"handling": self.handling, "progress": progress, "stop": stop}
+            if self.engine == "ray":
+                from nst_jax.engine.ray_pool import render_on_ray
+
+                where = {"address": self.address, "workers": self.workers}
+                summary = render_on_ray(*asked, **care, **where)
+            else:
+                summary = render_batch(*asked, **care, shard=shard)
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
         no_page = self.no_report or bool(shard) or is_url(self.output_dir)
@@ -113,6 +121,14 @@ class Batch:
             if page:
                 print(f"Look at {page}")
         return 3 if summary.failed else 0
+
+    def _check_engine(self) -> None:
+        if self.engine == "ray" and self.shard:
+            raise OptionError("--engine ray deals the jobs out itself, so --shard can't go with it")
+        if self.engine != "ray" and (self.address or self.workers):
+            raise OptionError("--address and --workers are of a Ray cluster", "Add --engine ray")
+        if not 0 <= self.workers <= 100_000:
+            raise OptionError(f"workers must be from 0 to 100000, got {self.workers}")
 
 
 def _checked_shard(text: str) -> Shard | str:

@@ -92,7 +92,7 @@ def render_batch(
     )
     folder = folder_at(output_dir)
     listed = completed(jobs, options)
-    _check_outputs(listed, options)
+    check_outputs(listed, options)
     with contextlib.ExitStack() as stack:
         existed = folder.exists()
         if existed:
@@ -121,7 +121,12 @@ def render_batch(
         return summary
 
 
-def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
+def check_outputs(jobs: Iterable[Job], options: Options) -> None:
+    """Refuses outputs that could not be written, before any work.
+
+    Raises:
+        OutputError: A name leads out of the folder, has no known suffix, or is taken.
+    """
     for job in jobs:
         check_output_place(job.output)
         if options.preview_every and output_key(job.output).startswith(f"{PREVIEWS_NAME}/"):

@@ -81,6 +81,15 @@ def told_costs(
     return [_cost(ladders.ladder(job, job.size)) for job in jobs if job.size]
 
 
+def last_canvases(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
+) -> dict[str, Size]:
+    """The canvas of each job's last stage, by its output, as far as sizes are told or looked at."""
+    ladders = _Ladders(options, architecture)
+    made = ((job, ladders.ladder(job, size)) for job, size in _sizes(jobs, inputs))
+    return {job.output: ladder[-1].canvas for job, ladder in made if ladder}
+
+
 def _cost(ladder: Iterable[Stage]) -> float:
     return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
 
