@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -131,11 +130,9 @@ def test_processes_joined_by_jax_render_on_their_own_devices_alone(asked, single
 def test_joined_processes_die_with_one_of_them_and_a_rerun_completes(asked, single, tmp_path):
     """As JAX documents it: by default, if any process fails, all do."""
     processes = joined(asked, tmp_path, 2)
-    killed_at_work(processes[0])  # it holds the coordinator
-    began = time.monotonic()
+    killed_at_work(processes[1])  # the other one holds the coordinator, which notices
     first, second = ends(processes)
-    assert first == -signal.SIGKILL
-    assert second != 0
-    assert time.monotonic() - began < 200
+    assert second == -signal.SIGKILL
+    assert first not in (0, 2, 3)
     assert ends(joined(asked, tmp_path, 2)) == [0, 0]
     check_same(tmp_path, single)
