@@ -284,10 +284,10 @@ def test_torchs_losses_and_gradients_are_ours(workload):
     problems = workload._problems
 
     def total(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0, None))
+        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0))
         network = workload._programs.network
         asked = problems.size, problems.targets, problems.weights
-        totals, _ = each(images, network, *asked, jax.random.key(0))
+        totals, _ = each(images, network, *asked)
         return totals.sum(), totals
 
     (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(images)

@@ -64,7 +64,7 @@ def measured_units(bench: Bench) -> Units:
         style={
             tap: _unit(
                 _style_target(kind, own, moments[tap]).distance(
-                    seen[tap], own_region(size, tap, seen[tap]), jax.random.key(0)
+                    seen[tap], own_region(size, tap, seen[tap])
                 )
             )
             for tap in own.style_taps
