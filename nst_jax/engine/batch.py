@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nst_jax.engine.disk_space import say_if_short_of_space
 from nst_jax.engine.inputs import Inputs, seen_earlier
 from nst_jax.engine.keeping import Keeper
 from nst_jax.engine.pipeline import Setup, examine, open_setup, run
@@ -34,6 +35,9 @@ from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
+
+_NOT_ASKED = ("content", "style", "options", "losses", "curve", "output")
+"""What a resume need not know of a job; curves alone would take a gigabyte of 100,000 jobs."""
 
 
 def render_batch(
@@ -79,7 +83,7 @@ def render_batch(
         existed = folder.exists()
         if existed:
             stack.enter_context(folder.held())
-        records = folder.records()
+        records = folder.records(without=_NOT_ASKED)
         setup = _setup(options, handling, devices, records)
         examined = examine(listed, setup, progress)
         folder.make()
@@ -89,10 +93,14 @@ def render_batch(
         folder.remove_partial_files()
         work = left_to_do(examined, records, folder, handling)
         _say_given_up(work, progress)
+        say_if_short_of_space(work.requests, options, folder, progress)
         run = _Run(work, setup, folder, handling, progress, stop or Stop())
         fault = run.render()
         summary = run.summary(time.perf_counter() - began)
-        write_json(folder, RUN_NAME, run_record(summary, setup, run.renderer))
+        try:
+            write_json(folder, RUN_NAME, run_record(summary, setup, run.renderer))
+        except WriteError as error:  # where pictures can't be written, this can't be either
+            fault = fault or error
         if fault:
             raise fault
         return summary
@@ -148,7 +156,7 @@ class _Run:
         self._progress = progress
         self._stop = stop
         self._keeper = Keeper(folder, work.requests, progress)
-        self._failures = work.given_up
+        self._failures = 0
 
     def render(self) -> NstJaxError | None:
         """Renders; returns why it ended early, or None."""
@@ -167,8 +175,7 @@ class _Run:
 
     def _too_many(self, failed_in_writing: int) -> bool:
         allowed = self._handling.failures_allowed
-        failed = max(self._failures, self.work.given_up + failed_in_writing)
-        return allowed is not None and failed >= allowed
+        return allowed is not None and max(self._failures, failed_in_writing) >= allowed
 
     def _rendered(self) -> Iterator[Result]:
         requests, setup = self.work.requests, self._setup

@@ -184,12 +184,15 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
     architecture = setup.weights.architecture
     wanted = [job.options or setup.options for job in jobs]
     _say_translations(wanted, setup, progress)
-    with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
+    try:
         futures = [
             pool.submit(_examined, index, job, resolved(own, architecture), setup)
             for index, (job, own) in enumerate(zip(jobs, wanted, strict=True))
         ]
         return [future.result() for future in futures]
+    finally:  # an interrupt does not wait for those that have not begun
+        pool.shutdown(cancel_futures=True)
 
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:

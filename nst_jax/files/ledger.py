@@ -6,10 +6,9 @@ passes over. Several writers keep `ledger-*.jsonl` of their own; reading merges 
 """
 
 import errno
-import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -20,22 +19,35 @@ PARTS_PATTERN = "ledger-*.jsonl"
 Record = dict[str, Any]
 
 
-def read_ledger(folder: Path) -> dict[str, Record]:
-    """The last record of each job in an output folder, by the job's name."""
+def read_ledger(folder: Path, without: Collection[str] = ()) -> dict[str, Record]:
+    """The last record of each job in an output folder, by the job's name.
+
+    Args:
+        folder: The output folder; one without a ledger has no records.
+        without: Keys that are not wanted, which saves their memory.
+    """
     paths = (*sorted(folder.glob(PARTS_PATTERN)), folder / LEDGER_NAME)
-    return merged(path.read_bytes() for path in paths if path.is_file())
+    return merged(_lines(path for path in paths if path.is_file()), without)
 
 
-def merged(parts: Iterable[bytes]) -> dict[str, Record]:
-    """The last record of each job in several files, by the job's name.
+def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as file:
+            yield from file
+
+
+def merged(lines: Iterable[bytes], without: Collection[str] = ()) -> dict[str, Record]:
+    """The last record of each job in the lines of several files, by the job's name.
 
     Where two records of a job both say when they were made, the later one is the last;
     else the one in the later file, and within a file the one further down.
     """
     records: dict[str, Record] = {}
-    for line in itertools.chain.from_iterable(part.split(b"\n") for part in parts):
+    for line in lines:
         record = _parsed(line)
         if record is not None and not _is_older(record, records.get(record["job"])):
+            for key in without:
+                record.pop(key, None)
             records[record["job"]] = record
     return records
 
