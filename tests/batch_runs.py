@@ -1,5 +1,6 @@
 """Small batches through the command line, in this process: pictures, a manifest, what it said."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -50,7 +51,7 @@ class Batches:
             save(folder / f"{name}.png", seed)
 
     def rows(self, *lines: str) -> None:
-        """A manifest of these lines: content, style, output and steps."""
+        """A manifest of these lines: content, style, output and learning rate."""
         text = "content,style,output,learning_rate\n" + "".join(f"{line}\n" for line in lines)
         (self.folder / "jobs.csv").write_text(text)
 
@@ -68,6 +69,14 @@ class Batches:
     def lines(self) -> list[dict[str, Any]]:
         """All lines of the ledger."""
         return [json.loads(line) for line in (self.out / "ledger.jsonl").read_text().splitlines()]
+
+    def whole_lines(self) -> list[dict[str, Any]]:
+        """The lines of the ledger but those that a kill has torn."""
+        found: list[dict[str, Any]] = []
+        for line in (self.out / "ledger.jsonl").read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def errors(self) -> dict[str, dict[str, Any] | None]:
         """What the last line of each job says of its failure."""

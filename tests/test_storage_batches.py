@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -85,8 +86,8 @@ def counts(capsys: pytest.CaptureFixture[str]) -> tuple[int, int, int]:
 
 def rows(store: Store) -> list[dict[str, Any]]:
     """All lines of all parts of the ledger."""
-    parts = [name for name in store.names("out/ledger")]
-    return [json.loads(line) for part in parts for line in store.get(part).splitlines()]
+    parts = map(store.get, store.names("out/ledger"))
+    return [json.loads(line) for part in parts for line in part.splitlines()]
 
 
 def sums(store: Store) -> dict[str, str]:
@@ -154,7 +155,7 @@ def test_a_second_run_renders_what_is_missing_or_altered_and_reads_no_picture(st
 
 
 def test_contents_and_styles_may_be_folders_and_patterns_of_a_store(store, capsys):
-    places = ("--contents", f"s3://{BUCKET}/in", "--styles", f"s3://{BUCKET}/in/[cd].*")
+    places = ("--contents", f"s3://{BUCKET}/in/", "--styles", f"s3://{BUCKET}/in/[cd].*")
     assert command("batch", *places, "--output-dir", OUT, "--json") == 0
     assert counts(capsys) == (8, 0, 0)
     assert command("batch", *places, "--output-dir", OUT, "--json") == 0
@@ -223,21 +224,24 @@ def test_a_store_that_takes_nothing_more_ends_the_run(store, expected, capsys, p
     assert {row["status"] for row in last_of.values()} == {"done"}
 
 
-def test_a_killed_run_is_gone_on_with_and_its_parts_are_merged(
-    store, expected, capsys, monkeypatch
-):
+def test_the_parts_of_a_killed_run_are_merged_with_the_next_ones(store, expected, capsys):
     class Killed(BaseException):
         """Nothing of ours catches it."""
 
     def killed(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("nst_jax.files.remote_folders.RemoteLedger.__exit__", killed)
-    with pytest.raises(Killed):
+    ledger = "nst_jax.files.remote_folders.RemoteLedger.__exit__"
+    with mock.patch(ledger, killed), pytest.raises(Killed):
         batch("--quiet")
-    assert len(rows(store)) == 3
+    assert len([name for name in store.names("out/") if "ledger" in name]) == 3
     store.remove("out/z.jpg")
-    monkeypatch.undo()
+    assert batch("--json") == 0
+    assert counts(capsys) == (1, 0, 2)
+    assert sums(store) == expected
+    assert Counter(row["job"] for row in rows(store))["z.jpg"] == 2  # of which one counts
+    assert batch("--json") == 0
+    assert counts(capsys) == (0, 0, 3)
 
 
 REFUSED = [
