@@ -21,6 +21,9 @@ TINY = (
 """Options of a rendering of a moment."""
 
 
+COLUMNS = "content,style,output,learning_rate,init,content_weight,style_weight"
+
+
 class Answer(NamedTuple):
     status: int
     out: str
@@ -51,9 +54,9 @@ class Batches:
             save(folder / f"{name}.png", seed)
 
     def rows(self, *lines: str) -> None:
-        """A manifest of these lines: content, style, output and learning rate."""
-        text = "content,style,output,learning_rate\n" + "".join(f"{line}\n" for line in lines)
-        (self.folder / "jobs.csv").write_text(text)
+        """A manifest of these lines, whose last cells may be left out."""
+        filled = [line + "," * (COLUMNS.count(",") - line.count(",")) for line in lines]
+        (self.folder / "jobs.csv").write_text("\n".join([COLUMNS, *filled, ""]))
 
     def arguments(self, *more: str) -> list[str]:
         """The command line, as this process or another one takes it."""

@@ -86,8 +86,14 @@ class Runner:
             yield process
         finally:
             if self._status is None:
-                os.kill(process, signal.SIGKILL)
+                self.send(process, signal.SIGKILL)
                 self.status()
+
+    @staticmethod
+    def send(process: int, number: int) -> None:
+        """Sends a signal to a process, if it has not ended by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
     def status(self) -> int:
         """The exit status of the running process, once it has ended; a signal's is negative."""

@@ -1,6 +1,5 @@
 """Processes that are killed, at any moment: the next run ends with the bytes of an unbroken one."""
 
-import os
 import random
 import shutil
 import signal
@@ -71,7 +70,7 @@ def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches
     while kills < KILLS:
         with runner.started(command) as process:
             time.sleep(rng.uniform(0.1, 0.9) * whole_s)
-            os.kill(process, signal.SIGKILL)
+            runner.send(process, signal.SIGKILL)
             status = runner.status()
         assert status in (0, -signal.SIGKILL), runner.said
         kills += status != 0
@@ -113,7 +112,7 @@ def test_a_single_picture_that_is_killed_goes_on_from_its_checkpoint(runner, bat
         while not state.exists():
             assert not (folder / "broken.png").exists(), "it ended before its first checkpoint"
             time.sleep(0.01)
-        os.kill(process, signal.SIGKILL)
+        runner.send(process, signal.SIGKILL)
         assert runner.status() == -signal.SIGKILL
     assert not (folder / "broken.png").exists()
     assert runner.run(command("broken.png")) == 0
@@ -134,9 +133,9 @@ def test_a_second_signal_ends_a_batch_and_corrupts_nothing(runner, batches, numb
         while "compiling" not in runner.said:
             time.sleep(0.05)
         time.sleep(3)  # long chunks by then
-        os.kill(process, number)
+        runner.send(process, number)
         time.sleep(0.01)
-        os.kill(process, number)
+        runner.send(process, number)
         assert runner.status() == status
     assert "Traceback" not in runner.said
     assert runner.run(command) == 0

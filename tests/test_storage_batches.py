@@ -154,6 +154,7 @@ def test_a_second_run_renders_what_is_missing_or_altered_and_reads_no_picture(st
         store.put("in/a.png", png(0))
 
 
+@pytest.mark.slow
 def test_contents_and_styles_may_be_folders_and_patterns_of_a_store(store, capsys):
     places = ("--contents", f"s3://{BUCKET}/in/", "--styles", f"s3://{BUCKET}/in/[cd].*")
     assert command("batch", *places, "--output-dir", OUT, "--json") == 0
@@ -179,6 +180,7 @@ def test_a_store_that_fails_every_other_time_costs_time_alone(store, expected, c
     assert Counter(row["job"] for row in rows(store)) == dict.fromkeys(JOBS, 1)
 
 
+@pytest.mark.slow
 def test_slow_answers_are_asked_for_again(store, expected, capsys, monkeypatch):
     monkeypatch.setattr(storage, "_ANSWER_S", 0.5)
     slow = [store_server.slow(1, 1.5, "GET", "a.png"), store_server.slow(1, 1.5, "PUT", "x.png")]
@@ -189,6 +191,7 @@ def test_slow_answers_are_asked_for_again(store, expected, capsys, monkeypatch):
     assert len(store.asked("PUT", "out/x.png")) == 2
 
 
+@pytest.mark.slow
 def test_an_input_that_fails_for_long_is_its_jobs_fault_and_is_read_by_the_next_run(
     store, expected, capsys
 ):
@@ -205,6 +208,7 @@ def test_an_input_that_fails_for_long_is_its_jobs_fault_and_is_read_by_the_next_
     assert sums(store) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["deep/y.png", "out/ledger"])
 @pytest.mark.parametrize(("status", "said"), [(500, "injected fault"), (403, "injected fault")])
 def test_a_store_that_takes_nothing_more_ends_the_run(store, expected, capsys, part, status, said):
@@ -224,6 +228,7 @@ def test_a_store_that_takes_nothing_more_ends_the_run(store, expected, capsys, p
     assert {row["status"] for row in last_of.values()} == {"done"}
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_killed_run_are_merged_with_the_next_ones(store, expected, capsys):
     class Killed(BaseException):
         """Nothing of ours catches it."""
@@ -277,6 +282,7 @@ def test_missing_credentials_are_told_in_one_line(store, capsys, monkeypatch):
     assert "unable to locate credentials" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [500, 403])
 def test_a_ledger_that_can_not_be_read_is_not_taken_for_an_empty_one(store, capsys, status):
     assert batch("--quiet") == 0

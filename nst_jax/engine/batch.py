@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.disk_space import say_if_short_of_space
-from nst_jax.engine.inputs import Inputs, seen_earlier
+from nst_jax.engine.inputs import Inputs, Seen, seen_earlier
 from nst_jax.engine.keeping import Keeper
 from nst_jax.engine.pipeline import Setup, examine, open_setup, run
 from nst_jax.engine.progress import Progress, Silence
@@ -36,8 +36,8 @@ from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
 
-_NOT_ASKED = ("content", "style", "options", "losses", "curve", "output")
-"""What a resume need not know of a job; curves alone would take a gigabyte of 100,000 jobs."""
+_ASKED = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
+"""What a resume must know of a job."""
 
 
 def render_batch(
@@ -83,8 +83,9 @@ def render_batch(
         existed = folder.exists()
         if existed:
             stack.enter_context(folder.held())
-        records = folder.records(without=_NOT_ASKED)
-        setup = _setup(options, handling, devices, records)
+        known: dict[str, Seen] = {}
+        records = folder.records(slim=functools.partial(_take_apart, known))
+        setup = _setup(options, handling, devices, known)
         examined = examine(listed, setup, progress)
         folder.make()
         folder.check_inside(job.output for job in listed)
@@ -114,14 +115,20 @@ def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 
+def _take_apart(known: dict[str, Seen], record: Record) -> None:
+    """Leaves of a job what a resume asks for, and keeps what is known of its inputs once."""
+    known |= seen_earlier([record])
+    for key in record.keys() - _ASKED:
+        del record[key]
+
+
 def _setup(
     options: Options,
     handling: Handling,
     devices: Sequence[Any] | None,
-    records: Mapping[str, Record],
+    known: Mapping[str, Seen],
 ) -> Setup:
-    known = {} if handling.verify else seen_earlier(records.values())
-    inputs = Inputs(known, max_pixels=options.max_input_pixels)
+    inputs = Inputs({} if handling.verify else known, max_pixels=options.max_input_pixels)
     setup = open_setup(options, devices)
     return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
 
@@ -164,7 +171,7 @@ class _Run:
             self._folder, self._setup.options, self._progress, retries=self._handling.retries
         )
         with self._stop.listening(), writer:
-            for result in itertools.chain(self.work.failures, self._rendered()):
+            for result in itertools.chain(self._failed_before(), self._rendered()):
                 writer.put(result)
                 self._keeper.finished(result.index)
                 self._failures += result.error is not None
@@ -176,6 +183,10 @@ class _Run:
     def _too_many(self, failed_in_writing: int) -> bool:
         allowed = self._handling.failures_allowed
         return allowed is not None and max(self._failures, failed_in_writing) >= allowed
+
+    def _failed_before(self) -> Iterator[Result]:
+        """The jobs that failed when they were looked at, as long as the run goes on."""
+        yield from itertools.takewhile(lambda _: not self._stop.requested, self.work.failures)
 
     def _rendered(self) -> Iterator[Result]:
         requests, setup = self.work.requests, self._setup

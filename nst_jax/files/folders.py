@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from nst_jax.files.atomic import BinaryFile, remove_partial_files, replacing
@@ -130,14 +130,14 @@ class LocalFolder:
         """What changes whenever a file does; empty where it is missing."""
         return stamp_of(self._path / name)
 
-    def records(self, without: Collection[str] = ()) -> dict[str, Record]:
-        """The last line of each job in the ledger, without some of its keys.
+    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+        """The last line of each job in the ledger, made slim as `ledger.read_ledger` does.
 
         Raises:
             OutputError: It can't be read.
         """
         try:
-            return read_ledger(self._path, without)
+            return read_ledger(self._path, slim)
         except OSError as error:
             raise OutputError(
                 f"the ledger in {self.name!r} can't be read: {reason_of(error)}",

@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -135,15 +135,15 @@ class RemoteFolder:
             self._found = {path: storage.stamp_in(status) for path, status in found.items()}
         return self._found.get(name, "")
 
-    def records(self, without: Collection[str] = ()) -> dict[str, Record]:
-        """The last line of each job in all parts of the ledger, without some of its keys.
+    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+        """The last line of each job in all parts, made slim as `ledger.read_ledger` does.
 
         Raises:
             OutputError: The store fails.
         """
         for last in (*[False] * (_LISTINGS - 1), True):
             try:
-                return merged(self._lines(), without)
+                return merged(self._lines(), slim)
             except FileNotFoundError as error:  # another run has just put some parts together
                 if last:
                     raise self._unread(error) from error
