@@ -1,9 +1,9 @@
 """What a picture follows from, as one number: inputs, options, weights, method."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import PurePosixPath
+from typing import Any
 
 from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
@@ -39,11 +39,6 @@ def fingerprint(
     Raises:
         PictureError: An input can't be read.
     """
-    shared = {
-        name: value
-        for name, value in dataclasses.asdict(options).items()
-        if name not in dataclasses.asdict(own) and name not in _NOT_COUNTED
-    }
     content = {
         "method": METHOD_VERSION,
         "content": inputs.sha256(job.content),
@@ -51,9 +46,16 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": dataclasses.asdict(own) | shared,
+        "options": _settings(own, options),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _settings(own: JobOptions, options: Options) -> dict[str, Any]:
+    """All options that count, by name."""
+    # Plain values all of them; `dataclasses.asdict` would copy each one, for every job.
+    shared = {name: value for name, value in vars(options).items() if name not in _NOT_COUNTED}
+    return shared | vars(own)

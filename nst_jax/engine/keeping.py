@@ -79,12 +79,15 @@ class Keeper:
             self._folder.remove(self._name)
 
     def _kept_earlier(self) -> dict[int, Standing]:
-        content = None if self._folder is None else self._folder.read(self._name)
-        if content is None:
-            return {}
         try:
+            content = None if self._folder is None else self._folder.read(self._name)
+            if content is None:
+                return {}
             header, arrays = read_bundle(content)
             found = list(_unpacked(header, arrays, self._requests.values()))
+        except OSError as error:
+            self._progress.note(f"{self._name} is passed over: {reason_of(error)}")
+            return {}
         except ValueError as error:
             self._progress.note(f"{self._name} is passed over: {error}")
             return {}

@@ -9,6 +9,7 @@ a phase of it are a stage, and a stage is one program; nothing in it branches on
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ class Stage:
         return self.level, self.phase
 
 
+@functools.lru_cache(maxsize=4096)
 def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away."""
     if levels == "auto":

@@ -51,6 +51,8 @@ from nst_jax.spec.taps import deepest_tap
 _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
 
+_LOOKS = 16  # jobs that a thread looks at before another one's turn
+
 _BACK_OFF_S = 0.5
 """Before a picture is read again that could not be read; twice as long each time."""
 
@@ -181,15 +183,16 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
     Raises:
         TapError: A job names a tap that the network does not have.
     """
-    architecture = setup.weights.architecture
-    wanted = [job.options or setup.options for job in jobs]
-    _say_translations(wanted, setup, progress)
-    with concurrent.futures.ThreadPoolExecutor(_DECODERS) as pool:
+    _say_translations([job.options or setup.options for job in jobs], setup, progress)
+    pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
+    try:
         futures = [
-            pool.submit(_examined, index, job, resolved(own, architecture), setup)
-            for index, (job, own) in enumerate(zip(jobs, wanted, strict=True))
+            pool.submit(_examined_together, range(len(jobs))[first : first + _LOOKS], jobs, setup)
+            for first in range(0, len(jobs), _LOOKS)
         ]
-        return [future.result() for future in futures]
+        return [one for future in futures for one in future.result()]
+    finally:  # an interrupt does not wait for those that have not begun
+        pool.shutdown(cancel_futures=True)
 
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:
@@ -198,6 +201,15 @@ def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Prog
         taken |= translated_taps(own, setup.weights.architecture)
     for name, tap in taken.items():
         progress.note(f"tap {name} is taken for {tap}")
+
+
+def _examined_together(
+    indices: Iterable[int], jobs: Sequence[Job], setup: Setup
+) -> list[Request | Result]:
+    """Some of the jobs; one by one, many jobs would take most of their time in the queue."""
+    architecture = setup.weights.architecture
+    own = {index: resolved(jobs[index].options or setup.options, architecture) for index in indices}
+    return [_examined(index, jobs[index], own[index], setup) for index in indices]
 
 
 def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:

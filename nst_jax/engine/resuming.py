@@ -63,7 +63,10 @@ def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: 
         return False
     if not verify and stamp == record.get("stamp"):
         return True
-    content = folder.read(request.job.output)
+    try:
+        content = folder.read(request.job.output)
+    except OSError:  # rendered again, it may be readable
+        return False
     return content is not None and hashlib.sha256(content).hexdigest() == record.get("sha256")
 
 

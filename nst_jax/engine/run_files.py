@@ -38,11 +38,14 @@ def fixed_plan(
 
 
 def _read_plan(folder: Folder) -> Plan | None:
-    content = folder.read(PLAN_NAME)
-    if content is None:
-        return None
     try:
-        return Plan.from_json(json.loads(content))
+        content = folder.read(PLAN_NAME)
+        return None if content is None else Plan.from_json(json.loads(content))
+    except OSError as error:
+        raise OutputError(
+            f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {reason_of(error)}",
+            "Mend that and run the same command again",
+        ) from error
     except ValueError as error:
         raise OutputError(
             f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {error}",

@@ -287,11 +287,14 @@ def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
         TapError: The network has no such tap.
         OptionError: Two names mean the same tap.
     """
-    return job_options(
-        options,
-        content_taps=tuple(canonical_tap(tap, architecture) for tap in options.content_taps),
-        style_taps=tuple(canonical_tap(tap, architecture) for tap in options.style_taps),
+    content, style = (
+        tuple(canonical_tap(tap, architecture) for tap in taps)
+        for taps in (options.content_taps, options.style_taps)
     )
+    same = content == options.content_taps and style == options.style_taps
+    if same and type(options) is JobOptions:  # most are; to check them again takes its time
+        return options
+    return job_options(options, content_taps=content, style_taps=style)
 
 
 def translated_taps(options: JobOptions, architecture: Architecture) -> dict[str, str]:
