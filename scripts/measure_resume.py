@@ -78,7 +78,7 @@ def make(folder: Path, count: int) -> None:
     out.mkdir()
     for name in {str(source) for job in jobs for source in (job.content, *job.styles)}:
         Path(name).write_bytes(content)
-        os.utime(name, (time.time() - OLD_S,) * 2)  # long enough ago for its stamp to count
+        os.utime(name, (time.time() - OLD_S, time.time() - OLD_S))  # long enough ago for its stamp to count
     curve = tuple(Point(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
     setup = open_setup(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:

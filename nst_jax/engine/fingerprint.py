@@ -7,7 +7,7 @@ from typing import Any
 
 from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options
 
 METHOD_VERSION = 6
 """Raised whenever the same request gives another picture than before."""
@@ -46,7 +46,7 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": _settings(own, options),
+        "options": shared_options(options) | vars(own),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
@@ -54,8 +54,11 @@ def fingerprint(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _settings(own: JobOptions, options: Options) -> dict[str, Any]:
-    """All options that count, by name."""
+def shared_options(options: Options) -> dict[str, Any]:
+    """What all jobs of a run have in common and their pictures follow from."""
     # Plain values all of them; `dataclasses.asdict` would copy each one, for every job.
-    shared = {name: value for name, value in vars(options).items() if name not in _NOT_COUNTED}
-    return shared | vars(own)
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in JOB_FIELDS and name not in _NOT_COUNTED
+    }

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.foreseeing import foreseen
 from nst_jax.engine.inspection import inspected
 from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
@@ -192,10 +193,12 @@ def outlook(
     """
     options, progress = options or Options(), progress or Silence()
     setup = open_setup(options, devices)
-    examined = examine(completed(jobs, options), setup, progress)
+    listed = completed(jobs, options)
+    examined = examine(listed, setup, progress)
+    whole = foreseen(listed, options, setup.weights.architecture, setup.inputs)
     requests = [one for one in examined if isinstance(one, Request)]
     failures = [one for one in examined if isinstance(one, Result)]
-    made = planned(requests, setup, Silence())
+    made = planned(requests, setup, Silence(), whole=whole)
     programs = None
     if requests and (compile_steps or measure):
         programs = setup.renderer(requests, progress).programs

@@ -91,6 +91,7 @@ class Setup:
         progress: Progress,
         show: Callable[[Preview], None] | None = None,
         targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
+        taps: Iterable[str] = (),
     ) -> Renderer:
         """A renderer whose network reaches every tap of the requests.
 
@@ -99,11 +100,14 @@ class Setup:
             progress: Told what happens.
             show: Gets previews.
             targets: Makes what makes the jobs' targets.
+            taps: Canonical taps of requests that will come later.
         """
-        taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
+        needed = {*taps} | {
+            tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)
+        }
         every = self.options.preview_every
         return Renderer(
-            self.network(taps),
+            self.network(needed),
             self.devices,
             progress,
             options=self.options,

@@ -1,10 +1,10 @@
 """Manifests: a list of jobs in a file, a row a job, CSV or JSON Lines.
 
 Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separated by `;`),
-`masks` and `style_masks` (likewise), `init_image`, `output`, and any per-job option under its
-own name. An empty CSV cell and a missing key mean the run's default. Relative inputs resolve
-against the manifest's folder. A manifest that is wrong in itself is refused whole, with every
-fault by its line.
+`masks` and `style_masks` (likewise), `init_image`, `output`, `width` and `height` of the content
+in pixels (a guide to planning), and any per-job option under its own name. An empty CSV cell
+and a missing key mean the run's default. Relative inputs resolve against the manifest's folder.
+A manifest that is wrong in itself is refused whole, with every fault by its line.
 """
 
 import csv
@@ -27,7 +27,11 @@ _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
 _OPTIONS_KEPT = 10_000
-_OWN_COLUMNS = ("content", "style", "masks", "style_masks", "init_image", "output")
+_SIZE_COLUMNS = ("width", "height")
+_OWN_COLUMNS = (
+    *("content", "style", "masks", "style_masks", "init_image", "output"),
+    *_SIZE_COLUMNS,
+)
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _PICTURE_LISTS = ("style", "masks", "style_masks")
 _LISTS = (*_PICTURE_LISTS, *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)))
@@ -236,6 +240,7 @@ class _Maker:
             masks=masks,
             style_masks=style_masks,
             init_image=start,
+            size=_size(values),
         )
         check_job(job, chosen)
         return job
@@ -264,6 +269,19 @@ class _Maker:
         if "//" in name or "./" in name or name.endswith(("/", "/.")):
             return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
         return sys.intern(os.path.join("" if self._folder == "." else self._folder, name))
+
+
+def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) of the content in pixels, where a row tells it."""
+    told = [name for name in _SIZE_COLUMNS if name in values]
+    if not told:
+        return None
+    if len(told) == 1:
+        raise ManifestError(f"width and height go together, got {told[0]} alone")
+    width, height = (_number(name, values[name], int) for name in _SIZE_COLUMNS)
+    if not (0 < width < 10**9 and 0 < height < 10**9):
+        raise ManifestError(f"width and height must be pixels from 1 on, got {width}x{height}")
+    return int(height), int(width)
 
 
 def _claim_output(output: str, line: int, outputs: dict[str, int]) -> None:
