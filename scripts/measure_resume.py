@@ -22,9 +22,10 @@ from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.engine.curve import MOST_POINTS, Point
-from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, open_setup
 from nst_jax.files import opening
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.stamps import stamp_of
@@ -78,7 +79,9 @@ def make(folder: Path, count: int) -> None:
     out.mkdir()
     for name in {str(source) for job in jobs for source in (job.content, *job.styles)}:
         Path(name).write_bytes(content)
-        os.utime(name, (time.time() - OLD_S, time.time() - OLD_S))  # long enough ago for its stamp to count
+        os.utime(
+            name, (time.time() - OLD_S, time.time() - OLD_S)
+        )  # long enough ago for its stamp to count
     curve = tuple(Point(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
     setup = open_setup(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:

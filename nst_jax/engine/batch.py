@@ -23,7 +23,7 @@ from nst_jax.engine.disk_space import say_if_short_of_space
 from nst_jax.engine.foreseeing import foreseen, told_costs
 from nst_jax.engine.inputs import Inputs, Seen, seen_earlier
 from nst_jax.engine.keeping import STATE_NAME, Keeper
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
@@ -38,6 +38,7 @@ from nst_jax.engine.run_files import (
     write_json,
 )
 from nst_jax.engine.saving import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.sharing import Parts, asked_shard, batch_digest
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import Folder, folder_at

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nst_jax.engine.curve import Point
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.setup import Request
 from nst_jax.engine.standing import Standing
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.files.folders import Folder, reason_of

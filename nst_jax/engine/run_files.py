@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.foreseeing import Foreseen
-from nst_jax.engine.pipeline import Request, Setup
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Summary
+from nst_jax.engine.setup import Request, Setup
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.spec.errors import OutputError, WriteError
 

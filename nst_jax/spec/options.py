@@ -196,9 +196,8 @@ class Options(JobOptions, metaclass=_FromPreset):
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
     style_loss: Literal["gram", "wasserstein", "wasserstein_full", "moments"] = "wasserstein"
-    """How styles are compared: wasserstein for means and covariances, its full form slower and in
-    all directions alike, gram as Gatys et al., moments for mean and deviation of each channel
-    alone. Weights suit the first; the preset gram has those that suit gram."""
+    """How styles are compared: wasserstein for means and covariances (full: slower, all directions
+    alike), gram as Gatys et al. (weights: see the preset gram), moments for each channel alone."""
     tv_loss: Literal["squared", "absolute", "nine_point"] = "nine_point"
     """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
     eight neighbours."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nst_jax.engine.levels import PHASES, StyleKind
-from nst_jax.engine.pipeline import open_setup
+from nst_jax.engine.setup import open_setup
 from nst_jax.engine.targets import style_target
 from nst_jax.files.images import resized
 from nst_jax.model.objective import own_region, style_moments
