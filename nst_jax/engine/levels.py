@@ -82,10 +82,11 @@ def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     return tuple(sorted(set(edges)))
 
 
+@functools.lru_cache(maxsize=4096)
 def stages(
     picture: Size, options: Options, own: JobOptions, *, regions: int = 0
 ) -> tuple[Stage, ...]:
-    """The stages that a job goes through, from coarse to fine.
+    """The stages that a job goes through, from coarse to fine; jobs alike share them in memory.
 
     A level at which the short edge would not reach the job's deepest tap is left out.
 

@@ -39,6 +39,7 @@ _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
 
 _LOOKS = 16  # jobs that a thread looks at before another one's turn
+_LOOKS_AHEAD = 8  # of these, waiting
 
 _BACK_OFF_S = 0.5
 """Before a picture is read again that could not be read; twice as long each time."""
@@ -59,15 +60,27 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
         TapError: A job names a tap that the network does not have.
     """
     _say_translations([job.options or setup.options for job in jobs], setup, progress)
+    waiting = collections.deque[concurrent.futures.Future[list[Request | Result]]]()
+    examined: list[Request | Result] = []
     pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
     try:
-        futures = [
-            pool.submit(_examined_together, range(len(jobs))[first : first + _LOOKS], jobs, setup)
-            for first in range(0, len(jobs), _LOOKS)
-        ]
-        return [one for future in futures for one in future.result()]
+        for first in range(0, len(jobs), _LOOKS):
+            some = range(len(jobs))[first : first + _LOOKS]
+            waiting.append(pool.submit(_examined_together, some, jobs, setup))
+            if len(waiting) > _LOOKS_AHEAD:  # a million futures would be gigabytes
+                examined += waiting.popleft().result()
+        for future in waiting:
+            examined += future.result()
     finally:  # an interrupt does not wait for those that have not begun
         pool.shutdown(cancel_futures=True)
+    _say_animated(setup.inputs.newly_animated(), progress)
+    return examined
+
+
+def _say_animated(names: Sequence[str], progress: Progress) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        progress.note(f"{len(names)} animated or of several pages, the first is taken: {shown}")
 
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:

@@ -99,7 +99,7 @@ class Setup:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Request:
     """A job that was examined and can be planned.
 
