@@ -211,7 +211,7 @@ def test_of_weak_directions_the_whole_variance_counts(size):
 
 
 def test_the_shipped_distance_is_below_the_whole_one():
-    """Flatter spectra than a network's, whose bias `compare_style_losses.py` prints."""
+    """Flatter spectra than a network's, whose bias `compare_directions.py` prints."""
     features, style = (features_of(seed, (24, 24), 512, 1.0) for seed in (32, 33))
     moments = moments_of(style)
     value, _ = value_and_gradient(WassersteinTarget.of(*moments), features)
