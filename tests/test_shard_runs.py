@@ -13,10 +13,11 @@ from PIL import Image
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
 from nst_jax.engine import foreseeing, renderer
-from nst_jax.engine.pipeline import examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Summary
+from nst_jax.engine.setup import open_setup
 from nst_jax.engine.stopping import Stop
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.ledger import read_ledger

@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nst_jax.engine.disk_space import say_if_short_of_space
 from nst_jax.engine.foreseeing import foreseen, told_costs
-from nst_jax.engine.inputs import Inputs, seen_earlier
+from nst_jax.engine.inputs import Inputs, Seen, seen_earlier
 from nst_jax.engine.keeping import STATE_NAME, Keeper
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
@@ -37,6 +38,7 @@ from nst_jax.engine.run_files import (
     write_json,
 )
 from nst_jax.engine.saving import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.sharing import Parts, asked_shard, batch_digest
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import Folder, folder_at
@@ -47,6 +49,9 @@ from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
 from nst_jax.spec.shards import Shard, share
+
+_ASKED = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
+"""What a resume must know of a job."""
 
 
 def render_batch(
@@ -97,8 +102,9 @@ def render_batch(
         existed = folder.exists()
         if existed:
             stack.enter_context(folder.held(parts.part))
-        records = folder.records()
-        setup = _setup(options, handling, devices, records)
+        known: dict[str, Seen] = {}
+        records = folder.records(slim=functools.partial(_take_apart, known))
+        setup = _setup(options, handling, devices, known)
         whole = _Whole(listed, options, parts)
         if not parts.alone:
             check_shared_batch(folder, whole.digest)
@@ -111,11 +117,15 @@ def render_batch(
             folder.remove_partial_files()
         work = left_to_do(examined, records, folder, handling)
         _say_given_up(work, progress)
+        say_if_short_of_space(work.requests, options, folder, progress)
         run = _Run(work, setup, folder, handling, progress, stop or Stop(), whole)
         fault = run.render()
         summary = run.summary(time.perf_counter() - began, str(own) if own else "")
-        name = parts.name(RUN_NAME)
-        write_json(folder, name, run_record(summary, setup, run.renderer))
+        try:
+            name = parts.name(RUN_NAME)
+            write_json(folder, name, run_record(summary, setup, run.renderer))
+        except WriteError as error:  # where pictures can't be written, this can't be either
+            fault = fault or error
         if fault:
             raise fault
         return summary
@@ -134,14 +144,20 @@ def check_outputs(jobs: Iterable[Job], options: Options) -> None:
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 
+def _take_apart(known: dict[str, Seen], record: Record) -> None:
+    """Leaves of a job what a resume asks for, and keeps what is known of its inputs once."""
+    known |= seen_earlier([record])
+    for key in record.keys() - _ASKED:
+        del record[key]
+
+
 def _setup(
     options: Options,
     handling: Handling,
     devices: Sequence[Any] | None,
-    records: Mapping[str, Record],
+    known: Mapping[str, Seen],
 ) -> Setup:
-    known = {} if handling.verify else seen_earlier(records.values())
-    inputs = Inputs(known, max_pixels=options.max_input_pixels)
+    inputs = Inputs({} if handling.verify else known, max_pixels=options.max_input_pixels)
     setup = open_setup(options, devices)
     return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
 
@@ -220,7 +236,7 @@ class _Run:
         self._stop = stop
         self._whole = whole
         self._keeper = _keeper(folder, work, progress, whole.parts)
-        self._failures = work.given_up
+        self._failures = 0
 
     def render(self) -> NstJaxError | None:
         """Renders; returns why it ended early, or None."""
@@ -232,7 +248,7 @@ class _Run:
             part=self._whole.parts.part,
         )
         with self._stop.listening(), writer:
-            for result in itertools.chain(self.work.failures, self._rendered()):
+            for result in itertools.chain(self._failed_before(), self._rendered()):
                 writer.put(result)
                 self._keeper.finished(result.index)
                 self._failures += result.error is not None
@@ -243,8 +259,11 @@ class _Run:
 
     def _too_many(self, failed_in_writing: int) -> bool:
         allowed = self._handling.failures_allowed
-        failed = max(self._failures, self.work.given_up + failed_in_writing)
-        return allowed is not None and failed >= allowed
+        return allowed is not None and max(self._failures, failed_in_writing) >= allowed
+
+    def _failed_before(self) -> Iterator[Result]:
+        """The jobs that failed when they were looked at, as long as the run goes on."""
+        yield from itertools.takewhile(lambda _: not self._stop.requested, self.work.failures)
 
     def _rendered(self) -> Iterator[Result]:
         requests, setup = self.work.requests, self._setup

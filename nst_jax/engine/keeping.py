@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nst_jax.engine.curve import Point
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.setup import Request
 from nst_jax.engine.standing import Standing
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.files.folders import Folder, reason_of
@@ -86,12 +86,15 @@ class Keeper:
 
     def _take_over(self, name: str) -> None:
         """Adds what a file has, where it is further than what is known."""
-        content = None if self._folder is None else self._folder.read(name)
-        if content is None:
-            return
         try:
+            content = None if self._folder is None else self._folder.read(name)
+            if content is None:
+                return
             header, arrays = read_bundle(content)
             found = list(_unpacked(header, arrays, self._requests.values()))
+        except OSError as error:
+            self._progress.note(f"{name} is passed over: {reason_of(error)}")
+            return
         except ValueError as error:
             self._progress.note(f"{name} is passed over: {error}")
             return

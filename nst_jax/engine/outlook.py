@@ -17,12 +17,13 @@ from nst_jax.engine.canvas import Size
 from nst_jax.engine.foreseeing import foreseen
 from nst_jax.engine.inspection import inspected
 from nst_jax.engine.levels import Stage, StyleKind
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import deepest_tap

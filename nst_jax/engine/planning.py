@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from nst_jax.engine.estimates import Costs
 from nst_jax.engine.foreseeing import Foreseen
-from nst_jax.engine.pipeline import Request, Setup
 from nst_jax.engine.planner import Plan, plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.room import Room
+from nst_jax.engine.setup import Request, Setup
 
 
 def planned(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.foreseeing import Foreseen
-from nst_jax.engine.pipeline import Request, Setup
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Summary
+from nst_jax.engine.setup import Request, Setup
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.spec.errors import OutputError, WriteError
 
@@ -79,11 +79,14 @@ def _check_batch(plan: Plan | None, batch: str, folder: Folder) -> None:
 
 
 def _read_plan(folder: Folder) -> Plan | None:
-    content = folder.read(PLAN_NAME)
-    if content is None:
-        return None
     try:
-        return Plan.from_json(json.loads(content))
+        content = folder.read(PLAN_NAME)
+        return None if content is None else Plan.from_json(json.loads(content))
+    except OSError as error:
+        raise OutputError(
+            f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {reason_of(error)}",
+            "Mend that and run the same command again",
+        ) from error
     except ValueError as error:
         raise OutputError(
             f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {error}",

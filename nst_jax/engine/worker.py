@@ -14,12 +14,13 @@ from typing import Any
 from nst_jax.engine.compile_cache import kept_programs
 from nst_jax.engine.foreseeing import Foreseen
 from nst_jax.engine.inputs import Inputs, seen_earlier
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.resuming import left_to_do
 from nst_jax.engine.run_files import fixed_plan, run_record
 from nst_jax.engine.saving import Writer
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.stopping import Care
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import Record
