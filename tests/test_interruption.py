@@ -15,6 +15,7 @@ from engine_jobs import (
     content_of,
     one_device,
     own_options,
+    shared_programs,
     style_of,
     tiny_options,
 )
@@ -244,6 +245,26 @@ def test_a_single_picture_goes_on_too_and_leaves_nothing_behind(options, tmp_pat
     assert first.image_steps + second.image_steps == 10
     assert broken.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "whole.png"]
+
+
+@pytest.mark.parametrize("chunks", [1, 6, 12])
+def test_the_memory_of_lbfgs_is_kept_too(narrow_file, tmp_path, chunks):
+    options = tiny_options(narrow_file, batch_size=2, bit_depth=16, optimizer="lbfgs")
+    watches = StopAfter(0), StopAfter(chunks), StopAfter(0)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+
+    def batch(folder: Path, watch: StopAfter) -> None:
+        devices = one_device()
+        render_batch(JOBS[:3], folder, options, progress=watch, stop=watch.stop, devices=devices)
+
+    with shared_programs():
+        batch(whole, watches[0])
+        with pytest.raises(StoppedError, match="kept in mid-schedule"):
+            batch(broken, watches[1])
+        batch(broken, watches[2])
+    assert watches[1].image_steps + watches[2].image_steps == watches[0].image_steps
+    for job in JOBS[:3]:
+        assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes()
 
 
 def test_a_stop_before_the_first_step_loses_nothing(batch, unbroken, tmp_path):

@@ -11,7 +11,7 @@ from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, a preset by what it sets; batch size, previews and limits
@@ -56,10 +56,12 @@ def fingerprint(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def shared_options(options: Options) -> dict[str, Any]:
+    """What all jobs of a run have in common and their pictures follow from."""
+    return {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
+
+
 @functools.lru_cache(maxsize=256)
 def _counted(own: JobOptions, options: Options) -> Mapping[str, Any]:
     """The options that decide a picture, by name."""
-    shared = [name for name in SHARED_FIELDS if name not in _NOT_COUNTED]
-    return {name: getattr(own, name) for name in JOB_FIELDS} | {
-        name: getattr(options, name) for name in shared
-    }
+    return shared_options(options) | {name: getattr(own, name) for name in JOB_FIELDS}

@@ -87,6 +87,20 @@ class Inputs:
             self._animated.add(str(file))
         return fresh
 
+    def size(self, source: PictureSource) -> Size:
+        """(height, width) of the upright picture, from its header where it was not seen yet.
+
+        Raises:
+            PictureError: It is missing, no picture, or can't be read.
+        """
+        if not isinstance(source, (str, os.PathLike)):
+            return images.from_array(np.asarray(source)).pixels.shape[:2]
+        file = located(source)
+        known = self._known.get(str(file))
+        if known and known.stamp and known.stamp == stamp_of(file):
+            return known.size
+        return images.picture_size(file, max_pixels=self._max_pixels)
+
     def sha256(self, source: PictureSource) -> str:
         """The checksum alone; see `seen`."""
         return self.seen(source).sha256

@@ -20,13 +20,14 @@ from nst_jax.spec.errors import PictureError
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
 
-StyleKind = Literal["gram", "moments", "wasserstein"]
+StyleKind = Literal["gram", "moments", "wasserstein", "wasserstein_full"]
 """How a stage compares styles; each is a kind of target in the model."""
 
 PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
     "gram": (("gram", 1.0),),
     "moments": (("moments", 1.0),),
     "wasserstein": (("wasserstein", 1.0),),
+    "wasserstein_full": (("wasserstein_full", 1.0),),
 }
 """By the option `style_loss`: the phases of each level, with their shares of its steps."""
 
@@ -72,6 +73,7 @@ class Stage:
         return self.level, self.phase
 
 
+@functools.lru_cache(maxsize=4096)
 def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away."""
     if levels == "auto":

@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record
 from nst_jax.spec.errors import NonFiniteError, PictureError
@@ -63,7 +63,10 @@ def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: 
         return False
     if not verify and stamp == record.get("stamp"):
         return True
-    content = folder.read(request.job.output)
+    try:
+        content = folder.read(request.job.output)
+    except OSError:  # rendered again, it may be readable
+        return False
     return content is not None and hashlib.sha256(content).hexdigest() == record.get("sha256")
 
 

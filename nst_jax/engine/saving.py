@@ -17,9 +17,10 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.files.encode import encoded_picture, write_fault
 from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
-from nst_jax.files.ledger import LEDGER_NAME
+from nst_jax.files.ledger import ledger_name
 from nst_jax.spec.errors import NstJaxError, OutputError, WriteError
 from nst_jax.spec.options import Options, job_options
+from nst_jax.spec.outputs import is_url
 
 PREVIEWS_NAME = "previews"
 
@@ -119,20 +120,28 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Folder, options: Options, progress: Progress, *, retries: int = 0
+        self,
+        folder: Folder,
+        options: Options,
+        progress: Progress,
+        *,
+        retries: int = 0,
+        part: str = "",
     ) -> None:
+        """A writer into a folder; `part` names its part of the ledger, where there are several."""
         self.tally = collections.Counter[str]()
         self.fault: WriteError | None = None
         self._folder = folder
         self._options = options
         self._progress = progress
         self._retries = retries
+        self._part = part
         self._waiting = collections.deque[concurrent.futures.Future[None]]()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Writer":
         try:
-            self._ledger = self._stack.enter_context(self._folder.ledger())
+            self._ledger = self._stack.enter_context(self._folder.ledger(self._part))
         except OSError as error:
             fault = self._ledger_fault(error)
             raise OutputError(fault.message, fault.remedy) from error
@@ -170,7 +179,7 @@ class Writer:
         self.tally[done.status] += 1
         self._progress.finished(done.job.output, done.error)
         cause = _cause(done.error)
-        if cause is not None and _is_of_the_whole_folder(cause):
+        if cause is not None and self._meets_all(cause):
             self.fault = WriteError(
                 f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",
                 "Mend that and run the same command again: what is done is kept",
@@ -180,15 +189,21 @@ class Writer:
         """The result saved, after as many tries as are allowed."""
         done = saved(result, self._folder, result.job.output, self._options)
         for number in range(self._retries):
-            if not _is_of_the_whole_folder(_cause(done.error)):
+            if not self._meets_all(_cause(done.error)):
                 break
             time.sleep(_BACK_OFF_S * 2**number)
             again = dataclasses.replace(result, attempt=result.attempt + number + 1)
             done = saved(again, self._folder, result.job.output, self._options)
         return done
 
+    def _meets_all(self, error: OSError | None) -> bool:
+        """Whether the next picture would meet it as well."""
+        # Folders of one disk may have permissions of their own; a store has one for all.
+        refused = isinstance(error, PermissionError) and is_url(self._folder.name)
+        return refused or _is_of_the_whole_folder(error)
+
     def _ledger_fault(self, error: OSError) -> WriteError:
-        place = self._folder.place_of(LEDGER_NAME)
+        place = self._folder.place_of(ledger_name(self._part))
         return WriteError(
             f"ledger {place!r} can't be written: {reason_of(error)}",
             "Mend that and run the same command again: what is done is kept",
@@ -196,7 +211,7 @@ class Writer:
 
 
 def _is_of_the_whole_folder(error: OSError | None) -> bool:
-    """Whether the next picture would meet it as well."""
+    """Whether the system's number says that the folder is at fault, not the picture."""
     # A picture's own folder is made when it is missing: what is not found is the folder itself.
     return error is not None and (
         error.errno in _OF_THE_WHOLE_FOLDER or isinstance(error, FileNotFoundError | TimeoutError)

@@ -90,6 +90,23 @@ def encoded_picture(
     return _encoded(path, samples, kind=kind, description=description)
 
 
+_BYTES_A_SAMPLE = MappingProxyType({"PNG": 1.0, "TIFF": 1.0, "JPEG": 0.5, "WEBP": 0.3})
+"""Of 8 bits, in a picture full of brush strokes; a smooth one takes less."""
+
+
+def expected_bytes(name: str, size: tuple[int, int], *, bit_depth: int = 8) -> int:
+    """About how large a picture's file will be, rather too much than too little.
+
+    Args:
+        name: With a suffix that is supported.
+        size: (height, width) in pixels.
+        bit_depth: 8 or 16.
+    """
+    height, width = size
+    kind = FORMAT_OF_SUFFIX[PurePath(name).suffix.lower()]
+    return round(3 * height * width * _BYTES_A_SAMPLE[kind] * bit_depth / 8)
+
+
 def write_fault(path: PurePath, error: OSError | ValueError) -> WriteError:
     """A picture that could not be written, and how to mend that."""
     return WriteError(

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from nst_jax.files.atomic import BinaryFile, remove_partial_files, replacing
@@ -85,10 +85,14 @@ class LocalFolder:
             yield
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is none that can be read."""
+        """A file's content; None where there is none.
+
+        Raises:
+            OSError: It can't be read.
+        """
         try:
             return (self._path / name).read_bytes()
-        except OSError:
+        except FileNotFoundError:
             return None
 
     @contextlib.contextmanager
@@ -126,13 +130,27 @@ class LocalFolder:
         """What changes whenever a file does; empty where it is missing."""
         return stamp_of(self._path / name)
 
-    def records(self) -> dict[str, Record]:
-        """The last line of each job in the ledger."""
-        return read_ledger(self._path)
+    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+        """The last line of each job in the ledger, made slim as `ledger.read_ledger` does.
 
-    def ledger(self) -> Ledger:
-        """The ledger, to be appended to in a `with` block."""
-        return Ledger(self._path)
+        Raises:
+            OutputError: It can't be read.
+        """
+        try:
+            return read_ledger(self._path, slim)
+        except OSError as error:
+            raise OutputError(
+                f"the ledger in {self.name!r} can't be read: {reason_of(error)}",
+                "Mend that, or name another folder",
+            ) from error
+
+    def names(self, pattern: str) -> list[str]:
+        """Files right in the folder whose names are so."""
+        return sorted(path.name for path in self._path.glob(pattern))
+
+    def ledger(self, part: str = "") -> Ledger:
+        """The ledger, or a writer's part of it, to be appended to in a `with` block."""
+        return Ledger(self._path, part)
 
     def free_bytes(self) -> int | None:
         """Bytes that still can be written; None where nobody tells."""

@@ -62,9 +62,14 @@ def _remote_pictures_at(place: str) -> Sequence[str]:
     return _some(paths, f"{'pattern' if is_pattern else 'folder'} {place!r}")
 
 
+_NEVER_DECODED = ("BUFR", "GRIB", "HDF5", "MPEG")
+"""What Pillow knows by name alone; HDF5 files are more likely weights."""
+
+
 def _kind(name: str) -> str | None:
-    """The format that a name's suffix says."""
-    return Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    """The format that a name's suffix says, where such a file can be a picture."""
+    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
+    return None if kind in _NEVER_DECODED else kind
 
 
 def _looks_like_picture(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """An output folder in an object store: the same calls as a local one, without its locks.
 
 A picture is one put, so it is there whole or not at all. The ledger is a part for each line,
-never changed, merged on read; a run that ends well puts its own parts together into one. Two
-runs at once are not noticed: they render twice what they both miss, and harm nothing.
+never changed, merged on read; a run puts its own parts together into larger ones as it goes.
+Two runs at once are not noticed: they render twice what they both miss, and harm nothing.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +18,15 @@ from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merged
 from nst_jax.spec.errors import OutputError
 
-_PARTS_AT_ONCE = 256
+_LINES_TOGETHER = 256
+"""Parts of a line each that become one: so many are listed and read again at most."""
+
+_PARTS_AT_ONCE = 64
+
+_LISTINGS = 5
+"""Tries to read parts before another run has put them together."""
+
+_REMEDY = "Check its name, the credentials and the network"
 
 
 class RemoteFolder:
@@ -30,7 +38,8 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.name = url.rstrip("/")
-        self._stamps: dict[str, str] | None = None
+        self._found: dict[str, str] | None = None
+        self._written: dict[str, str] = {}
 
     def place_of(self, name: str) -> str:
         """The address of a file of the folder."""
@@ -46,15 +55,14 @@ class RemoteFolder:
         Raises:
             OutputError: It can't.
         """
-        probe = self.place_of(f".probe-{uuid.uuid4().hex}")
+        probe = f".probe-{uuid.uuid4().hex}"
         try:
-            storage.put(probe, b"")
-            storage.remove(probe)
+            storage.put(self.place_of(probe), b"")
         except OSError as error:
             raise OutputError(
-                f"output folder {self.name!r} can't be written: {error.strerror or error}",
-                "Check its name, the credentials and the network",
+                f"output folder {self.name!r} can't be written: {error.strerror or error}", _REMEDY
             ) from error
+        self.remove(probe)  # which a store may forbid
 
     def check_inside(self, names: object) -> None:
         """A store has no links that could lead out of the folder."""
@@ -65,10 +73,14 @@ class RemoteFolder:
         yield
 
     def read(self, name: str) -> bytes | None:
-        """A file's content; None where there is none that can be read."""
+        """A file's content; None where there is none.
+
+        Raises:
+            OSError: The store fails, or does not let us.
+        """
         try:
             return storage.RemoteFile(self.place_of(name)).content
-        except OSError:
+        except FileNotFoundError:
             return None
 
     @contextlib.contextmanager
@@ -89,8 +101,10 @@ class RemoteFolder:
             OSError: It can't be written.
         """
         storage.put(self.place_of(name), content)
-        if self._stamps is not None:
-            self._stamps[name] = storage.RemoteFile(self.place_of(name)).stamp()
+        try:
+            self._written[name] = storage.RemoteFile(self.place_of(name)).stamp()
+        except OSError:  # it is written; the next run reads it to know it
+            self._written[name] = ""
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there and that is allowed."""
@@ -101,40 +115,68 @@ class RemoteFolder:
         """A store has none."""
 
     def stamp(self, name: str) -> str:
-        """What changes whenever a file does; empty where it is missing. One listing for all."""
-        if self._stamps is None:
-            found = storage.listed(self.name, deep=True)
-            self._stamps = {path: storage.stamp_in(status) for path, status in found.items()}
-        return self._stamps.get(name, "")
+        """What changes whenever a file does; empty where it is missing.
 
-    def records(self) -> dict[str, Record]:
-        """The last line of each job in all parts of the ledger.
+        One listing for all that were not written here.
 
         Raises:
             OutputError: The store fails.
         """
-        try:
-            return merged(self._parts())
-        except OSError as error:
-            raise OutputError(
-                f"the ledger in {self.name!r} can't be read: {error.strerror or error}",
-                "Check its name, the credentials and the network",
-            ) from error
+        if name in self._written:
+            return self._written[name]
+        if self._found is None:
+            try:
+                found = storage.listed(self.name, deep=True)
+            except OSError as error:
+                raise OutputError(
+                    f"output folder {self.name!r} can't be listed: {error.strerror or error}",
+                    _REMEDY,
+                ) from error
+            self._found = {path: storage.stamp_in(status) for path, status in found.items()}
+        return self._found.get(name, "")
 
-    def ledger(self) -> "RemoteLedger":
-        """The ledger, to be appended to in a `with` block."""
+    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+        """The last line of each job in all parts, made slim as `ledger.read_ledger` does.
+
+        Raises:
+            OutputError: The store fails.
+        """
+        for last in (*[False] * (_LISTINGS - 1), True):
+            try:
+                return merged(self._lines(), slim)
+            except FileNotFoundError as error:  # another run has just put some parts together
+                if last:
+                    raise self._unread(error) from error
+            except OSError as error:
+                raise self._unread(error) from error
+        raise AssertionError("the last listing returns or raises")
+
+    def names(self, pattern: str) -> list[str]:
+        """Files right in the folder whose names are so; none where the store fails."""
+        with contextlib.suppress(OSError):
+            return list(storage.listed(self.name, pattern))
+        return []
+
+    def ledger(self, part: str = "") -> "RemoteLedger":
+        """The ledger, to be appended to in a `with` block; each run has parts of its own."""
         return RemoteLedger(self)
 
     def free_bytes(self) -> int | None:
         """Nobody tells."""
         return None
 
-    def _parts(self) -> Iterator[bytes]:
-        names = [*storage.listed(self.name, PARTS_PATTERN), LEDGER_NAME]
-        urls = [self.place_of(name) for name in names[:-1]]
+    def _lines(self) -> Iterator[bytes]:
+        """The lines of all parts of the ledger; a few parts are in memory at a time."""
+        urls = [self.place_of(name) for name in storage.listed(self.name, PARTS_PATTERN)]
         for first in range(0, len(urls), _PARTS_AT_ONCE):
-            yield from storage.read_many(urls[first : first + _PARTS_AT_ONCE])
-        yield self.read(LEDGER_NAME) or b""
+            for part in storage.read_many(urls[first : first + _PARTS_AT_ONCE]):
+                yield from io.BytesIO(part)
+        yield from io.BytesIO(self.read(LEDGER_NAME) or b"")
+
+    def _unread(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"the ledger in {self.name!r} can't be read: {error.strerror or error}", _REMEDY
+        )
 
 
 class RemoteLedger:
@@ -146,6 +188,7 @@ class RemoteLedger:
         self._folder = folder
         self._lines: list[bytes] = []
         self._parts: list[str] = []
+        self._count = 0
 
     def __enter__(self) -> "RemoteLedger":
         return self
@@ -156,13 +199,8 @@ class RemoteLedger:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Puts the run's parts together; until that is done they stay."""
-        if len(self._parts) < 2:
-            return
-        with contextlib.suppress(OSError):
-            storage.put(self._folder.place_of(f"{self._run}.jsonl"), b"".join(self._lines))
-            for name in self._parts:
-                self._folder.remove(name)
+        if len(self._parts) > 1:
+            self._put_together()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes one record as a part of its own.
@@ -171,7 +209,18 @@ class RemoteLedger:
             OSError: The store fails.
         """
         line = (json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n").encode()
-        name = f"{self._run}-{len(self._parts):06d}.jsonl"
-        storage.put(self._folder.place_of(name), line)
-        self._parts.append(name)
+        part = self._folder.place_of(f"{self._run}-{self._count:06d}.jsonl")
+        storage.put(part, line)
+        self._count += 1
+        self._parts.append(part)
         self._lines.append(line)
+        if len(self._parts) == _LINES_TOGETHER:
+            self._put_together()
+
+    def _put_together(self) -> None:
+        """Makes one part of several; where that fails they stay, and it harms nothing."""
+        with contextlib.suppress(OSError):
+            name = f"{self._run}-{self._count - 1:06d}-with-{len(self._parts)}.jsonl"
+            storage.put(self._folder.place_of(name), b"".join(self._lines))
+            storage.remove_many(self._parts)
+        self._parts, self._lines = [], []

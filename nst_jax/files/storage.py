@@ -3,15 +3,17 @@
 Such a store has no folders, no renaming and no appending. What it has is a put that is whole
 or not at all, and a listing. Every call is tried again, with growing pauses, after a fault
 that may pass: a server that is busy, an answer that does not come, a connection that breaks.
+Here alone: a store's library that retries as well would multiply the tries, and the waiting.
 """
 
+import concurrent.futures
 import errno
 import fnmatch
 import functools
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +26,21 @@ _TRIES = 6
 _BACK_OFF_S = 0.5
 _CONNECT_S, _ANSWER_S = 10, 30
 
+_SLOWEST_BYTES_A_SECOND = 100_000
+_AT_ONCE = 16
+
 _LASTING = (FileNotFoundError, PermissionError, FileExistsError, ValueError, TypeError, ImportError)
+_LASTING_NUMBERS = frozenset(
+    (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.EMSGSIZE, errno.ENOSYS)
+)
+# What botocore and google-auth raise where asking again is of no use. By name: they are extras.
+_LASTING_NAMES = frozenset(
+    (
+        *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError"),
+        *("ParamValidationError", "InvalidRegionError", "UnauthorizedSSOTokenError"),
+        *("SSOTokenLoadError", "TokenRetrievalError", "DefaultCredentialsError"),
+    )
+)
 _EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 Answer = TypeVar("Answer")
@@ -99,7 +115,17 @@ def put(url: str, content: bytes) -> None:
     Raises:
         OSError: It can't be written.
     """
-    patiently(lambda system, path: system.pipe_file(path, content), url)
+    patiently(lambda system, path: _put(system, path, content), url)
+
+
+def _put(system: Any, path: str, content: bytes) -> None:
+    if not system.async_impl:
+        system.pipe_file(path, content)
+        return
+    # With "Expect: 100-continue" aiohttp waits for the answer to a put without a limit.
+    asyn = importlib.import_module("fsspec.asyn")
+    seconds = 2 * _ANSWER_S + len(content) / _SLOWEST_BYTES_A_SECOND
+    asyn.sync(system.loop, system._pipe_file, path, content, timeout=seconds)
 
 
 def remove(url: str) -> None:
@@ -111,17 +137,23 @@ def remove(url: str) -> None:
     patiently(lambda system, path: system.rm_file(path), url)
 
 
-def read_many(urls: list[str]) -> list[bytes]:
-    """The contents of several objects, read at once.
+def read_many(urls: Sequence[str]) -> list[bytes]:
+    """The contents of several objects, some of them at once.
 
     Raises:
+        FileNotFoundError: One is gone.
         OSError: One can't be read.
     """
-    if not urls:
-        return []
-    paths = [_path(url) for url in urls]
-    contents = patiently(lambda system, _: system.cat(paths), urls[0])
-    return [contents[path] for path in paths] if isinstance(contents, dict) else [contents]
+    return _together(lambda system, path: system.cat_file(path), urls)
+
+
+def remove_many(urls: Sequence[str]) -> None:
+    """Removes several objects, some of them at once.
+
+    Raises:
+        OSError: One can't be removed.
+    """
+    _together(lambda system, path: system.rm_file(path), urls)
 
 
 def listed(url: str, pattern: str = "*", *, deep: bool = False) -> dict[str, Mapping[str, Any]]:
@@ -133,18 +165,53 @@ def listed(url: str, pattern: str = "*", *, deep: bool = False) -> dict[str, Map
         deep: Whether folders below are gone through too.
 
     Raises:
+        FileNotFoundError: There is no such bucket.
         OSError: The store fails.
     """
-    depth = None if deep else 1
     root = _path(url).rstrip("/") + "/"
     try:
-        found = patiently(
-            lambda system, path: system.find(path, maxdepth=depth, detail=True), url.rstrip("/")
-        )
-    except FileNotFoundError:
+        found = patiently(_everything_below if deep else _directly_below, url.rstrip("/"))
+    except FileNotFoundError as error:
+        if _says_no_bucket(error):
+            raise
         return {}
-    names = {path.removeprefix(root): status for path, status in found.items()}
-    return {name: names[name] for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)}
+    statuses = {
+        status["name"].removeprefix(root): status
+        for status in found
+        if status["type"] == "file" and status["name"].startswith(root)
+    }
+    names = (name for name in sorted(statuses) if name)  # a store may have an object "folder/"
+    return {name: statuses[name] for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+
+def _directly_below(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
+    # Not `find` with a depth: that takes a folder that can't be listed for an empty one.
+    return system.ls(path, detail=True)
+
+
+def _everything_below(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
+    return system.find(path, detail=True).values()
+
+
+def _says_no_bucket(error: BaseException | None) -> bool:
+    """Whether an error, or what it comes from, is a store's word for a bucket that is not there."""
+    if error is None:
+        return False
+    response = getattr(error, "response", None) or {}
+    return response.get("Error", {}).get("Code") == "NoSuchBucket" or _says_no_bucket(
+        error.__cause__
+    )
+
+
+def _together(call: Callable[[Any, str], Answer], urls: Sequence[str]) -> list[Answer]:
+    """The answers for several objects in their order, each patiently."""
+    if not urls:
+        return []
+    pool = concurrent.futures.ThreadPoolExecutor(_AT_ONCE)
+    try:
+        return list(pool.map(lambda url: patiently(call, url), urls))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def patiently(call: Callable[[Any, str], Answer], url: str) -> Answer:
@@ -153,15 +220,17 @@ def patiently(call: Callable[[Any, str], Answer], url: str) -> Answer:
     Raises:
         FileNotFoundError: There is no such object.
         PermissionError: The store does not let us.
-        OSError: The store fails each time; `errno` is EIO.
+        OSError: The store fails each time; `errno` is EIO. Or the call makes no sense to it.
     """
     system, path = _system(url), _path(url)
     for number in range(_TRIES):
         try:
             return call(system, path)
-        except _LASTING as error:
-            raise _as_os_error(error) from error
         except Exception as error:  # a store's library raises its own, and many
+            if _lasts(error):
+                if isinstance(error, OSError) and error.strerror:
+                    raise
+                raise _as_os_error(error) from error
             if number == _TRIES - 1:
                 raise OSError(
                     errno.EIO, f"the store failed {_TRIES} times: {_line(error)}"
@@ -170,12 +239,30 @@ def patiently(call: Callable[[Any, str], Answer], url: str) -> Answer:
     raise AssertionError("the last try returns or raises")
 
 
+def _lasts(error: Exception) -> bool:
+    """Whether asking again is of no use."""
+    if isinstance(error, _LASTING) or type(error).__name__ in _LASTING_NAMES:
+        return True
+    return isinstance(error, OSError) and error.errno in _LASTING_NUMBERS
+
+
 def _as_os_error(error: Exception) -> OSError:
-    return error if isinstance(error, OSError) else OSError(errno.EINVAL, _line(error))
+    """The error as the system's own would be: with a number and a reason."""
+    numbers = (number for kind, number in _NUMBERS.items() if isinstance(error, kind))
+    # Its class follows from the number: FileNotFoundError stays one.
+    return OSError(next(numbers, errno.EINVAL), _line(error))
+
+
+_NUMBERS: Mapping[type[Exception], int] = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    FileExistsError: errno.EEXIST,
+}
 
 
 def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).split("\n")[0][:300]
+    reason = error.strerror if isinstance(error, OSError) else None
+    return " ".join((reason or str(error) or type(error).__name__).split())[:300]
 
 
 def _path(url: str) -> str:
@@ -183,25 +270,42 @@ def _path(url: str) -> str:
 
 
 def _system(url: str) -> Any:
-    """The file system of an address, which fsspec makes once.
+    """The file system of an address: one for all threads, with its connections."""
+    return _opened(url.partition("://")[0].lower())
+
+
+@functools.cache
+def _opened(scheme: str) -> Any:
+    """The file system of a scheme, none that another program in this process uses.
 
     Raises:
         OSError: The package for it is not installed, or there is no such store.
     """
-    scheme = url.partition("://")[0].lower()
     try:
         fsspec = importlib.import_module("fsspec")
-        return fsspec.filesystem(scheme, use_listings_cache=False, **_limits(scheme))
+        system = fsspec.filesystem(
+            scheme, use_listings_cache=False, skip_instance_cache=True, **_limits(scheme)
+        )
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         how = f"pip install 'nst-jax[{extra}]'" if extra else f"{error}"
         raise OSError(errno.ENOSYS, f"no package for {scheme}:// is installed: {how}") from error
     except ValueError as error:
         raise OSError(errno.EINVAL, f"there is no store {scheme}://") from error
+    if _EXTRAS.get(scheme) == "s3":
+        system.retries = 1
+    return system
 
 
 def _limits(scheme: str) -> dict[str, Any]:
-    """How long to wait for an answer, where the store's library waits too long by itself."""
+    """How long to wait for an answer, and how often to ask, where a library lets us say."""
     if _EXTRAS.get(scheme) != "s3":
         return {}
-    return {"config_kwargs": {"connect_timeout": _CONNECT_S, "read_timeout": _ANSWER_S}}
+    once = {"total_max_attempts": 1, "mode": "standard"}
+    return {
+        "config_kwargs": {
+            "connect_timeout": _CONNECT_S,
+            "read_timeout": _ANSWER_S,
+            "retries": once,
+        }
+    }

@@ -41,6 +41,9 @@ class Job:
         style_masks: Which part of each style counts, one a style; none: the whole picture.
         init_image: What the optimisation starts from where `init` is file, of the content's
             aspect ratio.
+        size: (height, width) of the content in pixels, upright, if it is known beforehand: a
+            guide to planning and to dealing jobs out, which then open no picture. The picture
+            itself decides.
     """
 
     content: PictureSource
@@ -50,6 +53,7 @@ class Job:
     masks: Sequence[PictureSource] = ()
     style_masks: Sequence[PictureSource] = ()
     init_image: PictureSource | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def styles(self) -> tuple[PictureSource, ...]:

@@ -1,10 +1,10 @@
 """Manifests: a list of jobs in a file, a row a job, CSV or JSON Lines.
 
 Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separated by `;`),
-`masks` and `style_masks` (likewise), `init_image`, `output`, and any per-job option under its
-own name. An empty CSV cell and a missing key mean the run's default. Relative inputs resolve
-against the manifest's folder. A manifest that is wrong in itself is refused whole, with every
-fault by its line.
+`masks` and `style_masks` (likewise), `init_image`, `output`, `width` and `height` of the content
+in pixels (a guide to planning), and any per-job option under its own name. An empty CSV cell
+and a missing key mean the run's default. Relative inputs resolve against the manifest's folder.
+A manifest that is wrong in itself is refused whole, with every fault by its line.
 """
 
 import contextlib
@@ -32,7 +32,11 @@ _FAULT_LETTERS = 500
 _KEPT = 10_000
 """Of each kind of value, how many are kept for the rows to come."""
 
-_OWN_COLUMNS = ("content", "style", "masks", "style_masks", "init_image", "output")
+_SIZE_COLUMNS = ("width", "height")
+_OWN_COLUMNS = (
+    *("content", "style", "masks", "style_masks", "init_image", "output"),
+    *_SIZE_COLUMNS,
+)
 _OPTIONS = frozenset(JOB_FIELDS)
 _COLUMNS = _OPTIONS.union(_OWN_COLUMNS)
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
@@ -131,7 +135,7 @@ def _reader(name: str) -> Callable[[bytes], Iterator[Line]]:
 
 def _check_text(content: bytes, name: str) -> None:
     try:
-        content.isascii() or content.decode()
+        content.decode()
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"manifest {name!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
@@ -263,6 +267,7 @@ class _Maker:
             masks=self._pictures(values, "masks"),
             style_masks=self._pictures(values, "style_masks"),
             init_image=start,
+            size=_size(values),
         )
         check_job(job, chosen)
         return job
@@ -305,6 +310,19 @@ class _Maker:
         if "//" in name or "./" in name or name.endswith(("/", "/.")):
             return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
         return name if name.startswith("/") else self._beside + name
+
+
+def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) of the content in pixels, where a row tells it."""
+    told = [name for name in _SIZE_COLUMNS if name in values]
+    if not told:
+        return None
+    if len(told) == 1:
+        raise ManifestError(f"width and height go together, got {told[0]} alone")
+    width, height = (_number(name, values[name], int) for name in _SIZE_COLUMNS)
+    if not (0 < width < 10**9 and 0 < height < 10**9):
+        raise ManifestError(f"width and height must be pixels from 1 on, got {width}x{height}")
+    return int(height), int(width)
 
 
 def _value(name: str, given: Any) -> Any:

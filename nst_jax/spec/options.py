@@ -16,12 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.presets import DEFAULT_PRESET, preset_named
-from nst_jax.spec.taps import (
-    DEFAULT_CONTENT_TAPS,
-    DEFAULT_STYLE_TAPS,
-    Architecture,
-    canonical_tap,
-)
+from nst_jax.spec.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Architecture, canonical_tap
 
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 """Pillow's own limit: 256 MiB of 8-bit grey."""
@@ -195,10 +190,9 @@ class Options(JobOptions, metaclass=_FromPreset):
     levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
-    style_loss: Literal["gram", "wasserstein", "moments"] = "wasserstein"
-    """How styles are compared: wasserstein for means and covariances, gram as Gatys et al.,
-    moments for mean and deviation of each channel alone. Weights suit the first; the preset gram
-    has those that suit gram."""
+    style_loss: Literal["gram", "wasserstein", "wasserstein_full", "moments"] = "wasserstein"
+    """How styles are compared: wasserstein for means and covariances (full: slower, all directions
+    alike), gram as Gatys et al. (weights: see the preset gram), moments for each channel alone."""
     tv_loss: Literal["squared", "absolute", "nine_point"] = "nine_point"
     """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
     eight neighbours."""
@@ -290,11 +284,14 @@ def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
         TapError: The network has no such tap.
         OptionError: Two names mean the same tap.
     """
-    return job_options(
-        options,
-        content_taps=tuple(canonical_tap(tap, architecture) for tap in options.content_taps),
-        style_taps=tuple(canonical_tap(tap, architecture) for tap in options.style_taps),
+    content, style = (
+        tuple(canonical_tap(tap, architecture) for tap in taps)
+        for taps in (options.content_taps, options.style_taps)
     )
+    same = content == options.content_taps and style == options.style_taps
+    if same and type(options) is JobOptions:  # most are; to check them again takes its time
+        return options
+    return job_options(options, content_taps=content, style_taps=style)
 
 
 def translated_taps(options: JobOptions, architecture: Architecture) -> dict[str, str]:

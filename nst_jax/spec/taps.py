@@ -68,6 +68,7 @@ DEFAULT_CONTENT_TAPS = ("relu4_2",)
 DEFAULT_STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
+@functools.lru_cache(maxsize=4096)  # a hundred thousand jobs have few names
 def canonical_tap(name: str, architecture: Architecture) -> str:
     """The canonical name of a tap that is given in any known program's words.
 
@@ -88,6 +89,7 @@ def deepest_tap(taps: Iterable[str], architecture: Architecture) -> str:
     return max(taps, key=architecture.taps.index)
 
 
+@functools.lru_cache(maxsize=4096)
 def block_of(tap: str) -> int:
     """The block of a canonical tap, from 1; 0 for `pixels`."""
     return 0 if tap == PIXELS else int(re.sub(r"^\D+", "", tap).split("_")[0])

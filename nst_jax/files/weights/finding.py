@@ -62,15 +62,16 @@ def _fetched(url: str) -> Path:
         WeightsError: It can't be read.
     """
     remote = RemoteFile(url)
-    digits = hashlib.sha256(f"{url} {remote.stamp()}".encode()).hexdigest()[:16]
-    stem, suffix = os.path.splitext(remote.name)
-    copy = folder_to_write() / f"{stem[:40]}-{digits}{suffix}"
-    if not copy.is_file():
-        try:
+    try:
+        stamp = remote.stamp()
+        digits = hashlib.sha256(f"{url} {stamp}".encode()).hexdigest()[:16]
+        stem, suffix = os.path.splitext(remote.name)
+        copy = folder_to_write() / f"{stem[:40]}-{digits}{suffix}"
+        if not (stamp and copy.is_file()):
             write_bytes(copy, remote.content)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise WeightsError(f"weights {url!r} can't be fetched: {reason.lower()}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WeightsError(f"weights {url!r} can't be fetched: {reason.lower()}") from error
     return copy
 
 

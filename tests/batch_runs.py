@@ -1,0 +1,93 @@
+"""Small batches through the command line, in this process: pictures, a manifest, what it said."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from networks import picture
+from PIL import Image
+
+from nst_jax.cli.main import run
+
+TINY = (
+    *("--size", "32", "--levels", "1", "--steps", "2", "--batch-size", "2"),
+    *("--content-taps", "relu1_1", "--style-taps", "relu1_1"),
+)
+"""Options of a rendering of a moment."""
+
+
+COLUMNS = "content,style,output,learning_rate,init,content_weight,style_weight"
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Jobs done, failed and skipped; of a run with `--json`."""
+        summary = json.loads(self.out)
+        return summary["done"], summary["failed"], summary["skipped"]
+
+    @property
+    def last_line(self) -> str:
+        return self.err.splitlines()[-1]
+
+
+class Batches:
+    """Runs `nst-jax batch jobs.csv` in a folder with the pictures a.png to d.png."""
+
+    def __init__(
+        self, folder: Path, weights: str, capsys: pytest.CaptureFixture[str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.out = folder / "out"
+        self._options = [*TINY, "--weights", weights, "--no-report"]
+        self._capsys = capsys
+        for seed, name in enumerate("abcd"):
+            save(folder / f"{name}.png", seed)
+
+    def rows(self, *lines: str) -> None:
+        """A manifest of these lines, whose last cells may be left out."""
+        filled = [line + "," * (COLUMNS.count(",") - line.count(",")) for line in lines]
+        (self.folder / "jobs.csv").write_text("\n".join([COLUMNS, *filled, ""]))
+
+    def arguments(self, *more: str) -> list[str]:
+        """The command line, as this process or another one takes it."""
+        places = [str(self.folder / "jobs.csv"), "--output-dir", str(self.out)]
+        return ["batch", *places, *self._options, *more]
+
+    def run(self, *more: str) -> Answer:
+        assert self._capsys is not None
+        self._capsys.readouterr()
+        status = run(self.arguments("--json", *more))
+        return Answer(status, *self._capsys.readouterr())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines of the ledger."""
+        return [json.loads(line) for line in (self.out / "ledger.jsonl").read_text().splitlines()]
+
+    def whole_lines(self) -> list[dict[str, Any]]:
+        """The lines of the ledger but those that a kill has torn."""
+        found: list[dict[str, Any]] = []
+        for line in (self.out / "ledger.jsonl").read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def errors(self) -> dict[str, dict[str, Any] | None]:
+        """What the last line of each job says of its failure."""
+        return {line["job"]: line["error"] for line in self.lines()}
+
+    def sums(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: hashlib.sha256((self.out / name).read_bytes()).hexdigest() for name in names}
+
+
+def save(path: Path, seed: int) -> None:
+    Image.fromarray(np.uint8(255 * picture(32, 40, seed=seed))).save(path)

@@ -1,0 +1,487 @@
+"""Accidents of a batch through the command line: inputs, jobs, devices, disks, other runs.
+
+Whatever happens, the ledger is true, the run ends in one clear line, and the same command goes
+on to the bytes of a run without an accident.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import pytest
+from batch_runs import Batches
+from PIL import Image
+
+from nst_jax.engine import disk_space, saving
+from nst_jax.engine.inputs import Inputs
+from nst_jax.engine.programs import Programs
+from nst_jax.files import atomic, opening
+from nst_jax.files.folders import LocalFolder
+from nst_jax.files.locks import locked
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+GOOD = ("a.png,b.png,x.png", "b.png,c.png,y.png", "c.png,d.png,z.png")
+NAMES = ("x.png", "y.png", "z.png")
+EXPLODES = "a.png,b.png,bad.png,,noise,3e38,3e38"
+"""What no float32 holds: the job fails at its first step."""
+
+
+@pytest.fixture
+def batches(tmp_path, narrow_file, capsys, monkeypatch) -> Batches:
+    """A batch of three good jobs; pauses before another try are short."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nst_jax.engine.pipeline._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.saving._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.renderer._BACK_OFF_S", 0.001)
+    made = Batches(tmp_path, narrow_file, capsys)
+    made.rows(*GOOD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(narrow_file, tmp_path_factory) -> dict[str, str]:
+    """Checksums of the three pictures without any accident."""
+    from nst_jax.cli.main import run
+
+    made = Batches(tmp_path_factory.mktemp("unbroken"), narrow_file)
+    made.rows(*GOOD)
+    assert run(made.arguments("--quiet")) == 0
+    return made.sums(NAMES)
+
+
+def assert_goes_on(batches: Batches, expected: dict[str, str], *more: str) -> None:
+    """The same command ends the batch well, with the same bytes and nothing left behind."""
+    answer = batches.run(*more)
+    done, failed, skipped = answer.counts
+    assert (answer.status, failed, done + skipped) == (0, 0, 3)
+    assert batches.sums(NAMES) == expected
+    assert [path.name for path in batches.out.glob(".*")] == []
+    last = {line["job"]: line["status"] for line in batches.lines()}
+    assert last == dict.fromkeys(NAMES, "done")
+
+
+# Inputs.
+
+
+@pytest.fixture
+def flaky(monkeypatch) -> Callable[[int], list[int]]:
+    """Makes every n-th reading of a.png from now on the last that fails; counts them."""
+
+    def flaky(failures: int, after: int = 0) -> list[int]:
+        readings = [0]
+        original = opening._bytes_of
+
+        def bytes_of(file: Any) -> Any:
+            if str(file).endswith("a.png"):
+                readings[0] += 1
+                if after < readings[0] <= after + failures:
+                    raise OSError(errno.EIO, "Input/output error")
+            return original(file)
+
+        monkeypatch.setattr(opening, "_bytes_of", bytes_of)
+        return readings
+
+    return flaky
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_reading_that_fails_twice_is_tried_again(batches, expected, flaky, after):
+    """While it is looked at (its size, its checksum), and while it is decoded."""
+    flaky(2, after)
+    assert_goes_on(batches, expected, "--retries", "2")
+
+
+@pytest.mark.parametrize("after", [0, 4])
+def test_a_reading_that_fails_too_often_fails_its_job_and_the_next_run_tries_again(
+    batches, expected, flaky, after
+):
+    readings = flaky(2, after)
+    answer = batches.run("--retries", "1")
+    assert (answer.status, answer.counts) == (3, (2, 1, 0))
+    error = batches.errors()["x.png"]
+    assert error["kind"] == "read"
+    assert "'a.png' could not be read: Input/output error" in error["message"].replace(
+        f"{batches.folder}/", ""
+    )
+    assert error["remedy"]
+    assert readings[0] == after + 2
+    assert_goes_on(batches, expected)
+
+
+# Jobs.
+
+
+def test_a_job_that_failed_by_its_own_fault_is_tried_again_when_that_is_asked(batches):
+    batches.rows(*GOOD, EXPLODES)
+    assert batches.run().counts == (3, 1, 0)
+    error = batches.errors()["bad.png"]
+    assert (error["kind"], error["attempt"]) == ("nonfinite", 1)
+    assert "got inf or nan after 1 steps" in error["message"]
+    assert "learning_rate" in error["remedy"]
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (3, (0, 1, 3))
+    assert len(batches.lines()) == 4
+    answer = batches.run("--retry-failed")
+    assert (answer.status, answer.counts) == (3, (0, 1, 3))
+    assert batches.errors()["bad.png"]["attempt"] == 2
+    batches.rows(*GOOD, EXPLODES.replace("3e38", ""))
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (0, (1, 0, 3))
+
+
+def test_what_was_given_up_is_said(batches, narrow_file):
+    from nst_jax.cli.main import run
+
+    batches.rows(EXPLODES)
+    assert batches.run().status == 3
+    assert run(batches.arguments()) == 3
+    assert batches._capsys is not None
+    said = batches._capsys.readouterr().err
+    assert "1 job has failed before by their own fault" in said
+    assert "--retry-failed" in said
+
+
+def test_the_first_failure_ends_the_run_where_that_is_asked(batches, expected):
+    rows = [f"no{number}.png,b.png,{number}.png" for number in range(3)]
+    batches.rows(*rows, *GOOD)
+    answer = batches.run("--fail-fast")
+    assert answer.status == 3
+    assert "stopped at 1 failed with 1 of 6 jobs finished" in answer.last_line
+    assert len(batches.lines()) == 1
+    answer = batches.run("--max-failures", "2")
+    assert answer.status == 3
+    assert "stopped at 2 failed" in answer.last_line
+    assert [line["error"]["attempt"] for line in batches.lines()] == [1, 2, 1]
+    answer = batches.run("--max-failures", "4")
+    assert (answer.status, answer.counts) == (3, (3, 3, 0))
+    assert batches.sums(NAMES) == expected
+
+
+def test_a_run_that_ended_at_a_failure_goes_on_past_it(batches, expected):
+    batches.rows(EXPLODES, *GOOD)
+    answer = batches.run("--fail-fast")
+    assert answer.status == 3
+    assert "run the same command again" in answer.last_line.lower()
+    for _ in range(3):
+        answer = batches.run("--fail-fast")
+        if answer.out:
+            break
+    assert answer.counts[1] == 1
+    assert batches.sums(NAMES) == expected
+
+
+def test_an_output_that_can_not_be_written_is_its_jobs_fault(batches, expected):
+    (batches.out / "y.png").mkdir(parents=True)
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (3, (2, 1, 0))
+    error = batches.errors()["y.png"]
+    assert (error["kind"], error["attempt"]) == ("write", 1)
+    assert "y.png' could not be written: Is a directory" in error["message"]
+    assert "no folder's" in error["remedy"]
+    (batches.out / "y.png").rmdir()
+    assert_goes_on(batches, expected)
+
+
+def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batches, monkeypatch):
+    """The device's word is injected: for every batch of one canvas, down to a single slot."""
+    original, tried = Programs.run_chunk, []
+
+    def run_chunk(self: Programs, canvas: Any, states: Any, problems: Any, steps: Any) -> Any:
+        if canvas[0] < canvas[1]:
+            tried.append(len(problems.steps))
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return original(self, canvas, states, problems, steps)
+
+    monkeypatch.setattr(Programs, "run_chunk", run_chunk)
+    with Image.open("a.png") as image:
+        image.crop((0, 0, 40, 20)).save("flat.png")
+    batches.rows(*GOOD, "flat.png,b.png,u.png")
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (3, (3, 1, 0))
+    assert tried == [2, 1]
+    error = batches.errors()["u.png"]
+    assert (error["kind"], error["attempt"]) == ("memory", 1)
+    assert error["remedy"]
+    monkeypatch.undo()
+    os.chdir(batches.folder)
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (0, (1, 0, 3))
+
+
+# What a resume reads.
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The names of inputs and outputs whose bytes are read from now on."""
+    names: list[str] = []
+    digest, whole = opening.file_digest, LocalFolder.read
+
+    def file_digest(path: Any) -> str:
+        names.append(Path(str(path)).name)
+        return digest(path)
+
+    def read(self: LocalFolder, name: str) -> bytes | None:
+        if name.endswith(".png"):
+            names.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(opening, "file_digest", file_digest)
+    monkeypatch.setattr(LocalFolder, "read", read)
+    return names
+
+
+def test_a_resume_reads_what_has_another_stamp_and_nothing_else(batches, expected, read):
+    for name in "abcd":
+        os.utime(f"{name}.png", (1e9, 1e9))  # younger ones are read again, to be sure
+    assert batches.run().counts == (3, 0, 0)
+    read.clear()
+    assert batches.run().counts == (0, 0, 3)
+    assert read == []
+    os.utime("b.png", (2e9 - 1e9, 1e9 + 1))
+    os.utime(batches.out / "y.png", (1e9, 1e9))
+    assert batches.run().counts == (0, 0, 3)
+    assert sorted(set(read)) == ["b.png", "y.png"]
+    read.clear()
+    assert batches.run("--verify").counts == (0, 0, 3)
+    assert sorted(set(read)) == ["a.png", "b.png", "c.png", "d.png", *NAMES]
+
+
+def test_a_content_of_the_same_size_and_date_is_noticed(batches, expected):
+    for name in "abcd":
+        os.utime(f"{name}.png", (1e9, 1e9))
+    assert batches.run().counts == (3, 0, 0)
+    path = batches.out / "y.png"
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-20] + b"\1" + content[-19:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert batches.run().counts == (1, 0, 2)
+    assert batches.sums(NAMES) == expected
+
+
+def test_an_interrupt_does_not_wait_for_all_pictures_to_be_looked_at(batches, monkeypatch):
+    looks, original = [], Inputs.seen
+
+    def seen(self: Inputs, source: Any) -> Any:
+        looks.append(source)
+        if len(looks) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+        return original(self, source)
+
+    monkeypatch.setattr(Inputs, "seen", seen)
+    batches.rows(*(f"a.png,b.png,{number}.png" for number in range(500)))
+    assert batches.run().status == 130
+    assert len(looks) < 100
+    assert not batches.out.exists()
+
+
+# Disks.
+
+
+@contextlib.contextmanager
+def failing_pictures(number: int, *, after: int) -> Iterator[None]:
+    """The file system refuses every file that is to take its place, after so many pictures."""
+    original, written = atomic.os.replace, [0]
+
+    def replace(source: Any, target: Any) -> None:
+        written[0] += Path(target).suffix == ".png"
+        if written[0] > after:
+            raise OSError(number, os.strerror(number))
+        original(source, target)
+
+    with mock.patch.object(atomic.os, "replace", replace):
+        yield
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE"])
+def test_a_disk_that_takes_no_more_ends_the_run(batches, expected, name):
+    """The fault is injected where a picture takes its place."""
+    number = getattr(errno, name)
+    with failing_pictures(number, after=1):
+        answer = batches.run("--retries", "1")
+    assert answer.status == 3
+    assert answer.last_line.startswith(f"nst-jax: output folder '{batches.out}' takes no more")
+    assert os.strerror(number).lower() in answer.last_line
+    assert "run the same command again" in answer.last_line
+    statuses = [line["status"] for line in batches.lines()]
+    assert statuses == ["done", "failed"]
+    failed = batches.lines()[1]["error"]
+    assert (failed["kind"], failed["attempt"]) == ("write", 2)
+    assert [path.name for path in batches.out.glob("*.png")] == [batches.lines()[0]["job"]]
+    assert_goes_on(batches, expected)
+
+
+def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkeypatch):
+    original, left = saving.saved, [1]
+
+    def saved(result: Any, *others: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            with failing_pictures(errno.EIO, after=0):
+                return original(result, *others)
+        return original(result, *others)
+
+    monkeypatch.setattr(saving, "saved", saved)
+    assert_goes_on(batches, expected, "--retries", "1")
+
+
+def test_a_full_disk_under_the_ledger_ends_the_run_and_a_torn_line_is_healed(batches, expected):
+    """The fault is injected: half of the second line, then no more."""
+    original, left = os.fsync, [1]
+
+    def fsync(handle: int) -> None:
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("ledger.jsonl"):
+            if not left[0]:
+                os.ftruncate(handle, os.fstat(handle).st_size - 50)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left[0] -= 1
+        original(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not tell the names of open files")
+    with mock.patch("nst_jax.files.ledger.os.fsync", fsync):
+        answer = batches.run()
+    assert answer.status == 3
+    assert answer.last_line.startswith(f"nst-jax: ledger '{batches.out}/ledger.jsonl' can't be")
+    assert "no space left" in answer.last_line
+    answer = batches.run()
+    assert (answer.status, answer.counts) == (0, (2, 0, 1))
+    assert batches.sums(NAMES) == expected
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system in memory of that size under a folder, where we may make one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("no file system may be mounted here")
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+
+
+def test_a_disk_that_is_really_full_loses_nothing(batches, tmp_path, narrow_file):
+    batches.rows(*(f"a.png,b.png,{number:02d}.png" for number in range(12)))
+    with small_disk(batches.out, "24k"):
+        answer = batches.run("--retries", "0")
+        assert answer.status == 3
+        assert "no space left on device" in answer.last_line
+        done = [line["job"] for line in batches.whole_lines() if line["status"] == "done"]
+        assert 0 < len(done) < 12
+        assert {path.name for path in batches.out.glob("*.png")} >= set(done)
+        subprocess.run(["mount", "-o", "remount,size=4m", str(batches.out)], check=True)
+        answer = batches.run()
+        assert (answer.status, answer.counts) == (0, (12 - len(done), 0, len(done)))
+        assert len(set(batches.sums(path.name for path in batches.out.glob("*.png")).values())) == 1
+
+
+def test_a_read_only_disk_is_refused_before_any_work(batches):
+    with small_disk(batches.out, "1m"):
+        subprocess.run(["mount", "-o", "remount,ro", str(batches.out)], check=True)
+        answer = batches.run()
+        assert (answer.status, answer.out) == (2, "")
+        assert answer.err.count("\n") == 1
+        assert "can't be written: read-only file system" in answer.err
+
+
+@contextlib.contextmanager
+def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
+    original, left = saving.saved, [1]
+
+    def saved(*arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            return original(*arguments)
+        if left[0] == 0:
+            left[0] -= 1
+            happens()
+        return original(*arguments)
+
+    with mock.patch.object(saving, "saved", saved):
+        yield
+
+
+def test_a_mount_that_disappears_ends_the_run_and_nothing_goes_under_it(batches, expected):
+    with (
+        small_disk(batches.out, "1m"),
+        after_the_first_picture(lambda: subprocess.run(["umount", "-l", "out"], check=True)),
+    ):
+        answer = batches.run("--retries", "0")
+    assert answer.status == 3
+    assert "has been replaced by another one" in answer.last_line
+    assert list(batches.out.iterdir()) == []
+    assert_goes_on(batches, expected)
+
+
+def test_a_folder_that_disappears_ends_the_run(batches, expected):
+    elsewhere = batches.folder / "elsewhere"
+    with after_the_first_picture(lambda: batches.out.rename(elsewhere)):
+        answer = batches.run("--retries", "0")
+    assert answer.status == 3
+    assert "takes no more pictures: no such file or directory" in answer.last_line
+    assert not batches.out.exists()
+    elsewhere.rename(batches.out)
+    assert [line["status"] for line in batches.lines()] == ["done", "failed"]
+    assert_goes_on(batches, expected)
+
+
+def test_a_disk_that_will_be_too_small_is_told_before_the_start(batches, monkeypatch, capsys):
+    from nst_jax.cli.main import run
+
+    for free, warned in ((10_000, True), (10**9, False)):
+        monkeypatch.setattr(LocalFolder, "free_bytes", lambda self, free=free: free)
+        assert run(batches.arguments("--verify")) == 0
+        assert ("will be written, and" in capsys.readouterr().err) == warned
+        for name in NAMES:
+            (batches.out / name).unlink()
+
+
+def test_the_estimate_of_space_is_of_the_right_size(batches, monkeypatch):
+    asked = []
+    original = disk_space.needed_bytes
+
+    def needed_bytes(*arguments: Any) -> int:
+        asked.append(original(*arguments))
+        return asked[-1]
+
+    monkeypatch.setattr(disk_space, "needed_bytes", needed_bytes)
+    batches.rows(*(f"a.png,b.png,x.{suffix}" for suffix in ("png", "jpg", "webp", "tif")))
+    assert batches.run().status == 0
+    taken = sum((batches.out / f"x.{suffix}").stat().st_size for suffix in ("png", "jpg", "webp"))
+    assert taken < asked[0] < 20 * taken
+
+
+# Two at once.
+
+
+def test_a_second_run_is_refused_with_who_is_in_the_folder(batches, expected):
+    batches.out.mkdir()
+    with locked(batches.out):
+        answer = batches.run()
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+    who = f"is in use by process {os.getpid()} on {socket.gethostname()} since 20"
+    assert who in answer.err
+    assert_goes_on(batches, expected)
+
+
+def test_a_lock_of_a_dead_process_is_taken_over(batches, expected):
+    batches.out.mkdir()
+    (batches.out / ".lock").write_text('{"process": 1, "host": "elsewhere", "since": "1999"}')
+    assert_goes_on(batches, expected)

@@ -1,0 +1,246 @@
+"""Object stores call by call, against a server on the loopback that fails when it is told to."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import store_server
+from store_server import BUCKET, Store
+
+from nst_jax.files import storage
+from nst_jax.files.ledger import LEDGER_NAME
+from nst_jax.files.remote_folders import RemoteFolder
+from nst_jax.files.stamps import stamp_of
+from nst_jax.spec.errors import OutputError
+
+PLACE = f"s3://{BUCKET}"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|werkzeug)")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Store]:
+    with store_server.running() as store:
+        yield store
+
+
+@pytest.fixture
+def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The server, empty, healthy and known to this process; pauses are short."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    for name, value in store_server.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(storage, "_BACK_OFF_S", 0.01)
+    for name in server.names():
+        server.remove(name)
+    server.requests.clear()
+    storage._opened.cache_clear()
+    yield server
+    server.fault = store_server.failing(0)
+    storage._opened.cache_clear()
+
+
+def test_what_is_put_is_there_and_is_read(store):
+    storage.put(f"{PLACE}/a/x", b"content")
+    assert store.get("a/x") == b"content"
+    assert storage.RemoteFile(f"{PLACE}/a/x").content == b"content"
+    assert storage.read_many([f"{PLACE}/a/x"] * 3) == [b"content"] * 3
+    storage.remove(f"{PLACE}/a/x")
+    assert store.names() == []
+    assert storage.info(f"{PLACE}/a/x") is None
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        _ = storage.RemoteFile(f"{PLACE}/a/x").content
+
+
+def test_a_name_with_the_letters_of_patterns_is_a_name(store):
+    folder = f"{PLACE}/run [1]*?/é"
+    storage.put(f"{folder}/x[2].png", b"1")
+    assert list(storage.listed(folder)) == ["x[2].png"]
+    assert storage.read_many([f"{folder}/x[2].png"]) == [b"1"]
+    storage.remove_many([f"{folder}/x[2].png"])
+    assert store.names() == []
+
+
+def test_a_listing_goes_as_deep_as_it_shall(store):
+    for name in ("out/a.png", "out/deep/b.png", "out/c.txt", "outer/d.png", "out/"):
+        store.put(name, b"1")
+    assert list(storage.listed(f"{PLACE}/out")) == ["a.png", "c.txt"]
+    assert list(storage.listed(f"{PLACE}/out/", "*.png")) == ["a.png"]
+    assert list(storage.listed(f"{PLACE}/out", deep=True)) == ["a.png", "c.txt", "deep/b.png"]
+    assert storage.listed(f"{PLACE}/nowhere") == {}
+    assert storage.listed(f"{PLACE}/out/a.png") == {}
+    assert "out/a.png" in storage.listed(PLACE, deep=True)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_more_objects_than_a_page_of_the_store_are_listed(store, monkeypatch, deep):
+    monkeypatch.setattr(store, "page", 3)
+    names = [f"{number:02d}" for number in range(10)]
+    for name in names:
+        store.put(f"many/{name}", b"1")
+    assert list(storage.listed(f"{PLACE}/many", deep=deep)) == names
+    assert len(store.asked("GET")) == 4
+
+
+def test_a_stamp_tells_contents_apart_and_is_the_listings_too(store):
+    store.put("x", b"one")
+    stamp = stamp_of(storage.RemoteFile(f"{PLACE}/x"))
+    assert stamp
+    assert storage.stamp_in(storage.listed(PLACE)["x"]) == stamp
+    store.put("x", b"two")
+    assert stamp_of(storage.RemoteFile(f"{PLACE}/x")) not in ("", stamp)
+    assert stamp_of(storage.RemoteFile(f"{PLACE}/nowhere")) == ""
+
+
+CALLS = {
+    "PUT": lambda: storage.put(f"{PLACE}/x", b"one"),
+    "GET": lambda: storage.read_many([f"{PLACE}/x"]) == [b"one"] or pytest.fail("other bytes"),
+    "HEAD": lambda: storage.info(f"{PLACE}/x") or pytest.fail("it is there"),
+    "DELETE": lambda: storage.remove(f"{PLACE}/x"),
+}
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("method", CALLS)
+def test_a_passing_fault_is_waited_for(store, method, status):
+    store.put("x", b"one")
+    store.requests.clear()
+    store.fault = store_server.failing(3, method, status=status)
+    with mock.patch.object(storage.time, "sleep") as sleep:
+        CALLS[method]()
+    assert len(store.asked(method)) == 4
+    pauses = [call.args[0] for call in sleep.call_args_list]
+    assert pauses == [0.01, 0.02, 0.04]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_folder_that_can_not_be_listed_is_not_taken_for_an_empty_one(store, deep):
+    store.put("out/x", b"one")
+    store.fault = store_server.failing(3, "GET")
+    assert list(storage.listed(f"{PLACE}/out", deep=deep)) == ["x"]
+    store.fault = store_server.failing(-1, "GET")
+    with pytest.raises(OSError, match="the store failed 6 times: an injected fault"):
+        storage.listed(f"{PLACE}/out", deep=deep)
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_an_answer_that_does_not_come_is_asked_for_again(store, monkeypatch, method):
+    monkeypatch.setattr(storage, "_ANSWER_S", 0.3)
+    store.put("x", b"one")
+    store.fault = store_server.slow(2, 1.0, method)
+    store.requests.clear()
+    CALLS[method]()
+    assert len(store.asked(method)) == 3
+
+
+def test_a_fault_that_stays_is_one_error_after_so_many_tries(store):
+    store.fault = store_server.failing(-1, "PUT")
+    with pytest.raises(OSError, match="the store failed 6 times: an injected fault") as caught:
+        storage.put(f"{PLACE}/x", b"one")
+    assert caught.value.errno == 5
+    assert len(store.asked("PUT")) == 6
+
+
+def test_what_asking_again_does_not_mend_is_asked_once(store):
+    store.fault = store_server.failing(-1, "PUT", status=403)
+    with pytest.raises(PermissionError):
+        storage.put(f"{PLACE}/x", b"one")
+    assert len(store.asked("PUT")) == 1
+    store.fault = store_server.failing(0)
+    with pytest.raises(FileNotFoundError, match="bucket does not exist"):
+        storage.put("s3://nowhere/x", b"one")
+    with pytest.raises(FileNotFoundError, match="bucket does not exist"):
+        storage.listed("s3://nowhere/out")
+    with pytest.raises(OSError, match="Invalid bucket name"):
+        storage.put("s3://No Bucket!/x", b"one")
+    assert len(store.asked("PUT", "nowhere")) == 1
+
+
+def test_credentials_that_are_missing_are_told_at_once(store, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(OSError, match="Unable to locate credentials"):
+        storage.put(f"{PLACE}/x", b"one")
+    assert store.requests == []
+
+
+def test_a_package_that_is_missing_is_told_with_its_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    known = importlib.import_module("fsspec.registry").__dict__["_registry"]
+    monkeypatch.delitem(known, "s3", raising=False)
+    storage._opened.cache_clear()
+    with pytest.raises(OSError, match=r"pip install 'nst-jax\[s3\]'"):
+        storage.info(f"{PLACE}/x")
+    with pytest.raises(OSError, match="there is no store nosuch://"):
+        storage.info("nosuch://x")
+
+
+# Ledgers in parts.
+
+
+def lines(folder: RemoteFolder) -> dict[str, int]:
+    return {job: record["attempt"] for job, record in folder.records().items()}
+
+
+def test_the_ledger_is_small_parts_that_are_put_together(store, monkeypatch):
+    monkeypatch.setattr("nst_jax.files.remote_folders._LINES_TOGETHER", 4)
+    folder = RemoteFolder(f"{PLACE}/out")
+    with folder.ledger() as ledger:
+        for number in range(10):
+            ledger.append({"job": f"{number % 7}.png", "attempt": number, "time": number})
+            assert len(lines(folder)) == min(number + 1, 7)
+            assert len(store.names("out/")) <= 4 + number // 4
+    assert lines(folder) == {f"{n % 7}.png": n for n in range(10) if n > 2}
+    assert len(store.names("out/")) == 3
+    assert all(Path(name).name.startswith("ledger-") for name in store.names("out/"))
+
+
+def test_a_killed_runs_parts_are_read_and_so_is_a_copied_ledger(store):
+    folder = RemoteFolder(f"{PLACE}/out")
+    for number in range(2):
+        killed = folder.ledger().__enter__()
+        for job in "ab":
+            killed.append({"job": job, "attempt": number, "time": number})
+    store.put(f"out/{LEDGER_NAME}", b'{"job": "c", "attempt": 7}\n{"job": "a", "att')
+    assert len(store.names("out/")) == 5
+    assert lines(folder) == {"a": 1, "b": 1, "c": 7}
+
+
+def test_parts_that_go_while_they_are_read_are_looked_for_again(store):
+    folder = RemoteFolder(f"{PLACE}/out")
+    running = folder.ledger().__enter__()
+    for number in range(3):
+        running.append({"job": str(number), "attempt": 1})
+    original = storage.read_many
+
+    def read_many(urls: list[str]) -> list[bytes]:
+        if len(running._parts) > 1:  # the other run ends just now
+            running._put_together()
+        return original(urls)
+
+    with mock.patch.object(storage, "read_many", read_many):
+        assert sorted(lines(folder)) == ["0", "1", "2"]
+
+
+def test_parts_that_can_not_be_put_together_stay(store):
+    folder = RemoteFolder(f"{PLACE}/out")
+    store.fault = store_server.failing(-1, "PUT", "-with-")
+    with folder.ledger() as ledger:
+        for number in range(3):
+            ledger.append({"job": str(number), "attempt": 1})
+    assert len(store.names("out/")) == 3
+    assert sorted(lines(folder)) == ["0", "1", "2"]
+
+
+def test_a_ledger_that_can_not_be_read_is_no_empty_one(store):
+    folder = RemoteFolder(f"{PLACE}/out")
+    with folder.ledger() as ledger:
+        ledger.append({"job": "a", "attempt": 1})
+    store.fault = store_server.failing(-1, "GET")
+    with pytest.raises(OutputError, match="the ledger in 's3://bucket/out' can't be read"):
+        folder.records()
+    with pytest.raises(OutputError, match="'s3://bucket/out' can't be listed"):
+        folder.stamp("x.png")
