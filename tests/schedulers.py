@@ -75,7 +75,8 @@ asked = arguments[arguments.index("--shard") + 1]
 shard = str(scheduled_shard(os.environ)) if asked == "auto" else asked
 confined = os.environ.get("TPU_PROCESS_BOUNDS", "")
 text = " ".join(one for one in arguments if one not in ("--shard", asked))
-print(f"{shard} {confined} {text}".replace("  ", " "), flush=True)
+line = f"{shard} {confined} {text}".replace("  ", " ")
+os.write(1, f"{line}\\n".encode())  # at once: others write into the same pipe
 """
 
 _REAL_WORKER = "from nst_jax.cli.main import main; main()"
