@@ -103,7 +103,7 @@ def render_batch(
         if existed:
             stack.enter_context(folder.held(parts.part))
         known: dict[str, Seen] = {}
-        records = folder.records(slim=functools.partial(_take_apart, known))
+        records = folder.records(slim=functools.partial(take_apart, known))
         setup = _setup(options, handling, devices, known)
         whole = _Whole(listed, options, parts)
         if not parts.alone:
@@ -144,8 +144,8 @@ def check_outputs(jobs: Iterable[Job], options: Options) -> None:
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 
-def _take_apart(known: dict[str, Seen], record: Record) -> None:
-    """Leaves of a job what a resume asks for, and keeps what is known of its inputs once."""
+def take_apart(known: dict[str, Seen], record: Record) -> None:
+    """Leaves of a line what a resume asks for, and keeps what is known of its inputs once."""
     known |= seen_earlier([record])
     for key in record.keys() - _ASKED:
         del record[key]

@@ -105,11 +105,14 @@ class Inputs:
         """The checksum alone; see `seen`."""
         return self.seen(source).sha256
 
+    def known(self, sources: Iterable[PictureSource]) -> dict[str, Seen]:
+        """What is known of these files, by path."""
+        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
+        return {path: self._known[path] for path in paths if path in self._known}
+
     def records(self, sources: Iterable[PictureSource]) -> dict[str, Any]:
         """What is known of these files, as a ledger line keeps it."""
-        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
-        known = {path: self._known[path] for path in paths if path in self._known}
-        return {path: seen.record() for path, seen in known.items()}
+        return {path: seen.record() for path, seen in self.known(sources).items()}
 
     def newly_animated(self) -> list[str]:
         """Files that hold further frames or pages, of those that no earlier run has seen."""

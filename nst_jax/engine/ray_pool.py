@@ -12,20 +12,22 @@ lost is nobody's fault and counts for nothing.
 """
 
 import collections
+import contextlib
 import dataclasses
-import importlib
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.batch import check_outputs
+from nst_jax.engine.batch import check_outputs, take_apart
 from nst_jax.engine.foreseeing import foreseen, last_canvases
-from nst_jax.engine.inputs import Inputs, seen_earlier
+from nst_jax.engine.inputs import Inputs, Seen
 from nst_jax.engine.planner import WAVE_JOBS
 from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.ray_cluster import Cluster, Kind, imported_ray
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.run_files import RUN_NAME, write_json
+from nst_jax.engine.run_files import RUN_NAME, take_over_plan, write_json
 from nst_jax.engine.saving import Writer
 from nst_jax.engine.sharing import batch_digest
 from nst_jax.engine.stopping import Stop
@@ -34,7 +36,7 @@ from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.files.weights.finding import find_weights
 from nst_jax.files.weights.format import read_weights
-from nst_jax.spec.errors import DeviceError, NstJaxError, OptionError, StoppedError
+from nst_jax.spec.errors import DeviceError, NstJaxError, StoppedError
 from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
@@ -81,24 +83,29 @@ def render_on_ray(
     began = time.perf_counter()
     options, handling = options or Options(), handling or Handling()
     progress, stop = progress or Silence(), stop or Stop()
-    ray = _ray()
+    ray = imported_ray()
     listed = completed(jobs, options)
     check_outputs(listed, options)
     folder = folder_at(output_dir)
-    folder.make()
-    folder.check_inside(job.output for job in listed)
-    with folder.held(), _Cluster(ray, address) as cluster:
+    with Cluster(ray, address) as cluster, contextlib.ExitStack() as stack:
+        folder.make()
+        folder.check_inside(job.output for job in listed)
+        stack.enter_context(folder.held())
         folder.remove_partial_files()
-        records = folder.records()
-        inputs = Inputs(seen_earlier(records.values()), max_pixels=options.max_input_pixels)
+        seen: dict[str, Seen] = {}
+        records = folder.records(slim=functools.partial(take_apart, seen))
+        if handling.verify:
+            seen.clear()
+        inputs = Inputs(seen, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
         whole = foreseen(listed, options, architecture, inputs)
-        batch = Batch(
-            os.fspath(output_dir), options, handling, whole, batch_digest(listed, options)
-        )
+        digest = batch_digest(listed, options)
+        take_over_plan(folder, digest)
+        batch = Batch(os.fspath(output_dir), options, handling, whole, digest)
         kind = cluster.kind(workers)
         lists = _lists(listed, options, architecture, inputs, kind.count)
-        pool = _Pool(ray, cluster, kind, batch, records, progress, stop)
+        known = _Known(records, inputs)
+        pool = _Pool(ray, cluster, kind, batch, known, progress, stop)
         with stop.listening():
             fault = pool.render(lists)
         summary = pool.summary(len(listed), time.perf_counter() - began)
@@ -108,68 +115,27 @@ def render_on_ray(
         return summary
 
 
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise OptionError(
-            "engine ray needs the package ray, which is not installed",
-            "pip install 'nst-jax[ray]'",
-        ) from error
-
-
 @dataclasses.dataclass(frozen=True)
-class _Kind:
-    """What each worker asks of the cluster, and how many there are."""
+class _Known:
+    """What earlier runs tell.
 
-    count: int
-    resources: Mapping[str, Any]
+    Attributes:
+        records: Of jobs, by output.
+        inputs: Of pictures.
+    """
 
+    records: Mapping[str, Record]
+    inputs: Inputs
 
-class _Cluster:
-    """A connection to a cluster; use it in a `with` block. One that was there already stays."""
-
-    def __init__(self, ray: Any, address: str) -> None:
-        self._ray = ray
-        self._address = address
-        self._ours = not ray.is_initialized()
-
-    def __enter__(self) -> "_Cluster":
-        if self._ours:
-            where = self._address or os.environ.get("RAY_ADDRESS") or None
-            try:
-                self._ray.init(address=where, log_to_driver=False, logging_level="error")
-            except (OSError, RuntimeError, ValueError) as error:
-                first_line = str(error).strip().split("\n")[0]
-                raise OptionError(
-                    f"the Ray cluster at {where or 'this machine'} can't be reached: {first_line}",
-                    "Start one with `ray start --head`, or name another --address",
-                ) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._ours:
-            self._ray.shutdown()
-
-    def kind(self, workers: int) -> _Kind:
-        """One worker a GPU, a TPU host, or else a node with all its cores."""
-        nodes = [node["Resources"] for node in self._alive()]
-        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-        tpus = [int(node["TPU"]) for node in nodes if node.get("TPU")]
-        if gpus:
-            return _Kind(workers or gpus, {"num_gpus": 1})
-        if tpus:
-            return _Kind(workers or len(tpus), {"resources": {"TPU": min(tpus)}})
-        cores = [int(node["CPU"]) for node in nodes if node.get("CPU")]
-        least = min(cores, default=1)
-        return _Kind(workers or sum(one // least for one in cores) or 1, {"num_cpus": least})
-
-    def lost_nodes(self) -> int:
-        """How many nodes have gone so far."""
-        return len(self._ray.nodes()) - len(self._alive())
-
-    def _alive(self) -> list[dict[str, Any]]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
+    def of(self, jobs: Iterable[Job]) -> tuple[dict[str, Record], dict[str, Seen]]:
+        """As much of it as concerns these jobs."""
+        listed = list(jobs)
+        records = {
+            job.output: self.records[job.output] for job in listed if job.output in self.records
+        }
+        return records, self.inputs.known(
+            source for job in listed for source in (job.content, *job.styles)
+        )
 
 
 @dataclasses.dataclass(eq=False)
@@ -215,10 +181,10 @@ class _Pool:
     def __init__(
         self,
         ray: Any,
-        cluster: _Cluster,
-        kind: _Kind,
+        cluster: Cluster,
+        kind: Kind,
         batch: Batch,
-        records: Mapping[str, Record],
+        known: _Known,
         progress: Progress,
         stop: Stop,
     ) -> None:
@@ -226,13 +192,15 @@ class _Pool:
         self.record: dict[str, Any] = {}
         self.image_steps = 0
         self.seconds = {"steps": 0.0, "compilation": 0.0}
+        self._failures = 0
         self._ray = ray
         self._cluster = cluster
         self._batch = batch
-        self._records = records
+        self._known = known
         self._progress = progress
         self._stop = stop
         self._waiting = collections.deque[_List]()
+        self._idle = collections.deque[Any]()
         self._running: dict[Any, tuple[Any, _List | None]] = {}
         self._lost_nodes = cluster.lost_nodes()
         actor = ray.remote(Worker).options(max_restarts=-1, max_task_retries=0, **kind.resources)
@@ -287,41 +255,51 @@ class _Pool:
         except exceptions.RayTaskError as error:
             raise _own(error) from error
         except exceptions.RayError as error:
-            if given is None and _own(error) is not error:
-                raise _own(error) from error
-            self._died(actor, given, error)
+            if given is None:
+                self._never_came(error)
+            else:
+                self._died(actor, given, error)
             return
         if given is None:
             self.record = told
         else:
             self._count(told)
-        self._give(actor)
+        self._idle.append(actor)
+        self._hand_out()
 
-    def _give(self, actor: Any) -> None:
-        """Hands the next list to a worker that is free."""
-        if self._waiting:
-            given = self._waiting.popleft()
-            names = [job.output for job in given.jobs]
-            known = {name: self._records[name] for name in names if name in self._records}
-            self._running[actor.render.remote(list(given.jobs), known)] = actor, given
+    def _hand_out(self) -> None:
+        """Gives the next lists to the workers that are free."""
+        while self._waiting and self._idle:
+            given, actor = self._waiting.popleft(), self._idle.popleft()
+            known = self._known.of(given.jobs)
+            self._running[actor.render.remote(list(given.jobs), *known)] = actor, given
 
     def _ask(self, actor: Any) -> None:
         """Asks a worker to say when it is there; it may take a new node."""
-        self._running[actor.record.options(max_task_retries=-1).remote()] = actor, None
+        self._running[actor.open.options(max_task_retries=-1).remote()] = actor, None
 
-    def _died(self, actor: Any, given: _List | None, error: Exception) -> None:
+    def _never_came(self, error: Exception) -> None:
+        """Does without a worker that Ray could not start; with none left the run ends."""
+        if not self._running:
+            first_line = str(error).strip().split("\n")[0]
+            raise StoppedError(
+                f"no worker could be started on the cluster: {first_line}",
+                "Look at the logs of Ray, and run the same command again to go on",
+            )
+        self._progress.note("the cluster could not start one of the workers")
+
+    def _died(self, actor: Any, given: _List, error: Exception) -> None:
         lost = self._cluster.lost_nodes()
-        if given:
-            given.deaths += lost <= self._lost_nodes
-            self._lost_nodes = lost
-            budget = self._batch.handling.retries
-            if len(given.jobs) == 1 and given.deaths > budget:
-                self._give_up(given, error)
-            else:
-                self._waiting.extendleft(given.parts())
-            jobs = "1 job" if len(given.jobs) == 1 else f"{len(given.jobs)} jobs"
-            self._progress.note(f"a worker died over {jobs}, which others take over")
+        given.deaths += lost <= self._lost_nodes
+        self._lost_nodes = max(lost, self._lost_nodes)
+        if len(given.jobs) == 1 and given.deaths > self._batch.handling.retries:
+            self._give_up(given, error)
+        else:
+            self._waiting.extendleft(given.parts())
+        jobs = "1 job" if len(given.jobs) == 1 else f"{len(given.jobs)} jobs"
+        self._progress.note(f"a worker died over {jobs}; any worker takes over")
         self._ask(actor)
+        self._hand_out()
 
     def _give_up(self, given: _List, error: Exception) -> None:
         (job,) = given.jobs
@@ -332,11 +310,13 @@ class _Pool:
         )
         _write_failure(self._batch, job, fault, given.deaths)
         self.tally["failed"] += 1
+        self._failures += 1
         self._progress.finished(job.output, fault)
 
     def _count(self, report: Report) -> None:
         for job, error in report.finished:
             self.tally["failed" if error else "done"] += 1
+            self._failures += error is not None
             self._progress.finished(job, error)
         self.tally["skipped"] += report.skipped
         self.tally["failed"] += report.given_up
@@ -347,7 +327,7 @@ class _Pool:
 
     def _too_many(self) -> bool:
         allowed = self._batch.handling.failures_allowed
-        return allowed is not None and self.tally["failed"] >= allowed
+        return allowed is not None and self._failures >= allowed
 
     def summary(self, jobs: int, seconds: float) -> Summary:
         """The end of the run in numbers; seconds in steps are those of all workers together."""
@@ -365,17 +345,9 @@ class _Pool:
 
 
 def _own(error: Any) -> Exception:
-    """The fault of ours that a worker raised, wherever Ray has put it; else Ray's."""
-    for one in _causes(error):
-        if isinstance(one, NstJaxError):
-            return one
-    return error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__
+    """The fault of ours that a worker raised, as it was before Ray wrapped it; else Ray's."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, NstJaxError) else error
 
 
 def _write_failure(batch: Batch, job: Job, fault: NstJaxError, attempt: int) -> None:

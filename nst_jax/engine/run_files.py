@@ -68,6 +68,18 @@ def check_shared_batch(folder: Folder, batch: str) -> None:
     _check_batch(_read_plan(folder), batch, folder)
 
 
+def take_over_plan(folder: Folder, batch: str) -> None:
+    """Makes the folder's plan, if there is one, that of another batch; canvases keep their slots.
+
+    Raises:
+        OutputError: The plan in the folder is none.
+        WriteError: The plan can't be written.
+    """
+    earlier = _read_plan(folder)
+    if earlier is not None and earlier.batch != batch:
+        write_json(folder, PLAN_NAME, dataclasses.replace(earlier, batch=batch).to_json())
+
+
 def _check_batch(plan: Plan | None, batch: str, folder: Folder) -> None:
     if plan is not None and plan.batch not in ("", batch):
         raise OutputError(

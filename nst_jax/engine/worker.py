@@ -13,7 +13,7 @@ from typing import Any
 
 from nst_jax.engine.compile_cache import kept_programs
 from nst_jax.engine.foreseeing import Foreseen
-from nst_jax.engine.inputs import Inputs, seen_earlier
+from nst_jax.engine.inputs import Inputs, Seen
 from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result, Summary
@@ -84,52 +84,63 @@ class Worker:
     """Renders lists of jobs of one batch, on all devices of its process."""
 
     def __init__(self, batch: Batch) -> None:
+        """A worker of a batch; it opens when it is first asked for something."""
+        self._batch = batch
+        self._stack = contextlib.ExitStack()
+        self._is_open = False
+        self._part = f"worker-{uuid.uuid4().hex[:12]}"
+
+    def open(self) -> dict[str, Any]:
         """Opens the weights and finds the devices.
+
+        Returns:
+            What `run.json` says of versions, devices and weights.
 
         Raises:
             RequestError: The weights are damaged, or the output folder is not there.
         """
-        self._stack = contextlib.ExitStack()
+        batch = self._batch
         self._stack.enter_context(kept_programs())
-        self._batch = batch
         self._folder = folder_at(batch.place)
         if not self._folder.exists():
             raise OutputError(
                 f"output folder {batch.place!r} must be there on every machine of the cluster",
                 "Name a shared mount, or an address such as gs://",
             )
-        self._part = f"worker-{uuid.uuid4().hex[:12]}"
         opened = open_setup(batch.options)
         self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
         taps = itertools.chain.from_iterable(itertools.chain(*batch.whole.taps))
         self._renderer = self._setup.renderer((), Silence(), taps=frozenset(taps))
-
-    def record(self) -> dict[str, Any]:
-        """What `run.json` says of versions, devices and weights."""
+        self._is_open = True
         nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
         return run_record(nothing, self._setup, None)
 
-    def render(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Report:
+    def render(
+        self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, Seen]
+    ) -> Report:
         """Renders what is missing of some jobs.
 
         Args:
             jobs: With their options and output names filled in.
             records: Of these jobs, as far as the ledger had any.
+            seen: What is known of their inputs, by path.
 
         Raises:
             RequestError: Something does not fit the devices; nothing was rendered.
             WriteError: The folder takes no more.
         """
-        known = self._newest(jobs, records)
-        setup = self._setup_knowing(known)
+        if not self._is_open:  # its process may have been started anew since it was asked to
+            self.open()
+        newest = self._newest(jobs, records)
+        setup = self._setup_knowing(seen)
         examined = examine(jobs, setup, Silence())
-        work = left_to_do(examined, known, self._folder, self._batch.handling)
-        seen = _Finished()
+        work = left_to_do(examined, newest, self._folder, self._batch.handling)
+        ended = _Finished()
         before = dataclasses.replace(self._renderer.timing)
         with Writer(
             self._folder,
             self._batch.options,
-            seen,
+            ended,
             retries=self._batch.handling.retries,
             part=self._part,
         ) as writer:
@@ -139,7 +150,7 @@ class Worker:
             raise writer.fault
         timing = self._renderer.timing
         return Report(
-            seen.jobs,
+            ended.jobs,
             work.skipped,
             work.given_up,
             timing.image_steps - before.image_steps,
@@ -162,9 +173,8 @@ class Worker:
         )
         yield from run(requests, setup, self._renderer, plan)
 
-    def _setup_knowing(self, records: Mapping[str, Record]) -> Setup:
-        known = {} if self._batch.handling.verify else seen_earlier(records.values())
-        inputs = Inputs(known, max_pixels=self._batch.options.max_input_pixels)
+    def _setup_knowing(self, seen: Mapping[str, Seen]) -> Setup:
+        inputs = Inputs(seen, max_pixels=self._batch.options.max_input_pixels)
         return dataclasses.replace(self._setup, inputs=inputs)
 
     def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:
