@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--jobs", type=int, default=16, help="jobs of the batch, an even number")
     parser.add_argument("--size", type=int, default=256, help="long edge in pixels")
     parser.add_argument("--steps", type=int, default=30, help="steps of each level")

@@ -20,7 +20,7 @@ from nst_jax.cli.main import run
 from nst_jax.engine import ray_pool, worker
 from nst_jax.engine.foreseeing import foreseen
 from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.pipeline import open_setup
+from nst_jax.engine.setup import open_setup
 from nst_jax.engine.sharing import batch_digest
 from nst_jax.files.ledger import read_ledger
 from nst_jax.spec.errors import OptionError, OutputError
