@@ -20,8 +20,11 @@ from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.schedulers import scheduled_shard
 from nst_jax.spec.shards import Shard, parsed_shard
 
-JOIN_SECONDS = 300
-"""How long `distributed` waits for the other processes."""
+_JOIN_SECONDS = 300
+"""How long `distributed` waits for the other processes to begin."""
+
+_LEAVE_SECONDS = 30 * 24 * 3600
+"""How long one that is done waits for the others to be; JAX would abort it after 5 minutes."""
 
 
 def asked_shard(asked: Shard | str | None) -> Shard | None:
@@ -54,7 +57,8 @@ def _joined() -> Shard:
             jax.distributed.initialize(
                 num_processes=_number("JAX_NUM_PROCESSES"),
                 process_id=_number("JAX_PROCESS_ID"),
-                initialization_timeout=JOIN_SECONDS,
+                initialization_timeout=_JOIN_SECONDS,
+                shutdown_timeout_seconds=_LEAVE_SECONDS,
             )
         except (ValueError, TypeError, RuntimeError) as error:
             first_line = str(error).split("\n")[0]
