@@ -131,7 +131,8 @@ def _reader(name: str) -> Callable[[bytes], Iterator[Line]]:
 
 def _check_text(content: bytes, name: str) -> None:
     try:
-        content.isascii() or content.decode()
+        if not content.isascii():  # which is asked without a copy
+            content.decode()
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"manifest {name!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
