@@ -1,4 +1,4 @@
-"""Seconds and memory that a manifest of a million rows takes to be read and checked.
+"""Seconds of CPU and memory that a manifest of a million rows takes to be read and checked.
 
 python scripts/measure_manifest.py [ROWS]
 

@@ -14,12 +14,12 @@ from nst_jax.spec.job import Job, completed, every_pair, picture_name
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.outputs import (
     FORMAT_OF_SUFFIX,
-    check_output,
+    TakenOutputs,
     check_output_place,
     check_output_suffix,
+    checked_output,
     default_output,
     plain_output,
-    unique_outputs,
 )
 
 
@@ -142,9 +142,10 @@ def test_the_quick_look_at_a_name_says_what_the_rules_say(stem, suffix, bit_dept
     slowly = refused(
         lambda: check_output_place(name), lambda: check_output_suffix(name, bit_depth=bit_depth)
     )
-    assert refused(lambda: check_output(name, bit_depth=bit_depth)) == slowly
+    assert refused(lambda: checked_output(name, bit_depth=bit_depth)) == slowly
     if not slowly:
-        assert plain_output(name) == str(PurePosixPath(name))
+        wanted = str(PurePosixPath(name))
+        assert checked_output(name, bit_depth=bit_depth) == plain_output(name) == wanted
 
 
 @given(st.text(st.sampled_from("a./b "), min_size=1, max_size=12))
@@ -158,15 +159,20 @@ def test_names_are_brought_to_their_shortest_spelling():
     assert outputs_of(Job("a", "s", "./b//c.png")) == ["b/c.png"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a.png", "A.png", "a_2.png", "b.png"]), st.just(False))))
+def free_names(wanted: list[str]) -> list[str]:
+    taken = TakenOutputs()
+    return [taken.free_name(name) for name in wanted]
+
+
+@given(st.lists(st.sampled_from(["a.png", "A.png", "a_2.png", "b.png"])))
 def test_default_names_are_unique_even_without_case(wanted):
-    names = unique_outputs(wanted)
+    names = free_names(wanted)
     assert len({name.casefold() for name in names}) == len(wanted)
-    assert names == unique_outputs(wanted)
+    assert names == free_names(wanted)
 
 
 def test_ten_thousand_equal_default_names_are_numbered_at_once():
-    names = unique_outputs(("a.png", False) for _ in range(10_000))
+    names = free_names(["a.png"] * 10_000)
     assert names[-1] == "a_10000.png"  # squared time would be minutes
 
 

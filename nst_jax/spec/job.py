@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import JobOptions, Options, job_options
-from nst_jax.spec.outputs import default_output, unique_outputs
+from nst_jax.spec.outputs import TakenOutputs, default_output, plain_output
 
 
 @runtime_checkable
@@ -68,13 +68,21 @@ class Job:
 def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
     """Jobs with their options and output names filled in and checked.
 
+    A default name gives way to one that the user gave, wherever it stands.
+
     Raises:
         OptionError: No style, or blend weights or masks that don't match the styles.
         OutputError: Two jobs with one output.
     """
     listed = list(jobs)
-    names = unique_outputs((job.output or _default_output(job), bool(job.output)) for job in listed)
-    return [_completed(job, name, options) for job, name in zip(listed, names, strict=True)]
+    taken = TakenOutputs()
+    given = [plain_output(job.output) if job.output else "" for job in listed]
+    for name in filter(None, given):
+        taken.claim(name, name)
+    return [
+        _completed(job, name or taken.free_name(_default_output(job)), options)
+        for job, name in zip(listed, given, strict=True)
+    ]
 
 
 def _completed(job: Job, output: str, options: Options) -> Job:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
-from nst_jax.spec.outputs import TakenOutputs, check_output, is_url
+from nst_jax.spec.outputs import TakenOutputs, checked_output, is_url
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
@@ -135,7 +135,8 @@ def _reader(name: str) -> Callable[[bytes], Iterator[Line]]:
 
 def _check_text(content: bytes, name: str) -> None:
     try:
-        content.decode()
+        if not content.isascii():  # which is asked without a copy
+            content.decode()
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"manifest {name!r} must be UTF-8 text, got byte {error.object[error.start]:#04x} "
@@ -171,9 +172,9 @@ def _csv_rows(content: bytes) -> Iterator[Line]:
             if len(cells) != len(header):
                 yield line, f"a row must have {len(header)} cells as the header, got {len(cells)}"
                 continue
-            values: dict[str, Any] = {
-                name: cell for name, cell in zip(header, cells, strict=True) if cell
-            }
+            values: dict[str, Any] = dict(zip(header, cells, strict=True))
+            if "" in cells:
+                values = {name: cell for name, cell in values.items() if cell}
             for name in lists:
                 if _SEPARATOR in values.get(name, ""):
                     values[name] = values[name].split(_SEPARATOR)
@@ -257,7 +258,7 @@ class _Maker:
         chosen = self._job_options(values)
         output = _text_value("output", values["output"]) if "output" in values else ""
         if output:
-            check_output(output, bit_depth=self._bit_depth)
+            output = checked_output(output, bit_depth=self._bit_depth)
         start = self._picture(values, "init_image") if "init_image" in values else None
         job = Job(
             self._picture(values, "content"),

@@ -32,16 +32,17 @@ def is_url(name: str) -> bool:
     return "://" in name and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
 
 
-def check_output(name: str, *, bit_depth: int = 8) -> None:
-    """Refuses an output name by its place or by its suffix.
+def checked_output(name: str, *, bit_depth: int = 8) -> str:
+    """An output name in its shortest spelling, its place and its suffix looked at.
 
     Raises:
         OutputError: See `check_output_place` and `check_output_suffix`.
     """
     if bit_depth == 8 and name.isascii() and _PLAIN_PICTURE.fullmatch(name):
-        return  # as nearly all of a million do; one match is quicker than the rules one by one
+        return name  # as nearly all of a million do; one match is quicker than the rules one by one
     check_output_place(name)
     check_output_suffix(name, bit_depth=bit_depth)
+    return plain_output(name)
 
 
 def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
@@ -95,29 +96,12 @@ def default_output(content: str, styles: Iterable[str]) -> str:
     return _shortened(f"{_stem_and_suffix(content)[0]}__{'+'.join(stems)}") + ".png"
 
 
-def unique_outputs(wanted: Iterable[tuple[str, bool]]) -> list[str]:
-    """Output names in their shortest spelling (`a.png` for `./a.png`), no two alike.
-
-    Upper and lower case are taken for the same, as some file systems do, and so are an
-    accented letter and its two parts.
-
-    Args:
-        wanted: Each name, and whether it was given by the user. A default one gives way:
-            `a__b_2.png`, `a__b_3.png`, ...
-
-    Raises:
-        OutputError: Two names that the user gave are the same, or one is a folder of another.
-    """
-    pairs = list(wanted)
-    taken = TakenOutputs()
-    for name, given in pairs:
-        if given:
-            taken.claim(name, name)
-    return [plain_output(name) if given else taken.free_name(name) for name, given in pairs]
-
-
 class TakenOutputs:
-    """Names that outputs have already, as the least discerning file system sees them."""
+    """Names that outputs have already, as the least discerning file system sees them.
+
+    Upper and lower case are taken for the same, and so are an accented letter and its two
+    parts; a file and a folder can't have one name.
+    """
 
     def __init__(self) -> None:
         self._owners: dict[str, str | int] = {}
@@ -125,16 +109,16 @@ class TakenOutputs:
         self._numbers: dict[str, int] = {}
 
     def claim(self, name: str, owner: str | int) -> None:
-        """Takes a name.
+        """Takes a name that the user gave.
 
         Args:
-            name: The output.
+            name: The output in its shortest spelling.
             owner: Who takes it: the number of a manifest's line, or the name as it was given.
 
         Raises:
             OutputError: It is taken, or is the folder of one that is, or lies in one.
         """
-        key = output_key(name)
+        key = _key(name)
         if key in self._owners:
             raise OutputError(
                 f"output {name!r} is taken by {_said(self._owners[key])}", "Name them apart"
@@ -148,7 +132,7 @@ class TakenOutputs:
         self._owners[key] = owner
 
     def free_name(self, name: str) -> str:
-        """The name, with the first number that makes it free; takes it."""
+        """A default name, or the first of `a_2.png`, `a_3.png`, ... that is free; takes it."""
         candidate, wanted = name, output_key(name)
         key = wanted
         while key in self._owners or key in self._folders:
@@ -183,7 +167,10 @@ def plain_output(name: str) -> str:
 
 def output_key(name: str) -> str:
     """What two names of one file have in common."""
-    plain = plain_output(name)
+    return _key(plain_output(name))
+
+
+def _key(plain: str) -> str:
     key = plain.casefold()
     if not key.isascii():
         key = unicodedata.normalize("NFC", key)
