@@ -32,7 +32,6 @@ from nst_jax.spec.job import completed
 
 OPTIONS = Options(size=64, steps=10)
 STYLES = 300
-OLD_S = 1000
 
 
 def main() -> None:
@@ -76,9 +75,10 @@ def make(folder: Path, count: int) -> None:
     jobs = _jobs(folder, count)
     out = folder / "out"
     out.mkdir()
+    before = time.time() - 1000  # long enough ago for a stamp to count
     for name in {str(source) for job in jobs for source in (job.content, *job.styles)}:
         Path(name).write_bytes(content)
-        os.utime(name, (time.time() - OLD_S,) * 2)  # long enough ago for its stamp to count
+        os.utime(name, (before, before))
     curve = tuple(Point(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
     setup = open_setup(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:
