@@ -22,9 +22,10 @@ from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.engine.curve import MOST_POINTS, Point
-from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, open_setup
 from nst_jax.files import opening
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.stamps import stamp_of
@@ -32,6 +33,7 @@ from nst_jax.spec.job import completed
 
 OPTIONS = Options(size=64, steps=10)
 STYLES = 300
+OLD_S = 1000
 
 
 def main() -> None:
@@ -75,10 +77,11 @@ def make(folder: Path, count: int) -> None:
     jobs = _jobs(folder, count)
     out = folder / "out"
     out.mkdir()
-    before = time.time() - 1000  # long enough ago for a stamp to count
     for name in {str(source) for job in jobs for source in (job.content, *job.styles)}:
         Path(name).write_bytes(content)
-        os.utime(name, (before, before))
+        os.utime(
+            name, (time.time() - OLD_S, time.time() - OLD_S)
+        )  # long enough ago for its stamp to count
     curve = tuple(Point(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
     setup = open_setup(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:
