@@ -20,6 +20,7 @@ from nst_jax.spec.options import JobOptions, Options
 if TYPE_CHECKING:
     from nst_jax.engine.batch import render_batch
     from nst_jax.engine.memory import render, render_many
+    from nst_jax.engine.ray_pool import render_on_ray
     from nst_jax.engine.results import Result, Summary
 
 __version__ = "0.1.0"
@@ -38,12 +39,14 @@ __all__ = [
     "render",
     "render_batch",
     "render_many",
+    "render_on_ray",
 ]
 
 _NEEDS_JAX = {
     "render": "nst_jax.engine.memory",
     "render_many": "nst_jax.engine.memory",
     "render_batch": "nst_jax.engine.batch",
+    "render_on_ray": "nst_jax.engine.ray_pool",
     "Result": "nst_jax.engine.results",
     "Summary": "nst_jax.engine.results",
 }

@@ -4,6 +4,7 @@ Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its i
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,14 @@ def studio(narrow_file: str) -> "Studio":
     from engine_jobs import Studio, tiny_options
 
     return Studio(tiny_options(narrow_file))
+
+
+@pytest.fixture(autouse=True)
+def stages_of_its_own() -> Iterator[None]:
+    """What a test has made of levels, canvases and phases is not what the next one meets."""
+    yield
+    if levels := sys.modules.get("nst_jax.engine.levels"):
+        levels.stages.cache_clear()
 
 
 @pytest.fixture

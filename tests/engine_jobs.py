@@ -12,11 +12,12 @@ import numpy as np
 import references
 from networks import CHANNELS, narrow_network, picture
 
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planner import Plan, plan
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.solver import Problem, State
 from nst_jax.files.weights.format import write_weights
 from nst_jax.files.weights.network import NetworkWeights

@@ -161,6 +161,31 @@ def test_all_faults_come_at_once_in_the_order_of_their_lines(tmp_path):
     assert "taken by line 2" in error.faults[-1]
 
 
+def test_outputs_that_lie_in_one_another_are_told_by_their_lines(tmp_path):
+    text = HEADER + "a,b,x.png\na,b,x.png/y.png\na,b,z.png/u/v.png\na,b,Z.png\na,b,z.PNG/u\n"
+    error = refusal(tmp_path, text, suffix=".csv")
+    said = [fault.partition(" must end in")[0] for fault in error.faults]
+    assert said == [
+        "line 3: output 'x.png/y.png' lies in the output of line 2, which is a file. "
+        "Name them apart",
+        "line 5: output 'Z.png' is a folder in the output of line 4. Name them apart",
+        "line 6: output 'z.PNG/u'",
+    ]
+
+
+def test_an_output_through_a_link_out_of_the_folder_is_refused(refused):
+    Path("out").mkdir()
+    Path("elsewhere").mkdir()
+    Path("out/link").symlink_to("../elsewhere")
+    Path("out/deep").mkdir()
+    Path("out/deep/up").symlink_to("../..")
+    for place in ("link/x.png", "link/new/x.png", "deep/up/x.png", "deep/up/elsewhere/x.png"):
+        Path("jobs.csv").write_text(f"content,style,output\na.png,b.png,{place}\n")
+        assert "symbolic link leads out of it" in refused(
+            "batch", "jobs.csv", "--output-dir", "out"
+        )
+
+
 def test_thousands_of_faults_are_counted_and_the_first_are_shown(tmp_path):
     error = refusal(tmp_path, HEADER + "a,b,x.gif\n" * 3000, suffix=".csv")
     assert len(error.faults) == 3000

@@ -284,10 +284,10 @@ def test_torchs_losses_and_gradients_are_ours(workload):
     problems = workload._problems
 
     def total(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0, None))
+        each = jax.vmap(objective, in_axes=(0, None, 0, 0, 0))
         network = workload._programs.network
         asked = problems.size, problems.targets, problems.weights
-        totals, _ = each(images, network, *asked, jax.random.key(0))
+        totals, _ = each(images, network, *asked)
         return totals.sum(), totals
 
     (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(images)
@@ -411,10 +411,10 @@ class FakeStudio:
 class FakePeer(TorchPeer):
     """A peer that can't be compiled, without torch."""
 
-    version, threads = "9.9", 1
+    version, threads, batch_size = "9.9", 1, 0
 
-    def __init__(self, form: str) -> None:
-        self.form = form
+    def __init__(self, form: str, batch_size: int) -> None:
+        self.form, self.batch_size = form, batch_size
 
     def run(self, steps: int) -> None:
         if self.form == "compile":
@@ -427,9 +427,11 @@ def fake_report(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Report:
     monkeypatch.setattr(benchmark_module, "Studio", FakeStudio)
     known = chips.Peak(1e12, "a table", measured=False)
     monkeypatch.setattr(benchmark_module, "peak", lambda *_, **__: known)
-    monkeypatch.setattr(
-        benchmark_module._Benchmark, "_torch_peer", lambda self, workload, form: FakePeer(form)
-    )
+
+    def torch_peer(self: Any, workload: Workload, form: str) -> FakePeer:
+        return FakePeer(form, self._settings.peer_batch_size or workload.batch_size)
+
+    monkeypatch.setattr(benchmark_module._Benchmark, "_torch_peer", torch_peer)
     monkeypatch.setattr("nst_jax.bench.settings.check_installed", lambda *_, **__: None)
     return benchmark(Settings(rounds=2, weights="x", **settings))
 
@@ -451,6 +453,17 @@ def test_a_form_of_the_peer_that_does_not_run_is_noted_and_the_other_counts(monk
     assert (record["peer_form"], eager["note"]) == ("eager", "")
     assert compiled["note"] == "RuntimeError: no compiler here"
     assert compiled["ratio"] is None
+
+
+def test_a_peer_of_one_picture_at_a_time_is_compared_by_the_picture(monkeypatch):
+    seconds = {"ours": [2.0, 2.0], "eager": [1.0, 1.0]}
+    monkeypatch.setattr(benchmark_module, "alternating", lambda *_: seconds)
+    asked: dict[str, Any] = {"peer": "torch", "steps": 2, "batch_sizes": (8,)}
+    (alone,) = fake_report(monkeypatch, **asked, peer_batch_size=1).measurements
+    (full,) = fake_report(monkeypatch, **asked).measurements
+    assert alone.seconds_per_image_step.median == full.seconds_per_image_step.median == 2 / 16
+    ratios = [one.peers[0].ratio for one in (alone, full)]
+    assert [one.median for one in ratios if one] == [4.0, 0.5]
 
 
 def test_without_a_peer_there_is_no_ratio(monkeypatch):

@@ -31,7 +31,7 @@ SIZES = [(22, 32), (24, 32)]
 """Of one canvas."""
 
 STATIC: dict[str, Any] = {
-    "style_loss": ["gram", "wasserstein", "moments"],
+    "style_loss": ["gram", "wasserstein", "wasserstein_full", "moments"],
     "pool": [("max", 1.0), ("average", 2.0), ("l2", 0.78)],
     "padding": ["replicate", "zero"],
     "tv_loss": ["squared", "absolute", "nine_point"],

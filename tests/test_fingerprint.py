@@ -11,8 +11,9 @@ from PIL import Image
 from nst_jax import Job, Options
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.progress import Silence
+from nst_jax.engine.setup import Request, open_setup
 from nst_jax.spec.job import completed
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, job_options
 

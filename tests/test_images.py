@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import tifffile
+from hostile_pictures import green_cyan_profile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -281,28 +282,6 @@ def test_an_rgb_profile_on_a_grey_picture_is_used(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", Image.new("L", (4, 4), 100), icc_profile=wide_profile())
     colour = load_picture(path).pixels[0, 0] * 255
     assert np.ptp(colour) > 2  # that profile's grey has a tint
-
-
-def green_cyan_profile() -> bytes:
-    """A minimal printer profile of two steps an ink, whose cyan ink prints as green."""
-    paper, green, black = (255, 128, 128), (128, 78, 178), (0, 128, 128)  # as 8-bit Lab
-    inks = np.ndindex(2, 2, 2, 2)
-    grid = [
-        paper if ink == (0, 0, 0, 0) else green if ink == (1, 0, 0, 0) else black for ink in inks
-    ]
-    identity = bytes(range(256))
-    matrix = struct.pack(">9i", *np.eye(3, dtype=int).flatten() * 65536)
-    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
-    table += identity * 4 + np.array(grid, np.uint8).tobytes() + identity * 3
-    header = bytearray(128)
-    struct.pack_into(">I", header, 0, 144 + len(table))
-    header[8:12] = b"\x02\x10\0\0"
-    header[12:24] = b"prtrCMYKLab "
-    header[36:40] = b"acsp"
-    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
-    return (
-        bytes(header) + struct.pack(">I", 1) + b"A2B0" + struct.pack(">2I", 144, len(table)) + table
-    )
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])

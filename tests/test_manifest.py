@@ -4,6 +4,7 @@ That a wrong one is refused is told in `test_bad_requests.py`.
 """
 
 import csv
+import gc
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nst_jax.spec.errors import ManifestError
 from nst_jax.spec.job import Job
 from nst_jax.spec.manifest import read_manifest
 from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options
@@ -158,6 +160,40 @@ def test_a_semicolon_separates_in_csv_alone(tmp_path):
     assert plain([job], tmp_path) == [("a;b.png", ["c;d.png"], "")]
     (job,) = jobs_in(tmp_path, "content,style\na;b.png,c;d.png\n", suffix=".csv")
     assert plain([job], tmp_path) == [("a;b.png", ["c", "d.png"], "")]
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "@SUM(A1)", "+1", "-1", "=cmd|' /C calc'!A0", "%n"])
+def test_a_cell_like_a_formula_is_a_name_as_any_other(tmp_path, cell):
+    (job,) = jobs_in(tmp_path, f"content,style\n{cell},{cell}\n", suffix=".csv")
+    assert plain([job], tmp_path) == [(cell, [cell], "")]
+
+
+def test_rows_alike_share_what_they_say(tmp_path):
+    text = "content,style,seed\n" + "a,b,7\n" * 3 + "a,b,8\n"
+    first, second, _, last = jobs_in(tmp_path, text, suffix=".csv")
+    assert first.content is second.content
+    assert first.style is second.style
+    assert first.options is second.options
+    assert last.options == JobOptions(seed=8)
+
+
+def test_true_is_not_taken_for_the_1_of_the_row_before(tmp_path):
+    lines = [json.dumps({"content": "a", "style": "b", "seed": seed}) for seed in (1, True, 1.0)]
+    with pytest.raises(ManifestError) as caught:
+        jobs_in(tmp_path, "\n".join(lines), suffix=".jsonl")
+    assert [fault[:12] for fault in caught.value.faults] == ["line 2: seed", "line 3: seed"]
+
+
+def test_reading_leaves_the_collector_as_it_was(tmp_path):
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            jobs_in(tmp_path, "content,style\na,b\n", suffix=".csv")
+            with pytest.raises(ManifestError):
+                jobs_in(tmp_path, "content,style\n,b\n", suffix=".csv")
+            assert gc.isenabled() == enabled
+        finally:
+            gc.enable()
 
 
 # Round trips.

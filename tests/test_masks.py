@@ -174,7 +174,6 @@ def test_the_objective_of_regions_equals_the_definition_through_the_network():
         jnp.asarray(size),
         model.Targets({}, targets),
         term_weights,
-        jax.random.key(0),
     )
     assert float(got) == pytest.approx(value, rel=1e-5)
     assert references.relative_error(gradient[:33, :41], expected) < 1e-4

@@ -18,11 +18,9 @@ NETWORK = build(NARROW)
 CONTENT = ("conv3_1", "relu4_2")
 STYLE = ("conv1_2", "pool2", "relu3_1", "relu5_1")
 SIZE = (33, 41)
-KEY = jax.random.key(0)
-
 _with_gradient = jax.value_and_grad(objective, has_aux=True)
 _alone = jax.jit(_with_gradient)
-_together = jax.jit(jax.vmap(_with_gradient, (0, None, 0, 0, 0, None)))
+_together = jax.jit(jax.vmap(_with_gradient, (0, None, 0, 0, 0)))
 
 
 def _side_at(tap: str, side: int) -> int:
@@ -67,7 +65,7 @@ class Job:
         image = jnp.asarray(on_canvas(self.image, canvas))
         size = jnp.asarray(self.size)
         targets = jax.tree.map(jnp.asarray, Targets(content, style))
-        return image, network, size, targets, self.term_weights(), KEY
+        return image, network, size, targets, self.term_weights()
 
     def term_weights(self):
         single = [jnp.float32(self.weights[name]) for name in ("content", "style", "tv")]
@@ -84,9 +82,9 @@ SIDES = ("content", "style")
 def _stacked(jobs, canvas):
     """The arguments of a batch; the network is the one thing that all share."""
     each = [job.arguments(canvas) for job in jobs]
-    image, _, *rest, _ = zip(*each, strict=True)
+    image, _, *rest = zip(*each, strict=True)
     size, targets, weights = (jax.tree.map(lambda *a: jnp.stack(a), *part) for part in rest)
-    return jnp.stack(image), NETWORK, size, targets, weights, KEY
+    return jnp.stack(image), NETWORK, size, targets, weights
 
 
 def _check(answer, expected):
@@ -189,7 +187,7 @@ def _targets(image, network, size):
 def test_the_objective_is_zero_at_its_own_targets():
     size, image = jnp.asarray(SIZE), jnp.asarray(picture(*SIZE))
     weights = Job().term_weights()._replace(tv=jnp.float32(0))
-    (value, terms), _ = _alone(image, NETWORK, size, _targets(image, NETWORK, size), weights, KEY)
+    (value, terms), _ = _alone(image, NETWORK, size, _targets(image, NETWORK, size), weights)
     assert float(value) == pytest.approx(0, abs=1e-9)
     assert float(terms.tv) > 0
 
@@ -284,7 +282,7 @@ def _in_a_loop(gradient, *arguments) -> str:
 
 def test_no_convolution_in_a_loop_has_a_transposed_or_grouped_kernel():
     """Those two run on a naive kernel, several times slower than the rest of the step."""
-    gradient = jax.vmap(jax.grad(objective, has_aux=True), (0, None, 0, 0, 0, None))
+    gradient = jax.vmap(jax.grad(objective, has_aux=True), (0, None, 0, 0, 0))
     text = _in_a_loop(lambda *a: gradient(*a)[0], *_stacked([Job(0), Job(1)], SIZE))
     # 11 to relu5_1, forward and backward; the last step back, to three channels, is a product.
     assert text.count(" convolution(") == 21

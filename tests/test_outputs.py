@@ -14,9 +14,11 @@ from nst_jax.spec.job import Job, completed, every_pair, picture_name
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.outputs import (
     FORMAT_OF_SUFFIX,
+    check_output,
     check_output_place,
     check_output_suffix,
     default_output,
+    plain_output,
     unique_outputs,
 )
 
@@ -91,8 +93,65 @@ def test_a_default_name_gives_way_to_a_given_one_wherever_it_stands():
     [("x.png", "x.png"), ("x.png", "X.PNG"), ("x.png", "./x.png"), ("a/x.png", "a//x.png")],
 )
 def test_two_given_names_of_one_file_are_refused(first, second):
-    with pytest.raises(OutputError, match="named by two jobs"):
+    with pytest.raises(OutputError, match="is taken by another job"):
         outputs_of(Job("a", "s", first), Job("b", "s", second))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Straße/É.png", "STRASSE/e\u0301.png"),  # one letter, and the same one in two parts
+        ("a.png", "a.png/b.png"),
+        ("a.png/b/c.png", "A.PNG"),
+        ("x/a.png/b/c.png", "X/a.png"),
+    ],
+)
+def test_names_that_some_file_system_can_not_hold_together_are_refused(first, second):
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(OutputError, match="another job"):
+            outputs_of(Job("a", "s", one), Job("b", "s", other))
+
+
+def test_a_default_name_gives_way_to_a_folder_too():
+    assert outputs_of(Job("a", "s"), Job("b", "s", "a__s.png/x.png")) == [
+        "a__s_2.png",
+        "a__s.png/x.png",
+    ]
+
+
+def test_a_job_with_nothing_missing_stays_the_same_object():
+    jobs = completed([Job("a", "b")], Options())
+    assert completed(jobs, Options())[0] is jobs[0]
+
+
+@given(
+    st.text(st.sampled_from("aA./\\:\0é~ "), max_size=12),
+    st.sampled_from(["", ".png", ".JPG", ".tiff", ".gif"]),
+    st.sampled_from([8, 16]),
+)
+def test_the_quick_look_at_a_name_says_what_the_rules_say(stem, suffix, bit_depth):
+    def refused(*checks) -> bool:
+        try:
+            for check in checks:
+                check()
+        except OutputError:
+            return True
+        return False
+
+    name = stem + suffix
+    slowly = refused(
+        lambda: check_output_place(name), lambda: check_output_suffix(name, bit_depth=bit_depth)
+    )
+    assert refused(lambda: check_output(name, bit_depth=bit_depth)) == slowly
+    if not slowly:
+        assert plain_output(name) == str(PurePosixPath(name))
+
+
+@given(st.text(st.sampled_from("a./b "), min_size=1, max_size=12))
+def test_stems_are_those_of_pathlib(name):
+    wanted = f"{PurePosixPath(name).stem}__s"
+    if set(name.split("/")).isdisjoint({".", ".."}):  # pathlib takes these out
+        assert default_output(name, ["s"]) == (wanted.lstrip(".") or "output") + ".png"
 
 
 def test_names_are_brought_to_their_shortest_spelling():

@@ -11,8 +11,6 @@ from nst_jax.model import wasserstein
 from nst_jax.model.region import Region
 from nst_jax.model.wasserstein import WassersteinTarget
 
-KEY = jax.random.key(0)
-
 
 def features_of(seed: int, size: tuple[int, int], channels: int, decay: float = 3.0) -> np.ndarray:
     """Rectified mixtures of a few strong and many weak sources, as a network's features are."""
@@ -68,19 +66,19 @@ def value_and_gradient(target, features, *, own=None, weights=None):
 
 
 def _value_and_gradient(features, target, region):
-    return jax.value_and_grad(lambda one: target.distance(one, region, KEY))(features)
+    return jax.value_and_grad(lambda one: target.distance(one, region))(features)
 
 
 @pytest.mark.usefixtures("more_steps")
 @pytest.mark.parametrize(("channels", "bound"), [(4, 3e-3), (32, 3e-3), (250, 0.04)])
 def test_value_and_gradient_equal_the_definition(channels, bound):
-    """By channels where there are fewer of them than positions, by positions elsewhere.
+    """By the covariance where there are more positions than channels, else by projection.
 
     192 positions in 250 channels have singular values that float32 does not know any more.
     """
     features, style = (features_of(seed, (16, 12), channels, 1.0) for seed in (1, 2))
     moments = moments_of(style)
-    value, slope = value_and_gradient(WassersteinTarget.of(*moments), features)
+    value, slope = value_and_gradient(WassersteinTarget.of(*moments, strong=channels), features)
     assert value == pytest.approx(expected(features, moments), rel=1e-3)
     assert relative_error(slope, expected_gradient(features, moments)) < bound
 
@@ -103,7 +101,7 @@ def test_both_ways_are_one_distance(monkeypatch):
     features, style = (features_of(seed, (12, 12), 100, 1.0) for seed in (8, 9))
     target = WassersteinTarget.of(*moments_of(style))
     value, slope = value_and_gradient(target, features)
-    monkeypatch.setattr(wasserstein, "_by_channels", wasserstein._by_positions)
+    monkeypatch.setattr(wasserstein, "_by_covariance", wasserstein._by_projection)
     again, other = value_and_gradient(target, features)
     assert again == pytest.approx(value, rel=1e-4)
     assert relative_error(other, slope) < 3e-3
@@ -188,36 +186,37 @@ def test_a_mapped_batch_equals_one_by_one(channels):
         assert relative_error(slopes[slot], slope) < 1e-3
 
 
-def test_weak_directions_are_compared_each_by_itself():
-    """By positions and by channels alike: the parts' own distances and gradients, added up."""
-    style = features_of(31, (20, 20), 40, 1.0)
+@pytest.mark.parametrize("size", [(16, 16), (3, 4)], ids=["many positions", "few positions"])
+def test_of_weak_directions_the_whole_variance_counts(size):
+    """The strong part by the definition, and the weak part's (√t - √τ)² by hand."""
+    style, features = features_of(31, (20, 20), 40, 1.0), features_of(30, size, 40, 1.0)
     mean, second = moments_of(style)
     variances, directions = np.linalg.eigh(covariance_of(mean, second))
-    for size in ((16, 16), (3, 4)):
-        features = features_of(30, size, 40, 1.0)
-        turned = (np.float64(features).reshape(-1, 40) - mean) @ directions
-        parts = [slice(one, one + 1) for one in range(24)] + [slice(24, 40)]
-        values, slopes = [], np.zeros_like(turned)
-        for part in parts:
-            own = turned[:, part].reshape(*size, -1)
-            asked = (np.zeros(own.shape[-1]), np.diag(variances[part]))
-            values.append(expected(own, asked) * own.shape[-1])
-            slopes[:, part] = expected_gradient(own, asked).reshape(len(turned), -1)
-            slopes[:, part] *= own.shape[-1]
-        target = WassersteinTarget.of(mean, second, strong=16)
-        value, slope = value_and_gradient(target, features)
-        assert value == pytest.approx(sum(values) / 40, rel=5e-3)
-        gradient = (slopes @ directions.T / 40).reshape(features.shape)
-        assert np.linalg.norm(slope - gradient) < 0.05 * np.linalg.norm(gradient)
+    weak, strong = directions[:, :24], directions[:, 24:]
+    flat = np.float64(features).reshape(-1, 40) - mean
+    together = (flat @ strong).reshape(*size, 16), (np.zeros(16), np.diag(variances[24:]))
+    beside = flat @ weak
+    centred = beside - beside.mean(0)
+    own, asked = (centred**2).sum() / len(flat), variances[:24].sum()
+    wanted = 16 * expected(*together) + (beside.mean(0) ** 2).sum()
+    wanted += (np.sqrt(own) - np.sqrt(asked)) ** 2
+    gradient = 16 * expected_gradient(*together).reshape(len(flat), -1) @ strong.T
+    by_row = beside.mean(0) + (1 - np.sqrt(asked / own)) * centred
+    gradient += 2 / len(flat) * by_row @ weak.T
+    target = WassersteinTarget.of(mean, second, strong=16)
+    value, slope = value_and_gradient(target, features)
+    assert value == pytest.approx(wanted / 40, rel=5e-3)
+    gradient = (gradient / 40).reshape(features.shape)
+    assert np.linalg.norm(slope - gradient) < 0.05 * np.linalg.norm(gradient)
 
 
-def test_the_shipped_distance_is_a_little_below_the_whole_one():
-    """Flatter spectra than a network's: here the weak half of the directions has 9 %."""
+def test_the_shipped_distance_is_below_the_whole_one():
+    """Flatter spectra than a network's, whose bias `compare_directions.py` prints."""
     features, style = (features_of(seed, (24, 24), 512, 1.0) for seed in (32, 33))
     moments = moments_of(style)
     value, _ = value_and_gradient(WassersteinTarget.of(*moments), features)
     whole = expected(features, moments)
-    assert 0.85 * whole < value < 1.001 * whole
+    assert 0.6 * whole < value < 1.001 * whole
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -116,13 +116,16 @@ class _Benchmark:
         transfer = seconds_of(workload.fetch_images)
         for rival in rivals.values():
             rival.release_memory()
-        image_steps = steps * workload.batch_size
-        ours = spread(seconds["ours"]).map(lambda chunk: chunk / image_steps)
+        each = {
+            name: [chunk / steps / one.batch_size for chunk in seconds[name]]
+            for name, one in contestants.items()
+        }
+        ours = spread(each["ours"])
         peers = [
             PeerMeasurement(
                 form=form,
-                seconds_per_image_step=spread(seconds[form]).map(lambda chunk: chunk / image_steps),
-                ratio=ratio(seconds[form], seconds["ours"]),
+                seconds_per_image_step=spread(each[form]),
+                ratio=ratio(each[form], each["ours"]),
             )
             for form in rivals
         ]
@@ -177,7 +180,7 @@ class _Benchmark:
             workload.own,
             workload.pair.content,
             workload.pair.style,
-            batch_size=workload.batch_size,
+            batch_size=self._settings.peer_batch_size or workload.batch_size,
             platform=self._studio.device.platform,
             dtype=self._studio.dtype,
             form=form,

@@ -29,6 +29,7 @@ class Settings:
         weights: A network's name or file; see `Options.weights`.
         peer: Another program that does the same work in the same rounds; empty: none.
         peer_forms: Which of the peer's forms take part.
+        peer_batch_size: Its pictures in one step; 0: as many as ours. Others render one at a time.
 
     Raises:
         OptionError: A value is out of its range, or an extra is not installed.
@@ -45,12 +46,15 @@ class Settings:
     weights: str = dataclasses.field(default_factory=lambda: Options().weights)
     peer: Literal["", "torch"] = ""
     peer_forms: tuple[PeerForm, ...] = PEER_FORMS
+    peer_batch_size: int = 0
 
     def __post_init__(self) -> None:
         _check_size(self.size)
         _check_numbers("batch_size", self.batch_sizes, 4096)
         _check_numbers("jobs", self.jobs, 100_000)
         _check_numbers("rounds", (self.rounds,), 10_000)
+        if self.peer_batch_size:
+            _check_numbers("peer_batch_size", (self.peer_batch_size,), 4096)
         if self.steps != "auto":
             _check_numbers("steps", (self.steps,), 1_000_000)
         if bool(self.content) != bool(self.style):

@@ -77,6 +77,11 @@ class TorchPeer:
         return self._torch.__version__
 
     @property
+    def batch_size(self) -> int:
+        """Images in one step."""
+        return self._images.shape[0]
+
+    @property
     def threads(self) -> int:
         """Of the host, that PyTorch's operations may use."""
         return self._torch.get_num_threads()

@@ -20,10 +20,11 @@ import numpy.typing as npt
 from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.canvas import Size, fitted
 from nst_jax.engine.memory import render_many
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planner import plan
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.spec.errors import NstJaxError

@@ -1,9 +1,10 @@
 """`nst-jax batch`: every job of a manifest, or every content with every style."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,6 +17,8 @@ from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed, picture_name
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import is_url
+from nst_jax.spec.schedulers import scheduled_shard
+from nst_jax.spec.shards import Shard, parsed_shard
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
@@ -48,6 +51,19 @@ class Batch:
     """Also write index.png: content, style and result of each job in rows."""
     no_report: tyro.conf.FlagCreatePairsOff[bool] = False
     """Don't write report/index.html, the page that shows the pictures and the run."""
+    shard: Annotated[str, tyro.conf.arg(metavar="auto|distributed|I/N")] = ""
+    """Render one worker's share of the jobs into the common folder: share I, from 0, of N. auto:
+    as the variables of a Slurm array or step, a Kubernetes Indexed Job, a Cloud TPU slice or GNU
+    parallel say (Kubernetes and parallel need NST_JAX_SHARD_COUNT too). distributed: join the
+    processes by jax.distributed; if one dies, all do. Any later run, with any N or without,
+    renders what is missing. Workers write no page; see nst-jax report."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the work is done. ray: on the workers of a Ray cluster, one a GPU, TPU host or node;
+    the output folder is one that all of them see. Needs nst-jax[ray]."""
+    address: str = ""
+    """Of the Ray cluster: auto, or HOST:PORT. Without it RAY_ADDRESS, or this machine."""
+    workers: int = 0
+    """Workers on the Ray cluster; 0: as many as it has room for now."""
     options: Options = dataclasses.field(default_factory=Options)
     handling: tyro.conf.FlagCreatePairsOff[Handling] = dataclasses.field(default_factory=Handling)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -59,6 +75,8 @@ class Batch:
         """Renders what is missing; returns the exit status."""
         if not self.output_dir:
             raise OptionError("batch must be told where to write, got no --output-dir")
+        self._check_engine()
+        shard = _checked_shard(self.shard)
         jobs = completed(
             asked_jobs("batch", self.manifest, self.contents, self.styles, self.options),
             self.options,
@@ -67,30 +85,35 @@ class Batch:
             raise OptionError(
                 f"--contact-sheet needs a local --output-dir, got {self.output_dir!r}"
             )
+        if self.contact_sheet and self.shard:
+            raise OptionError("--contact-sheet shows the whole batch, so it can't go with --shard")
         if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
             raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
         from nst_jax.engine.compile_cache import kept_programs
+        from nst_jax.engine.sharing import asked_shard
         from nst_jax.engine.stopping import Stop
 
+        shard = asked_shard(shard)  # before anything asks for devices
         stop = Stop()
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
             kept_programs(),
         ):
-            summary = render_batch(
-                jobs,
-                self.output_dir,
-                self.options,
-                handling=self.handling,
-                progress=progress,
-                stop=stop,
-            )
+            asked = jobs, self.output_dir, self.options
+            care = {"handling": self.handling, "progress": progress, "stop": stop}
+            if self.engine == "ray":
+                from nst_jax.engine.ray_pool import render_on_ray
+
+                where = {"address": self.address, "workers": self.workers}
+                summary = render_on_ray(*asked, **care, **where)
+            else:
+                summary = render_batch(*asked, **care, shard=shard)
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
-        remote = is_url(self.output_dir)
-        page = None if self.no_report or remote else _write_page(Path(self.output_dir))
+        no_page = self.no_report or bool(shard) or is_url(self.output_dir)
+        page = None if no_page else _write_page(Path(self.output_dir))
         if self.json:
             print_json(summary.record())
         elif not self.quiet:
@@ -98,6 +121,25 @@ class Batch:
             if page:
                 print(f"Look at {page}")
         return 3 if summary.failed else 0
+
+    def _check_engine(self) -> None:
+        if self.engine == "ray" and self.shard:
+            raise OptionError("--engine ray deals the jobs out itself, so --shard can't go with it")
+        if self.engine != "ray" and (self.address or self.workers):
+            raise OptionError("--address and --workers are of a Ray cluster", "Add --engine ray")
+        if not 0 <= self.workers <= 100_000:
+            raise OptionError(f"workers must be from 0 to 100000, got {self.workers}")
+
+
+def _checked_shard(text: str) -> Shard | str:
+    """The shard that a flag names, as far as that is known without jax.
+
+    Raises:
+        OptionError: It is none, or the scheduler's variables don't tell it.
+    """
+    if text == "auto":
+        return scheduled_shard(os.environ)
+    return text if text in ("", "distributed") else parsed_shard(text)
 
 
 def _write_page(folder: Path) -> Path | None:
@@ -135,6 +177,8 @@ def _print_table(summary: "Summary") -> None:
     table.add_row(
         "jobs", f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped"
     )
+    if summary.shard:
+        table.add_row("shard", summary.shard)
     table.add_row("seconds", f"{summary.seconds:.1f}")
     table.add_row("  of these in steps", f"{summary.step_seconds:.1f}")
     table.add_row("  in compilations", f"{summary.compile_seconds:.1f}")

@@ -53,6 +53,8 @@ class Bench:
     """Another program to race. torch: PyTorch (extra `torch`)."""
     peer_forms: tuple[PeerForm, ...] = PEER_FORMS
     """The peer's forms that take part; the fastest is the one that counts."""
+    peer_batch_size: int = 0
+    """The peer's pictures in one step; 0: as many as ours. 1 is how other programs render."""
     plot: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Draw the measurements into this file (extra `plots`)."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -96,6 +98,7 @@ class Bench:
             weights=self.weights,
             peer="" if self.peer == "none" else self.peer,
             peer_forms=self.peer_forms,
+            peer_batch_size=self.peer_batch_size,
         )
 
 

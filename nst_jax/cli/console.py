@@ -18,6 +18,11 @@ def print_note(message: str) -> None:
     print(f"nst-jax: {message}", file=sys.stderr)
 
 
+def printable(name: str) -> str:
+    """A name on one line, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
 def print_json(record: Mapping[str, Any]) -> None:
     """One JSON object on a line of stdout."""
     print(json.dumps(record))

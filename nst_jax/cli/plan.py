@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from nst_jax.cli.asking import Places, asked_jobs
-from nst_jax.cli.console import print_json
+from nst_jax.cli.console import print_json, printable
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import Options
@@ -72,7 +72,7 @@ def _print(made: "Outlook") -> None:
     for name, text in _totals(made):
         console.print(f"{name:<22}{escape(text)}", highlight=False, soft_wrap=True)
     for result in made.failures:
-        text = escape(f"failed {result.job.output}: {result.error}")
+        text = escape(f"failed {printable(result.job.output)}: {result.error}")
         console.print(text, highlight=False, soft_wrap=True)
 
 

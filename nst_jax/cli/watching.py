@@ -13,6 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from nst_jax.cli.console import printable
 from nst_jax.spec.errors import NstJaxError
 
 _LINE_EVERY_S = 10.0
@@ -126,4 +127,5 @@ def _jobs(count: int) -> str:
 
 
 def _line(job: str, error: NstJaxError | None) -> str:
-    return f"failed {job}: {error}" if error else f"done {job}"
+    name = printable(job)
+    return f"failed {name}: {error}" if error else f"done {name}"

@@ -5,6 +5,8 @@ ledger.jsonl    a line a job, after its picture
 plan.json       canvases and slots, fixed by the first run
 state.npz       jobs in mid-schedule, while there are any
 run.json        versions, devices, options, throughput and phases of the last run
+
+One of several workers has `ledger-0-of-4.jsonl`, `state-0-of-4.npz` and `run-0-of-4.json` instead.
 """
 
 import collections
@@ -18,15 +20,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.disk_space import say_if_short_of_space
+from nst_jax.engine.foreseeing import foreseen, told_costs
 from nst_jax.engine.inputs import Inputs, Seen, seen_earlier
-from nst_jax.engine.keeping import Keeper
-from nst_jax.engine.pipeline import Setup, examine, open_setup, run
+from nst_jax.engine.keeping import STATE_NAME, Keeper
+from nst_jax.engine.pipeline import examine, run
+from nst_jax.engine.planner import Plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.resuming import Work, left_to_do
-from nst_jax.engine.run_files import PLAN_NAME, RUN_NAME, fixed_plan, run_record, write_json
+from nst_jax.engine.run_files import (
+    PLAN_NAME,
+    RUN_NAME,
+    check_shared_batch,
+    fixed_plan,
+    run_record,
+    write_json,
+)
 from nst_jax.engine.saving import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.setup import Request, Setup, open_setup
+from nst_jax.engine.sharing import Parts, asked_shard, batch_digest
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
@@ -35,6 +48,7 @@ from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
+from nst_jax.spec.shards import Shard, share
 
 _ASKED = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
 """What a resume must know of a job."""
@@ -49,6 +63,7 @@ def render_batch(
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
     stop: Stop | None = None,
+    shard: Shard | str | None = None,
 ) -> Summary:
     """Renders every job into a folder, except those whose picture is there and up to date.
 
@@ -63,14 +78,18 @@ def render_batch(
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
         stop: Asks the run to stop, from another thread or a signal handler.
+        shard: Render one worker's share alone: `0/4`, or as `sharing.asked_shard` has it. Every
+            worker is given all jobs. What is done already by any worker is skipped.
 
     Raises:
-        RequestError: The request is wrong in itself, or another run holds the folder; nothing
-            was rendered.
+        RequestError: The request is wrong in itself, another run holds the folder, or its
+            workers have other jobs; nothing was rendered.
         WriteError: The folder can't be written any more; the pictures so far are safe.
         StoppedError: The run was asked to stop, or too many jobs failed; the next run goes on.
     """
     began = time.perf_counter()
+    own = asked_shard(shard)
+    parts = Parts(own.name if own else "")
     options, handling, progress = (
         options or Options(),
         handling or Handling(),
@@ -78,28 +97,33 @@ def render_batch(
     )
     folder = folder_at(output_dir)
     listed = completed(jobs, options)
-    _check_outputs(listed, options)
+    check_outputs(listed, options)
     with contextlib.ExitStack() as stack:
         existed = folder.exists()
         if existed:
-            stack.enter_context(folder.held())
+            stack.enter_context(folder.held(parts.part))
         known: dict[str, Seen] = {}
-        records = folder.records(slim=functools.partial(_take_apart, known))
+        records = folder.records(slim=functools.partial(take_apart, known))
         setup = _setup(options, handling, devices, known)
-        examined = examine(listed, setup, progress)
+        whole = _Whole(listed, options, parts)
+        if not parts.alone:
+            check_shared_batch(folder, whole.digest)
+        examined = examine(whole.share(own, setup), setup, progress)
         folder.make()
-        folder.check_inside(job.output for job in listed)
+        folder.check_inside(one.job.output for one in examined)
         if not existed:
-            stack.enter_context(folder.held())
-        folder.remove_partial_files()
+            stack.enter_context(folder.held(parts.part))
+        if parts.alone:  # else they may be those of others
+            folder.remove_partial_files()
         work = left_to_do(examined, records, folder, handling)
         _say_given_up(work, progress)
         say_if_short_of_space(work.requests, options, folder, progress)
-        run = _Run(work, setup, folder, handling, progress, stop or Stop())
+        run = _Run(work, setup, folder, handling, progress, stop or Stop(), whole)
         fault = run.render()
-        summary = run.summary(time.perf_counter() - began)
+        summary = run.summary(time.perf_counter() - began, str(own) if own else "")
         try:
-            write_json(folder, RUN_NAME, run_record(summary, setup, run.renderer))
+            name = parts.name(RUN_NAME)
+            write_json(folder, name, run_record(summary, setup, run.renderer))
         except WriteError as error:  # where pictures can't be written, this can't be either
             fault = fault or error
         if fault:
@@ -107,7 +131,12 @@ def render_batch(
         return summary
 
 
-def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
+def check_outputs(jobs: Iterable[Job], options: Options) -> None:
+    """Refuses outputs that could not be written, before any work.
+
+    Raises:
+        OutputError: A name leads out of the folder, has no known suffix, or is taken.
+    """
     for job in jobs:
         check_output_place(job.output)
         if options.preview_every and output_key(job.output).startswith(f"{PREVIEWS_NAME}/"):
@@ -115,8 +144,8 @@ def _check_outputs(jobs: Iterable[Job], options: Options) -> None:
         check_output_suffix(job.output, bit_depth=options.bit_depth)
 
 
-def _take_apart(known: dict[str, Seen], record: Record) -> None:
-    """Leaves of a job what a resume asks for, and keeps what is known of its inputs once."""
+def take_apart(known: dict[str, Seen], record: Record) -> None:
+    """Leaves of a line what a resume asks for, and keeps what is known of its inputs once."""
     known |= seen_earlier([record])
     for key in record.keys() - _ASKED:
         del record[key]
@@ -142,6 +171,48 @@ def _say_given_up(work: Work, progress: Progress) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """All jobs of a batch, whoever renders them.
+
+    Attributes:
+        jobs: With their options and output names filled in.
+        options: The run's.
+        parts: Names of the files of whoever renders some of them.
+    """
+
+    jobs: Sequence[Job]
+    options: Options
+    parts: Parts
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What tells the batch from others."""
+        return batch_digest(self.jobs, self.options)
+
+    def share(self, shard: Shard | None, setup: Setup) -> Sequence[Job]:
+        """The jobs of one worker."""
+        if shard is None:
+            return self.jobs
+        costs = told_costs(self.jobs, self.options, setup.weights.architecture)
+        return share(self.jobs, shard, costs)
+
+    def plan(
+        self, requests: Sequence[Request], setup: Setup, folder: Folder, progress: Progress
+    ) -> Plan:
+        """The slots of every canvas; see `run_files.fixed_plan`."""
+        architecture = setup.weights.architecture
+        return fixed_plan(
+            requests,
+            setup,
+            folder,
+            progress,
+            whole=foreseen(self.jobs, self.options, architecture, setup.inputs),
+            batch=self.digest,
+            alone=self.parts.alone,
+        )
+
+
 class _Run:
     """The rendering of what is left to do, into a folder that is held."""
 
@@ -153,6 +224,7 @@ class _Run:
         handling: Handling,
         progress: Progress,
         stop: Stop,
+        whole: _Whole,
     ) -> None:
         self.work = work
         self.renderer: Renderer | None = None
@@ -162,13 +234,18 @@ class _Run:
         self._handling = handling
         self._progress = progress
         self._stop = stop
-        self._keeper = Keeper(folder, work.requests, progress)
+        self._whole = whole
+        self._keeper = _keeper(folder, work, progress, whole.parts)
         self._failures = 0
 
     def render(self) -> NstJaxError | None:
         """Renders; returns why it ended early, or None."""
         writer = Writer(
-            self._folder, self._setup.options, self._progress, retries=self._handling.retries
+            self._folder,
+            self._setup.options,
+            self._progress,
+            retries=self._handling.retries,
+            part=self._whole.parts.part,
         )
         with self._stop.listening(), writer:
             for result in itertools.chain(self._failed_before(), self._rendered()):
@@ -200,7 +277,7 @@ class _Run:
             checkpoint_every=self._handling.checkpoint_every,
             keep=self._keeper.keep,
         )
-        fixed = fixed_plan(requests, setup, self._folder, self._progress)
+        fixed = self._whole.plan(requests, setup, self._folder, self._progress)
         steps = sum(one.image_steps for one in requests)
         self._progress.started(len(requests), steps - self._keeper.steps_taken)
         for result in run(requests, setup, self.renderer, fixed, self._keeper.standings):
@@ -226,7 +303,7 @@ class _Run:
             "Run the same command again to go on",
         )
 
-    def summary(self, seconds: float) -> Summary:
+    def summary(self, seconds: float, shard: str) -> Summary:
         """The end of the run in numbers."""
         timing = self.renderer.timing if self.renderer else Timing()
         programs = self.renderer.programs if self.renderer else None
@@ -242,4 +319,12 @@ class _Run:
             image_steps=timing.image_steps,
             compiled=dict(programs.compiled) if programs else {},
             loaded=frozenset(programs.loaded) if programs else frozenset(),
+            shard=shard,
         )
+
+
+def _keeper(folder: Folder, work: Work, progress: Progress, parts: Parts) -> Keeper:
+    """What keeps jobs in mid-schedule; a whole run takes over what single workers have left."""
+    others = folder.names(Parts("*").name(STATE_NAME)) if parts.alone else ()
+    name = parts.name(STATE_NAME)
+    return Keeper(folder, work.requests, progress, name=name, others=others)

@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.float32]
 Decays = tuple[float, float]
 """Adam's b1 and b2."""
 
-DECAYS: Decays = (JobOptions.adam_b1, JobOptions.adam_b2)
+DECAYS: Decays = (JobOptions().adam_b1, JobOptions().adam_b2)
 
 EVIDENCE_STEPS = 1
 """As how many steps of this level the moments of the level before count."""

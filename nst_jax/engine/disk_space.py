@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.room import bytes_text
+from nst_jax.engine.setup import Request
 from nst_jax.files.encode import expected_bytes
 from nst_jax.files.folders import Folder
 from nst_jax.spec.options import Options

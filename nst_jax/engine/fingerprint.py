@@ -1,15 +1,17 @@
 """What a picture follows from, as one number: inputs, options, weights, method."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, a preset by what it sets; batch size, previews and limits
@@ -46,7 +48,7 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": _settings(own, options),
+        "options": _counted(own, options),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
@@ -54,8 +56,12 @@ def fingerprint(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _settings(own: JobOptions, options: Options) -> dict[str, Any]:
-    """All options that count, by name."""
-    # Plain values all of them; `dataclasses.asdict` would copy each one, for every job.
-    shared = {name: value for name, value in vars(options).items() if name not in _NOT_COUNTED}
-    return shared | vars(own)
+def shared_options(options: Options) -> dict[str, Any]:
+    """What all jobs of a run have in common and their pictures follow from."""
+    return {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(own: JobOptions, options: Options) -> Mapping[str, Any]:
+    """The options that decide a picture, by name."""
+    return shared_options(options) | {name: getattr(own, name) for name in JOB_FIELDS}

@@ -35,11 +35,18 @@ class Seen:
         sha256: Of the file's bytes, or of an array's shape, type and values.
         size: (height, width) of the upright picture in pixels.
         stamp: What the file had when it was read; empty where that can't be relied on.
+        is_animated: Whether the file holds further frames or pages, which are not used.
     """
 
     sha256: str
     size: Size
     stamp: str = ""
+    is_animated: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """What a ledger line keeps of it."""
+        told = {"sha256": self.sha256, "size": list(self.size), "stamp": self.stamp}
+        return told | {"first_frame_of_several": True} if self.is_animated else told
 
 
 class Inputs:
@@ -58,6 +65,7 @@ class Inputs:
             max_pixels: Pictures of more pixels are refused.
         """
         self._known = dict(known or {})
+        self._animated: set[str] = set()
         self._max_pixels = max_pixels
 
     def seen(self, source: PictureSource) -> Seen:
@@ -75,28 +83,48 @@ class Inputs:
             return known
         fresh = self._looked(file, stamp)
         self._known[str(file)] = fresh
+        if fresh.is_animated:
+            self._animated.add(str(file))
         return fresh
+
+    def size(self, source: PictureSource) -> Size:
+        """(height, width) of the upright picture, from its header where it was not seen yet.
+
+        Raises:
+            PictureError: It is missing, no picture, or can't be read.
+        """
+        if not isinstance(source, (str, os.PathLike)):
+            return images.from_array(np.asarray(source)).pixels.shape[:2]
+        file = located(source)
+        known = self._known.get(str(file))
+        if known and known.stamp and known.stamp == stamp_of(file):
+            return known.size
+        return images.picture_size(file, max_pixels=self._max_pixels)
 
     def sha256(self, source: PictureSource) -> str:
         """The checksum alone; see `seen`."""
         return self.seen(source).sha256
 
+    def known(self, sources: Iterable[PictureSource]) -> dict[str, Seen]:
+        """What is known of these files, by path."""
+        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
+        return {path: self._known[path] for path in paths if path in self._known}
+
     def records(self, sources: Iterable[PictureSource]) -> dict[str, Any]:
         """What is known of these files, as a ledger line keeps it."""
-        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
-        known = {path: self._known[path] for path in paths if path in self._known}
-        return {
-            path: {"sha256": seen.sha256, "size": list(seen.size), "stamp": seen.stamp}
-            for path, seen in known.items()
-        }
+        return {path: seen.record() for path, seen in self.known(sources).items()}
+
+    def newly_animated(self) -> list[str]:
+        """Files that hold further frames or pages, of those that no earlier run has seen."""
+        return sorted(self._animated)
 
     def _looked(self, file: Path | RemoteFile, stamp: str) -> Seen:
         began = time.time()
-        size = images.picture_size(file, max_pixels=self._max_pixels)
+        header = images.picture_header(file, max_pixels=self._max_pixels)
         digest = opening.file_digest(file)
         # A store's entity tags are not of time.
         settled = isinstance(file, RemoteFile) or began - _modified(file) > _SETTLED_AFTER_S
-        return Seen(digest, size, stamp if settled else "")
+        return Seen(digest, header.size, stamp if settled else "", header.is_animated)
 
 
 def seen_earlier(records: Iterable[Mapping[str, Any]]) -> dict[str, Seen]:
@@ -108,8 +136,9 @@ def _seen_pairs(inputs: Any) -> Iterator[tuple[str, Seen]]:
     for path, told in inputs.items() if isinstance(inputs, dict) else ():
         try:
             height, width = map(int, told["size"])
-            yield path, Seen(str(told["sha256"]), (height, width), str(told["stamp"]))
-        except (KeyError, TypeError, ValueError, OverflowError):
+            animated = told.get("first_frame_of_several") is True
+            yield path, Seen(str(told["sha256"]), (height, width), str(told["stamp"]), animated)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             continue
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nst_jax.engine.curve import Point
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.setup import Request
 from nst_jax.engine.standing import Standing
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.files.folders import Folder, reason_of
@@ -34,6 +34,7 @@ class Keeper:
         progress: Progress,
         *,
         name: str = STATE_NAME,
+        others: Iterable[str] = (),
     ) -> None:
         """Reads what an earlier run has kept.
 
@@ -42,10 +43,14 @@ class Keeper:
             requests: The jobs of this run that are not finished.
             progress: Told when nothing can be kept.
             name: The file's.
+            others: Files of workers that are no more; they are taken over, and removed at the end.
         """
         self._folder, self._progress, self._name = folder, progress, name
+        self._others = tuple(others)
         self._requests = {request.index: request for request in requests}
-        self.standings = self._kept_earlier()
+        self.standings: dict[int, Standing] = {}
+        for one in (*self._others, name):
+            self._take_over(one)
 
     def keep(self, standings: Sequence[Standing]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
@@ -74,24 +79,29 @@ class Keeper:
         self.standings.pop(index, None)
 
     def remove(self) -> None:
-        """Removes the file: every job has its result."""
+        """Removes the files: every job has its result."""
         if self._folder is not None:
-            self._folder.remove(self._name)
+            for name in (*self._others, self._name):
+                self._folder.remove(name)
 
-    def _kept_earlier(self) -> dict[int, Standing]:
+    def _take_over(self, name: str) -> None:
+        """Adds what a file has, where it is further than what is known."""
         try:
-            content = None if self._folder is None else self._folder.read(self._name)
+            content = None if self._folder is None else self._folder.read(name)
             if content is None:
-                return {}
+                return
             header, arrays = read_bundle(content)
             found = list(_unpacked(header, arrays, self._requests.values()))
         except OSError as error:
-            self._progress.note(f"{self._name} is passed over: {reason_of(error)}")
-            return {}
+            self._progress.note(f"{name} is passed over: {reason_of(error)}")
+            return
         except ValueError as error:
-            self._progress.note(f"{self._name} is passed over: {error}")
-            return {}
-        return {standing.index: standing for standing in found}
+            self._progress.note(f"{name} is passed over: {error}")
+            return
+        for standing in found:
+            known = self.standings.get(standing.index)
+            if known is None or known.steps < standing.steps:
+                self.standings[standing.index] = standing
 
 
 def _packed(

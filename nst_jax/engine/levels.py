@@ -20,13 +20,14 @@ from nst_jax.spec.errors import PictureError
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.taps import smallest_side
 
-StyleKind = Literal["gram", "moments", "wasserstein"]
+StyleKind = Literal["gram", "moments", "wasserstein", "wasserstein_full"]
 """How a stage compares styles; each is a kind of target in the model."""
 
 PHASES: Mapping[str, tuple[tuple[StyleKind, float], ...]] = {
     "gram": (("gram", 1.0),),
     "moments": (("moments", 1.0),),
     "wasserstein": (("wasserstein", 1.0),),
+    "wasserstein_full": (("wasserstein_full", 1.0),),
 }
 """By the option `style_loss`: the phases of each level, with their shares of its steps."""
 
@@ -81,10 +82,11 @@ def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     return tuple(sorted(set(edges)))
 
 
+@functools.lru_cache(maxsize=4096)
 def stages(
     picture: Size, options: Options, own: JobOptions, *, regions: int = 0
 ) -> tuple[Stage, ...]:
-    """The stages that a job goes through, from coarse to fine.
+    """The stages that a job goes through, from coarse to fine; jobs alike share them in memory.
 
     A level at which the short edge would not reach the job's deepest tap is left out.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.engine.keeping import Keeper
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planning import planned
 from nst_jax.engine.previews import Preview
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
 from nst_jax.engine.saving import check_output_file, save_preview, saved
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import folder_and_name
 from nst_jax.spec.errors import NstJaxError, StoppedError

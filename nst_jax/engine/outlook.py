@@ -14,14 +14,16 @@ import jax
 import numpy as np
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.foreseeing import foreseen
 from nst_jax.engine.inspection import inspected
 from nst_jax.engine.levels import Stage, StyleKind
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options, Structure
 from nst_jax.spec.taps import deepest_tap
@@ -192,10 +194,12 @@ def outlook(
     """
     options, progress = options or Options(), progress or Silence()
     setup = open_setup(options, devices)
-    examined = examine(completed(jobs, options), setup, progress)
+    listed = completed(jobs, options)
+    examined = examine(listed, setup, progress)
+    whole = foreseen(listed, options, setup.weights.architecture, setup.inputs)
     requests = [one for one in examined if isinstance(one, Request)]
     failures = [one for one in examined if isinstance(one, Result)]
-    made = planned(requests, setup, Silence())
+    made = planned(requests, setup, Silence(), whole=whole)
     programs = None
     if requests and (compile_steps or measure):
         programs = setup.renderer(requests, progress).programs

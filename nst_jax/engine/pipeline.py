@@ -13,163 +13,39 @@ memory is bounded by the wave, whatever the number of jobs.
 
 import collections
 import concurrent.futures
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from nst_jax.engine.canvas import Size
-from nst_jax.engine.devices import Devices, Precision, over, precision_of
 from nst_jax.engine.fingerprint import fingerprint
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.levels import Stage, stages
+from nst_jax.engine.levels import stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared
-from nst_jax.engine.previews import Preview, Previews, in_wanted_colours
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.previews import in_wanted_colours
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request, Setup
 from nst_jax.engine.standing import Standing
 from nst_jax.engine.stopping import Stop
-from nst_jax.engine.targets import Targeting, TargetMaker
 from nst_jax.engine.underway import Rendered
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.model.variation import Variation
-from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import JobError, NonFiniteError, ReadError
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JobOptions, Options, Structure, resolved, translated_taps
-from nst_jax.spec.taps import deepest_tap
 
 _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
 
 _LOOKS = 16  # jobs that a thread looks at before another one's turn
+_LOOKS_AHEAD = 8  # of these, waiting
 
 _BACK_OFF_S = 0.5
 """Before a picture is read again that could not be read; twice as long each time."""
 
 _LOOK_S = 0.2
 """Between two looks at whether the run shall stop, while pictures are being decoded."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Setup:
-    """What all jobs of a run share, opened and checked.
-
-    Attributes:
-        options: The run's.
-        weights: The network's.
-        devices: What the run uses.
-        precision: What the network computes in.
-        inputs: What looks at the input pictures.
-        retries: How often an input is read again that could not be read.
-    """
-
-    options: Options
-    weights: NetworkWeights
-    devices: Devices
-    precision: Precision
-    inputs: Inputs = dataclasses.field(default_factory=Inputs)
-    retries: int = 0
-
-    @property
-    def use_winograd(self) -> bool:
-        """Whether kernels are prepared for Winograd's algorithm where it pays."""
-        return self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
-
-    def renderer(
-        self,
-        requests: Sequence["Request"],
-        progress: Progress,
-        show: Callable[[Preview], None] | None = None,
-        targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
-    ) -> Renderer:
-        """A renderer whose network reaches every tap of the requests.
-
-        Args:
-            requests: What will be rendered.
-            progress: Told what happens.
-            show: Gets previews.
-            targets: Makes what makes the jobs' targets.
-        """
-        taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
-        every = self.options.preview_every
-        return Renderer(
-            self.network(taps),
-            self.devices,
-            progress,
-            options=self.options,
-            products=self.precision.products,
-            previews=Previews(every, show) if every and show else None,
-            targets=targets,
-        )
-
-    def network(self, taps: Iterable[str]) -> VGG:
-        """A network that reaches every one of some canonical taps."""
-        weights = self.weights
-        if self.options.preprocessing == "none":
-            weights = weights.without_preprocessing()
-        return VGG(
-            weights.architecture,
-            weights.convolutions,
-            weights.mean,
-            deepest=deepest_tap(taps, weights.architecture),
-            pooling=self.options.pooling,
-            pooling_scale=self.options.pooling_scale,
-            padding=self.options.padding,
-            dtype=self.precision.dtype,
-            use_winograd=self.use_winograd,
-        )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Request:
-    """A job that was examined and can be planned.
-
-    Attributes:
-        index: Its position in the list of jobs.
-        job: With its output's name and options filled in.
-        own: Its options with canonical taps.
-        ladder: Its stages.
-        fingerprint: What its picture follows from.
-        attempts: How often it has failed before.
-    """
-
-    index: int
-    job: Job
-    own: JobOptions
-    ladder: tuple[Stage, ...]
-    fingerprint: str
-    attempts: int = 0
-
-    @property
-    def image_steps(self) -> int:
-        """Steps over all stages, at most."""
-        return sum(stage.steps for stage in self.ladder)
-
-
-def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
-    """Finds, reads and checks the weights, and lays a mesh over the devices.
-
-    Args:
-        options: The run's.
-        devices: What to run on; None: all devices of this process.
-
-    Raises:
-        WeightsError: There are none, or they are damaged or foreign.
-    """
-    mesh = over(jax.local_devices() if devices is None else devices)
-    weights = read_weights(find_weights(options.weights))
-    inputs = Inputs(max_pixels=options.max_input_pixels)
-    return Setup(options, weights, mesh, precision_of(options, mesh), inputs)
 
 
 def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Request | Result]:
@@ -184,15 +60,27 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
         TapError: A job names a tap that the network does not have.
     """
     _say_translations([job.options or setup.options for job in jobs], setup, progress)
+    waiting = collections.deque[concurrent.futures.Future[list[Request | Result]]]()
+    examined: list[Request | Result] = []
     pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
     try:
-        futures = [
-            pool.submit(_examined_together, range(len(jobs))[first : first + _LOOKS], jobs, setup)
-            for first in range(0, len(jobs), _LOOKS)
-        ]
-        return [one for future in futures for one in future.result()]
+        for first in range(0, len(jobs), _LOOKS):
+            some = range(len(jobs))[first : first + _LOOKS]
+            waiting.append(pool.submit(_examined_together, some, jobs, setup))
+            if len(waiting) > _LOOKS_AHEAD:  # a million futures would be gigabytes
+                examined += waiting.popleft().result()
+        for future in waiting:
+            examined += future.result()
     finally:  # an interrupt does not wait for those that have not begun
         pool.shutdown(cancel_futures=True)
+    _say_animated(setup.inputs.newly_animated(), progress)
+    return examined
+
+
+def _say_animated(names: Sequence[str], progress: Progress) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        progress.note(f"{len(names)} animated or of several pages, the first is taken: {shown}")
 
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:

@@ -35,10 +35,12 @@ class Plan:
     Attributes:
         slots: Of all devices together.
         devices: How many devices they are spread over.
+        batch: What tells the batch that it was made for from others; empty where nobody said.
     """
 
     slots: Mapping[Size, int]
     devices: int = 1
+    batch: str = ""
 
     def halved(self, canvas: Size) -> "Plan":
         """The plan with half the slots for one canvas, after a batch of it did not fit.
@@ -61,6 +63,7 @@ class Plan:
         return {
             "version": 1,
             "devices": self.devices,
+            "batch": self.batch,
             "canvases": [
                 {"canvas": list(canvas), "slots": slots} for canvas, slots in self.slots.items()
             ],
@@ -81,13 +84,14 @@ class Plan:
                 for entry in content["canvases"]
             ]
             devices = int(content.get("devices", 1))
+            batch = str(content.get("batch", ""))
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a plan: {error!r}") from error
         if any(len(canvas) != 2 or min(*canvas, slots) < 1 for canvas, slots in entries):
             raise ValueError("not a plan: sizes and slots must be 1 or more")
         if devices < 1:
             raise ValueError("not a plan: devices must be 1 or more")
-        return cls({(canvas[0], canvas[1]): slots for canvas, slots in entries}, devices)
+        return cls({(canvas[0], canvas[1]): slots for canvas, slots in entries}, devices, batch)
 
 
 def plan(
@@ -97,6 +101,7 @@ def plan(
     earlier: Plan | None = None,
     *,
     room: Room | None = None,
+    counts: Mapping[Size, int] | None = None,
 ) -> Plan:
     """Slots for each canvas that the jobs' stages need; what was planned earlier stays.
 
@@ -106,13 +111,19 @@ def plan(
         devices: What the batches run on.
         earlier: The plan of a run that is resumed.
         room: The devices' memory and what programs need of it; None: as if all fitted.
+        counts: Jobs by canvas in the whole batch, of which these are a part; a canvas that is
+            not among them counts as that of many jobs. None: these jobs are the whole.
 
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
     """
     listed = list(ladders)
     stages = [stage for ladder in listed for stage in ladder]
-    needs = collections.Counter(canvas for one in listed for canvas in {s.canvas for s in one})
+    needs: Mapping[Size, int] = collections.Counter(
+        canvas for one in listed for canvas in {s.canvas for s in one}
+    )
+    if counts is not None:
+        needs = {canvas: counts.get(canvas, WAVE_JOBS) for canvas in {*needs, *counts}}
     if room:
         room.check_pictures(needs)
         room.check_styles({stage.style_edge for stage in stages})
@@ -122,7 +133,7 @@ def plan(
             slots[canvas] = _slots(canvas, min(jobs, WAVE_JOBS), options, devices, room)
     if room:
         _check_batches({canvas: slots[canvas] for canvas in needs}, devices, room)
-    return Plan(slots, devices.count)
+    return Plan(slots, devices.count, earlier.batch if earlier else "")
 
 
 def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Room | None) -> int:

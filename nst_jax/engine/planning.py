@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 
 from nst_jax.engine.estimates import Costs
-from nst_jax.engine.pipeline import Request, Setup
+from nst_jax.engine.foreseeing import Foreseen
 from nst_jax.engine.planner import Plan, plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.room import Room
+from nst_jax.engine.setup import Request, Setup
 
 
 def planned(
-    requests: Sequence[Request], setup: Setup, progress: Progress, earlier: Plan | None = None
+    requests: Sequence[Request],
+    setup: Setup,
+    progress: Progress,
+    earlier: Plan | None = None,
+    *,
+    whole: Foreseen | None = None,
 ) -> Plan:
     """Slots for every canvas of the jobs.
 
@@ -19,17 +25,26 @@ def planned(
         setup: What they share.
         progress: Told what the user may not expect.
         earlier: The plan of a run that is resumed; it stays as it is.
+        whole: The batch that these jobs are a part of; None: they are the whole.
 
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
     """
     ladders = [one.ladder for one in requests]
+    own_taps = {(one.own.content_taps, one.own.style_taps) for one in requests}
     room = Room(
         costs=costs_of(setup),
-        taps=tuple({(one.own.content_taps, one.own.style_taps) for one in requests}),
+        taps=whole.taps if whole else tuple(own_taps),
         limit_bytes=setup.devices.memory_bytes,
     )
-    made = plan(ladders, setup.options, setup.devices, earlier, room=room if requests else None)
+    made = plan(
+        ladders,
+        setup.options,
+        setup.devices,
+        earlier,
+        room=room if requests else None,
+        counts=whole.counts if whole else None,
+    )
     if note := padding_note(len(requests), setup):
         progress.note(note)
     return made

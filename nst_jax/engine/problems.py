@@ -32,7 +32,6 @@ def problem_of(own: JobOptions, stage: Stage, targets: Targets) -> Problem:
         average_decay=_host(own.average_decay),
         steps=_host(stage.steps, np.int32),
         early_stop=_host(own.early_stop),
-        seed=_seed(own.seed, stage.place),
     )
 
 
@@ -70,11 +69,6 @@ def _schedule(own: JobOptions, stage: Stage) -> Schedule:
         before=_host(stage.steps_before, np.int32),
         steps=_host(stage.level_steps, np.int32),
     )
-
-
-def _seed(seed: int, place: tuple[int, int]) -> Any:
-    """The seed of one stage of a job: another one at each stage, the same whenever it runs."""
-    return np.random.SeedSequence((seed, *place)).generate_state(1)[0]
 
 
 def _by_tap(

@@ -98,6 +98,7 @@ class Summary:
         image_steps: Steps of single images.
         compiled: Seconds of each compilation by the program's name.
         loaded: Names of those that were kept from an earlier run and only loaded.
+        shard: Whose jobs these are, as `0/4`; empty: all.
     """
 
     jobs: int
@@ -110,6 +111,7 @@ class Summary:
     image_steps: int
     compiled: Mapping[str, float]
     loaded: frozenset[str] = frozenset()
+    shard: str = ""
 
     @property
     def image_steps_per_second(self) -> float:
@@ -128,7 +130,7 @@ class Summary:
             "step_seconds": round(self.step_seconds, 3),
             "image_steps": self.image_steps,
             "image_steps_per_second": round(self.image_steps_per_second, 3),
-        }
+        } | ({"shard": self.shard} if self.shard else {})
 
 
 def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:

@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from nst_jax.engine.pipeline import Request
 from nst_jax.engine.results import Result
+from nst_jax.engine.setup import Request
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record
 from nst_jax.spec.errors import NonFiniteError, PictureError

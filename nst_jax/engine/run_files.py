@@ -7,12 +7,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.pipeline import Request, Setup
+from nst_jax.engine.foreseeing import Foreseen
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Summary
+from nst_jax.engine.setup import Request, Setup
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.spec.errors import OutputError, WriteError
 
@@ -21,20 +22,72 @@ RUN_NAME = "run.json"
 
 
 def fixed_plan(
-    requests: Sequence[Request], setup: Setup, folder: Folder, progress: Progress
+    requests: Sequence[Request],
+    setup: Setup,
+    folder: Folder,
+    progress: Progress,
+    *,
+    whole: Foreseen,
+    batch: str,
+    alone: bool,
 ) -> Plan:
     """The plan in the folder, with what it lacks added and written back.
 
+    Args:
+        requests: The jobs to be rendered.
+        setup: What they share.
+        folder: The output folder.
+        progress: Told what the user may not expect.
+        whole: The batch that the jobs are a part of.
+        batch: What tells that batch from others.
+        alone: Whether no other worker shares the folder, so that the plan may be made for
+            another batch from now on.
+
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
+        OutputError: The plan in the folder is none, or that of another batch.
+        WriteError: The plan can't be written.
+    """
+    earlier = _read_plan(folder)
+    if not alone:
+        _check_batch(earlier, batch, folder)
+    fixed = dataclasses.replace(
+        planned(requests, setup, progress, earlier, whole=whole), batch=batch
+    )
+    if fixed != earlier:
+        write_json(folder, PLAN_NAME, fixed.to_json())
+    return fixed
+
+
+def check_shared_batch(folder: Folder, batch: str) -> None:
+    """Refuses a worker whose jobs are not those that the folder's plan was made for.
+
+    Raises:
+        OutputError: They are not.
+    """
+    _check_batch(_read_plan(folder), batch, folder)
+
+
+def take_over_plan(folder: Folder, batch: str) -> None:
+    """Makes the folder's plan, if there is one, that of another batch; canvases keep their slots.
+
+    Raises:
         OutputError: The plan in the folder is none.
         WriteError: The plan can't be written.
     """
     earlier = _read_plan(folder)
-    fixed = planned(requests, setup, progress, earlier)
-    if fixed != earlier:
-        write_json(folder, PLAN_NAME, fixed.to_json())
-    return fixed
+    if earlier is not None and earlier.batch != batch:
+        write_json(folder, PLAN_NAME, dataclasses.replace(earlier, batch=batch).to_json())
+
+
+def _check_batch(plan: Plan | None, batch: str, folder: Folder) -> None:
+    if plan is not None and plan.batch not in ("", batch):
+        raise OutputError(
+            f"the workers of output folder {folder.name!r} must all have the same jobs and "
+            f"options, and its {PLAN_NAME} was made for others",
+            "Give every worker the same manifest and options, or name another folder; to change "
+            f"the batch, run it once without --shard or delete {PLAN_NAME}",
+        )
 
 
 def _read_plan(folder: Folder) -> Plan | None:
@@ -77,6 +130,7 @@ def run_record(summary: Summary, setup: Setup, renderer: Renderer | None) -> dic
             "kind": setup.devices.kind,
             "count": setup.devices.count,
         },
+        "shard": summary.shard or None,
         "options": dataclasses.asdict(setup.options),
         "weights": {"source": setup.weights.source, "sha256": setup.weights.content_sha256},
         "summary": summary.record(),

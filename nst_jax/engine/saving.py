@@ -17,7 +17,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.files.encode import encoded_picture, write_fault
 from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
-from nst_jax.files.ledger import LEDGER_NAME
+from nst_jax.files.ledger import ledger_name
 from nst_jax.spec.errors import NstJaxError, OutputError, WriteError
 from nst_jax.spec.options import Options, job_options
 from nst_jax.spec.outputs import is_url
@@ -120,20 +120,28 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Folder, options: Options, progress: Progress, *, retries: int = 0
+        self,
+        folder: Folder,
+        options: Options,
+        progress: Progress,
+        *,
+        retries: int = 0,
+        part: str = "",
     ) -> None:
+        """A writer into a folder; `part` names its part of the ledger, where there are several."""
         self.tally = collections.Counter[str]()
         self.fault: WriteError | None = None
         self._folder = folder
         self._options = options
         self._progress = progress
         self._retries = retries
+        self._part = part
         self._waiting = collections.deque[concurrent.futures.Future[None]]()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Writer":
         try:
-            self._ledger = self._stack.enter_context(self._folder.ledger())
+            self._ledger = self._stack.enter_context(self._folder.ledger(self._part))
         except OSError as error:
             fault = self._ledger_fault(error)
             raise OutputError(fault.message, fault.remedy) from error
@@ -195,7 +203,7 @@ class Writer:
         return refused or _is_of_the_whole_folder(error)
 
     def _ledger_fault(self, error: OSError) -> WriteError:
-        place = self._folder.place_of(LEDGER_NAME)
+        place = self._folder.place_of(ledger_name(self._part))
         return WriteError(
             f"ledger {place!r} can't be written: {reason_of(error)}",
             "Mend that and run the same command again: what is done is kept",

@@ -101,8 +101,8 @@ def scored(content: Image, style: Image, output: Image) -> Scores:
             + _CROWSONKB_TV_WEIGHT * nine_point_variation(output)
         ),
         lpips=_lpips(weights, output, content),
-        colors_to_style=wasserstein(output, style, ridge=0) * 3,
-        colors_to_content=wasserstein(output, content, ridge=0) * 3,
+        colors_to_style=wasserstein(output, style, ridge=0.0) * 3,
+        colors_to_content=wasserstein(output, content, ridge=0.0) * 3,
     )
 
 

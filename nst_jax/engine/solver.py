@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float32, Int, Int32, UInt32
+from jaxtyping import Array, Bool, Float32, Int, Int32
 
 from nst_jax.engine import optimizers
 from nst_jax.engine.optimizers import AdamSettings, Schedule
@@ -41,7 +41,6 @@ class Problem(NamedTuple):
         average_decay: The memory of the image's moving average; 0: the last image.
         steps: To take, at most.
         early_stop: See `Trend`.
-        seed: Of what is random in a step.
     """
 
     size: Int[Array, "2"]
@@ -54,7 +53,6 @@ class Problem(NamedTuple):
     average_decay: Float32[Array, ""]
     steps: Int32[Array, ""]
     early_stop: Float32[Array, ""]
-    seed: UInt32[Array, ""]
 
 
 class Trend(NamedTuple):
@@ -105,10 +103,9 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
 
     A job that is not active stands still.
     """
-    key = jax.random.fold_in(jax.random.key(problem.seed), state.step)
 
     def asked(image: Float32[Array, "h w 3"]) -> tuple[Float32[Array, ""], Terms]:
-        return objective(image, network, problem.size, problem.targets, problem.weights, key)
+        return objective(image, network, problem.size, problem.targets, problem.weights)
 
     (value, terms), gradient = jax.value_and_grad(asked, has_aux=True)(state.image)
     change, optimizer = optimizers.change(

@@ -144,6 +144,8 @@ def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTar
             return MomentsTarget.of(*on_host, normalized)
         case "wasserstein":
             return WassersteinTarget.of(*on_host)
+        case "wasserstein_full":
+            return WassersteinTarget.of(*on_host, strong=len(on_host[0]))
 
 
 def _pixel_target(job: PreparedJob, size: Size) -> npt.NDArray[np.float32]:

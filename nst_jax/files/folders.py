@@ -144,9 +144,13 @@ class LocalFolder:
                 "Mend that, or name another folder",
             ) from error
 
-    def ledger(self) -> Ledger:
-        """The ledger, to be appended to in a `with` block."""
-        return Ledger(self._path)
+    def names(self, pattern: str) -> list[str]:
+        """Files right in the folder whose names are so."""
+        return sorted(path.name for path in self._path.glob(pattern))
+
+    def ledger(self, part: str = "") -> Ledger:
+        """The ledger, or a writer's part of it, to be appended to in a `with` block."""
+        return Ledger(self._path, part)
 
     def free_bytes(self) -> int | None:
         """Bytes that still can be written; None where nobody tells."""

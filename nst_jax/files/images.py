@@ -1,10 +1,10 @@
 """Pictures from files and arrays: decoded, turned upright, in sRGB.
 
 Contract: colours are float32 in [0, 1], gamma-encoded sRGB, laid out (height, width, 3);
-transparency is apart from them, straight (not premultiplied), (height, width). Whatever
-Pillow opens is taken, PostScript excepted: of an animation the first frame, grey as three
-equal channels, an embedded ICC profile applied. Whatever can't be used is a `PictureError`,
-never a bare error or a warning of Pillow's.
+transparency is apart from them, straight (not premultiplied), (height, width). The formats of
+`opening.FORMATS` are taken: of an animation the first frame, grey as three equal channels, an
+embedded ICC profile applied. Whatever can't be used is a `PictureError`, never a bare error or
+a warning of Pillow's.
 
 What this module will not do: choose a size, write a file (`nst_jax.files.encode` does), or
 keep more than 8 bits of a 16-bit *colour* picture, because Pillow reads only the upper
@@ -39,8 +39,21 @@ class Picture:
     alpha: npt.NDArray[np.float32] | None
 
 
-def picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> tuple[int, int]:
-    """(height, width) of the upright picture, from the file's header alone.
+@dataclass(frozen=True)
+class Header:
+    """What a file's header promises.
+
+    Attributes:
+        size: (height, width) of the upright picture in pixels.
+        is_animated: Whether the file holds further frames or pages, which are not looked at.
+    """
+
+    size: tuple[int, int]
+    is_animated: bool = False
+
+
+def picture_header(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Header:
+    """What is known of a picture without decoding it.
 
     Args:
         path: The file.
@@ -52,18 +65,13 @@ def picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> t
     """
     with opened(path, max_pixels=max_pixels) as image:
         width, height = image.size
-        return (width, height) if _turn(image) in _SIDEWAYS else (height, width)
+        sideways = _turn(image) in _SIDEWAYS
+        return Header((width, height) if sideways else (height, width), _is_animated(image))
 
 
-def is_animated(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> bool:
-    """Whether a file holds further frames or pages, which are not looked at.
-
-    Raises:
-        PictureError: As `picture_size`.
-    """
-    with opened(path, max_pixels=max_pixels) as image:
-        # A photograph's second frame (MPO) is a preview or a depth map, not a motion.
-        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+def picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> tuple[int, int]:
+    """(height, width) of the upright picture; see `picture_header`."""
+    return picture_header(path, max_pixels=max_pixels).size
 
 
 def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Picture:
@@ -82,9 +90,15 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
             decode safely, or holds numbers that mean no colour.
     """
     with opened(path, max_pixels=max_pixels) as image:
-        turn = _turn(image)
+        turn, promised = _turn(image), image.size
         _scale_transparency_key(image)
         image.load()
+        if image.size != promised:
+            raise PictureError(
+                f"picture {str(path)!r} must have the size that its header says, {promised!r}, "
+                f"got {image.size!r}",
+                "Export it again.",
+            )
         upright = image if turn is None else image.transpose(turn)
         if upright.mode == "F" or upright.mode.startswith("I"):
             return _deep_grey(upright, path)
@@ -144,8 +158,9 @@ def composited(picture: Picture, background: Literal["white", "black"]) -> npt.N
         return picture.pixels
     alpha = picture.alpha[..., np.newaxis]
     paper = np.float32(1.0 if background == "white" else 0.0)
-    mixed = picture.pixels * alpha + paper * (1 - alpha)
-    return mixed.astype(np.float32, copy=False)
+    mixed = picture.pixels * alpha
+    mixed += paper * (1 - alpha)
+    return mixed
 
 
 # ---- Orientation and transparency, as the header gives them.
@@ -174,6 +189,15 @@ def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
     except Exception:
         return None
     return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+
+
+def _is_animated(image: ImageFile.ImageFile) -> bool:
+    if image.format in ("MPO", "PSD"):
+        return False  # a photograph's preview or depth map, the layers of what is shown
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a further frame is damaged: nobody looks at it
+        return False
 
 
 _STEPS_OF_RAW_MODE = MappingProxyType({"L;2": 85, "L;4": 17})
@@ -291,7 +315,8 @@ def _unit_values(source: np.ndarray | Image.Image) -> npt.NDArray[np.float32]:
     """uint8 and uint16 divided by their largest value; floats checked; always a new array."""
     values = np.asarray(source)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+        white = np.float32(np.iinfo(values.dtype).max)
+        return np.divide(values, white, dtype=np.float32)  # at once: pictures may be large
     if values.dtype.kind != "f":
         raise PictureError(
             f"a picture array must be uint8, uint16 or float, got {values.dtype}",

@@ -23,6 +23,11 @@ Record = dict[str, Any]
 _CURVE = re.compile(rb'(?<!\\)"curve": \[[][0-9.,eEnul+ -]*\], ')
 
 
+def ledger_name(part: str = "") -> str:
+    """The file of one writer: `ledger.jsonl`, or `ledger-PART.jsonl`."""
+    return f"ledger-{part}.jsonl" if part else LEDGER_NAME
+
+
 def read_ledger(folder: Path, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
     """The last record of each job in an output folder, by the job's name.
 
@@ -69,8 +74,9 @@ def _is_older(record: Record, other: Record | None) -> bool:
 class Ledger:
     """An open ledger; use it in a `with` block."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LEDGER_NAME
+    def __init__(self, folder: Path, part: str = "") -> None:
+        """The ledger of a folder, or the part of it that one of several writers keeps."""
+        self._path = folder / ledger_name(part)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> "Ledger":

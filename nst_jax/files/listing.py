@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from nst_jax.files import storage
+from nst_jax.files.opening import FORMATS
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.outputs import is_url
 
@@ -49,7 +50,7 @@ def _remote_pictures_at(place: str) -> Sequence[str]:
     """
     folder, _, last = place.rpartition("/")
     is_pattern = glob.has_magic(last)
-    if not is_pattern and _kind(last) in Image.OPEN:
+    if not is_pattern and _kind(last) in FORMATS:
         return [place]
     if not is_pattern:
         folder, last = place.rstrip("/"), "*"
@@ -57,7 +58,7 @@ def _remote_pictures_at(place: str) -> Sequence[str]:
         names = storage.listed(folder, last)
     except OSError as error:
         raise OptionError(f"{place!r} can't be listed: {error.strerror or error}") from error
-    paths = [f"{folder}/{name}" for name in names if _kind(name) in Image.OPEN]
+    paths = [f"{folder}/{name}" for name in names if _kind(name) in FORMATS]
     return _some(paths, f"{'pattern' if is_pattern else 'folder'} {place!r}")
 
 
@@ -72,7 +73,7 @@ def _kind(name: str) -> str | None:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return _kind(path.name) in Image.OPEN and path.is_file() and not path.name.startswith(".")
+    return _kind(path.name) in FORMATS and path.is_file() and not path.name.startswith(".")
 
 
 def _some(paths: list[str], place: str) -> list[str]:

@@ -24,6 +24,16 @@ from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS
 File = Path | RemoteFile
 """A file of this machine, or of an object store."""
 
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"),
+    *("BMP", "DIB", "PPM", "PSD", "TGA", "PCX", "SGI", "QOI"),
+)
+"""Pillow's names of what is decoded: pictures whose header tells how large they will be.
+
+Not icons, whose header may promise less than the picture within; not what is unpacked as a
+whole before its size is looked at (FITS), or runs a program (PostScript).
+"""
+
 
 @contextlib.contextmanager
 def opened(
@@ -44,7 +54,7 @@ def opened(
     try:
         # Pillow gets the open file, not its name: by name it would map some formats into
         # memory, and a file cut short meanwhile would then kill the process.
-        with _without_pillow_warnings(), _bytes_of(path) as file, Image.open(file) as image:
+        with _without_pillow_warnings(), _bytes_of(path) as file, _identified(file) as image:
             _check_header(image, path, max_pixels)
             yield image
     except PictureError:
@@ -79,6 +89,10 @@ def _bytes_of(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
     _check_plain_file(file)
     with file.open("rb") as opened_file:
         yield opened_file
+
+
+def _identified(file: io.BufferedReader | io.BytesIO) -> ImageFile.ImageFile:
+    return Image.open(file, formats=(*FORMATS, "EPS"))  # to say what is wrong with PostScript
 
 
 def _empty(file: File) -> PictureError:
@@ -144,7 +158,7 @@ def _explained(error: Exception, path: File) -> PictureError:
         return PictureError(f"{name} may not be read by this user", "Change its permissions.")
     if isinstance(error, UnidentifiedImageError):
         return PictureError(
-            f"{name} is no picture, or in a format that is not known here",
+            f"{name} is no picture, or in a format that is not decoded here",
             "PNG, JPEG, WebP and TIFF are safe choices.",
         )
     if isinstance(error, MemoryError):

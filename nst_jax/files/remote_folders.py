@@ -151,8 +151,14 @@ class RemoteFolder:
                 raise self._unread(error) from error
         raise AssertionError("the last listing returns or raises")
 
-    def ledger(self) -> "RemoteLedger":
-        """The ledger, to be appended to in a `with` block."""
+    def names(self, pattern: str) -> list[str]:
+        """Files right in the folder whose names are so; none where the store fails."""
+        with contextlib.suppress(OSError):
+            return list(storage.listed(self.name, pattern))
+        return []
+
+    def ledger(self, part: str = "") -> "RemoteLedger":
+        """The ledger, to be appended to in a `with` block; each run has parts of its own."""
         return RemoteLedger(self)
 
     def free_bytes(self) -> int | None:

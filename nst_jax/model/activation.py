@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32
 
 from nst_jax.model.region import Region
 
@@ -25,19 +25,12 @@ class ActivationTarget(NamedTuple):
         """The target of a direction, on the host."""
         return cls(direction)
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """Minus the mean of the features over a region, along the direction.
 
         Args:
             features: Of the tap, zero outside of the image's own region.
             region: The positions that count.
-            key: Not used.
         """
-        del key
         mean = region.weighted(features).astype(jnp.float32).sum((0, 1)) / region.positions
         return -jnp.sum(mean * self.direction)

@@ -21,7 +21,7 @@ def lpips(
     one: Float[Array, "h w 3"],
     other: Float[Array, "h w 3"],
     network: VGG,
-    heads: Sequence[Float32[Array, " c"]],
+    heads: Sequence[Float32[Array, "..."]],
 ) -> Float32[Array, ""]:
     """The distance of two pictures; 0: the same, 1: nothing in common.
 
@@ -29,7 +29,7 @@ def lpips(
         one: float32 RGB in [0, 1].
         other: Of the same size.
         network: An ImageNet VGG-16 to relu5_3, its first convolution padded with zeros.
-        heads: A weight for each channel of each of `TAPS`.
+        heads: (c,) each: a weight for each channel of each of `TAPS`.
     """
     size = jnp.asarray(one.shape[:2])
     first, second = (network(image, size, TAPS) for image in (one, other))

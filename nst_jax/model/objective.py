@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Float32, Int
 
 from nst_jax.model import losses
 from nst_jax.model.content import ContentTarget
@@ -75,7 +75,6 @@ def objective(
     size: Int[Array, "2"],
     targets: Targets,
     weights: TermWeights,
-    key: PRNGKeyArray,
 ) -> tuple[Float32[Array, ""], Terms]:
     """How far one image is from its content and its style; the first value is the total.
 
@@ -85,7 +84,6 @@ def objective(
         size: Height and width of the image on the canvas.
         targets: Made from pictures of the same size (content) and of any size (style).
         weights: The job's own.
-        key: For what is random in the comparison of this step.
     """
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
@@ -95,7 +93,7 @@ def objective(
         content += weights.content_taps[tap] * target.distance(content_seen[tap])
     for tap, target in targets.style.items():
         seen = style_seen[tap]
-        distance = target.distance(seen, own_region(size, tap, seen), key)
+        distance = target.distance(seen, own_region(size, tap, seen))
         style += weights.style_taps[tap] * distance
     tv = targets.variation.of(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv

@@ -35,6 +35,11 @@ class Region(NamedTuple):
         assert known is not None
         return known.astype(jnp.float32)
 
+    def roots(self) -> Float32[Array, "*places"]:
+        """Of the weights: a product of two rows, each by its root, has the whole weight."""
+        weights = self.weight_of_each()
+        return weights if self.weights is None else jnp.sqrt(weights)
+
     def weighted(self, features: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
         """Features times their positions' weights; as they are where there are none."""
         if self.weights is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32
 
 from nst_jax.model import losses, normalization
 from nst_jax.model.region import Region, weighted_region
@@ -32,18 +32,12 @@ class Moments(NamedTuple):
 class StyleTarget(Protocol):
     """What a style asks of one tap; a tuple of arrays, so it goes wherever arrays go."""
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """How far the features of one image are; 0 for a perfect match.
 
         Args:
             features: Activations of the tap, zero outside of the image's own region.
             region: The positions that count.
-            key: For what is random in the comparison, another one at each step.
         """
         ...
 
@@ -65,14 +59,8 @@ class GramTarget(NamedTuple):
         del mean
         return cls(second, _scale(normalized, second, count=second.size))
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """‖G - A‖², scaled."""
-        del key
         gram = losses.gram_matrix(features, region)
         return self.scale * losses.squared_distance(gram, self.gram)
 
@@ -100,14 +88,8 @@ class MomentsTarget(NamedTuple):
         deviation: Any = np.float32(np.sqrt(np.maximum(spread, 0) + _SMALLEST_VARIANCE))
         return cls(mean, deviation, _scale(normalized, mean, deviation, count=2 * len(mean)))
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """‖mean - μ‖² + ‖deviation - that of the style‖², scaled; see `StyleTarget`."""
-        del key
         values = features.astype(jnp.float32)
         mean, square = (
             region.weighted(each).sum((0, 1)) / region.positions for each in (values, values**2)
@@ -149,18 +131,13 @@ class RegionsTarget(NamedTuple):
         """The target of regions, on the host."""
         return cls(tuple(targets), weights, strengths)
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """Sum over regions of strength, share of the positions, and distance in the region."""
         total = jnp.float32(0)
         for number, target in enumerate(self.targets):
             part = weighted_region(self.weights[number])
             share = jnp.sum(self.weights[number]) / region.positions
-            total += self.strengths[number] * share * target.distance(features, part, key)
+            total += self.strengths[number] * share * target.distance(features, part)
         return total
 
 

@@ -13,14 +13,11 @@ closed form and nothing is differentiated through a matrix root:
 
     dW²/dX = 2 (X - √n U Σ^½) / n,      U = Y (YᵀY)^-½ = (Y Yᵀ)^-½ Y
 
-The smaller one of YᵀY (channels) and Y Yᵀ (positions) is inverted. Where there are fewer
-positions than channels, as in the deep taps of small pictures, that is many times cheaper,
-and the singular matrix never appears.
-
 The cost grows with the cube of the channels. So only the `STRONG` directions in which a
-style's features vary most are compared as above, all taps up to relu3_1 in full; the weak
-rest, some 2 to 8 % of the variance at relu4_1, each by itself, (√c - √s)² for the variances
-along it. That is never more than the whole distance, and 0 as well where C is Σ.
+style's features vary most are compared as above; of the weak rest its whole variance alone,
+(√t - √τ)² for the image's t and the style's τ. That is never more than the whole distance,
+and 0 as well where C is Σ. Features then are projected on the strong directions first, and
+the c by c covariance never appears. With as many strong directions as channels it is whole.
 """
 
 from typing import Any, NamedTuple
@@ -28,32 +25,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, PRNGKeyArray
+from jaxtyping import Array, Float, Float32
 
 from nst_jax.model.inverse_root import inverse_root, product
 from nst_jax.model.region import Region
 
-STRONG = 256
+STRONG = 128
 """Directions of a style that are compared together."""
 
-# Variance along a weak direction below which features are taken for constant.
+# Variance in the weak directions below which features are taken for constant.
 _TINY = 1e-12
 
 
 class WassersteinTarget(NamedTuple):
-    """Compares means and covariances; Σ = L Lᵀ + W diag(s) Wᵀ.
+    """Compares means and covariances; Σ = P diag(d²) Pᵀ and in the other directions τ in all.
 
     Attributes:
         mean: μ.
-        factor: L, the strong directions times the root of the variance along each.
-        weak: W, the weak directions, each of length 1; none where all are strong.
-        variances: s, along the weak directions.
+        strong: P, the strong directions, orthonormal.
+        deviations: d, the standard deviation along each.
+        rest: τ, the variance in all other directions together; 0 where there are none.
     """
 
     mean: Float32[Array, "... c"]
-    factor: Float32[Array, "... c r"]
-    weak: Float32[Array, "... c w"]
-    variances: Float32[Array, "... w"]
+    strong: Float32[Array, "... c r"]
+    deviations: Float32[Array, "... r"]
+    rest: Float32[Array, "..."]
 
     @classmethod
     def of(cls, mean: Any, second: Any, *, strong: int = STRONG) -> "WassersteinTarget":
@@ -61,115 +58,115 @@ class WassersteinTarget(NamedTuple):
         mean, second = np.float64(mean), np.float64(second)
         variances, directions = np.linalg.eigh(second - np.outer(mean, mean))
         variances = np.maximum(variances, 0)
-        rest = max(len(mean) - strong, 0)
-        factor = directions[:, rest:] * np.sqrt(variances[rest:])
-        return cls(*map(_float32, (mean, factor, directions[:, :rest], variances[:rest])))
+        weak = max(len(mean) - strong, 0)
+        deviations = np.sqrt(variances[weak:])
+        return cls(*map(_float32, (mean, directions[:, weak:], deviations, variances[:weak].sum())))
 
-    def distance(
-        self,
-        features: Float[Array, "h w c"],
-        region: Region,
-        key: PRNGKeyArray,
-    ) -> Float32[Array, ""]:
+    def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """W² over the number of channels; see `model.style.StyleTarget`."""
-        del key
         flat = features.reshape(-1, features.shape[-1])
-        few_positions = len(flat) < self.factor.shape[-1]
-        return (_by_positions if few_positions else _by_channels)(flat, region.flat(), self)
+        channels, strong = self.strong.shape[-2:]
+        by_covariance = strong == channels < len(flat)  # no rows of Y: half of the operations
+        return (_by_covariance if by_covariance else _by_projection)(flat, region.flat(), self)
 
 
 @jax.custom_vjp
-def _by_channels(
+def _by_covariance(
     flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
 ) -> Float32[Array, ""]:
-    """W² over the number of channels, by the covariance.
+    """W² over the number of channels, where all directions are strong.
 
     Args:
         flat: Features, one row a position; zero rows outside of the image's own region.
         region: Which rows count.
         target: The style's.
     """
-    return _by_channels_forward(flat, region, target)[0]
+    return _by_covariance_forward(flat, region, target)[0]
 
 
-def _by_channels_forward(flat, region, target):
-    channels, positions = flat.shape[-1], region.positions
-    weighted = region.weighted(flat)
-    own_mean = weighted.astype(jnp.float32).sum(0) / positions
+def _by_covariance_forward(flat, region, target):
+    positions, shares = region.positions, region.roots()[:, None]
+    own_mean = _mean(flat, region)
     # Centred first: the difference of two moments of a flat picture may be negative.
-    centred = (flat - own_mean).astype(flat.dtype)
-    shares = (region.weight_of_each()[:, None] * centred).astype(flat.dtype)
-    products = jnp.einsum("pc,pd->cd", shares, centred, preferred_element_type=jnp.float32)
+    centred = (shares * (flat - own_mean)).astype(flat.dtype)
+    products = jnp.einsum("pc,pd->cd", centred, centred, preferred_element_type=jnp.float32)
     own = products / positions
-    factor, weak = target.factor, target.weak
+    factor = target.strong * target.deviations
     inner = product(factor.T, product(own, factor))
     inverse = inverse_root(inner)
-    along = jnp.sum(weak * product(own, weak), 0)
-    common, ratio = _weak(along, target.variances)
-    offset = own_mean - target.mean
-    value = _distance(offset, jnp.trace(own), jnp.sum(inverse * inner) + common, target)
-    pull = product(factor, product(inverse, factor.T)) + product(weak * ratio, weak.T)
-    # Both halves of the slope with respect to the features, F (G + Gᵀ) and a row for each.
-    by_feature = (2 * jnp.eye(channels) - pull - pull.T) / (channels * positions)
-    by_position = 2 * offset / (channels * positions) - own_mean @ by_feature
-    return value, (flat, region, by_feature, by_position)
+    value = _distance(own_mean, jnp.trace(own), jnp.sum(inverse * inner), target)
+    pull = product(factor, product(inverse, factor.T))
+    # Both halves of the slope with respect to the features: 2 F G, and a row for each.
+    slope = 2 * (jnp.eye(len(pull)) - pull) / (len(pull) * positions)
+    row = 2 * (own_mean - target.mean) / (len(pull) * positions) - own_mean @ slope
+    return value, (flat, region, slope, row)
 
 
-def _by_channels_backward(residuals, gradient):
-    """F (G + Gᵀ) and a constant row, weighted; rows outside of the own region mean nothing."""
-    flat, region, by_feature, by_position = residuals
-    slope = flat @ (gradient * by_feature).astype(flat.dtype)
-    slope += (gradient * by_position).astype(flat.dtype)
-    return region.weighted(slope), None, None
+def _by_covariance_backward(residuals, gradient):
+    """Weighted; rows outside of the own region mean nothing."""
+    flat, region, slope, row = residuals
+    slopes = flat @ (gradient * slope).astype(flat.dtype)
+    return region.weighted(slopes + (gradient * row).astype(flat.dtype)), None, None
 
 
-_by_channels.defvjp(_by_channels_forward, _by_channels_backward)
+_by_covariance.defvjp(_by_covariance_forward, _by_covariance_backward)
 
 
 @jax.custom_vjp
-def _by_positions(
+def _by_projection(
     flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
 ) -> Float32[Array, ""]:
-    """The same by the scalar products of positions; see `_by_channels`."""
-    return _by_positions_forward(flat, region, target)[0]
+    """The same by the features' projections on the strong directions."""
+    return _by_projection_forward(flat, region, target)[0]
 
 
-def _by_positions_forward(flat, region, target):
-    channels, positions = flat.shape[-1], region.positions
-    weights = region.weight_of_each()[:, None]
-    shares = jnp.sqrt(weights)  # a product of two rows has both weights' roots
-    own_mean = (weights * flat).sum(0) / positions
+def _by_projection_forward(flat, region, target):
+    channels, positions, shares = flat.shape[-1], region.positions, region.roots()[:, None]
+    own_mean = _mean(flat, region)
     centred = shares * (flat - own_mean)
-    projected = product(centred, target.factor)
-    inner = product(projected, projected.T) / positions
-    inverse = inverse_root(inner)
-    on_weak = product(centred, target.weak)
-    common, ratio = _weak(jnp.sum(on_weak**2, 0) / positions, target.variances)
-    offset, spread = own_mean - target.mean, jnp.sum(centred**2) / positions
-    value = _distance(offset, spread, jnp.sum(inverse * inner) + common, target)
-    pull = product(product(inverse, projected), target.factor.T)
-    pull += product(on_weak * ratio, target.weak.T)
-    slope = 2 * (shares * (centred - pull) + weights * offset) / (channels * positions)
+    projected = product(centred, target.strong)
+    common, polar = _polar(projected * target.deviations / jnp.sqrt(positions))
+    spread = jnp.sum(centred**2) / positions
+    rest = jnp.maximum(spread - jnp.sum(projected**2) / positions, _TINY)
+    ratio = jnp.sqrt(target.rest / rest)
+    value = _distance(own_mean, spread, common + ratio * rest, target)
+    pull = jnp.sqrt(positions) * polar * target.deviations - ratio * projected
+    moved = (1 - ratio) * centred - product(pull, target.strong.T)
+    offset = shares**2 * (own_mean - target.mean)
+    slope = 2 * (shares * moved + offset) / (channels * positions)
     return value, slope.astype(flat.dtype)
 
 
-def _by_positions_backward(slope, gradient):
+def _by_projection_backward(slope, gradient):
     return gradient.astype(slope.dtype) * slope, None, None
 
 
-_by_positions.defvjp(_by_positions_forward, _by_positions_backward)
+_by_projection.defvjp(_by_projection_forward, _by_projection_backward)
 
 
-def _weak(
-    along: Float32[Array, " w"], variances: Float32[Array, " w"]
-) -> tuple[Float32[Array, ""], Float32[Array, " w"]]:
-    """Sum of √(c s) over the weak directions, and √(s / c) for each."""
-    along = jnp.maximum(along, _TINY)
-    return jnp.sum(jnp.sqrt(along * variances)), jnp.sqrt(variances / along)
+def _polar(matrix: Float32[Array, "p r"]) -> tuple[Float32[Array, ""], Float32[Array, "p r"]]:
+    """The sum of a matrix's singular values, and the matrix with all of them made 1.
+
+    The smaller one of both products with its transpose is inverted: the larger is singular.
+    """
+    rows, columns = matrix.shape
+    if rows <= columns:
+        inner = product(matrix, matrix.T)
+        inverse = inverse_root(inner)
+        polar = product(inverse, matrix)
+    else:
+        inner = product(matrix.T, matrix)
+        inverse = inverse_root(inner)
+        polar = product(matrix, inverse)
+    return jnp.sum(inverse * inner), polar
+
+
+def _mean(flat: Float[Array, "p c"], region: Region) -> Float32[Array, " c"]:
+    return region.weighted(flat).astype(jnp.float32).sum(0) / region.positions
 
 
 def _distance(
-    offset: Float32[Array, " c"],
+    own_mean: Float32[Array, " c"],
     spread: Float32[Array, ""],
     common: Float32[Array, ""],
     target: WassersteinTarget,
@@ -177,12 +174,13 @@ def _distance(
     """‖m - μ‖² + tr C + tr Σ - 2 ‖Y‖_*, over the number of channels.
 
     Args:
-        offset: m - μ.
+        own_mean: m.
         spread: tr C.
-        common: ‖Y‖_*.
+        common: ‖Y‖_*, with what the weak directions add to it.
         target: The style's.
     """
-    asked = jnp.sum(target.factor**2) + jnp.sum(target.variances)
+    asked = jnp.sum(target.deviations**2) + target.rest
+    offset = own_mean - target.mean
     return (jnp.sum(offset**2) + spread + asked - 2 * common) / len(offset)
 
 

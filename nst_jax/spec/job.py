@@ -1,6 +1,7 @@
 """One request: a content, one or several styles, and options."""
 
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ PictureSource = str | os.PathLike[str] | ArrayPicture
 """A picture file's path, or an array: uint8, uint16, or floats in [0, 1]."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """One content in the manner of one style, or of several blended.
 
@@ -40,6 +41,9 @@ class Job:
         style_masks: Which part of each style counts, one a style; none: the whole picture.
         init_image: What the optimisation starts from where `init` is file, of the content's
             aspect ratio.
+        size: (height, width) of the content in pixels, upright, if it is known beforehand: a
+            guide to planning and to dealing jobs out, which then open no picture. The picture
+            itself decides.
     """
 
     content: PictureSource
@@ -49,6 +53,7 @@ class Job:
     masks: Sequence[PictureSource] = ()
     style_masks: Sequence[PictureSource] = ()
     init_image: PictureSource | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def styles(self) -> tuple[PictureSource, ...]:
@@ -69,10 +74,15 @@ def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
     """
     listed = list(jobs)
     names = unique_outputs((job.output or _default_output(job), bool(job.output)) for job in listed)
-    return [
-        dataclasses.replace(job, output=name, options=_checked_options(job, options))
-        for job, name in zip(listed, names, strict=True)
-    ]
+    return [_completed(job, name, options) for job, name in zip(listed, names, strict=True)]
+
+
+def _completed(job: Job, output: str, options: Options) -> Job:
+    """The job itself where nothing is missing: a list may have a million."""
+    own = _checked_options(job, options)
+    if own is job.options and output == job.output:
+        return job
+    return dataclasses.replace(job, output=output, options=own)
 
 
 def every_pair(contents: Sequence[PictureSource], styles: Sequence[PictureSource]) -> list[Job]:
@@ -99,11 +109,16 @@ def check_job(job: Job, options: JobOptions) -> None:
     styles = len(job.styles)
     if not styles:
         raise OptionError("a job needs at least one style, got none")
-    counted = {"style_blend_weights": (options.style_blend_weights, "number")}
-    counted |= {name: (getattr(job, name), "picture") for name in ("masks", "style_masks")}
-    for name, (values, what) in counted.items():
-        _check_sequence(name, values)
-        if len(values) not in (0, styles):
+    for name, values, what in (
+        ("style_blend_weights", options.style_blend_weights, "number"),
+        ("masks", job.masks, "picture"),
+        ("style_masks", job.style_masks, "picture"),
+    ):
+        if not isinstance(values, (list, tuple)):
+            raise OptionError(
+                f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
+            )
+        if values and len(values) != styles:
             raise OptionError(
                 f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
             )
@@ -112,13 +127,6 @@ def check_job(job: Job, options: JobOptions) -> None:
         raise OptionError(
             f"init must be file where an init_image is given, and nowhere else, got "
             f"{options.init} and {given}"
-        )
-
-
-def _check_sequence(name: str, values: Any) -> None:
-    if not isinstance(values, (list, tuple)):
-        raise OptionError(
-            f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
         )
 
 
@@ -139,10 +147,16 @@ def check_optimizer(own: JobOptions, options: Options) -> None:
 def _checked_options(job: Job, options: Options) -> JobOptions:
     own = job.options or options
     if type(own) is not JobOptions:
-        own = job_options(own)
+        own = _own_options(own)
     check_optimizer(own, options)
     check_job(job, own)
     return own
+
+
+@functools.lru_cache(maxsize=1)
+def _own_options(options: JobOptions) -> JobOptions:
+    """The per-job part of a run's options, one object for all jobs that have none of their own."""
+    return job_options(options)
 
 
 def _default_output(job: Job) -> str:

@@ -16,12 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.presets import DEFAULT_PRESET, preset_named
-from nst_jax.spec.taps import (
-    DEFAULT_CONTENT_TAPS,
-    DEFAULT_STYLE_TAPS,
-    Architecture,
-    canonical_tap,
-)
+from nst_jax.spec.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Architecture, canonical_tap
 
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 """Pillow's own limit: 256 MiB of 8-bit grey."""
@@ -33,7 +28,7 @@ WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 """The environment variable that names the network where no option does."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobOptions:
     """What may differ from job to job."""
 
@@ -195,10 +190,9 @@ class Options(JobOptions, metaclass=_FromPreset):
     levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
-    style_loss: Literal["gram", "wasserstein", "moments"] = "wasserstein"
-    """How styles are compared: wasserstein for means and covariances, gram as Gatys et al.,
-    moments for mean and deviation of each channel alone. Weights suit the first; the preset gram
-    has those that suit gram."""
+    style_loss: Literal["gram", "wasserstein", "wasserstein_full", "moments"] = "wasserstein"
+    """How styles are compared: wasserstein for means and covariances (full: slower, all directions
+    alike), gram as Gatys et al. (weights: see the preset gram), moments for each channel alone."""
     tv_loss: Literal["squared", "absolute", "nine_point"] = "nine_point"
     """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
     eight neighbours."""
@@ -254,6 +248,8 @@ class Options(JobOptions, metaclass=_FromPreset):
 JOB_FIELDS = tuple(field.name for field in dataclasses.fields(JobOptions))
 """Names of the options that a manifest may set in a row."""
 
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobOptions)}
+
 SHARED_FIELDS = tuple(
     field.name for field in dataclasses.fields(Options) if field.name not in JOB_FIELDS
 )
@@ -280,8 +276,9 @@ def changed_options(options: JobOptions) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=4096)
 def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
-    """The same job options with canonical names of taps.
+    """The same job options with canonical names of taps; one object for options that are equal.
 
     Raises:
         TapError: The network has no such tap.
@@ -365,11 +362,9 @@ def _weights(values: Any) -> bool:
 
 def _check(options: JobOptions, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
     value = getattr(options, name)
-    try:
-        allowed = holds(value)
-    except OverflowError:
-        allowed = False
-    if not allowed:
+    if name in _DEFAULTS and value is _DEFAULTS[name]:
+        return  # as most are, and a list may have a million jobs
+    if not holds(value):
         raise OptionError(f"{name} must be {rule}, got {value!r}")
 
 

@@ -151,7 +151,7 @@ _ALL = (
             "levels": "auto",
             "content_weight": 0.015,
             "content_normalization": "mean",
-            "style_loss": "wasserstein",
+            "style_loss": "wasserstein_full",
             "style_weight": 1.0,
             "style_taps": _STYLE_TAPS,
             "style_tap_weights": (256.0, 64.0, 16.0, 4.0, 1.0),
@@ -165,8 +165,6 @@ _ALL = (
             "first_steps": 1000,
         },
         (
-            "a style's strong directions are compared together and its weak ones each by itself; "
-            "there all are together",
             "Adam's moments count as one step at the next level, scaled as gradients are; there "
             "they keep all their weight",
             "a level begins from the last image; there from the average, in which its start counts",

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, fitted
 from nst_jax.engine.levels import Stage
-from nst_jax.engine.pipeline import Request, Setup, examine, open_setup, run
+from nst_jax.engine.pipeline import examine, run
 from nst_jax.engine.planning import planned
 from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.receptive import Field, receptive_field
 from nst_jax.engine.results import Result
 from nst_jax.engine.saving import Writer, make_folder
+from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.files.encode import save_picture
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.images import composited, from_array, load_picture, resized

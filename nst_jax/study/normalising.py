@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nst_jax.engine.levels import PHASES, StyleKind
-from nst_jax.engine.pipeline import open_setup
+from nst_jax.engine.setup import open_setup
 from nst_jax.engine.targets import style_target
 from nst_jax.files.images import resized
 from nst_jax.model.objective import own_region, style_moments
@@ -64,7 +64,7 @@ def measured_units(bench: Bench) -> Units:
         style={
             tap: _unit(
                 _style_target(kind, own, moments[tap]).distance(
-                    seen[tap], own_region(size, tap, seen[tap]), jax.random.key(0)
+                    seen[tap], own_region(size, tap, seen[tap])
                 )
             )
             for tap in own.style_taps

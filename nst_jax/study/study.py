@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.batch import render_batch
-from nst_jax.engine.pipeline import Request, examine, open_setup
+from nst_jax.engine.pipeline import examine
 from nst_jax.engine.prepared import PreparedJob, prepared
 from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.setup import Request, open_setup
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.spec.job import Job, PictureSource, completed

@@ -1,7 +1,7 @@
 """What a page says of a batch: ledger and run record as one object that JSON can hold.
 
     title, live
-    run         run.json as it is, or null
+    run         run.json as it is, or those of several workers as one, or null
     defaults    the per-job options' defaults
     pictures    contents and styles, each once: name, thumb, view
     jobs        a ledger line each, newest state; content and styles are places in `pictures`
@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from nst_jax.files.ledger import Record, read_ledger
+from nst_jax.files.report.runs import read_run
 from nst_jax.files.report.thumbnails import FOLDER, Copy, Wanted
 from nst_jax.spec.options import JobOptions
 
@@ -42,7 +43,8 @@ class Batch:
     Attributes:
         folder: The output folder.
         records: The last ledger line of each job.
-        run: run.json of the last run; None where there is none, or it can't be read.
+        run: run.json of the last run, or of its workers together; None where there is none,
+            or it can't be read.
     """
 
     folder: Path
@@ -71,7 +73,7 @@ class Batch:
 
 def read_batch(folder: Path) -> Batch:
     """Reads an output folder; what is not there yet is empty."""
-    return Batch(folder, tuple(read_ledger(folder).values()), _read_run(folder / "run.json"))
+    return Batch(folder, tuple(read_ledger(folder).values()), read_run(folder))
 
 
 def contents(batch: Batch, copies: Mapping[Wanted, Copy], *, live: bool) -> dict[str, Any]:
@@ -149,14 +151,6 @@ def _shown(copy: Copy | None) -> list[Any] | None:
 def _quoted(name: str) -> str:
     """A relative path as a URL; its bytes are those of the file system."""
     return urllib.parse.quote(os.fsencode(name))
-
-
-def _read_run(path: Path) -> Mapping[str, Any] | None:
-    try:
-        run = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return run if isinstance(run, dict) else None
 
 
 def as_script(content: Mapping[str, Any]) -> bytes:

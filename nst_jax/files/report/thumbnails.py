@@ -79,9 +79,12 @@ def _copied(folder: Path, wanted: Wanted) -> tuple[Copy, bytes] | None:
     """The copy and its bytes, which are empty where it is there already."""
     try:
         name = _name(wanted)
-        there = _known(folder / name)
+    except OSError:  # it is missing, or behind a link that leads nowhere
+        return None
+    there = _known(folder / name)
+    try:
         return (there, b"") if there else _encoded(name, wanted.path, wanted.edge_px)
-    except (JobError, FileNotFoundError, NotADirectoryError):
+    except JobError:
         return None
 
 

@@ -1,0 +1,159 @@
+"""What a whole batch will need, before any of it was looked at closely.
+
+Slots must not depend on which part of a batch a worker has, nor on what is done already. So they
+are chosen for the whole of it: from the sizes of all contents, which a manifest may tell, else
+from their headers. Where that would be too many headers, each canvas counts as that of many
+jobs, whoever asks.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from nst_jax.engine.canvas import Size
+from nst_jax.engine.inputs import Inputs
+from nst_jax.engine.levels import Stage, stages
+from nst_jax.spec.errors import PictureError
+from nst_jax.spec.job import Job, PictureSource
+from nst_jax.spec.options import JobOptions, Options, resolved
+from nst_jax.spec.taps import Architecture
+
+MOST_HEADERS = 4096
+"""Contents whose headers are read before the work; with more of them, none is."""
+
+_READERS = 8
+
+Taps = tuple[tuple[str, ...], tuple[str, ...]]
+"""Of contents, and of styles."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreseen:
+    """What all jobs of a batch need together.
+
+    Attributes:
+        counts: Jobs by canvas; empty where nobody looked.
+        taps: The sets of canonical taps that jobs have.
+    """
+
+    counts: Mapping[Size, int]
+    taps: tuple[Taps, ...]
+
+
+def foreseen(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
+) -> Foreseen:
+    """Looks at all jobs of a batch, as little as will do.
+
+    Args:
+        jobs: All of them, with their options filled in.
+        options: What they share.
+        architecture: The network's.
+        inputs: What looks at headers.
+
+    Raises:
+        TapError: A job names a tap that the network does not have.
+    """
+    ladders = _Ladders(options, architecture)
+    taps = {(own.content_taps, own.style_taps) for own in map(ladders.options, jobs)}
+    counts: collections.Counter[Size] = collections.Counter()
+    for job, size in _sizes(jobs, inputs):
+        counts.update({stage.canvas for stage in ladders.ladder(job, size)})
+    return Foreseen(counts, tuple(sorted(taps)))
+
+
+def told_costs(
+    jobs: Sequence[Job], options: Options, architecture: Architecture
+) -> list[float] | None:
+    """Pixels times steps of each job; None where the size of some content is not told.
+
+    Raises:
+        TapError: A job names a tap that the network does not have.
+    """
+    if not all(job.size for job in jobs):
+        return None
+    ladders = _Ladders(options, architecture)
+    return [_cost(ladders.ladder(job, job.size)) for job in jobs if job.size]
+
+
+def last_canvases(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
+) -> dict[str, Size]:
+    """The canvas of each job's last stage, by its output, as far as sizes are told or looked at."""
+    ladders = _Ladders(options, architecture)
+    made = ((job, ladders.ladder(job, size)) for job, size in _sizes(jobs, inputs))
+    return {job.output: ladder[-1].canvas for job, ladder in made if ladder}
+
+
+def _cost(ladder: Iterable[Stage]) -> float:
+    return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
+
+
+class _Ladders:
+    """Stages of jobs; what many have in common is made once."""
+
+    def __init__(self, options: Options, architecture: Architecture) -> None:
+        self._options = options
+        self._architecture = architecture
+        self._own: dict[int, JobOptions] = {}
+        self._made: dict[tuple[int, Size, int], tuple[Stage, ...]] = {}
+
+    def options(self, job: Job) -> JobOptions:
+        """A job's options with canonical taps."""
+        given = job.options or self._options
+        return _kept(self._own, id(given), lambda: resolved(given, self._architecture))
+
+    def ladder(self, job: Job, size: Size) -> tuple[Stage, ...]:
+        """A job's stages; none where it is too small."""
+        regions = len(job.masks)
+        key = id(job.options or self._options), size, regions
+        own = self.options(job)
+        return _kept(self._made, key, lambda: self._stages(size, own, regions))
+
+    def _stages(self, size: Size, own: JobOptions, regions: int) -> tuple[Stage, ...]:
+        try:
+            return stages(size, self._options, own, regions=regions)
+        except PictureError:
+            return ()
+
+
+_Key = TypeVar("_Key")
+
+
+def _kept(made: dict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
+def _sizes(jobs: Sequence[Job], inputs: Inputs) -> Iterator[tuple[Job, Size]]:
+    """Each job with its content's size; one whose content can't be read is left out.
+
+    None at all where that would be too many headers to read.
+    """
+    unknown = {_key(job.content): job.content for job in jobs if job.size is None}
+    if len(unknown) > MOST_HEADERS:
+        return
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        looked = pool.map(lambda content: _size(content, inputs), unknown.values())
+        sizes = dict(zip(unknown, looked, strict=True))
+    for job in jobs:
+        size = job.size or sizes[_key(job.content)]
+        if size:
+            yield job, size
+
+
+def _key(content: PictureSource) -> str | int:
+    return os.fspath(content) if isinstance(content, (str, os.PathLike)) else id(content)
+
+
+def _size(content: PictureSource, inputs: Inputs) -> Size | None:
+    try:
+        return inputs.size(content)
+    except PictureError:
+        return None

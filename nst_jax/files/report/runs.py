@@ -1,0 +1,66 @@
+"""The run record of an output folder: that of the last run, or those of its workers as one."""
+
+import collections
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Run = Mapping[str, Any]
+
+_PART = re.compile(r"run-\d+-of-(\d+)\.json")
+_LONGEST = "seconds"
+"""Workers run beside each other, so of this the longest counts; of all else the sum."""
+
+
+def read_run(folder: Path) -> Run | None:
+    """The last run's record; None where there is none that can be read.
+
+    Where workers came last, each with a share of the same number, theirs are put together.
+    """
+    paths = [folder / "run.json", *(path for path in folder.glob("run-*.json"))]
+    last = max(paths, key=_time)
+    found = _PART.fullmatch(last.name)
+    if found is None:
+        return _read(last)
+    parts = [_read(path) for path in sorted(folder.glob(f"run-*-of-{found[1]}.json"))]
+    return _together([part for part in parts if part is not None])
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read(path: Path) -> Run | None:
+    try:
+        run = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) else None
+
+
+def _together(parts: Sequence[Run]) -> Run | None:
+    if not parts:
+        return None
+    summary = _sums([_numbers(part, "summary") for part in parts])
+    summary[_LONGEST] = max(_numbers(part, "summary").get(_LONGEST, 0) for part in parts)
+    phases = _sums([_numbers(part, "phases") for part in parts])
+    return {**parts[0], "shard": None, "workers": len(parts), "summary": summary, "phases": phases}
+
+
+def _numbers(part: Run, name: str) -> dict[str, int | float]:
+    values = part.get(name)
+    listed = values.items() if isinstance(values, dict) else ()
+    return {key: value for key, value in listed if isinstance(value, (int, float))}
+
+
+def _sums(parts: Sequence[Mapping[str, int | float]]) -> dict[str, int | float]:
+    sums: dict[str, int | float] = collections.defaultdict(int)
+    for part in parts:
+        for name, value in part.items():
+            sums[name] = round(sums[name] + value, 3)
+    return dict(sums)

@@ -1,0 +1,280 @@
+"""Pictures that a batch may meet and nobody wants: one table, each made by a few lines.
+
+`SPECIMENS` says of each what becomes of it: a picture of a known size, or a refusal that says
+a certain thing. What is flipped at random may become either.
+"""
+
+import io
+import os
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin
+
+HEIGHT, WIDTH = 20, 32
+
+
+class Specimen(NamedTuple):
+    """A hostile file.
+
+    Attributes:
+        name: Of the file; bytes where no text can be.
+        make: Writes it.
+        size: (height, width) of what it decodes to; None: it is refused, or may be.
+        said: Part of the refusal; empty where it may decode as well.
+        animated: Whether it holds further frames.
+    """
+
+    name: str | bytes
+    make: Callable[[Path], object]
+    size: tuple[int, int] | None = (HEIGHT, WIDTH)
+    said: str = ""
+    animated: bool = False
+
+    @property
+    def file_name(self) -> str:
+        return os.fsdecode(self.name)
+
+
+def noise(height: int = HEIGHT, width: int = WIDTH, channels: int = 3) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+    return Image.fromarray(values[..., 0] if channels == 1 else values)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG."""
+    check_sum = struct.pack(">I", zlib.crc32(name + body))
+    return struct.pack(">I", len(body)) + name + body + check_sum
+
+
+def png(width: int, height: int, *extra: bytes, pixels: bytes = b"") -> bytes:
+    """An 8-bit RGB PNG whose header may promise more than `pixels` hold."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    parts = (header, *extra, chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+ROWS = (b"\0" + bytes(range(96))) * HEIGHT
+"""Pixels of an RGB PNG of the usual size."""
+
+KINDS = {
+    "png": encoded(noise(), "PNG"),
+    "jpg": encoded(noise(), "JPEG"),
+    "webp": encoded(noise(), "WEBP"),
+    "tif": encoded(noise(), "TIFF", compression="tiff_lzw"),
+    "gif": encoded(noise().quantize(64), "GIF"),
+    "avif": encoded(noise(), "AVIF"),
+    "jp2": encoded(noise(), "JPEG2000"),
+    "bmp": encoded(noise(), "BMP"),
+    "ppm": encoded(noise(), "PPM"),
+    "tga": encoded(noise(), "TGA", compression="tga_rle"),
+    "pcx": encoded(noise(), "PCX"),
+    "sgi": encoded(noise(), "SGI"),
+    "qoi": encoded(noise(), "QOI"),
+}
+"""A sound file of each format that is decoded and that Pillow can write, by its suffix."""
+
+
+def bytes_of(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
+
+
+def link_to(place: str) -> Callable[[Path], object]:
+    return lambda path: path.symlink_to(path.name if place == "itself" else place)
+
+
+def flipped(content: bytes, seed: int) -> bytes:
+    """Eight bits of it turned over."""
+    chance, damaged = random.Random(seed), bytearray(content)
+    for _ in range(8):
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+def patched(content: bytes, at: bytes, offset: int, new: bytes) -> bytes:
+    """The content with some bytes exchanged, so far behind a mark."""
+    place = content.index(at) + offset
+    return content[:place] + new + content[place + len(new) :]
+
+
+def animated(kind: str) -> bytes:
+    first, second = noise(), noise().transpose(Image.Transpose.ROTATE_180)
+    if kind == "GIF":
+        first, second = first.quantize(32), second.quantize(32)
+    return encoded(first, kind, save_all=True, append_images=[second])
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(noise(), "JPEG", exif=exif)
+
+
+def tiff(values: np.ndarray, **options: object) -> Callable[[Path], object]:
+    return lambda path: tifffile.imwrite(path, values, **options)
+
+
+def icon_bomb() -> bytes:
+    """An icon of 16 pixels, as its header says, that holds a picture of 64 million."""
+    picture = png(8000, 8000, pixels=b"\0" * 24001 * 8000)
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(picture), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + picture
+
+
+def fits_bomb() -> bytes:
+    cards = ("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 16", "NAXIS2  = 16", "END")
+    return "".join(f"{card:<80}" for card in cards).encode().ljust(2880) + bytes(2880)
+
+
+def green_cyan_profile() -> bytes:
+    """A minimal printer profile of two steps an ink, whose cyan ink prints as green."""
+    paper, green, black = (255, 128, 128), (128, 78, 178), (0, 128, 128)  # as 8-bit Lab
+    inks = np.ndindex(2, 2, 2, 2)
+    grid = [
+        paper if ink == (0, 0, 0, 0) else green if ink == (1, 0, 0, 0) else black for ink in inks
+    ]
+    identity = bytes(range(256))
+    matrix = struct.pack(">9i", *np.eye(3, dtype=int).flatten() * 65536)
+    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
+    table += identity * 4 + np.array(grid, np.uint8).tobytes() + identity * 3
+    header = bytearray(128)
+    struct.pack_into(">I", header, 0, 144 + len(table))
+    header[8:12] = b"\x02\x10\0\0"
+    header[12:24] = b"prtrCMYKLab "
+    header[36:40] = b"acsp"
+    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
+    return (
+        bytes(header) + struct.pack(">I", 1) + b"A2B0" + struct.pack(">2I", 144, len(table)) + table
+    )
+
+
+def text_chunks(count: int, length: int) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    for number in range(count):
+        info.add_text(f"key {number}", "x" * length)
+    return info
+
+
+def _whole_and_damaged() -> Iterator[Specimen]:
+    for suffix, content in KINDS.items():
+        yield Specimen(f"whole.{suffix}", bytes_of(content))
+        for share in (10, 60):
+            cut = content[: len(content) * share // 100]
+            yield Specimen(f"cut at {share} %.{suffix}", bytes_of(cut), None, "picture")
+        for seed in range(2):
+            yield Specimen(f"flipped {seed}.{suffix}", bytes_of(flipped(content, seed)), None)
+
+
+def _bombs() -> Iterator[Specimen]:
+    many = "pixels"
+    huge = struct.pack("<HH", 60000, 60000)
+    yield Specimen("bomb.png", bytes_of(png(60000, 60000, pixels=bytes(1000))), None, many)
+    yield Specimen("bomb.gif", bytes_of(patched(KINDS["gif"], b"GIF8", 6, huge)), None, many)
+    tall = struct.pack("<ii", 60000, 60000)
+    yield Specimen("bomb.bmp", bytes_of(patched(KINDS["bmp"], b"BM", 18, tall)), None, many)
+    wide = struct.pack(">HH", 60000, 60000)
+    yield Specimen("bomb.jpg", bytes_of(patched(KINDS["jpg"], b"\xff\xc0", 5, wide)), None, many)
+    yield Specimen("bomb.ppm", bytes_of(b"P6 60000 60000 255\n" + bytes(99)), None, many)
+    yield Specimen("bomb.ico", bytes_of(icon_bomb()), None, "not decoded here")
+    yield Specimen("bomb.fits", bytes_of(fits_bomb()), None, "not decoded here")
+    zeros = zlib.compress(bytes(80_000_000), 9)
+    text, profile = chunk(b"zTXt", b"k\0\0" + zeros), chunk(b"iCCP", b"k\0\0" + zeros)
+    yield Specimen("text bomb.png", bytes_of(png(32, 20, text, pixels=ROWS)), None, "damaged")
+    yield Specimen("profile bomb.png", bytes_of(png(32, 20, profile, pixels=ROWS)), None, "damaged")
+    rows = zlib.compress(bytes(80_000_000), 9)
+    more = png(32, 20).replace(chunk(b"IDAT", zlib.compress(b"")), chunk(b"IDAT", rows))
+    yield Specimen("more rows than said.png", bytes_of(more))
+
+
+def _shapes() -> Iterator[Specimen]:
+    for height, width in ((1, 1), (1, 40), (40, 1), (20, 30000), (30000, 20)):
+        for kind in ("PNG", "JPEG"):
+            content = encoded(noise(height, width), kind)
+            name = f"{height} by {width}.{kind.lower()}"
+            yield Specimen(name, bytes_of(content), (height, width))
+    for orientation in range(1, 9):
+        size = (WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH)
+        yield Specimen(f"turned {orientation}.jpg", bytes_of(turned(orientation)), size)
+    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
+        content = bytes_of(animated(kind))
+        yield Specimen(f"animated.{kind.lower()}", content, animated=True)
+
+
+def _colours() -> Iterator[Specimen]:
+    cmyk, values = noise().convert("CMYK"), np.asarray(noise())
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profiles = {"no": None, "a": green_cyan_profile(), "half a": srgb[:200], "a wrong": srgb}
+    for name, profile in profiles.items():
+        content = encoded(cmyk, "JPEG", icc_profile=profile)
+        yield Specimen(f"cmyk with {name} profile.jpg", bytes_of(content))
+    for name, profile in (("junk", b"no profile" * 9), ("no tags", srgb.replace(b"XYZ", b"???"))):
+        content = encoded(noise(), "PNG", icc_profile=profile)
+        yield Specimen(f"profile of {name}.png", bytes_of(content))
+    yield Specimen("16 bits.tif", tiff(values.astype(np.uint16) * 257, photometric="rgb"))
+    yield Specimen("16 bits of grey.tif", tiff(values[..., 0].astype(np.uint16) * 257))
+    grey, other = values[..., 0].astype(np.float32) / 255, "not decoded here"
+    yield Specimen("floats.tif", tiff(grey))
+    yield Specimen("not a number.tif", tiff(np.where(grey > 0.5, np.nan, grey)), None, "finite")
+    yield Specimen("infinite.tif", tiff(np.where(grey > 0.5, np.inf, grey)), None, "finite")
+    yield Specimen(
+        "float colours.tif", tiff(np.stack([grey] * 3, -1), photometric="rgb"), None, other
+    )
+    yield Specimen("doubles.tif", tiff(grey.astype(np.float64)), None, other)
+    comment = encoded(noise(), "JPEG", comment=b"x" * 60_000)
+    segments = comment[:2] + comment[2:].split(b"\xff\xdb", 1)[0] * 100 + comment[2:]
+    yield Specimen("6 MB of comments.jpg", bytes_of(segments))
+    text = encoded(noise(), "PNG", pnginfo=text_chunks(50, 100_000))
+    yield Specimen("5 MB of text.png", bytes_of(text))
+    exif = chunk(b"eXIf", b"MM\0*" + b"\xff" * 200_000)
+    yield Specimen("broken exif.png", bytes_of(png(32, 20, exif, pixels=ROWS)))
+
+
+def _no_pictures() -> Iterator[Specimen]:
+    yield Specimen("zero bytes.png", Path.touch, None, "empty")
+    yield Specimen("text.png", bytes_of(b"no picture"), None, "no picture")
+    yield Specimen("page.jpg", bytes_of(b"<html><img src=x></html>"), None, "no picture")
+    yield Specimen("script.svg", bytes_of(b"<svg><script/></svg>"), None, "no picture")
+    yield Specimen("vector.eps", bytes_of(encoded(noise(), "EPS")), None, "PostScript")
+    yield Specimen("in truth a jpeg.png", bytes_of(KINDS["jpg"]))
+    yield Specimen("in truth a png.jpg", bytes_of(KINDS["png"]))
+    yield Specimen("no suffix", bytes_of(KINDS["webp"]))
+    yield Specimen("pipe.png", os.mkfifo, None, "named pipe")
+    yield Specimen("device.png", link_to("/dev/zero"), None, "device")
+    yield Specimen("loop.png", link_to("itself"), None, "symbolic links")
+    yield Specimen("to nowhere.png", link_to("nowhere.png"), None, "does not exist")
+    yield Specimen("missing.png", lambda path: None, None, "does not exist")
+
+
+NAMES: tuple[str | bytes, ...] = (
+    *("two words.png", "two\nlines.png", "🎨 猫.png", b"caf\xe9.png", "\x1b[31mred.png"),
+    *("=1+1.png", "@sum.png", "-dash.png", '"quoted".png', "a;b.png", "<b>bold.png", "%2e%2e.png"),
+)
+
+SPECIMENS: tuple[Specimen, ...] = (
+    *_whole_and_damaged(),
+    *_bombs(),
+    *_shapes(),
+    *_colours(),
+    *_no_pictures(),
+    *(Specimen(name, bytes_of(KINDS["png"])) for name in NAMES),
+)
+
+
+def made(folder: Path) -> list[tuple[Path, Specimen]]:
+    """All of them in a folder."""
+    paths = [folder / one.file_name for one in SPECIMENS]
+    for path, one in zip(paths, SPECIMENS, strict=True):
+        one.make(path)
+    return list(zip(paths, SPECIMENS, strict=True))

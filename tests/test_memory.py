@@ -1,0 +1,67 @@
+"""A long batch takes what a short one takes: memory, threads, open files."""
+
+import gc
+import importlib.util
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from engine_jobs import content_of, one_device, own_options, style_of, tiny_options
+
+from nst_jax.engine.batch import render_batch
+from nst_jax.spec.job import Job
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "measure_memory.py"
+
+
+def measure_memory():
+    """The script that measures longer batches."""
+    spec = importlib.util.spec_from_file_location("measure_memory", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted otherwise")
+def test_a_long_batch_takes_no_more_memory_than_a_short_one(tmp_path: Path):
+    script = measure_memory()
+    script.write_network(tmp_path / "network.h5")
+    script.write_pictures(tmp_path)
+    short, long = (script.measured(tmp_path, jobs) for jobs in (400, 1400))
+    # A picture of 64 px as the engine has it is 48 KiB: to keep one a job would be 47 MiB.
+    assert long["peak_mib"] - short["peak_mib"] < 24
+    assert long["files_after"] <= short["files_after"]
+    assert long["threads_after"] <= short["threads_after"]
+
+
+def open_files() -> set[str]:
+    """What the process has open, the reading of this very list apart."""
+    links = Path("/proc/self/fd")
+    return {f"{one.name} {one.readlink()}" for one in links.iterdir() if one.is_symlink()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell")
+def test_batches_leave_no_thread_and_no_open_file_behind(
+    tmp_path: Path, narrow_file: str, compiled_once
+):
+    options = tiny_options(narrow_file, levels=1, steps=2)
+    bad = Job(tmp_path / "missing.png", style_of(0))
+
+    def rendered(name: str, count: int) -> None:
+        jobs = [
+            Job(content_of(0), style_of(0), options=own_options(steps=2, seed=seed))
+            for seed in range(count)
+        ]
+        render_batch([*jobs, bad], tmp_path / name, options, devices=one_device())
+        gc.collect()
+
+    rendered("first", 4)  # whatever is opened once and for all
+    files, threads = open_files(), set(threading.enumerate())
+    rendered("many", 60)
+    rendered("many", 70)
+    assert len(open_files()) <= len(files)
+    assert set(threading.enumerate()) <= threads

@@ -1,0 +1,242 @@
+"""A batch on a Ray cluster: nothing lost whoever dies, and the bytes of one machine."""
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, tiny_options
+from test_shard_runs import save
+
+from nst_jax import Job, render_batch
+from nst_jax.cli.main import run
+from nst_jax.engine import ray_pool, worker
+from nst_jax.engine.foreseeing import foreseen
+from nst_jax.engine.inputs import Inputs
+from nst_jax.engine.setup import open_setup
+from nst_jax.engine.sharing import batch_digest
+from nst_jax.files.ledger import read_ledger
+from nst_jax.spec.errors import OptionError, OutputError
+from nst_jax.spec.handling import Handling
+from nst_jax.spec.job import completed
+from nst_jax.spec.taps import ARCHITECTURES
+
+COUNT = 12
+
+
+def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is_done(
+    narrow_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "open_setup", lambda options: open_setup(options, one_device()))
+    options = tiny_options(narrow_file, levels=1, batch_size="auto")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    jobs = completed(
+        (
+            Job(
+                save(pictures / f"c{number}.png", content_of(number)),
+                save(pictures / f"s{number}.png", style_of(number)),
+                f"{number}.png",
+            )
+            for number in range(4)
+        ),
+        options,
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    render_batch(jobs, whole, options, devices=one_device())
+    parts.mkdir()
+    seen = foreseen(jobs, options, ARCHITECTURES["vgg16"], Inputs())
+    digest = batch_digest(jobs, options)
+    one = worker.Worker(worker.Batch(str(parts), options, Handling(), seen, digest))
+    first = one.render(jobs[:3], {}, {})
+    assert [name for name, _ in first.finished] == [job.output for job in jobs[:3]]
+    second = one.render(jobs[1:], {}, {})  # as when another worker died over them
+    assert ([name for name, _ in second.finished], second.skipped) == (["3.png"], 2)
+    assert (first.compile_seconds > 0, second.compile_seconds) == (True, 0)
+    for job in jobs:
+        assert (parts / job.output).read_bytes() == (whole / job.output).read_bytes()
+    with pytest.raises(OutputError, match="on every machine"):
+        worker.Worker(
+            worker.Batch(str(tmp_path / "gone"), options, Handling(), seen, digest)
+        ).open()
+
+
+class Lost:
+    """A list over which workers die."""
+
+    def __init__(self, jobs: int) -> None:
+        self.one = ray_pool._List([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
+
+    def parts(self, deaths: int) -> list[int]:
+        self.one.deaths = deaths
+        return [len(part.jobs) for part in self.one.parts()]
+
+
+def test_a_list_that_ends_workers_is_taken_apart():
+    assert [Lost(3).parts(deaths) for deaths in (0, 1, 2)] == [[3], [3], [1, 1, 1]]
+    assert Lost(1).parts(9) == [1]
+
+
+def test_without_the_extra_the_fault_names_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(OptionError, match=r"not installed\. pip install 'nst-jax\[ray\]'"):
+        ray_pool.render_on_ray([Job("c.png", "s.png")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+REFUSED = {
+    "a shard": (["--engine", "ray", "--shard", "0/2"], "--shard can't go with it"),
+    "no engine": (["--address", "auto"], "Add --engine ray"),
+    "workers": (["--engine", "ray", "--workers", "-1"], "workers must be from 0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_request_is_refused(tmp_path, capsys, arguments, message):
+    (tmp_path / "jobs.csv").write_text("content,style\nc.png,s.png\n")
+    asked = ["batch", str(tmp_path / "jobs.csv"), "--output-dir", str(tmp_path / "out")]
+    assert run([*asked, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+# On a cluster of several raylets.
+
+
+@pytest.fixture(scope="module")
+def asked(narrow_file, tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("manifest")
+    rows = ["content,style,output,steps"]
+    for number in range(COUNT):
+        size = PORTRAIT if number % 4 == 3 else LANDSCAPE
+        content = save(folder / f"c{number}.png", content_of(number, size))
+        style = save(folder / f"s{number}.png", style_of(number))
+        rows.append(f"{content},{style},{number}.png,{400 + 100 * (number % 3)}")
+    (folder / "jobs.csv").write_text("\n".join(rows))
+    return [
+        *("batch", str(folder / "jobs.csv"), "--weights", narrow_file, "--size", "32"),
+        *("--levels", "1", "--content-taps", "relu1_1", "--style-taps", "relu1_1"),
+        *("--preset", "gram", "--no-report"),
+    ]
+
+
+def started(asked: Sequence[str], out: Path, *arguments: str) -> subprocess.Popen:
+    code = "from nst_jax.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *asked, "--output-dir", str(out), *arguments]
+    environment = os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def single(asked, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("single")
+    process = started(asked, folder)
+    assert process.communicate(timeout=240)[1] is not None
+    assert process.returncode == 0
+    return folder
+
+
+class Nodes:
+    """A cluster of a head without cores and two nodes of one core each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def replace_node(self) -> None:
+        """One goes without a word, another one comes."""
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+        self.nodes.append(self.cluster.add_node(num_cpus=1))
+
+    def kill_worker(self) -> None:
+        os.kill(self._workers()[0], signal.SIGKILL)
+
+    def _workers(self) -> list[int]:
+        """Processes of the workers that these nodes have started."""
+        raylets = {one.process.pid for node in self.nodes for one in node.all_processes["raylet"]}
+        return [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if _text(path).startswith("ray::Worker")
+            and int(re.search(r"PPid:\s*(\d+)", _text(path.with_name("status")))[1]) in raylets
+        ]
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    pytest.importorskip("ray")
+    made = Nodes()
+    yield made
+    made.cluster.shutdown()
+
+
+def rendered(
+    asked: list[str], out: Path, nodes: Nodes, at: dict[int, Callable[[], Any]]
+) -> tuple[int, str]:
+    """Renders on the cluster, does something after so many jobs; returns the exit status."""
+    process = started(asked, out, "--engine", "ray", "--address", nodes.cluster.address)
+    assert process.stderr is not None
+    finished, told = 0, []
+    for line in process.stderr:
+        told.append(line)
+        if "] done " in line:
+            finished += 1
+            at.get(finished, lambda: None)()
+    return process.wait(timeout=240), "".join(told)
+
+
+def check_same(folder: Path, single: Path) -> None:
+    for number in range(COUNT):
+        assert (folder / f"{number}.png").read_bytes() == (single / f"{number}.png").read_bytes()
+    records = read_ledger(folder)
+    assert sorted(records) == sorted(f"{number}.png" for number in range(COUNT))
+    assert {one["status"] for one in records.values()} == {"done"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_nodes_and_workers_die_and_nothing_is_lost(asked, single, nodes, tmp_path):
+    accidents = {2: nodes.kill_worker, 5: nodes.replace_node, 8: nodes.kill_worker}
+    status, told = rendered(asked, tmp_path, nodes, accidents)
+    assert status == 0, told
+    assert "any worker takes over" in told
+    check_same(tmp_path, single)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_driver_may_die_and_be_started_again(asked, single, nodes, tmp_path):
+    process = started(asked, tmp_path, "--engine", "ray", "--address", nodes.cluster.address)
+    assert process.stderr is not None
+    lines = (line for line in process.stderr if "] done " in line)
+    done = len(list(itertools.islice(lines, 4)))
+    process.kill()
+    assert (process.wait(), done) == (-signal.SIGKILL, 4)
+    status, told = rendered(asked, tmp_path, nodes, {})
+    assert status == 0, told
+    assert told.count("] done ") <= COUNT - 4
+    check_same(tmp_path, single)
+
+
+def test_a_cluster_that_is_not_there_is_a_wrong_request(asked, tmp_path):
+    process = started(asked, tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:9")
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 2, told
+    assert "can't be reached" in told
+    assert "ray start --head" in told

@@ -1,0 +1,253 @@
+"""Shards of a batch in one folder: the bytes of one process, whoever died, whoever goes on."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, tiny_options
+from PIL import Image
+
+from nst_jax import Job, JobOptions, Options, render_batch
+from nst_jax.cli.main import run
+from nst_jax.engine import foreseeing, renderer
+from nst_jax.engine.pipeline import examine
+from nst_jax.engine.planning import planned
+from nst_jax.engine.progress import Silence
+from nst_jax.engine.results import Summary
+from nst_jax.engine.setup import open_setup
+from nst_jax.engine.stopping import Stop
+from nst_jax.files.folders import LocalFolder
+from nst_jax.files.ledger import read_ledger
+from nst_jax.files.report.runs import read_run
+from nst_jax.spec.errors import OptionError, OutputError, StoppedError
+from nst_jax.spec.job import completed
+from nst_jax.spec.shards import Shard, share
+from nst_jax.spec.taps import ARCHITECTURES
+
+COUNT = 7
+
+
+def save(path: Path, pixels: np.ndarray) -> str:
+    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_once(compiled_once: None) -> None:
+    """Runs share their programs."""
+
+
+@pytest.fixture(scope="module")
+def options(narrow_file: str) -> Options:
+    return tiny_options(narrow_file, levels=1, batch_size="auto", bit_depth=16)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    """Five wide ones and two tall ones, so that slots follow from how many there are of each."""
+    folder = tmp_path_factory.mktemp("pictures")
+    return [
+        Job(
+            save(
+                folder / f"c{number}.png", content_of(number, PORTRAIT if number > 4 else LANDSCAPE)
+            ),
+            save(folder / f"s{number}.png", style_of(number)),
+            f"{number}.png",
+        )
+        for number in range(COUNT)
+    ]
+
+
+Batch = Callable[..., Summary]
+
+
+@pytest.fixture(scope="module")
+def batch(jobs: list[Job], options: Options) -> Batch:
+    def batch(folder: Path, shard: Shard | str | None = None, **others: Any) -> Summary:
+        arguments = {"devices": one_device(), "shard": shard} | others
+        return render_batch(arguments.pop("jobs", jobs), folder, options, **arguments)
+
+    return batch
+
+
+@pytest.fixture(scope="module")
+def unbroken(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert batch(folder).done == COUNT
+    return folder
+
+
+def check_same(folder: Path, unbroken: Path) -> None:
+    """Same pictures, one merged row a job, the same plan."""
+    for number in range(COUNT):
+        assert (folder / f"{number}.png").read_bytes() == (unbroken / f"{number}.png").read_bytes()
+    records = read_ledger(folder)
+    assert {(one["job"], one["status"]) for one in records.values()} == {
+        (f"{number}.png", "done") for number in range(COUNT)
+    }
+    assert (folder / "plan.json").read_bytes() == (unbroken / "plan.json").read_bytes()
+
+
+def lines(folder: Path) -> int:
+    return sum(len(path.read_bytes().splitlines()) for path in folder.glob("ledger*.jsonl"))
+
+
+def test_shards_together_give_the_bytes_of_one_process(batch, unbroken, tmp_path):
+    done = [batch(tmp_path, f"{index}/3").done for index in (2, 0, 1)]
+    assert sorted(done) == [2, 2, 3]
+    check_same(tmp_path, unbroken)
+    assert lines(tmp_path) == COUNT
+    assert not (tmp_path / "ledger.jsonl").exists()
+    record = read_run(tmp_path)
+    assert record is not None
+    assert (record["workers"], record["summary"]["done"]) == (3, COUNT)
+    assert [path.name for path in tmp_path.glob(".*")] == [".lock"]  # a whole run removes it
+
+
+@pytest.mark.parametrize("later", [None, "0/1", "1/2"])
+def test_a_lost_shard_is_picked_up_by_a_later_run_with_any_number(batch, unbroken, tmp_path, later):
+    batch(tmp_path, "0/3")
+    torn = tmp_path / "ledger-0-of-3.jsonl"
+    torn.write_bytes(torn.read_bytes() + b'{"job": "5.p')  # as a kill leaves it
+    batch(tmp_path, "2/3")
+    if later == "1/2":
+        batch(tmp_path, "0/2")
+    batch(tmp_path, later)
+    check_same(tmp_path, unbroken)
+    assert lines(tmp_path) == COUNT + 1
+    again = batch(tmp_path, "1/4")
+    assert again.done == 0
+    assert again.skipped == again.jobs
+
+
+def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr(renderer, "_CHUNK_S", 1e-9)
+
+    class StopAfter:
+        def __init__(self, chunks: int) -> None:
+            self.left, self.steps, self.stop = chunks, 0, Stop()
+
+        def started(self, jobs: int, image_steps: int) -> None: ...
+        def compiling(self, program: str) -> None: ...
+        def finished(self, job: str, error: Any) -> None: ...
+        def note(self, message: str) -> None: ...
+
+        def stepped(self, image_steps: int) -> None:
+            self.steps += image_steps
+            self.left -= 1
+            if self.left == 0:
+                self.stop.request()
+
+    first, second = StopAfter(3), StopAfter(0)
+    with pytest.raises(StoppedError):
+        batch(tmp_path, "0/2", progress=first, stop=first.stop)
+    assert (tmp_path / "state-0-of-2.npz").exists()
+    kept = shutil.copytree(tmp_path, tmp_path.with_name("kept"))
+    batch(tmp_path, "0/2", progress=second, stop=second.stop)
+    assert not list(tmp_path.glob("state*"))
+    batch(tmp_path, "1/2")
+    check_same(tmp_path, unbroken)
+    third = StopAfter(0)
+    batch(kept, progress=third, stop=third.stop)  # a whole run takes it over
+    assert first.steps + third.steps == COUNT * 4
+    check_same(kept, unbroken)
+    assert not list(kept.glob("state*"))
+
+
+def test_more_shards_than_jobs_are_no_fault(batch, tmp_path):
+    done = [batch(tmp_path, Shard(index, 9)) for index in range(9)]
+    assert sum(one.done for one in done) == COUNT
+    assert [one.jobs for one in done].count(0) == 2
+
+
+def test_a_whole_run_and_a_shard_keep_out_of_each_others_way(batch, tmp_path):
+    tmp_path.mkdir(exist_ok=True)
+    with LocalFolder(tmp_path).held(), pytest.raises(OutputError, match="in use"):
+        batch(tmp_path, "0/2")
+    with LocalFolder(tmp_path).held("0-of-2"):
+        for shard in (None, "0/2"):
+            with pytest.raises(OutputError, match="in use"):
+                batch(tmp_path, shard)
+        assert batch(tmp_path, "1/2").done > 0
+
+
+def test_two_lists_of_jobs_in_one_folder_are_refused_but_a_whole_run_may_change_them(
+    batch, jobs, tmp_path
+):
+    batch(tmp_path, "0/2")
+    other = [*jobs[:-1], Job(jobs[0].content, jobs[1].style, "new.png")]
+    with pytest.raises(OutputError, match=r"must all have the same jobs.*plan\.json") as refused:
+        batch(tmp_path, "1/2", jobs=other)
+    assert "same manifest" in refused.value.remedy
+    changed = [Job(one.content, one.style, one.output, JobOptions(seed=1)) for one in jobs]
+    with pytest.raises(OutputError, match="same jobs and options"):
+        batch(tmp_path, "1/2", jobs=changed)
+    batch(tmp_path, jobs=other)
+    assert batch(tmp_path, "1/2", jobs=other).done == 0
+
+
+def test_no_worker_opens_pictures_whose_sizes_are_told(batch, jobs, unbroken, tmp_path):
+    told = [
+        Job(one.content, one.style, one.output, size=PORTRAIT if number > 4 else LANDSCAPE)
+        for number, one in enumerate(jobs)
+    ]
+    mine = {one.output for one in _shares_by_cost(told, 0)}
+    gone = Job(str(tmp_path / "gone.png"), jobs[0].style, size=LANDSCAPE)
+    replaced = [one if one.output in mine else _elsewhere(one, gone) for one in told]
+    summary = batch(tmp_path / "out", "0/2", jobs=replaced)
+    assert (summary.done, summary.failed) == (len(mine), 0)
+    for name in mine:
+        assert (tmp_path / "out" / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def _shares_by_cost(told: list[Job], index: int) -> list[Job]:
+    options = Options(preset="gram", size=48, levels=1, steps=4)
+    listed = completed(told, options)
+    costs = foreseeing.told_costs(listed, options, ARCHITECTURES["vgg16"])
+    return share(listed, Shard(index, 2), costs)
+
+
+def _elsewhere(job: Job, gone: Job) -> Job:
+    return Job(gone.content, job.style, job.output, size=job.size)
+
+
+def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
+    jobs, options, monkeypatch
+):
+    monkeypatch.setattr(foreseeing, "MOST_HEADERS", COUNT - 1)
+    setup = open_setup(options, one_device())
+    listed = completed(jobs, options)
+    requests = examine(listed, setup, Silence())
+    whole = foreseeing.foreseen(listed, options, setup.weights.architecture, setup.inputs)
+    assert not whole.counts
+    made = [planned(some, setup, Silence(), whole=whole).slots for some in (requests, requests[:1])]
+    assert made[0].items() > made[1].items()
+    assert set(made[0].values()) == {32}
+
+
+REFUSED = {
+    "out of range": (["--shard", "4/4"], "numbered from 0 to 3, got 4/4"),
+    "no shard": (["--shard", "half"], "must be auto, distributed, or I/N"),
+    "nobody tells": (["--shard", "auto"], "Slurm"),
+    "with a contact sheet": (["--shard", "0/2", "--contact-sheet"], "can't go with --shard"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_shard_is_a_wrong_request(tmp_path, capsys, jobs, monkeypatch, arguments, message):
+    for variable in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "PARALLEL_SEQ"):
+        monkeypatch.delenv(variable, raising=False)
+    manifest = tmp_path / "jobs.csv"
+    manifest.write_text(f"content,style\n{jobs[0].content},{jobs[0].style}\n")
+    status = run(["batch", str(manifest), "--output-dir", str(tmp_path / "out"), *arguments])
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_shard_from_python_is_the_same_fault(batch, tmp_path):
+    with pytest.raises(OptionError, match="numbered from 0 to 1"):
+        batch(tmp_path, "2/2")

@@ -1,0 +1,168 @@
+"""Shards: every job is in exactly one, whoever deals, and a scheduler's variables tell which."""
+
+import dataclasses
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import Job
+from nst_jax.spec.schedulers import scheduled_shard
+from nst_jax.spec.shards import Shard, parsed_shard, share
+
+
+def jobs(count: int) -> list[Job]:
+    return [Job("c.png", "s.png", f"{number}.png") for number in range(count)]
+
+
+def names(listed: list[Job]) -> list[str]:
+    return [job.output for job in listed]
+
+
+def dealt(listed: list[Job], count: int, costs=None) -> list[list[str]]:
+    return [names(share(listed, Shard(index, count), costs)) for index in range(count)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(1, 9))
+def test_every_job_is_in_exactly_one_shard_and_shares_differ_by_one_job_at_most(total, count):
+    shares = dealt(jobs(total), count)
+    assert sorted(itertools.chain(*shares)) == sorted(names(jobs(total)))
+    sizes = list(map(len, shares))
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_order_of_jobs_and_the_spelling_of_outputs_do_not_matter():
+    listed = jobs(40)
+    mixed = [dataclasses.replace(job, output=f"./{job.output.upper()}") for job in listed]
+    random.Random(1).shuffle(mixed)
+    plain = dealt(listed, 3)
+    other = [[name.lower().removeprefix("./") for name in one] for one in dealt(mixed, 3)]
+    assert [sorted(one) for one in other] == [sorted(one) for one in plain]
+    assert plain[0] == [name for name in names(listed) if name in plain[0]]  # in their order
+
+
+def test_what_a_job_is_hashed_to_stays_from_release_to_release():
+    """Else a worker of another release would take jobs that are another's."""
+    assert dealt(jobs(6), 2) == [["0.png", "1.png", "3.png"], ["2.png", "4.png", "5.png"]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1, 50), min_size=1, max_size=40), st.integers(1, 5))
+def test_known_costs_are_dealt_out_evenly(costs, count):
+    listed = jobs(len(costs))
+    shares = dealt(listed, count, costs)
+    assert sorted(itertools.chain(*shares)) == sorted(names(listed))
+    of = dict(zip(names(listed), costs, strict=True))
+    loads = [sum(of[name] for name in one) for one in shares]
+    assert max(loads) - min(loads) <= max(costs) + 1e-6
+
+
+def test_costs_deal_the_same_whatever_the_order_of_jobs():
+    listed, costs = jobs(20), [number % 5 + 1.0 for number in range(20)]
+    back = dealt(listed[::-1], 3, costs[::-1])
+    assert [sorted(one) for one in back] == [sorted(one) for one in dealt(listed, 3, costs)]
+
+
+@pytest.mark.parametrize("text", ["4/4", "1/0", "0/1000001", "9/3"])
+def test_a_shard_out_of_range_is_refused(text):
+    with pytest.raises(OptionError, match=r"shard"):
+        parsed_shard(text)
+
+
+@pytest.mark.parametrize("text", ["", "1", "-1/4", "1/4/2", "a/b", "1of4", "\u0663/\u0664"])
+def test_what_names_no_shard_is_refused(text):
+    with pytest.raises(OptionError, match="I/N with I from 0 to N-1"):
+        parsed_shard(text)
+
+
+def test_a_shard_says_its_name():
+    assert parsed_shard(" 0 / 4 ") == Shard(0, 4)
+    assert (str(Shard(3, 4)), Shard(3, 4).name) == ("3/4", "3-of-4")
+
+
+SLURM_ARRAY = {
+    "SLURM_ARRAY_TASK_ID": "5",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+    "SLURM_ARRAY_TASK_MIN": "3",
+    "SLURM_ARRAY_TASK_STEP": "1",
+}
+SLURM_STEP = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}
+TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a,b,c,d"}
+KUBERNETES = {"JOB_COMPLETION_INDEX": "2", "NST_JAX_SHARD_COUNT": "4"}
+
+TOLD = {
+    "slurm array": (SLURM_ARRAY, Shard(2, 4)),
+    "array in steps of 10": (
+        {
+            "SLURM_ARRAY_TASK_ID": "30",
+            "SLURM_ARRAY_TASK_COUNT": "4",
+            "SLURM_ARRAY_TASK_MIN": "10",
+            "SLURM_ARRAY_TASK_STEP": "10",
+        },
+        Shard(2, 4),
+    ),
+    "slurm step": (SLURM_STEP, Shard(1, 3)),
+    "tasks within an array": (SLURM_ARRAY | SLURM_STEP, Shard(7, 12)),
+    "array of one task a step": (
+        SLURM_ARRAY | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
+        Shard(2, 4),
+    ),
+    "kubernetes": (KUBERNETES, Shard(2, 4)),
+    "kubernetes, a TPU of one host each": (
+        KUBERNETES | {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"},
+        Shard(2, 4),
+    ),
+    "cloud tpu": (TPU, Shard(1, 4)),
+    "several slices": (
+        TPU | {"MEGASCALE_SLICE_ID": "1", "MEGASCALE_NUM_SLICES": "2"},
+        Shard(5, 8),
+    ),
+    "jax.distributed": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "2"}, Shard(0, 2)),
+    "parallel": ({"PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"}, Shard(3, 4)),
+    "two that agree": (KUBERNETES | TPU | {"TPU_WORKER_ID": "2"}, Shard(2, 4)),
+    "alone": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "1"}, Shard(0, 1)),
+}
+
+
+@pytest.mark.parametrize(("variables", "shard"), TOLD.values(), ids=TOLD)
+def test_the_variables_of_a_scheduler_tell_the_shard(variables, shard):
+    assert scheduled_shard(variables) == shard
+
+
+UNTOLD = {
+    "none": ({}, r"got none\. Name the shard: --shard I/N"),
+    "a script of Slurm outside its steps": (
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},
+        "got none",
+    ),
+    "no count": ({"JOB_COMPLETION_INDEX": "2"}, "NST_JAX_SHARD_COUNT, the number of shards"),
+    "no count for parallel": ({"PARALLEL_SEQ": "2"}, "PARALLEL_SEQ is set and NST_JAX"),
+    "no count of an array": ({"SLURM_ARRAY_TASK_ID": "2"}, "TASK_COUNT is not"),
+    "beyond the count": ({"PARALLEL_SEQ": "5", "NST_JAX_SHARD_COUNT": "4"}, "PARALLEL_SEQ.*5|4/4"),
+    "counted from 0": ({"PARALLEL_SEQ": "0", "NST_JAX_SHARD_COUNT": "4"}, "-1/4"),
+    "holes in an array": (SLURM_ARRAY | {"SLURM_ARRAY_TASK_ID": "17"}, "one after the other"),
+    "no number": ({"JOB_COMPLETION_INDEX": "x"}, "must be a whole number"),
+    "two that contradict": (
+        SLURM_ARRAY | TPU,
+        "Slurm says 2/4 and the Cloud TPU slice says 1/4",
+    ),
+    "another count": (SLURM_ARRAY | {"NST_JAX_SHARD_COUNT": "5"}, "NST_JAX_SHARD_COUNT says 5"),
+}
+
+
+@pytest.mark.parametrize(("variables", "message"), UNTOLD.values(), ids=UNTOLD)
+def test_variables_that_do_not_tell_or_contradict_are_refused_with_the_remedy(variables, message):
+    with pytest.raises(OptionError, match=message) as refused:
+        scheduled_shard(variables)
+    assert "--" in refused.value.remedy
+
+
+def test_what_else_is_known_must_agree_too():
+    told = {"jax.distributed": Shard(1, 4)}
+    assert scheduled_shard(TPU, told) == Shard(1, 4)
+    with pytest.raises(OptionError, match=r"jax\.distributed says 1/4 and Slurm says 2/4"):
+        scheduled_shard(SLURM_ARRAY, told)
