@@ -49,7 +49,7 @@ def batches(tmp_path: Path, narrow_file: str) -> Batches:
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*.png")}
 
 
 @pytest.mark.slow

@@ -284,13 +284,10 @@ def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
         TapError: The network has no such tap.
         OptionError: Two names mean the same tap.
     """
-    content, style = (
-        tuple(canonical_tap(tap, architecture) for tap in taps)
-        for taps in (options.content_taps, options.style_taps)
-    )
-    same = content == options.content_taps and style == options.style_taps
-    if same and type(options) is JobOptions:  # most are; to check them again takes its time
-        return options
+    given = options.content_taps, options.style_taps
+    content, style = (tuple(canonical_tap(tap, architecture) for tap in taps) for taps in given)
+    if (content, style) == given and type(options) is JobOptions:
+        return options  # as most are; to check them again takes its time
     return job_options(options, content_taps=content, style_taps=style)
 
 
