@@ -85,7 +85,7 @@ def _say_animated(names: Sequence[str], progress: Progress) -> None:
 
 def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:
     taken: dict[str, str] = {}
-    for own in dict.fromkeys(wanted):
+    for own in {(one.content_taps, one.style_taps): one for one in wanted}.values():
         taken |= translated_taps(own, setup.weights.architecture)
     for name, tap in taken.items():
         progress.note(f"tap {name} is taken for {tap}")
