@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from engine_jobs import LANDSCAPE, PORTRAIT, content_of, style_of
 from networks import picture
 from PIL import Image
 
@@ -90,4 +91,26 @@ class Batches:
 
 
 def save(path: Path, seed: int) -> None:
-    Image.fromarray(np.uint8(255 * picture(32, 40, seed=seed))).save(path)
+    save_pixels(path, picture(32, 40, seed=seed))
+
+
+def save_pixels(path: Path, pixels: np.ndarray) -> str:
+    """Writes values of [0, 1] as a picture; returns its name."""
+    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
+    return str(path)
+
+
+def mixed_batch(folder: Path, weights: str, count: int, *more: str) -> list[str]:
+    """The command of a batch of mixed tiny jobs: two canvases, unequal numbers of steps."""
+    rows = ["content,style,output,steps"]
+    for number in range(count):
+        size = PORTRAIT if number % 4 == 3 else LANDSCAPE
+        for name, values in (("c", content_of(number, size)), ("s", style_of(number))):
+            save_pixels(folder / f"{name}{number}.png", values)
+        rows.append(f"c{number}.png,s{number}.png,{number}.png,{400 + 100 * (number % 3)}")
+    (folder / "jobs.csv").write_text("\n".join(rows))
+    return [
+        *("batch", str(folder / "jobs.csv"), "--weights", weights, "--size", "32"),
+        *("--levels", "1", "--content-taps", "relu1_1", "--style-taps", "relu1_1"),
+        *("--preset", "gram", "--no-report", *more),
+    ]

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import boto3
+import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+
+from nst_jax.files import storage
 
 BUCKET = "bucket"
 
@@ -114,6 +117,23 @@ _CODES = {500: b"InternalError", 503: b"ServiceUnavailable", 403: b"AccessDenied
 
 def _read_whole(environ: dict[str, Any]) -> None:
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+
+
+def used(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -> Iterator[Store]:
+    """For one test: the server healthy, empty below a name, and known to this process.
+
+    Pauses before another try are short.
+    """
+    for name, value in (*ENVIRONMENT.items(), ("AWS_ENDPOINT_URL", server.endpoint)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(storage, "_BACK_OFF_S", 0.01)
+    for name in server.names(emptied):
+        server.remove(name)
+    server.requests.clear()
+    storage._opened.cache_clear()
+    yield server
+    server.fault = failing(0)
+    storage._opened.cache_clear()
 
 
 def failing(

@@ -9,9 +9,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from batch_runs import save_pixels
 from engine_jobs import LANDSCAPE, PORTRAIT, content_of, style_of
 from schedulers import scheduler_programs
-from test_shard_runs import save
 
 from nst_jax.cli.main import run
 from nst_jax.files.ledger import read_ledger
@@ -122,8 +122,8 @@ def asked(narrow_file, tmp_path_factory) -> list[str]:
     rows = ["content,style,output"]
     for number in range(5):
         size = PORTRAIT if number == 4 else LANDSCAPE
-        content = save(folder / f"c{number}.png", content_of(number, size))
-        style = save(folder / f"s{number}.png", style_of(number))
+        content = save_pixels(folder / f"c{number}.png", content_of(number, size))
+        style = save_pixels(folder / f"s{number}.png", style_of(number))
         rows.append(f"{content},{style},{number}.png")
     (folder / "jobs.csv").write_text("\n".join(rows))
     return [

@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_jobs import LANDSCAPE, PORTRAIT, content_of, style_of
-from test_shard_runs import save
+from batch_runs import mixed_batch
 
 from nst_jax.files.ledger import read_ledger
 
@@ -35,20 +34,7 @@ main()
 
 @pytest.fixture(scope="module")
 def asked(narrow_file, tmp_path_factory) -> list[str]:
-    """A batch of mixed tiny jobs: two canvases, unequal numbers of steps."""
-    folder = tmp_path_factory.mktemp("manifest")
-    rows = ["content,style,output,steps"]
-    for number in range(COUNT):
-        size = PORTRAIT if number % 4 == 3 else LANDSCAPE
-        content = save(folder / f"c{number}.png", content_of(number, size))
-        style = save(folder / f"s{number}.png", style_of(number))
-        rows.append(f"{content},{style},{number}.png,{400 + 100 * (number % 3)}")
-    (folder / "jobs.csv").write_text("\n".join(rows))
-    return [
-        *("batch", str(folder / "jobs.csv"), "--weights", narrow_file, "--size", "32"),
-        *("--levels", "1", "--content-taps", "relu1_1", "--style-taps", "relu1_1"),
-        *("--preset", "gram", "--retries", "0", "--no-report"),
-    ]
+    return mixed_batch(tmp_path_factory.mktemp("manifest"), narrow_file, COUNT, "--retries", "0")
 
 
 def started(asked: list[str], out: Path, *arguments: str, **variables: str) -> subprocess.Popen:

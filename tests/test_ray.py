@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, tiny_options
-from test_shard_runs import save
+from batch_runs import mixed_batch, save_pixels
+from engine_jobs import content_of, one_device, style_of, tiny_options
 
 from nst_jax import Job, render_batch
 from nst_jax.cli.main import run
@@ -49,8 +49,8 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     jobs = completed(
         (
             Job(
-                save(pictures / f"c{number}.png", content_of(number)),
-                save(pictures / f"s{number}.png", style_of(number)),
+                save_pixels(pictures / f"c{number}.png", content_of(number)),
+                save_pixels(pictures / f"s{number}.png", style_of(number)),
                 f"{number}.png",
             )
             for number in range(4)
@@ -119,19 +119,7 @@ def test_a_wrong_request_is_refused(tmp_path, capsys, arguments, message):
 
 @pytest.fixture(scope="module")
 def asked(narrow_file, tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("manifest")
-    rows = ["content,style,output,steps"]
-    for number in range(COUNT):
-        size = PORTRAIT if number % 4 == 3 else LANDSCAPE
-        content = save(folder / f"c{number}.png", content_of(number, size))
-        style = save(folder / f"s{number}.png", style_of(number))
-        rows.append(f"{content},{style},{number}.png,{400 + 100 * (number % 3)}")
-    (folder / "jobs.csv").write_text("\n".join(rows))
-    return [
-        *("batch", str(folder / "jobs.csv"), "--weights", narrow_file, "--size", "32"),
-        *("--levels", "1", "--content-taps", "relu1_1", "--style-taps", "relu1_1"),
-        *("--preset", "gram", "--no-report"),
-    ]
+    return mixed_batch(tmp_path_factory.mktemp("manifest"), narrow_file, COUNT)
 
 
 def started(asked: Sequence[str], out: Path, *arguments: str) -> subprocess.Popen:

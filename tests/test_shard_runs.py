@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from batch_runs import save_pixels
 from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, tiny_options
-from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
@@ -30,11 +29,6 @@ from nst_jax.spec.taps import ARCHITECTURES
 COUNT = 7
 
 
-def save(path: Path, pixels: np.ndarray) -> str:
-    Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(path)
-    return str(path)
-
-
 @pytest.fixture(autouse=True)
 def _compiled_once(compiled_once: None) -> None:
     """Runs share their programs."""
@@ -51,10 +45,10 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     folder = tmp_path_factory.mktemp("pictures")
     return [
         Job(
-            save(
+            save_pixels(
                 folder / f"c{number}.png", content_of(number, PORTRAIT if number > 4 else LANDSCAPE)
             ),
-            save(folder / f"s{number}.png", style_of(number)),
+            save_pixels(folder / f"s{number}.png", style_of(number)),
             f"{number}.png",
         )
         for number in range(COUNT)

@@ -29,18 +29,7 @@ def server() -> Iterator[Store]:
 
 @pytest.fixture
 def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The server, empty, healthy and known to this process; pauses are short."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    for name, value in store_server.ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(storage, "_BACK_OFF_S", 0.01)
-    for name in server.names():
-        server.remove(name)
-    server.requests.clear()
-    storage._opened.cache_clear()
-    yield server
-    server.fault = store_server.failing(0)
-    storage._opened.cache_clear()
+    yield from store_server.used(server, monkeypatch)
 
 
 def test_what_is_put_is_there_and_is_read(store):

@@ -53,20 +53,10 @@ def server(narrow_file: str) -> Iterator[Store]:
 
 @pytest.fixture
 def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "weights"))
-    for name, value in store_server.ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(storage, "_BACK_OFF_S", 0.01)
     monkeypatch.setattr("nst_jax.engine.saving._BACK_OFF_S", 0.01)
     monkeypatch.setattr("nst_jax.engine.pipeline._BACK_OFF_S", 0.01)
-    for name in server.names("out/"):
-        server.remove(name)
-    server.requests.clear()
-    storage._opened.cache_clear()
-    yield server
-    server.fault = store_server.failing(0)
-    storage._opened.cache_clear()
+    yield from store_server.used(server, monkeypatch, emptied="out/")
 
 
 def command(name: str, *arguments: str) -> int:

@@ -10,8 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.inputs import Inputs
@@ -28,8 +27,6 @@ _READERS = 8
 
 Taps = tuple[tuple[str, ...], tuple[str, ...]]
 """Of contents, and of styles."""
-
-_Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +56,11 @@ def foreseen(
     Raises:
         TapError: A job names a tap that the network does not have.
     """
-    ladders = _Ladders(options, architecture)
-    taps = {(own.content_taps, own.style_taps) for own in map(ladders.options, jobs)}
+    owns = (_own(job, options, architecture) for job in jobs)
+    taps = {(own.content_taps, own.style_taps) for own in owns}
     counts: collections.Counter[Size] = collections.Counter()
     for job, size in _sizes(jobs, inputs):
-        counts.update({stage.canvas for stage in ladders.ladder(job, size)})
+        counts.update({stage.canvas for stage in _ladder(job, size, options, architecture)})
     return Foreseen(counts, tuple(sorted(taps)))
 
 
@@ -77,16 +74,14 @@ def told_costs(
     """
     if not all(job.size for job in jobs):
         return None
-    ladders = _Ladders(options, architecture)
-    return [_cost(ladders.ladder(job, job.size)) for job in jobs if job.size]
+    return [_cost(_ladder(job, job.size, options, architecture)) for job in jobs if job.size]
 
 
 def last_canvases(
     jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
 ) -> dict[str, Size]:
     """The canvas of each job's last stage, by its output, as far as sizes are told or looked at."""
-    ladders = _Ladders(options, architecture)
-    made = ((job, ladders.ladder(job, size)) for job, size in _sizes(jobs, inputs))
+    made = ((job, _ladder(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
     return {job.output: ladder[-1].canvas for job, ladder in made if ladder}
 
 
@@ -94,41 +89,19 @@ def _cost(ladder: Iterable[Stage]) -> float:
     return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
 
 
-class _Ladders:
-    """Stages of jobs; what many have in common is made once."""
-
-    def __init__(self, options: Options, architecture: Architecture) -> None:
-        self._options = options
-        self._architecture = architecture
-        self._own: dict[int, JobOptions] = {}
-        self._made: dict[tuple[int, Size, int], tuple[Stage, ...]] = {}
-
-    def options(self, job: Job) -> JobOptions:
-        """A job's options with canonical taps."""
-        given = job.options or self._options
-        return _kept(self._own, id(given), lambda: resolved(given, self._architecture))
-
-    def ladder(self, job: Job, size: Size) -> tuple[Stage, ...]:
-        """A job's stages; none where it is too small."""
-        regions = len(job.masks)
-        key = id(job.options or self._options), size, regions
-        own = self.options(job)
-        return _kept(self._made, key, lambda: self._stages(size, own, regions))
-
-    def _stages(self, size: Size, own: JobOptions, regions: int) -> tuple[Stage, ...]:
-        try:
-            return stages(size, self._options, own, regions=regions)
-        except PictureError:
-            return ()
+def _own(job: Job, options: Options, architecture: Architecture) -> JobOptions:
+    """A job's options with canonical taps."""
+    return resolved(job.options or options, architecture)
 
 
-_Key = TypeVar("_Key")
-
-
-def _kept(made: dict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:
-    if key not in made:
-        made[key] = make()
-    return made[key]
+def _ladder(
+    job: Job, size: Size, options: Options, architecture: Architecture
+) -> tuple[Stage, ...]:
+    """A job's stages; none where it is too small."""
+    try:
+        return stages(size, options, _own(job, options, architecture), regions=len(job.masks))
+    except PictureError:
+        return ()
 
 
 def _sizes(jobs: Sequence[Job], inputs: Inputs) -> Iterator[tuple[Job, Size]]:

@@ -65,6 +65,7 @@ class Inputs:
             max_pixels: Pictures of more pixels are refused.
         """
         self._known = dict(known or {})
+        self._sizes: dict[tuple[str, str], Size] = {}
         self._animated: set[str] = set()
         self._max_pixels = max_pixels
 
@@ -96,10 +97,13 @@ class Inputs:
         if not isinstance(source, (str, os.PathLike)):
             return images.from_array(np.asarray(source)).pixels.shape[:2]
         file = located(source)
-        known = self._known.get(str(file))
-        if known and known.stamp and known.stamp == stamp_of(file):
+        known, stamp = self._known.get(str(file)), stamp_of(file)
+        if known and known.stamp and known.stamp == stamp:
             return known.size
-        return images.picture_size(file, max_pixels=self._max_pixels)
+        if (str(file), stamp) not in self._sizes:
+            size = images.picture_size(file, max_pixels=self._max_pixels)
+            self._sizes[str(file), stamp] = size
+        return self._sizes[str(file), stamp]
 
     def sha256(self, source: PictureSource) -> str:
         """The checksum alone; see `seen`."""

@@ -224,11 +224,7 @@ def _failed(request: Request, error: JobError, setup: Setup) -> Result:
 
 
 def _inputs(request: Request, setup: Setup) -> Mapping[str, Any]:
-    job = request.job
-    sources = [job.content, *job.styles, *job.masks, *job.style_masks]
-    if job.init_image is not None:
-        sources.append(job.init_image)
-    return setup.inputs.records(sources)
+    return setup.inputs.records(request.job.pictures)
 
 
 def _result(rendered: Rendered, request: Request, setup: Setup) -> Result:

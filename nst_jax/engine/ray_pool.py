@@ -133,9 +133,7 @@ class _Known:
         records = {
             job.output: self.records[job.output] for job in listed if job.output in self.records
         }
-        return records, self.inputs.known(
-            source for job in listed for source in (job.content, *job.styles)
-        )
+        return records, self.inputs.known(each for job in listed for each in job.pictures)
 
 
 @dataclasses.dataclass(eq=False)

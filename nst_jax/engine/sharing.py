@@ -8,14 +8,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import jax
 
 from nst_jax.engine.fingerprint import shared_options
 from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import Job, PictureSource, picture_name
+from nst_jax.spec.job import Job, picture_name
 from nst_jax.spec.options import JobOptions, Options
 from nst_jax.spec.schedulers import scheduled_shard
 from nst_jax.spec.shards import Shard, parsed_shard
@@ -90,8 +90,7 @@ def _line(job: Job, texts: dict[int, str]) -> str:
     own = job.options or JobOptions()
     if id(own) not in texts:
         texts[id(own)] = repr(own)
-    inputs: Sequence[PictureSource] = (job.content, *job.styles, *job.masks, *job.style_masks)
-    names = (PurePath(picture_name(one)).name for one in inputs)
+    names = (PurePath(picture_name(one)).name for one in job.pictures)
     return "\0".join((job.output, *names, texts[id(own)]))
 
 

@@ -64,6 +64,12 @@ class Job:
             return (self.style,)
         return tuple(self.style)
 
+    @property
+    def pictures(self) -> tuple[PictureSource, ...]:
+        """All that the job reads: content, styles, the masks of both, and what it starts from."""
+        start = () if self.init_image is None else (self.init_image,)
+        return (self.content, *self.styles, *self.masks, *self.style_masks, *start)
+
 
 def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
     """Jobs with their options and output names filled in and checked.
