@@ -393,7 +393,9 @@ class FakeStudio:
     def __init__(self, *_: object) -> None:
         self.device = SimpleNamespace(platform="gpu", device_kind="a GPU", memory_stats=self._told)
         self.dtype = "bfloat16"
-        self.setup = SimpleNamespace(weights=SimpleNamespace(source="a fake"))
+        self.setup = SimpleNamespace(
+            weights=SimpleNamespace(source="a fake"), devices=SimpleNamespace(count=1)
+        )
 
     def workload(self, pair: object, size: int, batch_size: int | None) -> Workload:
         return FakeWorkload(size, batch_size or 16)

@@ -12,6 +12,7 @@ from references import relative_error
 from nst_jax import render_many
 from nst_jax.engine.devices import over
 from nst_jax.engine.programs import collectives_in
+from nst_jax.engine.progress import Silence
 
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
 
@@ -95,30 +96,55 @@ def test_results_are_close_to_those_of_one_device(sharded, alone):
 
 
 def test_slots_that_do_not_divide_are_still_rendered(narrow_file, alone):
-    """Three slots on two devices: no sharding, but the same pictures."""
+    """Three slots on two devices: all on the first, and the same pictures."""
     options = tiny_options(narrow_file, levels=1, batch_size=3)
     results = Studio(options, jax.devices()[:2]).render(JOBS[:4])
     for one, other in zip(alone, results, strict=False):
         assert other.losses["total"] == pytest.approx(one.losses["total"], rel=0.01)
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 4, 6])
-def test_only_slots_that_divide_are_sharded(slots):
-    devices = over(jax.devices()[:2])
+@pytest.mark.parametrize(
+    ("slots", "used"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (7, 1), (8, 4), (10, 2)]
+)
+def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
+    devices = over(jax.devices()[:4])
+    assert devices.used(slots).count == used
+    assert devices.slots_on_each(slots) * used == slots
     sharding = devices.sharded(slots)
     assert isinstance(sharding, NamedSharding)
-    assert sharding.spec == PartitionSpec("data" if slots % 2 == 0 else None)
+    assert sharding.spec == PartitionSpec("data")
+    assert sharding.device_set == set(jax.devices()[:used])
     assert devices.replicated.is_fully_replicated
 
 
+def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):
+    options = tiny_options(narrow_file, levels=1, batch_size=8)
+    studio = Studio(options, jax.devices())
+    programs: Any = studio.setup.renderer((), Silence(), taps=["relu1_2"]).programs
+    network = programs._network_on(studio.setup.devices)
+    for leaf in jax.tree.leaves(network):
+        places = {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}
+        assert len(leaf.addressable_shards) == 8
+        assert len(places) == 1
+
+
+def test_one_picture_pays_for_one_slot_and_many_keep_all_devices_busy(narrow_file):
+    options = tiny_options(narrow_file, levels=1, batch_size="auto", steps=2)
+    studio = Studio(options, jax.local_devices())
+    assert studio.setup.devices.count == 8
+
+    def slots(count: int) -> set[int]:
+        jobs = [tiny_job(number, steps=2) for number in range(count)]
+        return set(studio.plan(studio.requests(jobs)).slots.values())
+
+    assert slots(1) == {1}
+    assert slots(2) == {2}
+    assert slots(8) == {8}
+
+
 def test_all_devices_are_used_where_none_are_named(narrow_file):
-    """And the plan gives each of them a slot."""
     options = tiny_options(narrow_file, levels=1, batch_size="auto", steps=2)
     jobs = [tiny_job(0, steps=2), tiny_job(1, PORTRAIT, steps=2)]
     results = list(render_many(jobs, options))
     assert len(results) == 2
     assert all(result.error is None for result in results)
-    studio = Studio(options, jax.local_devices())
-    assert studio.setup.devices.count == 8
-    plan = studio.plan(studio.requests(jobs))
-    assert all(slots % 8 == 0 for slots in plan.slots.values())

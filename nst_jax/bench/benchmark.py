@@ -90,7 +90,7 @@ class _Benchmark:
             pictures=f"{settings.content} {settings.style}".strip() or "synthetic",
             weights=self._studio.setup.weights.source,
             style_loss=self._style_loss,
-            hardware=_hardware(self._studio.device, self._peak),
+            hardware=_hardware(self._studio.device, self._studio.setup.devices.count, self._peak),
             versions=_versions() | self._peer_versions,
             operations=self._operations,
             peak_memory=self._memory,
@@ -246,11 +246,11 @@ def _pair(settings: Settings) -> Pair:
     return synthetic_pair(settings.size)
 
 
-def _hardware(device: Any, peak: Peak) -> dict[str, Any]:
+def _hardware(device: Any, count: int, peak: Peak) -> dict[str, Any]:
     return {
         "platform": device.platform,
         "kind": _processor() if device.platform == "cpu" else device.device_kind,
-        "devices": 1,
+        "devices": count,
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),

@@ -114,7 +114,8 @@ class Workload:
 class Studio:
     """The engine opened once: weights read, one device chosen.
 
-    One device, because operations a second and a share of the peak are a device's own.
+    One device, because operations a second and a share of the peak are a device's own. A CPU
+    is one, with all that its cores are cut into.
     """
 
     def __init__(self, options: Options, progress: Progress) -> None:
@@ -129,8 +130,10 @@ class Studio:
         """
         self._options = options
         self._progress = progress
-        self.device: Any = jax.local_devices()[0]
-        self.setup = open_setup(options, [self.device])
+        local = jax.local_devices()
+        self.device: Any = local[0]
+        self._used = local if self.device.platform == "cpu" else local[:1]
+        self.setup = open_setup(options, self._used)
 
     @property
     def dtype(self) -> str:
@@ -198,7 +201,7 @@ class Studio:
             JobError: A job failed.
         """
         options = dataclasses.replace(self._options, size=size, steps=steps)
-        results = render_many(map(_job, pairs), options, on_error="raise", devices=[self.device])
+        results = render_many(map(_job, pairs), options, on_error="raise", devices=self._used)
         return sum(result.compile_seconds for result in results)
 
     def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Setup:

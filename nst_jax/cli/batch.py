@@ -90,7 +90,7 @@ class Batch:
         if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
             raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
-        from nst_jax.engine.compile_cache import kept_programs
+        from nst_jax.engine.process import configured_process
         from nst_jax.engine.sharing import asked_shard
         from nst_jax.engine.stopping import Stop
 
@@ -99,7 +99,7 @@ class Batch:
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
-            kept_programs(),
+            configured_process(),
         ):
             asked = jobs, self.output_dir, self.options
             care = {"handling": self.handling, "progress": progress, "stop": stop}

@@ -43,10 +43,10 @@ class Plan:
     def run(self) -> int:
         """Plans; returns the exit status."""
         jobs = self._jobs()
-        from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
         from nst_jax.engine.outlook import outlook
+        from nst_jax.engine.process import configured_process  # jax takes a second to import
 
-        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
+        with watcher(quiet=self.quiet or self.json) as progress, configured_process():
             made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
         if self.json:
             print_json(made.record())

@@ -60,15 +60,15 @@ class Render:
         check_job(job, self.options)
         check_seconds("checkpoint_every", self.checkpoint_every)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
-        from nst_jax.engine.compile_cache import kept_programs  # jax takes a second to import
         from nst_jax.engine.memory import render
+        from nst_jax.engine.process import configured_process  # jax takes a second to import
         from nst_jax.engine.stopping import Stop
 
         stop = Stop()
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
-            kept_programs(),
+            configured_process(),
         ):
             result = render(
                 job,

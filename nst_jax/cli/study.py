@@ -44,11 +44,11 @@ class _Common:
         """Makes the study and writes it; returns the exit status."""
         if not self.output_dir:
             raise OptionError("study must be told where to write, got an empty --output-dir")
-        from nst_jax.engine.compile_cache import kept_programs
+        from nst_jax.engine.process import configured_process
         from nst_jax.engine.saving import make_folder
         from nst_jax.study.writing import record, write_study
 
-        with watcher(quiet=self.quiet or self.json) as progress, kept_programs():
+        with watcher(quiet=self.quiet or self.json) as progress, configured_process():
             study = make(output_dir=self.output_dir, progress=progress)
         make_folder(Path(self.output_dir))
         page = write_study(study, Path(self.output_dir))

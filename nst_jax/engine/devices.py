@@ -1,7 +1,8 @@
 """Which devices a batch runs on, how it is laid over them, and what suits their kind."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -16,6 +17,10 @@ from nst_jax.spec.options import Options
 # pixel is flat from one image of 128 px on; an accelerator wants every core busy in the
 # small deep layers too.
 _PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu": 16 * 512 * 512}
+
+# What a step costs in core time when twice as many cores share it, as measured for two on one
+# by scripts/compare_devices.py.
+_COST_OF_SHARING = 1.25
 
 # The rest is for pictures that wait their turn, the interpreter, and what estimates miss.
 _USABLE_SHARE = 0.8
@@ -48,24 +53,45 @@ class Devices:
 
     @property
     def memory_bytes(self) -> int | None:
-        """What a program may use on each device; None where nobody tells.
+        """What programs may use of a device's memory; None where nobody tells.
 
-        Devices that are the host's own processors share its memory.
+        Devices that are the host's own processors have one memory together: the host's.
         """
         if self.platform == "cpu":
             whole = host_bytes()
-            return None if whole is None else int(_USABLE_SHARE * whole) // self.count
+            return None if whole is None else int(_USABLE_SHARE * whole)
         limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(_USABLE_SHARE * limit)
 
+    def used(self, slots: int) -> "Devices":
+        """Those that a batch is laid over: as many as share its slots evenly, from the first on.
+
+        So one picture alone runs on one device, and on a CPU with the threads of all cores.
+        """
+        count = max(count for count in range(1, self.count + 1) if slots % count == 0)
+        return over(self.mesh.devices.flat[:count])
+
     def slots_on_each(self, slots: int) -> int:
-        """How many of a batch's slots each device holds; see `sharded`."""
-        return slots // self.count if slots % self.count == 0 else slots
+        """How many of a batch's slots each used device holds."""
+        return slots // self.used(slots).count
+
+    def slots_in_a_memory(self, slots: int) -> int:
+        """How many of a batch's slots lie in the same memory; see `memory_bytes`."""
+        return slots if self.platform == "cpu" else self.slots_on_each(slots)
+
+    def slots_paid(self, slots: int) -> float:
+        """As many slots as all devices at work could step in the time that a batch takes.
+
+        The cores of a CPU that no slot uses help the others, though they are worth less there.
+        """
+        used = self.used(slots).count
+        if self.platform == "cpu":
+            return slots * _COST_OF_SHARING ** math.log2(self.count / used)
+        return slots * self.count / used
 
     def sharded(self, slots: int) -> NamedSharding:
-        """Slots over the devices; where they don't divide evenly, all slots on each of them."""
-        spec = PartitionSpec("data" if slots % self.count == 0 else None)
-        return NamedSharding(self.mesh, spec)
+        """Slots over the devices that a batch uses."""
+        return NamedSharding(self.used(slots).mesh, PartitionSpec("data"))
 
     @property
     def replicated(self) -> NamedSharding:
@@ -76,9 +102,9 @@ class Devices:
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
 
 
-def over(devices: Sequence[Any]) -> Devices:
+def over(devices: Iterable[Any]) -> Devices:
     """A data mesh over these devices."""
-    return Devices(Mesh(np.asarray(devices), ("data",)))
+    return Devices(Mesh(np.asarray(list(devices)), ("data",)))
 
 
 @dataclasses.dataclass(frozen=True)

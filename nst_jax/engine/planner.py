@@ -14,7 +14,7 @@ from typing import Any
 from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
-from nst_jax.engine.room import Room, bytes_text, largest_that_fits
+from nst_jax.engine.room import Room, bytes_text
 from nst_jax.spec.errors import NoRoomError, OptionError
 from nst_jax.spec.options import Options
 
@@ -141,30 +141,41 @@ def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Ro
         return options.batch_size
     pixels = canvas[0] * canvas[1]
     largest = max(1, _LARGEST_BATCH_PIXELS.get(devices.platform, 2**22) // pixels)
-    if room:
-        largest = largest_that_fits(lambda slots: room.fits(canvas, slots), largest)
-    enough = -(-jobs // devices.count)
-    rungs = [devices.count * rung for rung in _LADDER if rung <= largest and rung < 2 * enough]
-    return min(rungs, key=lambda rung: (_cost(rung, pixels, jobs, devices), -rung))
+
+    def reasonable(rung: int) -> bool:
+        if rung >= 2 * jobs or devices.slots_on_each(rung) > largest:
+            return False
+        return room is None or room.fits(canvas, devices.slots_in_a_memory(rung))
+
+    ladder = {*_LADDER, *(devices.count * rung for rung in _LADDER)}
+    rungs = [rung for rung in ladder if reasonable(rung)] or [1]
+    return min(rungs, key=lambda rung: (*_cost(rung, pixels, jobs, devices), -rung))
 
 
-def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> int:
-    """Pixels' worth of device time for all jobs, a batch too small to fill it counted full."""
+def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> tuple[float | int, int]:
+    """Pixels' worth of device time for all jobs, and the slots of batches that stay empty.
+
+    A batch too small to fill the devices costs as much as one that does.
+    """
     batches = -(-jobs // rung)
-    return batches * max(rung * pixels, devices.fill_pixels)
+    computed = max(devices.slots_paid(rung) * pixels, devices.fill_pixels)
+    return batches * computed, batches * rung - jobs
 
 
 def _check_batches(slots: Mapping[Size, int], devices: Devices, room: Room) -> None:
-    each = {canvas: devices.slots_on_each(count) for canvas, count in slots.items()}
-    if all(room.fits(canvas, count) for canvas, count in each.items()):
+    held = {canvas: devices.slots_in_a_memory(count) for canvas, count in slots.items()}
+    if all(room.fits(canvas, count) for canvas, count in held.items()):
         return
-    worst = max(each, key=lambda canvas: room.needed(canvas, each[canvas]))
-    fitting = devices.count * min(
-        largest_that_fits(lambda number, canvas=canvas: room.fits(canvas, number), count)
-        for canvas, count in each.items()
-    )
+    worst = max(held, key=lambda canvas: room.needed(canvas, held[canvas]))
+    fitting = min(_slots_that_fit(canvas, count, devices, room) for canvas, count in slots.items())
     raise OptionError(
         f"a batch must fit the device's memory of {room.text}, got {slots[worst]} slots of "
-        f"{size_text(worst)}, which need {bytes_text(room.needed(worst, each[worst]))}",
+        f"{size_text(worst)}, which need {bytes_text(room.needed(worst, held[worst]))}",
         f"--batch-size {fitting} would fit; a plan.json of other slots must be deleted first",
     )
+
+
+def _slots_that_fit(canvas: Size, slots: int, devices: Devices, room: Room) -> int:
+    """The most slots, up to a number, that fit the memory they lie in."""
+    tried = range(slots, 1, -1)
+    return next((n for n in tried if room.fits(canvas, devices.slots_in_a_memory(n))), 1)

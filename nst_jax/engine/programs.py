@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from nst_jax.engine import compile_cache, solver
 from nst_jax.engine.canvas import Size, size_text
@@ -37,7 +38,7 @@ class Programs:
     """Programs by name, compiled when they are first called.
 
     Attributes:
-        network: The VGG, on every device.
+        network: The VGG, on the first device.
         compiled: Seconds of compilation by the program's name, in order; of loading, where
             a cache on disk had it.
         loaded: Names of those that came from the cache.
@@ -56,7 +57,8 @@ class Programs:
             progress: Told of compilations.
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
         """
-        self.network = jax.device_put(network, devices.replicated)
+        self.network = jax.device_put(network, devices.used(1).replicated)
+        self._networks = {1: self.network}
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
@@ -72,7 +74,7 @@ class Programs:
             return objective.content_features(image, network, size, taps)
 
         name = f"content features {size_text(canvas)} {','.join(taps)}"
-        return self._call(name, content_features, image, self.network, size)
+        return self._call(name, content_features, (image, self.network, size))
 
     def style_moments(
         self, canvas: Size, taps: Taps, image: Any, size: Any, weights: Any = None
@@ -92,16 +94,21 @@ class Programs:
 
         masked = " under a mask" if weights else ""
         name = f"style moments {size_text(canvas)} {','.join(taps)}{masked}"
-        return self._call(name, style_moments, image, self.network, size, weights)
+        return self._call(name, style_moments, (image, self.network, size, weights))
 
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
-        num_steps = self._devices.put(num_steps, self._devices.replicated)
         name, slots = self.step_name(canvas, problems), len(problems.steps)
-        arguments = (states, problems, self.network, num_steps)
-        return self._call(name, solver.run_chunk, *arguments, slots=slots, donate=(0,))
+        used = self._devices.used(slots)
+        arguments = (
+            states,
+            problems,
+            self._network_on(used),
+            used.put(num_steps, used.replicated),
+        )
+        return self._call(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
 
     def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
         """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
@@ -112,9 +119,10 @@ class Programs:
             problems: Likewise.
         """
         name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
-        num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=self._devices.replicated)
-        arguments = (states, problems, self.network, num_steps)
-        return self._program(name, solver.run_chunk, arguments, slots, donate=(0,))
+        used = self._devices.used(slots)
+        num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated)
+        arguments = (states, problems, self._network_on(used), num_steps)
+        return self._program(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
 
     def step_name(self, canvas: Size, problems: Any) -> str:
         """What the program of `run_chunk` is known by."""
@@ -130,9 +138,10 @@ class Programs:
             return jax.tree.map(replaced, batch, one)
 
         slots = _slots_of(batch)
-        slot, one = self._devices.put((np.int32(slot), one), self._devices.replicated)
+        used = self._devices.used(slots)
+        slot, one = used.put((np.int32(slot), one), used.replicated)
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
-        return self._call(name, place, batch, slot, one, slots=slots, donate=(0,))
+        return self._call(name, place, (batch, slot, one), used.sharded(slots), donate=(0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
         """One slot's state; the states given stay."""
@@ -142,33 +151,45 @@ class Programs:
                 lambda whole: jax.lax.dynamic_index_in_dim(whole, slot, 0, keepdims=False), states
             )
 
-        slot = self._devices.put(np.int32(slot), self._devices.replicated)
-        return self._call(f"take {size_text(canvas)} x {_slots_of(states)}", take, states, slot)
+        slots = _slots_of(states)
+        everywhere = self._devices.used(slots).replicated
+        slot = self._devices.put(np.int32(slot), everywhere)
+        return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
+
+    def _network_on(self, used: Devices) -> VGG:
+        """The VGG on these of the devices. Those of a CPU have one copy together."""
+        if used.count not in self._networks:
+            whole = (
+                jax.tree.map(np.asarray, self.network) if used.platform == "cpu" else self.network
+            )
+            self._networks[used.count] = jax.device_put(whole, used.replicated)
+        return self._networks[used.count]
 
     def _call(
         self,
         name: str,
         function: Callable[..., Any],
-        *arguments: Any,
-        slots: int | None = None,
+        arguments: tuple[Any, ...],
+        layout: NamedSharding | None = None,
         donate: tuple[int, ...] = (),
     ) -> Any:
-        return self._program(name, function, arguments, slots, donate)(*arguments)
+        return self._program(name, function, arguments, layout, donate)(*arguments)
 
     def _program(
         self,
         name: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
-        slots: int | None,
-        donate: tuple[int, ...],
+        layout: NamedSharding | None = None,
+        donate: tuple[int, ...] = (),
     ) -> Any:
+        """A program by its name, whose results lie as `layout` says; None: on the first device."""
         if name in self._programs:
             return self._programs[name]
         self._progress.compiling(name)
         began = time.perf_counter()
-        layout = self._devices.replicated if slots is None else self._devices.sharded(slots)
-        jitted = jax.jit(function, donate_argnums=donate, out_shardings=layout)
+        results = layout or self._devices.used(1).replicated
+        jitted = jax.jit(function, donate_argnums=donate, out_shardings=results)
         with compile_cache.watched() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()
         self.compiled[name] = time.perf_counter() - began

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.compile_cache import kept_programs
 from nst_jax.engine.foreseeing import Foreseen
 from nst_jax.engine.inputs import Inputs, Seen
 from nst_jax.engine.pipeline import examine, run
+from nst_jax.engine.process import configured_process
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.resuming import left_to_do
@@ -100,7 +100,7 @@ class Worker:
             RequestError: The weights are damaged, or the output folder is not there.
         """
         batch = self._batch
-        self._stack.enter_context(kept_programs())
+        self._stack.enter_context(configured_process())
         self._folder = folder_at(batch.place)
         if not self._folder.exists():
             raise OutputError(
