@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
-from test_house import COMMAND
+
+_COMMAND = (sys.executable, "-m", "nst_jax.cli.main")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ def test_every_core_is_a_device_unless_the_user_says_otherwise(told, count, narr
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "NST_JAX_CACHE_DIR": "off"} | told
     flags = ["--weights", narrow_file, "--size", "48", "--levels", "1", "--json"]
     done = subprocess.run(
-        [*COMMAND, "plan", *flags], env=environment, capture_output=True, text=True, check=True
+        [*_COMMAND, "plan", *flags], env=environment, capture_output=True, text=True, check=True
     )
     cores = len(os.sched_getaffinity(0))
     assert json.loads(done.stdout)["device"]["count"] == (count or cores)
