@@ -12,6 +12,9 @@ from nst_jax.spec.manifest import manifest_jobs, read_manifest
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import is_url
 
+Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
+"""Options under a heading of their own in `--help`."""
+
 Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nst_jax.cli.asking import Places, asked_jobs
+from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
@@ -64,7 +64,7 @@ class Batch:
     """Of the Ray cluster: auto, or HOST:PORT. Without it RAY_ADDRESS, or this machine."""
     workers: int = 0
     """Workers on the Ray cluster; 0: as many as it has room for now."""
-    options: Options = dataclasses.field(default_factory=Options)
+    options: Rendering = dataclasses.field(default_factory=Options)
     handling: tyro.conf.FlagCreatePairsOff[Handling] = dataclasses.field(default_factory=Handling)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""

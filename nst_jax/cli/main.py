@@ -25,6 +25,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from nst_jax import __version__
+from nst_jax.cli.asking import Rendering
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
@@ -149,7 +150,7 @@ def _starting_from(options: Options, command: type) -> Any:
     default = dataclasses.field(default_factory=lambda: options)
     return dataclasses.make_dataclass(
         command.__name__,
-        [("options", Options, default)],
+        [("options", Rendering, default)],
         bases=(command,),
         namespace={"__doc__": command.__doc__},
         frozen=True,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from nst_jax.cli.asking import Places, asked_jobs
+from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, printable
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.job import Job
@@ -34,7 +34,7 @@ class Plan:
     """Style pictures: files, folders or patterns."""
     compile: tyro.conf.FlagCreatePairsOff[bool] = False
     """Compile the step programs, for their exact memory and the collectives in them."""
-    options: Options = dataclasses.field(default_factory=Options)
+    options: Rendering = dataclasses.field(default_factory=Options)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing on the way."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from nst_jax.cli.asking import Rendering
 from nst_jax.cli.console import print_json
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
@@ -37,7 +38,7 @@ class Render:
     """Which part of each style counts, one a style. None: the whole picture."""
     init_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the optimisation starts from with --init file: a picture shaped as CONTENT."""
-    options: Options = dataclasses.field(default_factory=Options)
+    options: Rendering = dataclasses.field(default_factory=Options)
     checkpoint_every: float = 300.0
     """Seconds between two savings of the picture in progress, in a hidden file beside FILE; 0:
     only when it is interrupted. The same command goes on from there."""

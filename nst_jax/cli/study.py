@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from nst_jax.cli.asking import Rendering
 from nst_jax.cli.console import print_json
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import Options
 from nst_jax.spec.studies import (
     BALANCE,
     LEARNING_RATES,
@@ -76,7 +76,9 @@ class Layers(_Common):
     balance: float = BALANCE
     """Weight of the style's term, which is 1 at the content, beside the content's, which is 1 at
     the style."""
-    options: Options = dataclasses.field(default_factory=functools.partial(study_options, "layers"))
+    options: Rendering = dataclasses.field(
+        default_factory=functools.partial(study_options, "layers")
+    )
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
@@ -102,7 +104,9 @@ class Pixels(_Common):
     """The picture whose manner is taken."""
     ratios: tuple[float, ...] = RATIOS
     """Shares of the style, between 0 and 1, a column each."""
-    options: Options = dataclasses.field(default_factory=functools.partial(study_options, "pixels"))
+    options: Rendering = dataclasses.field(
+        default_factory=functools.partial(study_options, "pixels")
+    )
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
@@ -126,7 +130,7 @@ class Reconstruct(_Common):
     """The picture to be found again."""
     style: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[STYLE]")] = ""
     """The picture whose texture is to be found again."""
-    options: Options = dataclasses.field(
+    options: Rendering = dataclasses.field(
         default_factory=functools.partial(study_options, "reconstruct")
     )
 
@@ -157,7 +161,7 @@ class Balance(_Common):
     """A column each, unless there are step counts."""
     step_counts: tuple[int, ...] = ()
     """A column each: steps at each level."""
-    options: Options = dataclasses.field(
+    options: Rendering = dataclasses.field(
         default_factory=functools.partial(study_options, "balance")
     )
 
@@ -197,7 +201,7 @@ class Neurons(_Common):
     """How many channels a tap, where none are named."""
     patches: int = 4
     """How many patches a channel."""
-    options: Options = dataclasses.field(
+    options: Rendering = dataclasses.field(
         default_factory=functools.partial(study_options, "neurons")
     )
 

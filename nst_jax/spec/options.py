@@ -42,8 +42,8 @@ class JobOptions:
         "mean"
     )
     """What the squared distance of features is divided by. relative: by the content's own norm;
-    mean: by how many numbers they are; quarter_mean: by four times that (Coursera); half_sum: by
-    2 (Gatys et al. 2016); half_root: by twice the root of their number (cysmith)."""
+    mean: by how many numbers they are; quarter_mean: by four times that (Coursera); half_sum:
+    by 2 (Gatys et al. 2016); half_root: by twice the root of their number (cysmith)."""
     style_normalization: Literal["relative", "mean", "quarter_mean", "channel_mean"] = "relative"
     """Likewise for gram and moments. channel_mean: Grams over channels too, then the mean
     (jcjohnson). Wasserstein distances are always over the number of channels."""
@@ -191,8 +191,9 @@ class Options(JobOptions, metaclass=_FromPreset):
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
     style_loss: Literal["gram", "wasserstein", "wasserstein_full", "moments"] = "wasserstein"
-    """How styles are compared: wasserstein for means and covariances (full: slower, all directions
-    alike), gram as Gatys et al. (weights: see the preset gram), moments for each channel alone."""
+    """How styles are compared: wasserstein for means and covariances (full: slower, all
+    directions alike), gram as Gatys et al. (weights: see the preset gram), moments for each
+    channel alone."""
     tv_loss: Literal["squared", "absolute", "nine_point"] = "nine_point"
     """How neighbouring pixels differ: squared, absolute (edges may be sharp), or squared to all
     eight neighbours."""
@@ -206,8 +207,8 @@ class Options(JobOptions, metaclass=_FromPreset):
     """What the network sees beyond a picture's border: the border again, or the mean colour as
     it was trained, which can leave a frame."""
     preprocessing: Literal["network", "none"] = "network"
-    """What the network is given. none: RGB from 0 to 1 as it is, to a network that was trained on
-    BGR from 0 to 255 less a mean, as a Coursera course has it."""
+    """What the network is given. none: RGB from 0 to 1 as it is, to a network that was trained
+    on BGR from 0 to 255 less a mean, as a Coursera course has it."""
     optimizer: Literal["adam", "lbfgs"] = "adam"
     """What moves the pixels. lbfgs takes fewer but dearer steps, each with a line search; it has
     no learning rate, and is best with clip end and average_decay 0."""
