@@ -1,10 +1,15 @@
 """What must be set before the first array: eight CPU devices, and no accelerator by accident.
 
+Most of the time of these tests is compilation, and many compile the same program. So all
+processes of a session share one cache of JAX's own, made anew for each session.
+
 Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its import later.
 """
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,10 +19,31 @@ import pytest
 if TYPE_CHECKING:
     from engine_jobs import Studio
 
+_PROGRAMS = "NST_JAX_TEST_PROGRAMS"
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NST_JAX_CACHE_DIR", "off")
+if _IS_FIRST := _PROGRAMS not in os.environ:  # workers of the session find it set
+    os.environ[_PROGRAMS] = tempfile.mkdtemp(prefix="nst_jax-test-programs-")
+jax.config.update("jax_compilation_cache_dir", os.environ[_PROGRAMS])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_unconfigure() -> None:
+    """The last thing a process does."""
+    if _IS_FIRST:
+        shutil.rmtree(os.environ[_PROGRAMS], ignore_errors=True)
+
+
+@pytest.fixture
+def compiled_anew() -> Iterator[None]:
+    """Nothing in the test comes from a cache: it shows that compiling again changes nothing."""
+    jax.clear_caches()
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 @pytest.fixture(scope="session")

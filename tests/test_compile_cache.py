@@ -19,6 +19,17 @@ from nst_jax.engine.compile_cache import CACHE_VARIABLE, cache_folder, kept_prog
 FOLDER = "jax_compilation_cache_dir"
 
 
+@pytest.fixture(autouse=True)
+def without_the_cache_of_the_session():
+    """Else nothing would be compiled here at all."""
+    before = getattr(jax.config, FOLDER)
+    jax.config.update(FOLDER, None)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update(FOLDER, before)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """Where programs are kept while the test lasts."""

@@ -63,6 +63,11 @@ class Devices:
         limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(_USABLE_SHARE * limit)
 
+    @property
+    def memories(self) -> int:
+        """How many such memories there are."""
+        return 1 if self.platform == "cpu" else self.count
+
     def used(self, slots: int) -> "Devices":
         """Those that a batch is laid over: as many as share its slots evenly, from the first on.
 

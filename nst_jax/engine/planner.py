@@ -14,7 +14,7 @@ from typing import Any
 from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.levels import Stage
-from nst_jax.engine.room import Room, bytes_text
+from nst_jax.engine.room import Room, bytes_text, largest_that_fits
 from nst_jax.spec.errors import NoRoomError, OptionError
 from nst_jax.spec.options import Options
 
@@ -167,15 +167,12 @@ def _check_batches(slots: Mapping[Size, int], devices: Devices, room: Room) -> N
     if all(room.fits(canvas, count) for canvas, count in held.items()):
         return
     worst = max(held, key=lambda canvas: room.needed(canvas, held[canvas]))
-    fitting = min(_slots_that_fit(canvas, count, devices, room) for canvas, count in slots.items())
+    fitting = devices.memories * min(
+        largest_that_fits(lambda number, canvas=canvas: room.fits(canvas, number), count)
+        for canvas, count in held.items()
+    )
     raise OptionError(
         f"a batch must fit the device's memory of {room.text}, got {slots[worst]} slots of "
         f"{size_text(worst)}, which need {bytes_text(room.needed(worst, held[worst]))}",
         f"--batch-size {fitting} would fit; a plan.json of other slots must be deleted first",
     )
-
-
-def _slots_that_fit(canvas: Size, slots: int, devices: Devices, room: Room) -> int:
-    """The most slots, up to a number, that fit the memory they lie in."""
-    tried = range(slots, 1, -1)
-    return next((n for n in tried if room.fits(canvas, devices.slots_in_a_memory(n))), 1)
