@@ -18,7 +18,7 @@ from nst_jax.spec.options import Options
 _PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu": 16 * 512 * 512}
 
 # The rest is for pictures that wait their turn, the interpreter, and what estimates miss.
-_USABLE_SHARE = 0.8
+USABLE_SHARE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Devices:
         """
         if self.platform == "cpu":
             whole = host_bytes()
-            return None if whole is None else int(_USABLE_SHARE * whole) // self.count
+            return None if whole is None else int(USABLE_SHARE * whole) // self.count
         limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
-        return None if limit is None else int(_USABLE_SHARE * limit)
+        return None if limit is None else int(USABLE_SHARE * limit)
 
     def slots_on_each(self, slots: int) -> int:
         """How many of a batch's slots each device holds; see `sharded`."""
@@ -70,6 +70,10 @@ class Devices:
     @property
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
+
+    def spread(self, tree: Any) -> Any:
+        """Arrays, all of them on each device."""
+        return jax.device_put(tree, self.replicated)
 
     def put(self, tree: Any, sharding: NamedSharding) -> Any:
         """Host arrays onto the devices."""

@@ -56,7 +56,7 @@ class Programs:
             progress: Told of compilations.
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
         """
-        self.network = jax.device_put(network, devices.replicated)
+        self.network = devices.spread(network)
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
