@@ -18,7 +18,7 @@ from nst_jax.engine.devices import PRECISIONS
 _NVIDIA = "maker's data sheet, dense"
 _TPU = "jax-ml/scaling-book, tpus.md"
 _TERA = 1e12
-_GIGA = 10**9
+_GIGA = 10**9  # bytes
 
 _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 _PRODUCTS = 5
@@ -55,13 +55,13 @@ CHIPS = (
         f"A100 SXM: {_NVIDIA}",
     ),
     Chip(("NVIDIA GeForce RTX 4090",), 165 * _TERA, None, f"RTX 4090: {_NVIDIA}"),
-    Chip(("TPU v4",), 275 * _TERA, None, f"TPU v4: {_TPU}", 1200 * _GIGA, 32 * _GIGA),
+    Chip(("TPU v4",), 275 * _TERA, None, f"TPU v4: {_TPU}", 1.2 * _TERA, 32 * _GIGA),
     Chip(
-        ("TPU v5 lite", "TPU v5e"), 197 * _TERA, None, f"TPU v5e: {_TPU}", 810 * _GIGA, 16 * _GIGA
+        ("TPU v5 lite", "TPU v5e"), 197 * _TERA, None, f"TPU v5e: {_TPU}", 0.81 * _TERA, 16 * _GIGA
     ),
-    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, None, f"TPU v5p: {_TPU}", 2800 * _GIGA, 96 * _GIGA),
+    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, None, f"TPU v5p: {_TPU}", 2.8 * _TERA, 96 * _GIGA),
     Chip(
-        ("TPU v6 lite", "TPU v6e"), 920 * _TERA, None, f"TPU v6e: {_TPU}", 1600 * _GIGA, 32 * _GIGA
+        ("TPU v6 lite", "TPU v6e"), 920 * _TERA, None, f"TPU v6e: {_TPU}", 1.6 * _TERA, 32 * _GIGA
     ),
 )
 

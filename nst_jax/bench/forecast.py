@@ -122,12 +122,20 @@ class Forecast:
 
     def steps(self, canvas: CanvasOutlook) -> list[StepForecast]:
         """The step programs of one canvas."""
-        bytes_per_second = self.topology.chip.bytes_per_second
+        chip, devices = self.topology.chip, self.topology.devices
+        bytes_per_second = chip.bytes_per_second
         assert bytes_per_second is not None
-        devices = self.topology.devices
-        peak = published_peak(devices.kind, self.outlook.dtype)
+        peak = published_peak(chip.kinds[0], self.outlook.dtype)
         each, limit = devices.slots_on_each(canvas.slots), devices.memory_bytes
         return [StepForecast(one, each, limit, peak, bytes_per_second) for one in canvas.steps]
+
+    @property
+    def batch_that_fits(self) -> int | None:
+        """Slots of the largest canvas over all chips; an estimate, see `slots_that_fit`."""
+        largest = self.outlook.canvases[-1:]
+        each = [step.slots_that_fit for canvas in largest for step in self.steps(canvas)]
+        known = [fitting for fitting in each if fitting is not None]
+        return min(known) * self.topology.devices.count if known else None
 
     @property
     def seconds(self) -> float | None:
@@ -162,6 +170,7 @@ class Forecast:
             line["steps"] = [step.record() for step in self.steps(canvas)]
         return record | {
             "topology": self.topology.record(),
+            "batch_that_fits": self.batch_that_fits,
             "seconds": self.seconds,
             "images_per_hour": self.images_per_hour,
             "seconds_are": "an estimate: the chip's roofline, which no program reaches",

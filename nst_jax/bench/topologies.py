@@ -129,7 +129,7 @@ def opened(name: str) -> Topology:
     try:
         devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
-        raise _impossible(name, f"libtpu says {str(error).splitlines()[0]}") from error
+        raise _impossible(name, f"libtpu says {str(error).splitlines()[0].rstrip('.')}") from error
     (chip,) = (chip for chip in CHIPS if family.kind in chip.kinds)
     assert chip.memory_bytes is not None
     hosts = len({device.process_index for device in devices})
@@ -152,8 +152,9 @@ def _be_nowhere(family: Family, grid: Grid) -> None:
         TPU_SKIP_MDS_QUERY="1",
         TPU_ACCELERATOR_TYPE=f"{family.accelerator}-{cores}",
         TPU_WORKER_HOSTNAMES="localhost",
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # compiling takes no TPU from whoever has it
     )
-    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TPU_LOG_DIR", "disabled")
     jax.config.update("jax_platforms", "cpu")
 
 
