@@ -1,7 +1,7 @@
 """Which form of a layer the TPU compiler makes the least of, by its own account; no TPU is needed.
 
     python scripts/compare_tpu_forms.py [--topology v5e:1x1] [--size 256] [--slots 8 ...]
-        [--deepest relu2_1] [FORM ...]
+        [--deepest relu2_1] [--forms FORM ...]
 
 The engine's step program, Gram matrices at the first layer of each block down to `--deepest`,
 is compiled for one chip in each form, and printed are operations and bytes accessed of one
@@ -46,14 +46,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="both sides in pixels")
     parser.add_argument("--slots", type=int, nargs="+", default=[8], help="of each chip")
     parser.add_argument("--deepest", default="relu2_1", help="the last style tap")
-    parser.add_argument("forms", nargs="*", choices=[[], *FORMS], help="all, where none is named")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     arguments = parser.parse_args()
     topology = opened(arguments.topology)
     setup = open_setup(Options(preset="gram"), topology.devices)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")]
     print(f"{topology.name} ({topology.devices.kind}), {arguments.size} px, {', '.join(versions)}")
     print(f"{'form':<20}{'slots':>6}{'GFLOP':>9}{'MB':>9}{'roofline ms':>13}{'MB/chip':>9}{'s':>6}")
-    for form in arguments.forms or FORMS:
+    for form in arguments.forms:
         for slots in arguments.slots:
             with FORMS[form]():
                 seen = _seen(setup, topology, arguments.size, slots, arguments.deepest)
