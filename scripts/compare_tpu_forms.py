@@ -147,7 +147,7 @@ def _convolved(features: jax.Array, kernel: jax.Array, margin: int) -> jax.Array
 
 
 def _window(features: jax.Array) -> jax.Array:
-    lowest = jnp.asarray(-jnp.inf, features.dtype)
+    lowest = np.asarray(-np.inf, features.dtype)  # a constant, or JAX knows no gradient
     return jax.lax.reduce_window(features, lowest, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
 
 

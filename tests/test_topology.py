@@ -23,6 +23,7 @@ from nst_jax.spec.errors import OptionError
 from nst_jax.spec.options import Structure
 
 TAPS = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
+SHALLOW = ["--content-taps", "relu1_1", "--style-taps", "relu1_1", "--levels", "1"]
 PLAN = ["plan", "--preset", "gram", "--size", "48", "--levels", "2", "--steps", "4", *TAPS]
 
 LIBTPU = importlib.util.find_spec("libtpu") is not None
@@ -165,7 +166,7 @@ def test_the_pinned_names_are_there(faked, narrow_file, capsys):
 
 
 def test_a_batch_size_beyond_a_wave_is_a_full_batch(faked, narrow_file, capsys):
-    line = ["--weights", narrow_file, "--topology", "v5e:2x2", "--levels", "1"]
+    line = ["--weights", narrow_file, "--topology", "v5e:2x2", *SHALLOW]
     plan = _json(capsys, *line, "--batch-size", "64")
     assert plan["jobs"] == plan["batch_size"] == 64
     assert plan["notes"] == [
@@ -177,7 +178,7 @@ def test_a_batch_size_beyond_a_wave_is_a_full_batch(faked, narrow_file, capsys):
 
 def test_the_table_says_what_is_an_estimate(faked, narrow_file, capsys):
     line = ["--weights", narrow_file, "--topology", "v5e:2x2", "--dtype", "bfloat16", "--quiet"]
-    assert run([*PLAN, *line, "--levels", "1"]) == 0
+    assert run([*PLAN, *line, *SHALLOW]) == 0
     said = capsys.readouterr()
     for text in ("48x48", "estimate", "roofline", "197 TFLOP/s", "810 GB/s", "collectives"):
         assert text in said.out, text
