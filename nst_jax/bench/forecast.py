@@ -55,7 +55,10 @@ class StepForecast:
 
     @property
     def slots_that_fit(self) -> int | None:
-        """On each chip, if memory grows with the slots as it does up to here; an estimate."""
+        """On each chip, if memory grows with the slots as it does up to here; an estimate.
+
+        Far too high where so little is computed that most of it never leaves the chip.
+        """
         seen = self.step.inspection
         if seen.bytes_per_device is None:
             return None
