@@ -1,4 +1,4 @@
-"""How many operations a second a device could do at best, and where that number is from.
+"""What a device could do at best, in operations and bytes a second, and who says so.
 
 Published peaks are for dense products; makers' figures with "sparsity" are twice as high.
 A device without a known peak for what the network computes in gets one by measurement: the
@@ -18,6 +18,7 @@ from nst_jax.engine.devices import PRECISIONS
 _NVIDIA = "maker's data sheet, dense"
 _TPU = "jax-ml/scaling-book, tpus.md"
 _TERA = 1e12
+_GIGA = 10**9  # bytes
 
 _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 _PRODUCTS = 5
@@ -32,12 +33,16 @@ class Chip:
         bfloat16: Peak of dense products.
         tensorfloat32: Likewise; None where it is not known, or the chip has no such products.
         source: Where the peaks are published.
+        bytes_per_second: Peak of the memory's traffic; None where the table does not say.
+        memory_bytes: Of that memory; likewise.
     """
 
     kinds: tuple[str, ...]
     bfloat16: float
     tensorfloat32: float | None
     source: str
+    bytes_per_second: float | None = None
+    memory_bytes: int | None = None
 
 
 CHIPS = (
@@ -50,10 +55,14 @@ CHIPS = (
         f"A100 SXM: {_NVIDIA}",
     ),
     Chip(("NVIDIA GeForce RTX 4090",), 165 * _TERA, None, f"RTX 4090: {_NVIDIA}"),
-    Chip(("TPU v4",), 275 * _TERA, None, f"TPU v4: {_TPU}"),
-    Chip(("TPU v5 lite", "TPU v5e"), 197 * _TERA, None, f"TPU v5e: {_TPU}"),
-    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, None, f"TPU v5p: {_TPU}"),
-    Chip(("TPU v6 lite", "TPU v6e"), 920 * _TERA, None, f"TPU v6e: {_TPU}"),
+    Chip(("TPU v4",), 275 * _TERA, None, f"TPU v4: {_TPU}", 1.2 * _TERA, 32 * _GIGA),
+    Chip(
+        ("TPU v5 lite", "TPU v5e"), 197 * _TERA, None, f"TPU v5e: {_TPU}", 0.81 * _TERA, 16 * _GIGA
+    ),
+    Chip(("TPU v5", "TPU v5p"), 459 * _TERA, None, f"TPU v5p: {_TPU}", 2.8 * _TERA, 96 * _GIGA),
+    Chip(
+        ("TPU v6 lite", "TPU v6e"), 920 * _TERA, None, f"TPU v6e: {_TPU}", 1.6 * _TERA, 32 * _GIGA
+    ),
 )
 
 
@@ -72,6 +81,11 @@ class Peak:
     measured: bool
 
 
+def chip_of(kind: str) -> Chip | None:
+    """The row of a known device, by JAX's `device_kind`."""
+    return next((chip for chip in CHIPS if kind in chip.kinds), None)
+
+
 def published_peak(kind: str, dtype: str) -> Peak | None:
     """The peak of a known device.
 
@@ -79,11 +93,11 @@ def published_peak(kind: str, dtype: str) -> Peak | None:
         kind: JAX's `device_kind`.
         dtype: `bfloat16`, `tensorfloat32` or `float32`, whose peaks are not in the table.
     """
-    for chip in CHIPS:
-        value = {"bfloat16": chip.bfloat16, "tensorfloat32": chip.tensorfloat32}.get(dtype)
-        if kind in chip.kinds and value is not None:
-            return Peak(value, chip.source, measured=False)
-    return None
+    chip = chip_of(kind)
+    if chip is None:
+        return None
+    value = {"bfloat16": chip.bfloat16, "tensorfloat32": chip.tensorfloat32}.get(dtype)
+    return None if value is None else Peak(value, chip.source, measured=False)
 
 
 def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:

@@ -8,22 +8,26 @@ import tyro
 
 from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, printable
+from nst_jax.cli.topology import steps_table, totals
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import Options
 
 if TYPE_CHECKING:
     from nst_jax.engine.outlook import CanvasOutlook, Outlook
+    from nst_jax.engine.results import Result
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Show canvases, batches, compilations, memory, operations and time; render nothing.
 
-    Without a manifest and pictures it is the plan of one square picture at --size.
+    Without a manifest and pictures it is the plan of one square picture at --size, or with
+    --topology of a wave of them.
 
     Example: nst-jax plan jobs.csv
     Example: nst-jax plan --size 1024 --json
+    Example: nst-jax plan --topology v5e:2x2 --preset gram --levels 1
     """
 
     manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
@@ -34,6 +38,9 @@ class Plan:
     """Style pictures: files, folders or patterns."""
     compile: tyro.conf.FlagCreatePairsOff[bool] = False
     """Compile the step programs, for their exact memory and the collectives in them."""
+    topology: Annotated[str, tyro.conf.arg(metavar="CHIP:GRID")] = ""
+    """Compile the step programs for TPU chips that need not be here: v5e:2x2, v5p:2x2x1, v6e:2x4.
+    It needs the extra `tpu` and takes a minute or more a program."""
     options: Rendering = dataclasses.field(default_factory=Options)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing on the way."""
@@ -42,6 +49,8 @@ class Plan:
 
     def run(self) -> int:
         """Plans; returns the exit status."""
+        if self.topology:
+            return self._forecast()
         jobs = self._jobs()
         from nst_jax.engine.outlook import outlook
         from nst_jax.engine.process import configured_process  # jax takes a second to import
@@ -51,8 +60,23 @@ class Plan:
         if self.json:
             print_json(made.record())
         else:
-            _print(made)
+            _print_all(_canvas_table(made.canvases), _totals(made), made.failures)
         return 3 if made.failures else 0
+
+    def _forecast(self) -> int:
+        """Plans for chips that are not here; nothing is kept or loaded, it is all compiled."""
+        jobs = self._jobs()
+        from nst_jax.bench.forecast import forecast  # jax takes a second to import
+        from nst_jax.bench.topologies import opened
+
+        topology = opened(self.topology)
+        with watcher(quiet=self.quiet or self.json) as progress:
+            made = forecast(jobs, self.options, topology, progress)
+        if self.json:
+            print_json(made.record())
+        else:
+            _print_all(steps_table(made), totals(made), made.outlook.failures)
+        return 3 if made.outlook.failures else 0
 
     def _jobs(self) -> Sequence[Job]:
         if self.manifest or self.contents or self.styles:
@@ -60,18 +84,28 @@ class Plan:
         import numpy as np
 
         square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is
-        return [Job(square, square)]
+        return [Job(square, square, f"{number}.png") for number in range(self._squares)]
+
+    @property
+    def _squares(self) -> int:
+        """How many square pictures stand for a run: one, or as many as go through together."""
+        if not self.topology:
+            return 1
+        from nst_jax.engine.planner import WAVE_JOBS
+
+        asked = self.options.batch_size
+        return WAVE_JOBS if asked == "auto" else max(asked, WAVE_JOBS)
 
 
-def _print(made: "Outlook") -> None:
+def _print_all(table: Any, lines: Sequence[tuple[str, str]], failures: Sequence["Result"]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
     console = Console()
-    console.print(_canvas_table(made.canvases))
-    for name, text in _totals(made):
+    console.print(table)
+    for name, text in lines:
         console.print(f"{name:<22}{escape(text)}", highlight=False, soft_wrap=True)
-    for result in made.failures:
+    for result in failures:
         text = escape(f"failed {printable(result.job.output)}: {result.error}")
         console.print(text, highlight=False, soft_wrap=True)
 

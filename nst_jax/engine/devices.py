@@ -23,7 +23,7 @@ _PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu"
 _COST_OF_SHARING = 1.25
 
 # The rest is for pictures that wait their turn, the interpreter, and what estimates miss.
-_USABLE_SHARE = 0.8
+USABLE_SHARE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Devices:
         """
         if self.platform == "cpu":
             whole = host_bytes()
-            return None if whole is None else int(_USABLE_SHARE * whole)
+            return None if whole is None else int(USABLE_SHARE * whole)
         limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
-        return None if limit is None else int(_USABLE_SHARE * limit)
+        return None if limit is None else int(USABLE_SHARE * limit)
 
     @property
     def memories(self) -> int:
@@ -74,7 +74,7 @@ class Devices:
         So one picture alone runs on one device, and on a CPU with the threads of all cores.
         """
         count = max(count for count in range(1, self.count + 1) if slots % count == 0)
-        return over(self.mesh.devices.flat[:count])
+        return dataclasses.replace(self, mesh=_line(self.mesh.devices.flat[:count]))
 
     def slots_on_each(self, slots: int) -> int:
         """How many of a batch's slots each used device holds."""
@@ -102,6 +102,12 @@ class Devices:
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
+    def spread(self, tree: Any) -> Any:
+        """Arrays, all of them on each device. The processors of a host share one copy."""
+        if self.platform == "cpu":
+            tree = jax.tree.map(np.asarray, tree)
+        return jax.device_put(tree, self.replicated)
+
     def put(self, tree: Any, sharding: NamedSharding) -> Any:
         """Host arrays onto the devices."""
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
@@ -109,7 +115,11 @@ class Devices:
 
 def over(devices: Iterable[Any]) -> Devices:
     """A data mesh over these devices."""
-    return Devices(Mesh(np.asarray(list(devices)), ("data",)))
+    return Devices(_line(devices))
+
+
+def _line(devices: Iterable[Any]) -> Mesh:
+    return Mesh(np.asarray(list(devices)), ("data",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,10 +31,20 @@ class Inspection:
         bytes_per_device: Arguments, results and temporary memory; None where the backend
             does not tell.
         collectives: Operations that make devices wait for each other, one for each.
+        flops_per_device: Operations of one step on each device, as the compiler counts them:
+            a loop's body once, and of a batch what one device does. None where untold.
+        bytes_accessed_per_device: Likewise what its operations read and write. It counts each
+            operand of each fused operation, wherever that lies.
+        network_bytes: The part of `bytes_per_device` that is the network, whatever the batch.
+        seconds: Of compilation; of loading, where a cache had the program.
     """
 
     bytes_per_device: int | None
     collectives: list[str]
+    flops_per_device: float | None = None
+    bytes_accessed_per_device: float | None = None
+    network_bytes: int = 0
+    seconds: float = 0.0
 
 
 def inspected(
@@ -63,7 +73,15 @@ def inspected(
         programs.network, devices, canvas, slots, structure, style_kind, regions, options
     )
     program = programs.compiled_step(canvas, states, problems)
-    return Inspection(bytes_on_each_device(program), collectives_in(program.as_text()))
+    costs = program.cost_analysis() or {}
+    return Inspection(
+        bytes_on_each_device(program),
+        collectives_in(program.as_text()),
+        costs.get("flops"),
+        costs.get("bytes accessed"),
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(programs.network)),
+        programs.compiled[programs.step_name(canvas, problems)],
+    )
 
 
 def batch_shapes(
@@ -110,11 +128,11 @@ def _target_shapes(network: VGG, stage: Stage, own: JobOptions, variation: Varia
     image = jax.ShapeDtypeStruct((*stage.canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
 
-    def looked_at(image, size):
+    def looked_at(network, image, size):
         features = objective.content_features(image, network, size, own.content_taps)
         return features, objective.style_moments(image, network, size, own.style_taps)
 
-    content, moments = jax.eval_shape(looked_at, image, size)
+    content, moments = jax.eval_shape(looked_at, network, image, size)
     # Made on the host, of zeros: a target is more than its moments' shapes.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
     style: dict[str, Any] = {

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.devices import Devices
 from nst_jax.engine.foreseeing import foreseen
-from nst_jax.engine.inspection import inspected
+from nst_jax.engine.inspection import Inspection, inspected
 from nst_jax.engine.levels import Stage, StyleKind
 from nst_jax.engine.pipeline import examine
 from nst_jax.engine.planner import Plan
@@ -35,6 +36,21 @@ _PROBE_TURNS = 5
 
 
 @dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """A step program that was compiled for an outlook.
+
+    Attributes:
+        style_kind: How it compares styles.
+        batch_steps: How often all slots are stepped with it.
+        inspection: What it says of itself.
+    """
+
+    style_kind: StyleKind
+    batch_steps: int
+    inspection: Inspection
+
+
+@dataclasses.dataclass(frozen=True)
 class CanvasOutlook:
     """What a run does on one canvas.
 
@@ -50,6 +66,7 @@ class CanvasOutlook:
         bytes_per_chip: On each device: the compiled program's where it was compiled, or else
             an estimate.
         collectives: Operations between devices in the step; None: not compiled.
+        steps: The step programs, where they were compiled.
     """
 
     canvas: Size
@@ -62,6 +79,7 @@ class CanvasOutlook:
     flops_per_image_step: int
     bytes_per_chip: int
     collectives: int | None
+    steps: Sequence[CompiledStep] = ()
 
     @property
     def waste(self) -> float:
@@ -175,7 +193,7 @@ def outlook(
     compile_steps: bool = False,
     measure: bool = True,
     progress: Progress | None = None,
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[Any] | Devices | None = None,
 ) -> Outlook:
     """What rendering these jobs would be. A job that can't be planned is listed as failed.
 
@@ -275,14 +293,14 @@ def _canvas(
 ) -> CanvasOutlook:
     costs, slots = costs_of(setup), made.slots[canvas]
     each = setup.devices.slots_on_each(slots)
-    bytes_per_chip, collectives = [], []
-    for _, structure, kind, regions in groups:
+    bytes_per_chip, steps = [], []
+    for (_, structure, kind, regions), group in groups.items():
         taps = structure.content_taps, structure.style_taps
         estimate = costs.step_bytes(canvas, each, *taps)
         if programs:
             asked = structure, kind, regions, setup.options
             seen = inspected(programs, setup.devices, canvas, slots, *asked)
-            collectives.append(len(seen.collectives))
+            steps.append(CompiledStep(kind, _batch_steps(group, slots), seen))
             bytes_per_chip.append(seen.bytes_per_device or estimate)
         else:
             bytes_per_chip.append(estimate)
@@ -301,7 +319,8 @@ def _canvas(
             for _, structure, *_ in groups
         ),
         bytes_per_chip=max(bytes_per_chip),
-        collectives=sum(collectives) if programs else None,
+        collectives=sum(len(one.inspection.collectives) for one in steps) if programs else None,
+        steps=steps,
     )
 
 

@@ -57,7 +57,7 @@ class Programs:
             progress: Told of compilations.
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
         """
-        self.network = jax.device_put(network, devices.used(1).replicated)
+        self.network = devices.used(1).spread(network)
         self._networks = {1: self.network}
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
@@ -157,12 +157,9 @@ class Programs:
         return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
 
     def _network_on(self, used: Devices) -> VGG:
-        """The VGG on these of the devices. Those of a CPU have one copy together."""
+        """The VGG on these of the devices."""
         if used.count not in self._networks:
-            whole = (
-                jax.tree.map(np.asarray, self.network) if used.platform == "cpu" else self.network
-            )
-            self._networks[used.count] = jax.device_put(whole, used.replicated)
+            self._networks[used.count] = used.spread(self.network)
         return self._networks[used.count]
 
     def _call(

@@ -125,7 +125,7 @@ class Request:
         return sum(stage.steps for stage in self.ladder)
 
 
-def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
+def open_setup(options: Options, devices: Sequence[Any] | Devices | None = None) -> Setup:
     """Finds, reads and checks the weights, and lays a mesh over the devices.
 
     Args:
@@ -135,7 +135,8 @@ def open_setup(options: Options, devices: Sequence[Any] | None = None) -> Setup:
     Raises:
         WeightsError: There are none, or they are damaged or foreign.
     """
-    mesh = over(jax.local_devices() if devices is None else devices)
+    if not isinstance(devices, Devices):
+        devices = over(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
     inputs = Inputs(max_pixels=options.max_input_pixels)
-    return Setup(options, weights, mesh, precision_of(options, mesh), inputs)
+    return Setup(options, weights, devices, precision_of(options, devices), inputs)
