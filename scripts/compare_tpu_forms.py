@@ -72,7 +72,7 @@ def _seen(setup: Setup, topology: Topology, size: int, slots: int, deepest: str)
     seen = inspected(programs, devices, (size, size), batch, structure, options=setup.options)
     assert chip.bytes_per_second is not None
     return StepForecast(
-        CompiledStep("gram", 1, seen),
+        CompiledStep("gram", batch, 1, seen),
         slots,
         devices.memory_bytes,
         published_peak(devices.kind, setup.precision.name),

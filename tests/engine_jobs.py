@@ -178,6 +178,13 @@ def _copied(tree: Any) -> Any:
     return jax.tree.map(np.array, jax.device_get(tree))
 
 
+def by_canvas(plan: Plan) -> dict[tuple[int, int], int]:
+    """A plan's slots, where jobs of a canvas are all in one group."""
+    slots = {group.canvas: count for group, count in plan.slots.items()}
+    assert len(slots) == len(plan.slots)
+    return slots
+
+
 class Studio:
     """What `render_many` does, but programs are kept from one call to the next."""
 

@@ -302,5 +302,5 @@ def test_a_batch_leaves_pictures_ledger_plan_and_run(paths, options, tmp_path):
     for name, result in zip(("bay__waves.png", "deep/b.tif"), direct, strict=True):
         pixels = np.asarray(Image.open(folder / name)) / 255
         np.testing.assert_allclose(pixels, image_of(result), rtol=0, atol=0.51 / 255)
-    assert json.loads((folder / "plan.json").read_text())["canvases"]
+    assert json.loads((folder / "plan.json").read_text())["groups"]
     assert json.loads((folder / "run.json").read_text())["summary"]["done"] == 2

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from engine_jobs import Studio, one_device, tiny_job, tiny_options, write_narrow_weights
+from engine_jobs import Studio, by_canvas, one_device, tiny_job, tiny_options, write_narrow_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CHANNELS, DEPTHS, narrow_network
@@ -19,7 +19,7 @@ from nst_jax.engine.canvas import canvas_of
 from nst_jax.engine.devices import Devices, over
 from nst_jax.engine.estimates import Costs
 from nst_jax.engine.inspection import inspected
-from nst_jax.engine.levels import Stage
+from nst_jax.engine.levels import Group, Stage
 from nst_jax.engine.planner import Plan, plan
 from nst_jax.engine.planning import costs_of, planned
 from nst_jax.engine.programs import Programs, bytes_on_each_device
@@ -48,7 +48,7 @@ def _ladders(size, jobs):
 
 def _slots(size, jobs, options=AUTO, devices=None):
     devices = over(one_device()) if devices is None else devices
-    return plan(_ladders(size, jobs), options, devices).slots[canvas_of(size)]
+    return plan(_ladders(size, jobs), options, devices).slots[Group(canvas_of(size))]
 
 
 @given(st.integers(16, 2048), st.integers(16, 2048), st.integers(1, 200), st.integers(1, 4096))
@@ -106,9 +106,9 @@ def test_small_pictures_go_together_and_large_ones_alone():
 def test_each_canvas_has_its_own_slots():
     small, large = _ladders((64, 64), 5), _ladders((512, 512), 3)
     made = plan([*small, *large], AUTO, over(one_device()))
-    assert set(made.slots) == {(64, 64), (512, 512)}
-    assert made.slots[64, 64] == _slots((64, 64), 5)
-    assert made.slots[512, 512] == _slots((512, 512), 3)
+    assert set(made.slots) == {Group((64, 64)), Group((512, 512))}
+    assert made.slots[Group((64, 64))] == _slots((64, 64), 5)
+    assert made.slots[Group((512, 512))] == _slots((512, 512), 3)
 
 
 def test_the_order_of_jobs_is_no_other_plan():
@@ -118,16 +118,31 @@ def test_the_order_of_jobs_is_no_other_plan():
     assert json.dumps(one.to_json()) == json.dumps(other.to_json())
 
 
+def test_jobs_that_cant_share_a_batch_have_slots_of_their_own(narrow_file):
+    """One job with other taps, or with masks, does not pay for the slots of the many."""
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size="auto"))
+    jobs = [*map(tiny_job, range(8)), tiny_job(8, style_taps=("relu2_1",))]
+    slots = studio.plan(studio.requests(jobs)).slots
+    assert {group.structure.style_taps: count for group, count in slots.items()} == {
+        ("relu1_1", "relu2_1"): 8,
+        ("relu2_1",): 1,
+    }
+
+
 def test_an_earlier_plan_stays_and_grows():
-    earlier = Plan({(64, 64): 2, (32, 32): 16})
+    earlier = Plan({Group((64, 64)): 2, Group((32, 32)): 16})
     jobs = [*_ladders((64, 64), 20), *_ladders((128, 128), 1)]
     made = plan(jobs, Options(batch_size=4), over(one_device()), earlier)
-    assert made.slots == {(64, 64): 2, (32, 32): 16, (128, 128): 4}
-    assert earlier.slots == {(64, 64): 2, (32, 32): 16}
+    assert made.slots == {Group((64, 64)): 2, Group((32, 32)): 16, Group((128, 128)): 4}
+    assert earlier.slots == {Group((64, 64)): 2, Group((32, 32)): 16}
 
 
+canvases = st.tuples(st.integers(1, 9999), st.integers(1, 9999))
+structures = st.builds(
+    Structure, *[st.lists(st.text(), max_size=2).map(tuple)] * 2, st.sampled_from(["none", "l1"])
+)
 plans = st.dictionaries(
-    st.tuples(st.integers(1, 9999), st.integers(1, 9999)), st.integers(1, 128), max_size=5
+    st.builds(Group, canvases, st.integers(0, 9), structures), st.integers(1, 128), max_size=5
 )
 
 
@@ -137,34 +152,46 @@ def test_a_plan_survives_its_file(slots, devices):
     assert Plan.from_json(json.loads(written)) == Plan(slots, devices)
 
 
-def test_a_plan_of_before_devices_were_written_down_is_understood():
-    assert Plan.from_json({"version": 1, "canvases": [ENTRY]}) == Plan({(64, 64): 4}, devices=1)
+def test_a_plan_of_the_first_version_has_fixed_nothing():
+    """It had slots by canvas alone."""
+    first = {"version": 1, "canvases": [{"canvas": [64, 64], "slots": 4}], "batch": "b"}
+    assert Plan.from_json(first) == Plan({}, batch="b")
 
 
-ENTRY = {"canvas": [64, 64], "slots": 4}
+ENTRY = {
+    "canvas": [64, 64],
+    "regions": 0,
+    "content_taps": [],
+    "style_taps": [],
+    "gradient_normalization": "none",
+    "slots": 4,
+}
 NONSENSE = {
     "nothing": {},
     "a list": [],
     "null": None,
     "a text": "plan",
-    "no canvases": {"version": 1},
-    "another version": {"version": 2, "canvases": []},
-    "no version": {"canvases": [ENTRY]},
-    "canvases that are no list": {"version": 1, "canvases": 3},
-    "an entry that is none": {"version": 1, "canvases": [5]},
-    "no slots": {"version": 1, "canvases": [{"canvas": [64, 64]}]},
-    "slots of null": {"version": 1, "canvases": [ENTRY | {"slots": None}]},
-    "slots in words": {"version": 1, "canvases": [ENTRY | {"slots": "four"}]},
-    "0 slots": {"version": 1, "canvases": [ENTRY | {"slots": 0}]},
-    "endless slots": {"version": 1, "canvases": [ENTRY | {"slots": float("inf")}]},
-    "slots that are no number": {"version": 1, "canvases": [ENTRY | {"slots": float("nan")}]},
-    "a canvas of three sides": {"version": 1, "canvases": [ENTRY | {"canvas": [64, 64, 3]}]},
-    "a canvas of no side": {"version": 1, "canvases": [ENTRY | {"canvas": []}]},
-    "a side of 0": {"version": 1, "canvases": [ENTRY | {"canvas": [0, 64]}]},
-    "no device": {"version": 1, "devices": 0, "canvases": []},
-    "devices in words": {"version": 1, "devices": "two", "canvases": []},
-    "devices of null": {"version": 1, "devices": None, "canvases": []},
-    "an endless side": {"version": 1, "canvases": [ENTRY | {"canvas": [float("inf"), 64]}]},
+    "no groups": {"version": 2},
+    "another version": {"version": 3, "groups": []},
+    "no version": {"groups": [ENTRY]},
+    "groups that are no list": {"version": 2, "groups": 3},
+    "an entry that is none": {"version": 2, "groups": [5]},
+    "no slots": {"version": 2, "groups": [{key: ENTRY[key] for key in ENTRY if key != "slots"}]},
+    "slots of null": {"version": 2, "groups": [ENTRY | {"slots": None}]},
+    "slots in words": {"version": 2, "groups": [ENTRY | {"slots": "four"}]},
+    "0 slots": {"version": 2, "groups": [ENTRY | {"slots": 0}]},
+    "endless slots": {"version": 2, "groups": [ENTRY | {"slots": float("inf")}]},
+    "slots that are no number": {"version": 2, "groups": [ENTRY | {"slots": float("nan")}]},
+    "no structure": {"version": 2, "groups": [{"canvas": [64, 64], "slots": 4, "regions": 0}]},
+    "taps that are no list": {"version": 2, "groups": [ENTRY | {"style_taps": 3}]},
+    "regions in words": {"version": 2, "groups": [ENTRY | {"regions": "two"}]},
+    "a canvas of three sides": {"version": 2, "groups": [ENTRY | {"canvas": [64, 64, 3]}]},
+    "a canvas of no side": {"version": 2, "groups": [ENTRY | {"canvas": []}]},
+    "a side of 0": {"version": 2, "groups": [ENTRY | {"canvas": [0, 64]}]},
+    "no device": {"version": 2, "devices": 0, "groups": []},
+    "devices in words": {"version": 2, "devices": "two", "groups": []},
+    "devices of null": {"version": 2, "devices": None, "groups": []},
+    "an endless side": {"version": 2, "groups": [ENTRY | {"canvas": [float("inf"), 64]}]},
 }
 
 
@@ -183,12 +210,12 @@ json_values = st.recursive(
 
 @settings(max_examples=200)
 @given(st.lists(json_values, max_size=3) | st.dictionaries(st.text(max_size=5), json_values))
-def test_anything_else_is_refused_or_understood(canvases):
+def test_anything_else_is_refused_or_understood(groups):
     try:
-        made = Plan.from_json({"version": 1, "canvases": canvases})
+        made = Plan.from_json({"version": 2, "groups": groups})
     except ValueError:
         return
-    assert len(made.slots) <= len(canvases)
+    assert len(made.slots) <= len(groups)
 
 
 # After a batch did not fit.
@@ -199,25 +226,27 @@ def test_anything_else_is_refused_or_understood(canvases):
     [(1, [32, 16, 8, 4, 2, 1]), (1, [7, 3, 1]), (2, [8, 4, 2]), (4, [24, 12, 4])],
 )
 def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
-    now = Plan({(64, 64): slots[0], (32, 32): 5}, devices)
+    now = Plan({Group((64, 64)): slots[0], Group((32, 32)): 5}, devices)
     for fewer in slots[1:]:
-        now = now.halved((64, 64))
-        assert now == Plan({(64, 64): fewer, (32, 32): 5}, devices)
+        now = now.halved(Group((64, 64)))
+        assert now == Plan({Group((64, 64)): fewer, Group((32, 32)): 5}, devices)
     with pytest.raises(NoRoomError, match="64x64"):
-        now.halved((64, 64))
+        now.halved(Group((64, 64)))
 
 
 def test_slots_that_were_not_spread_are_spread_when_halved():
-    assert Plan({(64, 64): 3}, devices=2).halved((64, 64)).slots == {(64, 64): 2}
+    assert Plan({Group((64, 64)): 3}, devices=2).halved(Group((64, 64))).slots == {
+        Group((64, 64)): 2
+    }
 
 
 def test_the_plan_knows_its_devices():
     devices = over(jax.devices()[:4])
     made = plan(_ladders((64, 64), 100), AUTO, devices)
     assert made.devices == 4
-    while made.slots[64, 64] > 4:
-        made = made.halved((64, 64))
-        assert made.slots[64, 64] % 4 == 0
+    while made.slots[Group((64, 64))] > 4:
+        made = made.halved(Group((64, 64)))
+        assert made.slots[Group((64, 64))] % 4 == 0
 
 
 # Costs, against those of compiled programs and of the literature.
@@ -368,17 +397,17 @@ def test_slots_are_as_many_as_the_memory_holds():
     for slots in (1, 2, 4, 8):
         limit = _room(None).needed(canvas, slots)
         assert slots < whole
-        assert _planned(canvas, 16, limit).slots[canvas] == slots
-        assert _planned(canvas, 16, 2 * limit).slots[canvas] > slots
-    assert _planned(canvas, 16, None).slots[canvas] == whole
+        assert _planned(canvas, 16, limit).slots[Group(canvas)] == slots
+        assert _planned(canvas, 16, 2 * limit).slots[Group(canvas)] > slots
+    assert _planned(canvas, 16, None).slots[Group(canvas)] == whole
 
 
 def test_several_devices_hold_several_times_as_much_unless_they_are_of_one_host():
     limit = _room(None).needed((64, 64), 2)
     devices = over(jax.devices()[:4])
-    assert _planned((64, 64), 32, limit, devices=devices).slots[64, 64] == 2
+    assert _planned((64, 64), 32, limit, devices=devices).slots[Group((64, 64))] == 2
     with mock.patch.object(Devices, "platform", "gpu"):
-        assert _planned((64, 64), 32, limit, devices=devices).slots[64, 64] == 8
+        assert _planned((64, 64), 32, limit, devices=devices).slots[Group((64, 64))] == 8
 
 
 def test_a_picture_that_fits_no_device_is_refused_with_a_size_that_would_fit():
@@ -396,7 +425,7 @@ def test_a_batch_that_fits_no_device_is_refused_with_one_that_would():
     with pytest.raises(OptionError, match="6 slots of 64x64") as refused:
         _planned((64, 64), 1, limit, Options(batch_size=6))
     assert "--batch-size 5" in refused.value.remedy
-    assert _planned((64, 64), 1, limit, Options(batch_size=5)).slots[64, 64] == 5
+    assert _planned((64, 64), 1, limit, Options(batch_size=5)).slots[Group((64, 64))] == 5
 
 
 def test_the_batch_size_that_would_fit_does_so_on_every_canvas():
@@ -410,7 +439,7 @@ def test_the_batch_size_that_would_fit_does_so_on_every_canvas():
 def test_a_resume_on_a_smaller_machine_is_refused():
     limit = _room(None).needed((64, 64), 2)
     with pytest.raises(OptionError, match=r"4 slots.*plan\.json"):
-        _planned((64, 64), 4, limit, earlier=Plan({(64, 64): 4}))
+        _planned((64, 64), 4, limit, earlier=Plan({Group((64, 64)): 4}))
 
 
 def test_a_style_that_fits_no_device_is_refused():
@@ -458,8 +487,8 @@ def test_jobs_are_planned_within_the_devices_memory(narrow_file):
     needed = costs_of(studio.setup).step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
     with mock.patch.object(Devices, "memory_bytes", needed):
         tight = planned(requests, studio.setup, Silence())
-    assert free.slots[48, 48] == 8
-    assert tight.slots[48, 48] == 2
+    assert by_canvas(free)[48, 48] == 8
+    assert by_canvas(tight)[48, 48] == 2
 
 
 def test_no_job_is_planned_as_nothing(narrow_file):

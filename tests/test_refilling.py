@@ -24,6 +24,7 @@ from engine_jobs import (
     LANDSCAPE,
     PORTRAIT,
     Studio,
+    by_canvas,
     image_of,
     same,
     tiny_job,
@@ -33,6 +34,7 @@ from PIL import Image
 
 from nst_jax import Job
 from nst_jax.cli.main import run as run_command
+from nst_jax.engine.levels import Group
 from nst_jax.engine.pipeline import run
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.progress import Silence
@@ -84,8 +86,11 @@ class Workshop(Studio):
 
     def planned(self, jobs: Sequence[Job], slots: dict[tuple[int, int], int]) -> list[Result]:
         """Results of a run with this plan."""
-        plan = Plan(slots, self.setup.devices.count)
-        results = run(self.requests(jobs), self.setup, self.renderer, plan)
+        requests = self.requests(jobs)
+        groups = {stage.group for one in requests for stage in one.ladder}
+        chosen = {group: slots[group.canvas] for group in groups}
+        plan = Plan(chosen, self.setup.devices.count)
+        results = run(requests, self.setup, self.renderer, plan)
         return sorted(results, key=lambda result: result.index)
 
     @contextlib.contextmanager
@@ -677,7 +682,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(workshop, notes, slot
     with short_of_memory(workshop, most=most), workshop.chunks() as chunks:
         results = workshop.render(JOBS, batch_size=slots)
     assert [size for size, _ in itertools.groupby(chunk.slots for chunk in chunks)] == tried
-    assert workshop.renderer.plan.slots == {FINE: tried[-1]}
+    assert by_canvas(workshop.renderer.plan) == {FINE: tried[-1]}
     assert notes == [
         f"a batch of {more} does not fit the device at 48x48; going on with {fewer}"
         for more, fewer in itertools.pairwise(tried)
@@ -691,7 +696,7 @@ def test_other_canvases_keep_their_slots(workshop, notes):
     usual = workshop.render(portraits, batch_size=2)
     with short_of_memory(workshop, most=1, canvas=FINE), workshop.chunks() as chunks:
         results = workshop.render([*landscapes, *portraits], batch_size=2)
-    assert workshop.renderer.plan.slots == {FINE: 1, UPRIGHT: 2}
+    assert by_canvas(workshop.renderer.plan) == {FINE: 1, UPRIGHT: 2}
     assert {chunk.slots for chunk in chunks if chunk.canvas == UPRIGHT} == {2}
     assert notes == ["a batch of 2 does not fit the device at 48x48; going on with 1"]
     _assert_same(results[:5], workshop.render(landscapes, batch_size=1))
@@ -716,7 +721,7 @@ def test_a_single_picture_that_does_not_fit_fails_as_the_plan_says(workshop, not
     with short_of_memory(workshop, most=0, canvas=FINE):
         results = workshop.render([*JOBS[:3], *portraits], batch_size=2)
     with pytest.raises(NoRoomError) as planned:
-        Plan({FINE: 1}).halved(FINE)
+        Plan({Group(FINE): 1}).halved(Group(FINE))
     for result in results[:3]:
         assert isinstance(result.error, NoRoomError)
         assert str(result.error) == str(planned.value)
@@ -763,7 +768,7 @@ def _entered(workshop: Workshop) -> Iterator[dict[int, int]]:
     original = workshop.renderer._entry
 
     def spy(one: Any, level: int) -> Any:
-        seen[one.job.index] = workshop.renderer.plan.slots[FINE]
+        seen[one.job.index] = by_canvas(workshop.renderer.plan)[FINE]
         return original(one, level)
 
     with mock.patch.object(workshop.renderer, "_entry", spy):
@@ -813,7 +818,7 @@ def test_a_defect_of_ours_comes_out(workshop, notes, name):
     ):
         workshop.render(JOBS, batch_size=4)
     assert notes == []
-    assert workshop.renderer.plan.slots == {FINE: 4}
+    assert by_canvas(workshop.renderer.plan) == {FINE: 4}
 
 
 @contextlib.contextmanager
@@ -834,7 +839,7 @@ def test_a_passing_fault_of_the_device_costs_time_alone(workshop, notes, monkeyp
     ):
         results = workshop.render(JOBS, batch_size=4)
     assert notes == ["the device failed: INTERNAL: a passing fault; trying again, 1 of 2"]
-    assert workshop.renderer.plan.slots == {FINE: 4}
+    assert by_canvas(workshop.renderer.plan) == {FINE: 4}
     _assert_same(results, usual)
 
 

@@ -206,7 +206,7 @@ def test_the_roofline_is_the_slower_of_products_and_traffic():
     def forecast(flops, accessed):
         seen = Inspection(1000, [], 2 * flops, 2 * accessed, network_bytes=200)
         chip = published_peak("TPU v5e", "bfloat16")
-        return StepForecast(CompiledStep("gram", 10, seen), 2, 2200, chip, 810e9)
+        return StepForecast(CompiledStep("gram", 4, 10, seen), 2, 2200, chip, 810e9)
 
     slow_products, slow_traffic = forecast(197e12, 81e9), forecast(197e11, 810e9)
     assert (slow_products.chip_seconds, slow_products.bound_by) == (1, "operations")

@@ -129,8 +129,12 @@ class Forecast:
         bytes_per_second = chip.bytes_per_second
         assert bytes_per_second is not None
         peak = published_peak(chip.kinds[0], self.outlook.dtype)
-        each, limit = devices.slots_on_each(canvas.slots), devices.memory_bytes
-        return [StepForecast(one, each, limit, peak, bytes_per_second) for one in canvas.steps]
+        return [
+            StepForecast(
+                one, devices.slots_on_each(one.slots), devices.memory_bytes, peak, bytes_per_second
+            )
+            for one in canvas.steps
+        ]
 
     @property
     def batch_that_fits(self) -> int | None:

@@ -2,7 +2,7 @@
 
 Slots must not depend on which part of a batch a worker has, nor on what is done already. So they
 are chosen for the whole of it: from the sizes of all contents, which a manifest may tell, else
-from their headers. Where that would be too many headers, each canvas counts as that of many
+from their headers. Where that would be too many headers, each group counts as one of many
 jobs, whoever asks.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nst_jax.engine.canvas import Size
 from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.levels import Stage, stages
+from nst_jax.engine.levels import Group, Stage, stages
 from nst_jax.spec.errors import PictureError
 from nst_jax.spec.job import Job, PictureSource
 from nst_jax.spec.options import JobOptions, Options, resolved
@@ -34,11 +34,11 @@ class Foreseen:
     """What all jobs of a batch need together.
 
     Attributes:
-        counts: Jobs by canvas; empty where nobody looked.
+        counts: Jobs by what they must share with others; empty where nobody looked.
         taps: The sets of canonical taps that jobs have.
     """
 
-    counts: Mapping[Size, int]
+    counts: Mapping[Group, int]
     taps: tuple[Taps, ...]
 
 
@@ -58,9 +58,9 @@ def foreseen(
     """
     owns = (_own(job, options, architecture) for job in jobs)
     taps = {(own.content_taps, own.style_taps) for own in owns}
-    counts: collections.Counter[Size] = collections.Counter()
+    counts: collections.Counter[Group] = collections.Counter()
     for job, size in _sizes(jobs, inputs):
-        counts.update({stage.canvas for stage in _ladder(job, size, options, architecture)})
+        counts.update({stage.group for stage in _ladder(job, size, options, architecture)})
     return Foreseen(counts, tuple(sorted(taps)))
 
 

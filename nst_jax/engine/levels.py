@@ -13,11 +13,11 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nst_jax.engine.canvas import Size, canvas_of, fitted
 from nst_jax.spec.errors import PictureError
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.spec.options import JobOptions, Options, Structure
 from nst_jax.spec.taps import smallest_side
 
 StyleKind = Literal["gram", "moments", "wasserstein", "wasserstein_full"]
@@ -38,6 +38,23 @@ _ROUNDING = 0.01  # of a level, so that 181 px, for one, is one level above 128 
 _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
 
 
+_NO_TAPS = Structure((), ())
+
+
+class Group(NamedTuple):
+    """What jobs must have alike to share slots: their stages at a place are one program.
+
+    Attributes:
+        canvas: See `Stage`.
+        regions: Likewise.
+        structure: Likewise.
+    """
+
+    canvas: Size
+    regions: int = 0
+    structure: Structure = _NO_TAPS
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A phase of one level of one job.
@@ -54,6 +71,7 @@ class Stage:
         style_edge: Long edge in pixels at which its styles are looked at.
         regions: Into how many parts masks cut the image, each with a style of its own; 0: no
             masks.
+        structure: The job's options that are no arrays.
     """
 
     level: int
@@ -66,6 +84,12 @@ class Stage:
     phase: int = 0
     style_kind: StyleKind = "gram"
     regions: int = 0
+    structure: Structure = _NO_TAPS
+
+    @property
+    def group(self) -> Group:
+        """Who it may share a batch with."""
+        return Group(self.canvas, self.regions, self.structure)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -121,6 +145,7 @@ def stages(
             phase=phase,
             style_kind=kind,
             regions=regions,
+            structure=own.structure,
         )
         for level, edge, size in edges
         for level_steps in [own.first_steps if level == first[0] and own.first_steps else own.steps]

@@ -7,7 +7,7 @@ Pictures are examined as a run examines them and nothing is rendered. Memory com
 import collections
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +17,17 @@ from nst_jax.engine.canvas import Size
 from nst_jax.engine.devices import Devices
 from nst_jax.engine.foreseeing import foreseen
 from nst_jax.engine.inspection import Inspection, inspected
-from nst_jax.engine.levels import Stage, StyleKind
+from nst_jax.engine.levels import Group, Stage, StyleKind
 from nst_jax.engine.pipeline import examine
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import costs_of, padding_note, planned
 from nst_jax.engine.programs import Programs
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
+from nst_jax.engine.room import TapPair
 from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import Options, Structure
+from nst_jax.spec.options import Options
 from nst_jax.spec.taps import deepest_tap
 
 # A picture of this long edge keeps a device reasonably busy and is soon looked at.
@@ -41,11 +42,13 @@ class CompiledStep:
 
     Attributes:
         style_kind: How it compares styles.
+        slots: Of its batch, over all devices.
         batch_steps: How often all slots are stepped with it.
         inspection: What it says of itself.
     """
 
     style_kind: StyleKind
+    slots: int
     batch_steps: int
     inspection: Inspection
 
@@ -57,7 +60,7 @@ class CanvasOutlook:
     Attributes:
         canvas: Height and width in pixels.
         jobs: How many come by.
-        slots: Of a batch, over all devices.
+        slots: Of its largest batch, over all devices.
         batches: How many batches it takes, with the slots that become free filled again.
         image_steps: Steps of single images.
         own_pixel_steps: Pixels of images, times steps.
@@ -260,77 +263,90 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
     return parallel * operations / min(seconds[1:])
 
 
-_Group = tuple[Size, Structure, StyleKind, int]
-"""What jobs must share to step together."""
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The stages that one program steps, with their jobs."""
+
+    group: Group
+    style_kind: StyleKind
+    slots: int
+    members: Sequence[tuple[Request, Stage]]
+
+    @property
+    def batches(self) -> int:
+        return -(-len(self.members) // self.slots)
+
+    @property
+    def batch_steps(self) -> int:
+        """How often all slots are stepped."""
+        return _batch_steps([stage.steps for _, stage in self.members], self.slots)
+
+    @property
+    def taps(self) -> TapPair:
+        return self.group.structure.content_taps, self.group.structure.style_taps
 
 
 def _canvases(
     requests: Sequence[Request], setup: Setup, made: Plan, programs: Programs | None
 ) -> list[CanvasOutlook]:
     """One entry a canvas, from small to large."""
-    groups: dict[_Group, list[tuple[Request, Stage]]] = collections.defaultdict(list)
+    members: dict[tuple[Group, StyleKind], list[tuple[Request, Stage]]] = {}
     for one in requests:
         for stage in one.ladder:
-            group = stage.canvas, one.own.structure, stage.style_kind, stage.regions
-            groups[group].append((one, stage))
-    by_canvas: dict[Size, list[_Group]] = collections.defaultdict(list)
-    for group in groups:
-        by_canvas[group[0]].append(group)
+            members.setdefault((stage.group, stage.style_kind), []).append((one, stage))
+    by_canvas: dict[Size, list[_Part]] = collections.defaultdict(list)
+    for (group, kind), listed in members.items():
+        by_canvas[group.canvas].append(_Part(group, kind, made.slots[group], listed))
     return [
-        _canvas(
-            canvas, {group: groups[group] for group in by_canvas[canvas]}, setup, made, programs
-        )
+        _canvas(canvas, by_canvas[canvas], setup, programs)
         for canvas in sorted(by_canvas, key=lambda canvas: (canvas[0] * canvas[1], canvas))
     ]
 
 
 def _canvas(
-    canvas: Size,
-    groups: Mapping[_Group, Sequence[tuple[Request, Stage]]],
-    setup: Setup,
-    made: Plan,
-    programs: Programs | None,
+    canvas: Size, parts: Sequence[_Part], setup: Setup, programs: Programs | None
 ) -> CanvasOutlook:
-    costs, slots = costs_of(setup), made.slots[canvas]
-    each = setup.devices.slots_on_each(slots)
-    bytes_per_chip, steps = [], []
-    for (_, structure, kind, regions), group in groups.items():
-        taps = structure.content_taps, structure.style_taps
-        estimate = costs.step_bytes(canvas, each, *taps)
-        if programs:
-            asked = structure, kind, regions, setup.options
-            seen = inspected(programs, setup.devices, canvas, slots, *asked)
-            steps.append(CompiledStep(kind, _batch_steps(group, slots), seen))
-            bytes_per_chip.append(seen.bytes_per_device or estimate)
-        else:
-            bytes_per_chip.append(estimate)
-    members = [member for group in groups.values() for member in group]
-    computed_steps = sum(slots * _batch_steps(group, slots) for group in groups.values())
+    costs, devices = costs_of(setup), setup.devices
+    steps = [_compiled(part, setup, programs) for part in parts] if programs else []
+    estimates = [
+        costs.step_bytes(canvas, devices.slots_on_each(part.slots), *part.taps) for part in parts
+    ]
+    told = [one.inspection.bytes_per_device for one in steps] or [None] * len(parts)
+    members = [member for part in parts for member in part.members]
     return CanvasOutlook(
         canvas=canvas,
         jobs=len({one.index for one, _ in members}),
-        slots=slots,
-        batches=sum(-(-len(group) // slots) for group in groups.values()),
+        slots=max(part.slots for part in parts),
+        batches=sum(part.batches for part in parts),
         image_steps=sum(stage.steps for _, stage in members),
         own_pixel_steps=sum(stage.steps * stage.size[0] * stage.size[1] for _, stage in members),
-        computed_pixel_steps=computed_steps * canvas[0] * canvas[1],
+        computed_pixel_steps=sum(part.slots * part.batch_steps for part in parts)
+        * (canvas[0] * canvas[1]),
         flops_per_image_step=max(
-            costs.operations(canvas, (*structure.content_taps, *structure.style_taps))
-            for _, structure, *_ in groups
+            costs.operations(canvas, (*part.taps[0], *part.taps[1])) for part in parts
         ),
-        bytes_per_chip=max(bytes_per_chip),
+        bytes_per_chip=max(
+            known or estimate for known, estimate in zip(told, estimates, strict=True)
+        ),
         collectives=sum(len(one.inspection.collectives) for one in steps) if programs else None,
         steps=steps,
     )
 
 
-def _batch_steps(group: Sequence[tuple[Request, Stage]], slots: int) -> int:
-    """Steps that batches take for jobs that share programs, if a free slot is filled at once.
+def _compiled(part: _Part, setup: Setup, programs: Programs) -> CompiledStep:
+    structure, kind, regions = part.group.structure, part.style_kind, part.group.regions
+    asked = structure, kind, regions, setup.options
+    seen = inspected(programs, setup.devices, part.group.canvas, part.slots, *asked)
+    return CompiledStep(kind, part.slots, part.batch_steps, seen)
+
+
+def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
+    """Steps that batches take for jobs that share a program, if a free slot is filled at once.
 
     The longest jobs go first; a job takes the slot that is free first.
     """
     busy = [0] * slots
-    for steps in sorted((stage.steps for _, stage in group), reverse=True):
+    for steps in sorted(job_steps, reverse=True):
         first = min(range(slots), key=busy.__getitem__)
         busy[first] += steps
     return max(busy)
@@ -341,8 +357,7 @@ def _program_names(requests: Sequence[Request]) -> set[tuple[Any, ...]]:
     names: set[tuple[Any, ...]] = set()
     for one in requests:
         for stage in one.ladder:
-            kind = stage.style_kind, stage.regions, one.own.structure
-            names.add(("step", stage.canvas, *kind))
+            names.add(("step", stage.group, stage.style_kind))
             names.add(("content features", stage.canvas, one.own.content_taps))
             masked = bool(one.job.style_masks)
             names.add(("style moments", stage.style_edge, one.own.style_taps, masked))

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from nst_jax.engine.canvas import Size
 from nst_jax.engine.fingerprint import fingerprint
-from nst_jax.engine.levels import stages
+from nst_jax.engine.levels import Group, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared
 from nst_jax.engine.previews import in_wanted_colours
@@ -33,7 +32,7 @@ from nst_jax.engine.stopping import Stop
 from nst_jax.engine.underway import Rendered
 from nst_jax.spec.errors import JobError, NonFiniteError, ReadError
 from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions, Options, Structure, resolved, translated_taps
+from nst_jax.spec.options import JobOptions, Options, resolved, translated_taps
 
 _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
@@ -266,19 +265,17 @@ def _wave_jobs(options: Options) -> int:
 
 def _waves(requests: Sequence[Request], plan: Plan, wave_jobs: int) -> list[list[Request]]:
     """Whole batches of jobs that share a last stage, gathered until a wave is full."""
-    groups: dict[tuple[Size, int, Structure], list[Request]] = collections.defaultdict(list)
+    groups: dict[Group, list[Request]] = collections.defaultdict(list)
     for request in requests:
-        last = request.ladder[-1]
-        groups[last.canvas, last.regions, request.own.structure].append(request)
+        groups[request.ladder[-1].group].append(request)
     waves: list[list[Request]] = [[]]
-    for (canvas, *_), group in groups.items():
-        for batch in _cut(sorted(group, key=lambda one: -one.own.steps), canvas, plan):
+    for group, members in groups.items():
+        for batch in _cut(sorted(members, key=lambda one: -one.own.steps), plan.slots[group]):
             if len(waves[-1]) + len(batch) > wave_jobs and waves[-1]:
                 waves.append([])
             waves[-1] += batch
     return [wave for wave in waves if wave]
 
 
-def _cut(group: list[Request], canvas: Size, plan: Plan) -> Iterator[list[Request]]:
-    slots = plan.slots[canvas]
-    return (group[first : first + slots] for first in range(0, len(group), slots))
+def _cut(members: list[Request], slots: int) -> Iterator[list[Request]]:
+    return (members[first : first + slots] for first in range(0, len(members), slots))

@@ -1,4 +1,4 @@
-"""How many slots each canvas gets, chosen once for a run and kept in its `plan.json`.
+"""How many slots each group of jobs gets, chosen once for a run and kept in its `plan.json`.
 
 Slots come from a short ladder: as many as jobs, devices and memory make worth while, and
 never so many that their padding costs more than a smaller rung would. The number is part of
@@ -13,13 +13,15 @@ from typing import Any
 
 from nst_jax.engine.canvas import Size, size_text
 from nst_jax.engine.devices import Devices
-from nst_jax.engine.levels import Stage
+from nst_jax.engine.levels import Group, Stage
 from nst_jax.engine.room import Room, bytes_text, largest_that_fits
 from nst_jax.spec.errors import NoRoomError, OptionError
-from nst_jax.spec.options import Options
+from nst_jax.spec.options import Options, Structure
 
 WAVE_JOBS = 32
 """Jobs that go through the levels together; bounds host memory and the wait for the first."""
+
+_VERSION = 2
 
 _LADDER = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -30,68 +32,81 @@ _LARGEST_BATCH_PIXELS = {"cpu": 4 * 256 * 256, "gpu": 64 * 512 * 512, "tpu": 16 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Slots by canvas.
+    """Slots by group.
 
     Attributes:
-        slots: Of all devices together.
+        slots: Of all devices together, by what jobs must have alike to share them.
         devices: How many devices they are spread over.
         batch: What tells the batch that it was made for from others; empty where nobody said.
     """
 
-    slots: Mapping[Size, int]
+    slots: Mapping[Group, int]
     devices: int = 1
     batch: str = ""
 
-    def halved(self, canvas: Size) -> "Plan":
-        """The plan with half the slots for one canvas, after a batch of it did not fit.
+    def halved(self, group: Group) -> "Plan":
+        """The plan with half the slots for one group, after a batch of it did not fit.
 
         Raises:
             NoRoomError: There was a single slot on each device already.
         """
-        slots = self.slots[canvas]
+        slots = self.slots[group]
         if slots <= self.devices:
             raise NoRoomError(
-                f"a canvas must fit the device's memory, got {size_text(canvas)}, which does not "
-                "even alone",
+                f"a canvas must fit the device's memory, got {size_text(group.canvas)}, which "
+                "does not even alone",
                 "Lower --size",
             )
         fewer = max(1, slots // 2 // self.devices) * self.devices
-        return dataclasses.replace(self, slots={**self.slots, canvas: fewer})
+        return dataclasses.replace(self, slots={**self.slots, group: fewer})
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan.json` has it."""
         return {
-            "version": 1,
+            "version": _VERSION,
             "devices": self.devices,
             "batch": self.batch,
-            "canvases": [
-                {"canvas": list(canvas), "slots": slots} for canvas, slots in self.slots.items()
+            "groups": [
+                {
+                    "canvas": list(group.canvas),
+                    "regions": group.regions,
+                    **group.structure._asdict(),
+                    "slots": slots,
+                }
+                for group, slots in self.slots.items()
             ],
         }
 
     @classmethod
     def from_json(cls, content: Any) -> "Plan":
-        """The plan that `to_json` gave.
+        """The plan that `to_json` gave. One of the first version has fixed nothing.
 
         Raises:
             ValueError: The content is no plan.
         """
         try:
-            if content["version"] != 1:
+            if content["version"] not in (1, _VERSION):
                 raise ValueError(f"unknown version {content['version']!r}")
-            entries = [
-                (tuple(map(int, entry["canvas"])), int(entry["slots"]))
-                for entry in content["canvases"]
-            ]
+            entries = content["groups"] if content["version"] == _VERSION else ()
+            slots = {_group(entry): int(entry["slots"]) for entry in entries}
             devices = int(content.get("devices", 1))
             batch = str(content.get("batch", ""))
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"not a plan: {error!r}") from error
-        if any(len(canvas) != 2 or min(*canvas, slots) < 1 for canvas, slots in entries):
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"not a plan: {error}") from error
+        if any(min(*group.canvas, count) < 1 for group, count in slots.items()):
             raise ValueError("not a plan: sizes and slots must be 1 or more")
         if devices < 1:
             raise ValueError("not a plan: devices must be 1 or more")
-        return cls({(canvas[0], canvas[1]): slots for canvas, slots in entries}, devices, batch)
+        return cls(slots, devices, batch)
+
+
+def _group(entry: Any) -> Group:
+    height, width = map(int, entry["canvas"])
+    content_taps, style_taps = (
+        tuple(map(str, entry[name])) for name in ("content_taps", "style_taps")
+    )
+    structure = Structure(content_taps, style_taps, str(entry["gradient_normalization"]))
+    return Group((height, width), int(entry["regions"]), structure)
 
 
 def plan(
@@ -101,9 +116,9 @@ def plan(
     earlier: Plan | None = None,
     *,
     room: Room | None = None,
-    counts: Mapping[Size, int] | None = None,
+    counts: Mapping[Group, int] | None = None,
 ) -> Plan:
-    """Slots for each canvas that the jobs' stages need; what was planned earlier stays.
+    """Slots for each group that the jobs' stages are in; what was planned earlier stays.
 
     Args:
         ladders: The stages of each job.
@@ -111,28 +126,28 @@ def plan(
         devices: What the batches run on.
         earlier: The plan of a run that is resumed.
         room: The devices' memory and what programs need of it; None: as if all fitted.
-        counts: Jobs by canvas in the whole batch, of which these are a part; a canvas that is
-            not among them counts as that of many jobs. None: these jobs are the whole.
+        counts: Jobs by group in the whole batch, of which these are a part; a group that is
+            not among them counts as one of many jobs. None: these jobs are the whole.
 
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
     """
     listed = list(ladders)
     stages = [stage for ladder in listed for stage in ladder]
-    needs: Mapping[Size, int] = collections.Counter(
-        canvas for one in listed for canvas in {s.canvas for s in one}
+    needs: Mapping[Group, int] = collections.Counter(
+        group for one in listed for group in {stage.group for stage in one}
     )
     if counts is not None:
-        needs = {canvas: counts.get(canvas, WAVE_JOBS) for canvas in {*needs, *counts}}
+        needs = {group: counts.get(group, WAVE_JOBS) for group in {*needs, *counts}}
     if room:
-        room.check_pictures(needs)
+        room.check_pictures({group.canvas for group in needs})
         room.check_styles({stage.style_edge for stage in stages})
     slots = dict(earlier.slots) if earlier else {}
-    for canvas, jobs in sorted(needs.items()):
-        if canvas not in slots:
-            slots[canvas] = _slots(canvas, min(jobs, WAVE_JOBS), options, devices, room)
+    for group, jobs in sorted(needs.items()):
+        if group not in slots:
+            slots[group] = _slots(group.canvas, min(jobs, WAVE_JOBS), options, devices, room)
     if room:
-        _check_batches({canvas: slots[canvas] for canvas in needs}, devices, room)
+        _check_batches({group: slots[group] for group in needs}, devices, room)
     return Plan(slots, devices.count, earlier.batch if earlier else "")
 
 
@@ -162,17 +177,18 @@ def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> tuple[float | 
     return batches * computed, batches * rung - jobs
 
 
-def _check_batches(slots: Mapping[Size, int], devices: Devices, room: Room) -> None:
-    held = {canvas: devices.slots_in_a_memory(count) for canvas, count in slots.items()}
-    if all(room.fits(canvas, count) for canvas, count in held.items()):
+def _check_batches(slots: Mapping[Group, int], devices: Devices, room: Room) -> None:
+    held = {group: devices.slots_in_a_memory(count) for group, count in slots.items()}
+    if all(room.fits(group.canvas, count) for group, count in held.items()):
         return
-    worst = max(held, key=lambda canvas: room.needed(canvas, held[canvas]))
+    worst = max(held, key=lambda group: room.needed(group.canvas, held[group]))
     fitting = devices.memories * min(
-        largest_that_fits(lambda number, canvas=canvas: room.fits(canvas, number), count)
-        for canvas, count in held.items()
+        largest_that_fits(lambda number, group=group: room.fits(group.canvas, number), count)
+        for group, count in held.items()
     )
     raise OptionError(
         f"a batch must fit the device's memory of {room.text}, got {slots[worst]} slots of "
-        f"{size_text(worst)}, which need {bytes_text(room.needed(worst, held[worst]))}",
+        f"{size_text(worst.canvas)}, which need "
+        f"{bytes_text(room.needed(worst.canvas, held[worst]))}",
         f"--batch-size {fitting} would fit; a plan.json of other slots must be deleted first",
     )

@@ -21,12 +21,12 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.canvas import Size, size_text
+from nst_jax.engine.canvas import size_text
 from nst_jax.engine.carrying import carried, continued, started
 from nst_jax.engine.curve import LOOKS_A_STAGE
 from nst_jax.engine.device_faults import device_error, is_of_the_machine, is_out_of_memory
 from nst_jax.engine.devices import Devices
-from nst_jax.engine.levels import Stage
+from nst_jax.engine.levels import Group, Stage
 from nst_jax.engine.optimizers import Kind
 from nst_jax.engine.planner import Plan
 from nst_jax.engine.prepared import PreparedJob
@@ -44,7 +44,7 @@ from nst_jax.engine.underway import Rendered, Underway
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.spec.errors import NoRoomError
-from nst_jax.spec.options import Options, Structure
+from nst_jax.spec.options import Options
 
 # A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
 # enough that the transfer at its end costs nothing.
@@ -72,7 +72,7 @@ class Renderer:
     Attributes:
         programs: Compiled so far.
         timing: Seconds so far.
-        plan: Slots by canvas. It shrinks when a batch does not fit the device.
+        plan: Slots by group. It shrinks when a batch does not fit the device.
         care: When to stop, what to keep, how often to try again.
     """
 
@@ -145,24 +145,24 @@ class Renderer:
 
     def _through(self, queue: _Queue, place: Place) -> Iterator[Underway]:
         """Takes every job of a queue through one stage; they come out in any order."""
-        canvas = queue[0].stage(place).canvas
+        group = queue[0].stage(place).group
         while queue and not self.care.stop.requested:
-            slots = self.plan.slots[canvas]
+            slots = self.plan.slots[group]
             alone = 0 < self.care.retries < queue[0].attempts  # a last try that blames nobody else
             others: _Queue = collections.deque() if alone else queue
             batch = [queue.popleft() for _ in range(1 if alone else min(slots, len(queue)))]
             try:
                 yield from self._run(batch, others, place, slots)
             except jax.errors.JaxRuntimeError as error:
-                again = self._after_fault(error, batch, canvas)
+                again = self._after_fault(error, batch, group)
                 # Nothing is lost but time: each job still has what the last stage left it.
                 queue.extendleft(reversed(again))
                 yield from (one for one in batch if one.fault)
 
-    def _after_fault(self, error: Exception, batch: list[Underway], canvas: Size) -> list[Underway]:
+    def _after_fault(self, error: Exception, batch: list[Underway], group: Group) -> list[Underway]:
         """The jobs that are tried again; the others have got their fault."""
         if is_out_of_memory(error):
-            return self._with_fewer_slots(batch, canvas)
+            return self._with_fewer_slots(batch, group)
         if not is_of_the_machine(error):
             raise error
         for one in batch:
@@ -180,17 +180,17 @@ class Renderer:
             self.care.stop.wait(_BACK_OFF_S * 2 ** (tried - 1))
         return again
 
-    def _with_fewer_slots(self, batch: list[Underway], canvas: Size) -> list[Underway]:
-        slots = self.plan.slots[canvas]
+    def _with_fewer_slots(self, batch: list[Underway], group: Group) -> list[Underway]:
+        slots = self.plan.slots[group]
         try:
-            self.plan = self.plan.halved(canvas)
+            self.plan = self.plan.halved(group)
         except NoRoomError as fault:
             for one in batch:
                 one.fault = fault
             return []
         self._progress.note(
-            f"a batch of {slots} does not fit the device at {size_text(canvas)}; "
-            f"going on with {self.plan.slots[canvas]}"
+            f"a batch of {slots} does not fit the device at {size_text(group.canvas)}; "
+            f"going on with {self.plan.slots[group]}"
         )
         return batch
 
@@ -367,10 +367,9 @@ def _longest_chunk(batch: list[Underway], left: npt.NDArray[np.int64], *, others
 
 def _queues(underway: list[Underway], place: Place) -> list[_Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
-    groups: dict[tuple[Size, int, Structure], list[Underway]] = collections.defaultdict(list)
+    groups: dict[Group, list[Underway]] = collections.defaultdict(list)
     for one in underway:
-        stage = one.stage(place)
-        groups[stage.canvas, stage.regions, one.job.options.structure].append(one)
+        groups[one.stage(place).group].append(one)
     return [
         collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()

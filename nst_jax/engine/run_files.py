@@ -69,7 +69,7 @@ def check_shared_batch(folder: Folder, batch: str) -> None:
 
 
 def take_over_plan(folder: Folder, batch: str) -> None:
-    """Makes the folder's plan, if there is one, that of another batch; canvases keep their slots.
+    """Makes the folder's plan, if there is one, that of another batch; groups keep their slots.
 
     Raises:
         OutputError: The plan in the folder is none.
