@@ -1,11 +1,9 @@
 """What a picture, a job and a start take of the host, beside the device: seconds, bytes, requests.
 
-    nst-jax render examples/contents/lake.jpg examples/styles/flow.jpg --steps 15 \
-        --output lake_flow.png
-    python scripts/measure_host_side.py lake_flow.png --output docs/scale.json
+    python scripts/measure_host_side.py --output docs/scale.json
 
-The picture is a finished one of 512 px, whose pixels are encoded again. Seconds are CPU seconds of
-this process, the fastest of a few turns. `scripts/scale_on_paper.py` reads the file.
+Pictures are the results in `examples/gallery.jpg`, cut to about 512 px. Seconds are CPU seconds
+of this process, the fastest of a few turns. `scripts/scale_on_paper.py` reads the file.
 """
 
 import argparse
@@ -49,6 +47,9 @@ from nst_jax.spec.options import resolved
 from nst_jax.spec.shards import Shard, share
 from nst_jax.spec.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
 
+GALLERY = Path(__file__).parent.parent / "examples" / "gallery.jpg"
+
+_SIDE = 512
 _TURNS = 5
 _INPUT_SIZE = (768, 1024)
 _ROWS = 100_000
@@ -70,11 +71,10 @@ _SHALLOW: Mapping[str, Any] = {
 def main() -> None:
     """Measures, and writes or prints what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("picture", type=Path, help="a finished picture of 512 px")
     parser.add_argument("--output", type=Path, help="where to write; else it is printed")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = measured(asked.picture, Path(name))
+        found = measured(Path(name))
     text = json.dumps(found, indent=2) + "\n"
     if asked.output:
         asked.output.write_text(text)
@@ -82,15 +82,15 @@ def main() -> None:
         sys.stdout.write(text)
 
 
-def measured(picture: Path, folder: Path) -> dict[str, Any]:
+def measured(folder: Path) -> dict[str, Any]:
     """Everything, by groups."""
     write_network(folder / "network.h5")
     line = ledger_line(folder)
     return {
         "machine": f"{processor()}, {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
-        "seconds_a_picture": seconds_a_picture(picture, folder),
-        "png_bytes": len(_encoded(load_picture(picture).pixels)),
+        "seconds_a_picture": seconds_a_picture(folder),
+        "png_bytes": round(_SIDE**2 * _png_bytes_a_pixel()),
         "ledger_line_bytes": len(line),
         "seconds_a_job_at_start": seconds_a_row(folder) | {"ledger_line": seconds_a_line(line)},
         "requests_a_picture": requests_a_picture(folder),
@@ -115,11 +115,24 @@ def _fastest(call: Callable[[], object], turns: int = _TURNS) -> float:
     return round(min(taken), 6)
 
 
+def finished_picture() -> np.ndarray:
+    """About 512 by 512 pixels of brush strokes: the gallery's right column, folded."""
+    gallery = load_picture(GALLERY).pixels
+    column = gallery[:, 2 * gallery.shape[1] // 3 :]
+    half = len(column) // 2
+    return np.hstack([column[:half], column[half : 2 * half]])[:_SIDE, :_SIDE]
+
+
+def _png_bytes_a_pixel() -> float:
+    pixels = finished_picture()
+    return len(_encoded(pixels)) / (pixels.shape[0] * pixels.shape[1])
+
+
 def _encoded(pixels: np.ndarray) -> bytes:
     return encoded_picture(PurePath("x.png"), pixels, description="{}")
 
 
-def seconds_a_picture(picture: Path, folder: Path) -> dict[str, float]:
+def seconds_a_picture(folder: Path) -> dict[str, float]:
     """What the host does for one job of the default schedule at 512 px, by kind.
 
     `decode` is for the decoding threads, `carry` and `style` are for the thread that drives the
@@ -132,8 +145,7 @@ def seconds_a_picture(picture: Path, folder: Path) -> dict[str, float]:
         height, width = _INPUT_SIZE
         cloud.resize((width, height), Image.Resampling.BICUBIC).save(folder / name, quality=90)
     job = Job(folder / "content.jpg", folder / "style.jpg", "x.png")
-    content = prepared(0, job, own, options, Inputs()).content.pixels
-    pixels = load_picture(picture).pixels
+    pixels = finished_picture()
     square = np.random.default_rng(0).random((512, 512, 3), dtype=np.float32)
     return {
         "examine": _fastest(lambda: [Inputs().seen(one) for one in job.pictures]),
@@ -141,7 +153,6 @@ def seconds_a_picture(picture: Path, folder: Path) -> dict[str, float]:
         "carry": _fastest(lambda: _carry(square, options, own)),
         "style": _fastest(_new_style),
         "encode": _fastest(lambda: hashlib.sha256(_encoded(pixels))),
-        "input_pixels": content.size // 3,
     }
 
 

@@ -364,18 +364,22 @@ class Run:
         self._kept_at = self.now
 
     def _finish(self, batch: Batch) -> None:
-        """Hands the pictures to the writing thread, which holds the device up when it lags."""
+        """Hands the pictures out; the writing thread holds the device up when it lags."""
+        self._hand_out(batch)
+        self._await_lines(PICTURES_WAITING)
+
+    def _hand_out(self, batch: Batch) -> None:
         self._wave.remove(batch)
         for job in batch.jobs:
             self._writer_free = max(self._writer_free, self.now) + self._world.write_seconds
             self._lines.append((self._writer_free, job, batch.kept))
-        self._await_lines(PICTURES_WAITING)
 
     def _await_lines(self, waiting: int) -> None:
         """Waits until no more pictures than these wait to be written."""
         if len(self._lines) > waiting:
             last = self._lines[-waiting - 1][0]
             self._spend("wait_seconds", max(last - self.now, 0.0))
+            self.now = max(self.now, last)  # what their sum rounds to may be earlier
         self._write_until(self.now)
 
     def _write_until(self, when: float) -> None:
@@ -391,6 +395,8 @@ class Run:
         if self._noticed:
             steps = min(-(-(steps + 1) // chunk) * chunk, most - batch.steps)
         self._take(batch, steps, each)
+        if batch.steps == self._plan.steps:  # the last chunk was finished
+            self._hand_out(batch)
         self._end(noticed=self._noticed)
 
     def _end(self, *, noticed: bool) -> NoReturn:

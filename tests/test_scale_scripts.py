@@ -82,7 +82,10 @@ def test_without_accidents_nothing_is_taken_twice_and_time_is_what_jobs_take():
 
 
 def test_more_preemptions_lose_more_steps():
-    lost = [played(preemptions_per_hour=rate).tally.lost for rate in (0.0, 2.0, 20.0)]
+    lost = [
+        played(preemptions_per_hour=rate, compile_seconds=10.0).tally.lost
+        for rate in (0.0, 5.0, 40.0)
+    ]
     assert 0 == lost[0] < lost[1] < lost[2]
 
 
