@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_jax.bench.chips import published_peak
-from nst_jax.bench.operations import step_operations
+from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.estimates import PICTURES_OF_A_STATE
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS
@@ -84,14 +84,15 @@ class Assumed:
         share: Of a chip's peak that a step reaches.
         compile_seconds: All programs of the schedule on a fresh machine.
         input_bytes: Of one content or style.
-        style_jobs: Jobs one after the other with the same style.
+        styles: How many there are; the manifest is in their order, so that a worker looks at
+            each of its own once.
         jobs: Of the batch.
     """
 
     share: float = 0.4
     compile_seconds: float = 300.0
     input_bytes: float = 500e3
-    style_jobs: float = 1000.0
+    styles: int = 300
     jobs: int = 1_000_000
 
 
@@ -118,12 +119,15 @@ def channels() -> dict[str, tuple[int, int]]:
 
 
 def operations(stage: Stage) -> int:
-    """Of one step of one picture: convolutions by their definition, and products of statistics.
+    """Of one step of one picture: convolutions by their definition, and products of statistics."""
+    counted = _counted(stage)
+    return counted.direct_convolutions + counted.grams
 
-    W² with its 128 strong directions counts as Gram matrices do.
-    """
+
+def _counted(stage: Stage) -> Operations:
+    """W² with its 128 strong directions counts as Gram matrices do."""
     own = _own()
-    counted = step_operations(
+    return step_operations(
         VGG16,
         channels(),
         content_taps=own.content_taps,
@@ -132,7 +136,6 @@ def operations(stage: Stage) -> int:
         canvas=stage.canvas,
         use_winograd=False,
     )
-    return counted.direct_convolutions + counted.grams
 
 
 def picture_operations() -> int:
@@ -146,7 +149,7 @@ def roofline_seconds(stage: Stage, peak: float, bandwidth: float) -> float:
     Forth and back it reads its input and writes its output once, in bfloat16; all else is fused.
     """
     height, width = stage.canvas
-    total = 0.0
+    total = _counted(stage).grams / peak
     for name, (into, out) in channels().items():
         if name in ("conv5_2", "conv5_3"):  # behind the deepest tap
             continue
@@ -213,9 +216,10 @@ def worker(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> Wor
     """One worker of a system, with host cores like the measured one's."""
     host = measured["seconds_a_picture"]
     rate = system.chips * _peak(system.kind) * assumed.share
+    jobs_a_style = max(assumed.jobs / system.workers / assumed.styles, 1.0)
     return Worker(
         device=picture_operations() / rate,
-        driver=host["carry"] + host["style"] / assumed.style_jobs,
+        driver=host["carry"] + host["style"] / jobs_a_style,
         decoders=host["decode"] / _DECODERS,
         writer=host["encode"],
     )

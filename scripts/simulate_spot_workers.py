@@ -60,7 +60,7 @@ class World:
     """Parts of the batch; a worker that is done takes the next one. 0: as many as workers."""
     jobs: int = 1_000_000
     """Pictures of the batch."""
-    job_seconds: float = 0.5
+    job_seconds: float = 1.1
     """Of a full batch of the device, for each picture: the whole schedule."""
     slots: int = 16
     """Pictures in one batch of the device."""

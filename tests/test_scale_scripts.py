@@ -130,7 +130,7 @@ def test_slow_workers_miss_the_target_by_default_and_meet_it_with_a_checkpoint_e
     slow = {"job_seconds": 200.0, "slots": 1, "jobs": 3840, "slow_share": 0.0}
     default, often = (played(**slow, checkpoint_every=every) for every in (300.0, 60.0))
     assert default.repeated_share > simulation.TARGET > 2 * often.repeated_share
-    assert default.wasted_share == pytest.approx(default.repeated_share, rel=0.2)
+    assert 0 < often.wasted_share < default.wasted_share < 0.05
 
 
 def test_without_checkpoints_a_wave_is_lost():
@@ -157,7 +157,7 @@ def test_more_shards_than_workers_shorten_the_tail_of_stragglers():
 
 @pytest.mark.parametrize(("cache", "compilations"), [("shared", 0), ("kept", 20)])
 def test_kept_programs_are_compiled_once_and_shared_ones_never(cache, compilations):
-    tally = played(preemptions_per_hour=10.0, cache=cache).tally
+    tally = played(preemptions_per_hour=20.0, cache=cache).tally
     assert tally.killed > 10
     assert tally.compilations == compilations
     assert played(preemptions_per_hour=10.0).tally.compilations > 20
@@ -219,11 +219,11 @@ def test_the_slowest_of_what_goes_on_side_by_side_decides():
 def test_twice_the_jobs_take_twice_as_long_but_for_the_start(measured):
     system = paper.SYSTEMS[0]
     one, two = (
-        paper.hours(system, paper.Assumed(jobs=jobs, compile_seconds=0.0), measured)
-        for jobs in (10**6, 2 * 10**6)
+        paper.hours(system, paper.Assumed(jobs=jobs, styles=styles, compile_seconds=0.0), measured)
+        for jobs, styles in ((10**6, 300), (2 * 10**6, 600))
     )
     assert two == pytest.approx(2 * one)
-    compiled = paper.Assumed(compile_seconds=3600.0, jobs=10**6)
+    compiled = paper.Assumed(compile_seconds=3600.0)
     assert paper.hours(system, compiled, measured) == pytest.approx(one + 1)
 
 
