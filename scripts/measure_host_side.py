@@ -171,7 +171,8 @@ def _carry(content: np.ndarray, options: Options, own: JobOptions) -> None:
 
 @functools.cache
 def _moments(channels: int) -> Moments:
-    features = np.random.default_rng(0).normal(size=(4 * channels, channels)).astype(np.float32)
+    features: Any = np.random.default_rng(0).normal(size=(4 * channels, channels))
+    features = features.astype(np.float32)
     return Moments(features.mean(0), features.T @ features / len(features))
 
 

@@ -146,6 +146,7 @@ def test_a_fault_of_the_device_costs_its_batch_and_stage_alone():
     assert outcome.tally.faults > 20
     assert outcome.tally.lost == outcome.tally.doubled == 0
     assert 0 < outcome.tally.retried <= 50 * 16 * outcome.tally.faults
+    assert outcome.tally.taken == outcome.tally.useful + outcome.tally.retried
 
 
 def test_more_shards_than_workers_shorten_the_tail_of_stragglers():
@@ -210,6 +211,7 @@ def test_half_the_share_of_peak_takes_the_device_twice_as_long(system, measured)
 
 def test_the_slowest_of_what_goes_on_side_by_side_decides():
     assert paper.Worker(1.0, 0.1, 0.5, 0.5).bound_by == "device"
+    assert paper.Worker(1.0, 0.1, 0.5, 0.5).seconds == 1.1  # the device waits for its driver
     assert paper.Worker(0.1, 0.3, 0.2, 0.2).bound_by == "driving thread"
     assert paper.Worker(0.1, 0.1, 0.9, 0.3).bound_by == "decoding"
     assert paper.Worker(0.1, 0.1, 0.3, 0.9).bound_by == "encoding"
