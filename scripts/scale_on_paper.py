@@ -26,6 +26,7 @@ from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.estimates import PICTURES_OF_A_STATE
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS
+from nst_jax.spec.handling import Handling
 from nst_jax.spec.options import JobOptions, Options, resolved
 from nst_jax.spec.taps import VGG16, poolings_before
 
@@ -399,7 +400,7 @@ def traffic_table(assumed: Assumed, measured: Mapping[str, Any]) -> str:
                 number(rate * (requests["get"] + requests["head"])),
                 number(rate * requests["get"] * assumed.input_bytes / 1e6),
                 number(rate * (measured["png_bytes"] + measured["ledger_line_bytes"]) / 1e6),
-                number(system.workers * state / 300 / 1e6),
+                number(system.workers * state / Handling().checkpoint_every / 1e6),
             )
         )
     return table(head, rows)

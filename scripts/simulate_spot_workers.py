@@ -72,7 +72,7 @@ class World:
     """From the SIGTERM to the SIGKILL."""
     return_seconds: float = 300.0
     """Mean time until a preempted worker is there again; exponential."""
-    checkpoint_every: float = 300.0
+    checkpoint_every: float = 120.0
     """As `nst-jax batch --checkpoint-every`; 0: never."""
     save_seconds: float = 2.0
     """Of one keeping of the state, during which the device waits."""

@@ -267,6 +267,23 @@ def test_outside_of_all_regions_the_content_stays(narrow_file):
     assert change[:, :24].mean() > 0.01
 
 
+def test_what_is_black_in_all_masks_is_the_content_itself(narrow_file):
+    """Though smoothing moves its pixels, and by halves where a mask is grey."""
+    studio = Studio(tiny_options(narrow_file, levels=1))
+    job = dataclasses.replace(masked_job(0, tv_weight=50.0), style=(style_of(0),))
+    half_grey = np.zeros(LANDSCAPE, np.float32)
+    half_grey[:, :16], half_grey[:, 16:32] = 1, 0.5
+    whole, mixed = (
+        image_of(studio.render([dataclasses.replace(job, masks=(mask,))])[0])
+        for mask in (halves(LANDSCAPE)[0], half_grey)
+    )
+    content = content_of(0)
+    np.testing.assert_allclose(whole[:, LANDSCAPE[1] // 2 :], content[:, LANDSCAPE[1] // 2 :])
+    np.testing.assert_allclose(mixed[:, 32:], content[:, 32:])
+    change = np.abs(mixed - content).mean((0, 2))
+    assert change[16:32].mean() < change[:16].mean()
+
+
 def test_masks_change_sides_with_their_styles(narrow_file):
     studio = Studio(tiny_options(narrow_file, levels=1, steps=3))
     job = masked_job(0)

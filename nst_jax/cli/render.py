@@ -39,7 +39,7 @@ class Render:
     init_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the optimisation starts from with --init file: a picture shaped as CONTENT."""
     options: Rendering = dataclasses.field(default_factory=Options)
-    checkpoint_every: float = 300.0
+    checkpoint_every: float = 120.0
     """Seconds between two savings of the picture in progress, in a hidden file beside FILE; 0:
     only when it is interrupted. The same command goes on from there."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False

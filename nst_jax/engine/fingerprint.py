@@ -11,7 +11,7 @@ from nst_jax.engine.inputs import Inputs
 from nst_jax.spec.job import Job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, a preset by what it sets; batch size, previews and limits

@@ -22,7 +22,7 @@ from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Group, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
 from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared
-from nst_jax.engine.previews import in_wanted_colours
+from nst_jax.engine.previews import with_content_kept
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
@@ -233,7 +233,7 @@ def _result(rendered: Rendered, request: Request, setup: Setup) -> Result:
         error = _nonfinite(request, rendered.steps)
     image = None
     if error is None and rendered.image is not None:
-        image = in_wanted_colours(prepared_job, rendered.image)
+        image = with_content_kept(prepared_job, rendered.image)
     return Result(
         index=request.index,
         job=request.job,

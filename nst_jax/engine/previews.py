@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size
+from nst_jax.engine.masks import scaled
 from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.solver import State
 from nst_jax.files.images import resized
@@ -66,10 +67,24 @@ def preview_of(job: PreparedJob, state: State, size: Size, step: int) -> Preview
     """The preview of a job in a state of host arrays without a slot axis."""
     shown = state.average if state.averaged > 0 else state.image
     image = np.array(shown[: size[0], : size[1]])
-    return Preview(job.index, job.name, step, in_wanted_colours(job, image))
+    return Preview(job.index, job.name, step, with_content_kept(job, image))
 
 
-def in_wanted_colours(job: PreparedJob, image: Image) -> Image:
-    """What a job has made, with the content's colours laid over it where the job asks for that."""
+def with_content_kept(job: PreparedJob, image: Image) -> Image:
+    """What a job has made, with what it asks to keep of the content laid over it.
+
+    Its colours, by the option `color`; and all of it where no mask gives a style. There
+    nothing but the content's few features holds the pixels, and a step of Adam is as large
+    for the smallest slope.
+    """
     keep = KEPT.get(job.options.color)
-    return keep(image, resized(job.content.pixels, image.shape[:2])) if keep else image
+    if not keep and not job.masks:
+        return image
+    content = resized(job.content.pixels, image.shape[:2])
+    if keep:
+        image = keep(image, content)
+    if job.masks:
+        masks = [scaled(mask, image.shape[:2]) for mask in job.masks]
+        styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
+        image = (content + styled * (image - content)).astype(np.float32)
+    return image

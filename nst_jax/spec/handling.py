@@ -22,7 +22,7 @@ class Handling:
     verify: bool = False
     """Read every input and every finished output again; else sizes and times stand in for files
     that were read before."""
-    checkpoint_every: float = 300.0
+    checkpoint_every: float = 120.0
     """Seconds between two savings of the jobs in progress, which a power failure then can't
     take; 0: save them only when the run is interrupted."""
 

@@ -35,7 +35,7 @@ class Job:
         options: What this job wants; None: what the run says.
         masks: Where each style applies, one a style, as grey pictures of the content's aspect
             ratio: white where it does, black where not, and between them in part. A part that
-            is black in all of them has no style and stays as the content has it. Where two
+            is black in all of them has no style: there the output is the content. Where two
             are white both styles apply. None: all styles apply everywhere, blended. With
             masks, `style_blend_weights` say how strongly each style works in its region.
         style_masks: Which part of each style counts, one a style; none: the whole picture.
