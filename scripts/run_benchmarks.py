@@ -40,7 +40,9 @@ def main() -> None:
     import jax
 
     from nst_jax.bench.benchmark import benchmark
+    from nst_jax.engine.process import split_cpu
 
+    split_cpu()
     platform = jax.local_devices()[0].platform
     failures = 0
     with Lines() as progress:
