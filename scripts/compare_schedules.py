@@ -10,6 +10,7 @@ their objectives go into FOLDER, as schedules.jpg and schedules.png.
 """
 
 import argparse
+import importlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def _save_curves(
     finished: Mapping[Pair, Mapping[str, Result]], options: Options, path: Path
 ) -> None:
     """The objective at the last level by the steps taken there; a panel for each pair."""
-    import matplotlib.pyplot as plt  # the extra `plots`
+    plt = importlib.import_module("matplotlib.pyplot")  # the extra `plots`
 
     figure, panels = plt.subplots(1, len(finished), figsize=(5 * len(finished), 4), squeeze=False)
     for panel, (pair, results) in zip(panels[0], finished.items(), strict=True):
