@@ -151,6 +151,7 @@ def test_targets_of_a_pair_are_made_once(narrow_file):
     assert made == {"style_moments": 2, "content_features": 3}
 
 
+@pytest.mark.slow
 def test_taps_that_change_sides_are_another_program(narrow_file):
     """content a, b with style c must not be taken for content a with style b, c."""
     sides = [

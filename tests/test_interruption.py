@@ -247,6 +247,7 @@ def test_a_single_picture_goes_on_too_and_leaves_nothing_behind(options, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "whole.png"]
 
 
+@pytest.mark.slow
 def test_the_memory_of_lbfgs_is_kept_too(narrow_file, tmp_path):
     options = tiny_options(narrow_file, batch_size=2, bit_depth=16, optimizer="lbfgs")
     watches = StopAfter(0), StopAfter(6), StopAfter(0)

@@ -46,6 +46,7 @@ def test_vgg19_renders_at_taps_of_its_own(vgg19_file: str) -> None:
     assert result.losses["total"] < 0.8 * start.losses["total"]
 
 
+@pytest.mark.slow
 def test_vgg19_in_bfloat16_is_near_float32(vgg19_file: str) -> None:
     """Narrow networks differ by up to 6 % in objective; see `test_precision`."""
     exact, coarse = (rendered(vgg19_file, **DEEP, dtype=dtype) for dtype in ("float32", "bfloat16"))

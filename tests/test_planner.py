@@ -317,6 +317,7 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss
     assert 0.95 < estimate / seen.bytes_per_device < 1.2
 
 
+@pytest.mark.slow
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)

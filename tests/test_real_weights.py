@@ -81,6 +81,7 @@ def test_every_tap_equals_an_independent_convolution(plain, expected):
     _check_every_tap(plain, expected, prepared=0, close=1e-5)
 
 
+@pytest.mark.slow
 def test_every_tap_by_the_algorithm_for_cpus_does_too(published, expected):
     _check_every_tap(_build(published, use_winograd=True), expected, prepared=11, close=1e-4)
 

@@ -251,6 +251,7 @@ def test_hostile_names_are_text(tmp_path, browser):
         browser.wait("!document.querySelector('#job').open")
 
 
+@pytest.mark.slow
 def test_two_thousand_jobs_are_quick(tmp_path, browser):
     inputs = [save(tmp_path / f"{name}.png", seed) for seed, name in enumerate("abcd")]
     folder = tmp_path / "out"

@@ -161,6 +161,7 @@ def test_a_single_picture_goes_from_store_to_store(store, capsys):
     assert store.names("out/") == ["out/single.png"]
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_every_other_time_costs_time_alone(store, expected, capsys):
     store.fault = store_server.every_other()
     assert batch("--json") == 0

@@ -160,6 +160,7 @@ def test_what_a_column_asks_falls_most_in_that_column(layers):
     assert far(1) < 0.3 * float(((references.gram(np.float64(CONTENT)) - target) ** 2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "count"), [("full", 8), ("content", 2), ("style", 4), ("corners", 4)]
 )

@@ -767,6 +767,7 @@ def prove_each_is_converted_or_refused(folder: Path, count: int) -> tuple[int, i
     return converted_count, refused_count
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_converted_or_refused(only_the_child: Path) -> None:
     converted_count, refused_count = prove_each_is_converted_or_refused(only_the_child, 40)
     assert converted_count > 2

@@ -699,6 +699,7 @@ def ends_well(
     return error is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["little-endian", "big-endian", "compressed", "repacked"])
 def test_damaged_files_end_in_one_line_or_in_a_network(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(11)
@@ -723,6 +724,7 @@ def test_undamaged_files_pass_where_damaged_ones_are_tried(tmp_path: Path) -> No
         assert ends_well(convert_here, tmp_path / "vgg.mat", destination, content)
 
 
+@pytest.mark.slow
 def test_damaged_files_end_well_in_a_process_of_their_own(tmp_path: Path) -> None:
     rng = np.random.default_rng(12)
     little, big = small_files()

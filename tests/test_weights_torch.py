@@ -881,6 +881,7 @@ def fault_of(conversion: Callable[[], object]) -> WeightsError | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
     kind: str, tmp_path: Path, without_torch: None
@@ -894,6 +895,7 @@ def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
     assert not [message for message in messages if "\n" in message or "Error" in message]
 
 
+@pytest.mark.slow
 def test_a_mutated_file_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
