@@ -7,7 +7,6 @@ for each number       of jobs: rendered from start to end
 
 import functools
 import importlib.metadata
-import os
 import platform
 import resource
 import statistics
@@ -27,6 +26,7 @@ from nst_jax.bench.report import (
 from nst_jax.bench.settings import PeerForm, Settings
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Pair, Studio, Workload, opened_pair, synthetic_pair
+from nst_jax.engine.process import usable_cores
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.spec.options import Options
 
@@ -251,9 +251,7 @@ def _hardware(device: Any, count: int, peak: Peak) -> dict[str, Any]:
         "platform": device.platform,
         "kind": _processor() if device.platform == "cpu" else device.device_kind,
         "devices": count,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "peak": {
             "operations_per_second": peak.operations_per_second,
             "source": peak.source,

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from nst_jax.bench.chips import CHIPS, Chip
+from nst_jax.bench.chips import Chip, chip_of
 from nst_jax.engine.compile_only import CompileOnlyDevices, compile_only
 from nst_jax.spec.errors import OptionError
 
@@ -130,7 +130,8 @@ def opened(name: str) -> Topology:
         devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
         raise _impossible(name, f"libtpu says {str(error).splitlines()[0].rstrip('.')}") from error
-    (chip,) = (chip for chip in CHIPS if family.kind in chip.kinds)
+    chip = chip_of(family.kind)
+    assert chip is not None
     assert chip.memory_bytes is not None
     hosts = len({device.process_index for device in devices})
     return Topology(name, compile_only(devices, chip.memory_bytes), chip, hosts)

@@ -77,12 +77,12 @@ def told_costs(
     return [_cost(_ladder(job, job.size, options, architecture)) for job in jobs if job.size]
 
 
-def last_canvases(
+def last_groups(
     jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
-) -> dict[str, Size]:
-    """The canvas of each job's last stage, by its output, as far as sizes are told or looked at."""
+) -> dict[str, Group]:
+    """The group of each job's last stage, by its output, as far as sizes are told or looked at."""
     made = ((job, _ladder(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
-    return {job.output: ladder[-1].canvas for job, ladder in made if ladder}
+    return {job.output: ladder[-1].group for job, ladder in made if ladder}
 
 
 def _cost(ladder: Iterable[Stage]) -> float:

@@ -40,10 +40,11 @@ def split_cpu() -> None:
     if told:
         return
     with contextlib.suppress(RuntimeError):  # JAX has begun, with what it has found
-        jax.config.update(_SETTING, _usable_cores())
+        jax.config.update(_SETTING, usable_cores())
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Of the host, those that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

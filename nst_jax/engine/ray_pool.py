@@ -15,14 +15,16 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.batch import check_outputs, take_apart
-from nst_jax.engine.foreseeing import foreseen, last_canvases
+from nst_jax.engine.foreseeing import foreseen, last_groups
 from nst_jax.engine.inputs import Inputs, Seen
+from nst_jax.engine.levels import Group
 from nst_jax.engine.planner import WAVE_JOBS
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.ray_cluster import Cluster, Kind, imported_ray
@@ -158,18 +160,18 @@ class _List:
 def _lists(
     jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs, workers: int
 ) -> list[_List]:
-    """Jobs of one canvas together, so that slots are full; the largest first."""
-    canvases = last_canvases(jobs, options, architecture, inputs)
-    groups: dict[Any, list[Job]] = collections.defaultdict(list)
+    """Jobs that can share slots together, so that these are full; the largest first."""
+    known = last_groups(jobs, options, architecture, inputs)
+    groups: dict[Group | None, list[Job]] = collections.defaultdict(list)
     for job in jobs:
-        groups[canvases.get(job.output), (job.options or options).structure].append(job)
+        groups[known.get(job.output)].append(job)
     most = max(1, min(WAVE_JOBS, len(jobs) // (_LISTS_A_WORKER * workers)))
     lists = [
         _List(group[first : first + most])
         for group in groups.values()
         for first in range(0, len(group), most)
     ]
-    area = {output: height * width for output, (height, width) in canvases.items()}
+    area = {output: math.prod(group.canvas) for output, group in known.items()}
     return sorted(lists, key=lambda one: -area.get(one.jobs[0].output, 0))
 
 
