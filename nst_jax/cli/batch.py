@@ -36,6 +36,7 @@ class Batch:
     once.
 
     Example: nst-jax batch jobs.csv --output-dir renders
+
     Example: nst-jax batch --contents photos/ --styles 'art/*.jpg' --output-dir renders
     """
 

@@ -26,7 +26,9 @@ class Plan:
     --topology of a wave of them.
 
     Example: nst-jax plan jobs.csv
+
     Example: nst-jax plan --size 1024 --json
+
     Example: nst-jax plan --topology v5e:2x2 --preset gram --levels 1
     """
 

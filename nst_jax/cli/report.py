@@ -19,6 +19,7 @@ class Report:
     It needs no server and no network. `batch` writes it at its end by itself.
 
     Example: nst-jax report renders
+
     Example: nst-jax report renders --watch
     """
 

@@ -188,6 +188,7 @@ class Neurons(_Common):
     """Show what channels respond to: patches of pictures, and pictures made to excite them.
 
     Example: nst-jax study neurons photos/ --output-dir neurons
+
     Example: nst-jax study neurons --taps relu3_1 --channels 17 80 --output-dir neurons
     """
 
