@@ -3,15 +3,15 @@
     git clone https://github.com/crowsonkb/style-transfer-pytorch
     pip install torch torchvision aiohttp
     python scripts/race_crowsonkb.py style-transfer-pytorch CONTENT STYLE [CONTENT STYLE ...]
-        [--sizes 256 512] [--scale 0.2] [--output-dir DIR]
+        [--sizes 256 512] [--scale 0.2] [--steps 50] [--output-dir DIR]
 
 Both programs render the same pictures from the same VGG-16 weights on the same CPU, in turns.
 The peer runs its own code with its own weights, rates and levels; its 1000 steps at the first
 level and 500 at each later one are multiplied by --scale. Ours is the default look with
-nothing changed. Then the peer's own loss classes judge both results, as 8-bit pictures, with
-the targets of the last level. The peer's time begins when its network is loaded. Ours has the
-loading in it and leaves out compilation, which is printed beside. Run it with nothing else
-running.
+nothing changed but the steps at each level, where --steps says so. Then the peer's own loss
+classes judge both results, as 8-bit pictures, with the targets of the last level. The peer's
+time begins when its network is loaded. Ours has the loading in it and leaves out compilation,
+which is printed beside. Run it with nothing else running.
 """
 
 import argparse
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("pictures", nargs="+", type=Path, help="CONTENT STYLE, in turns")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="pixels")
     parser.add_argument("--scale", type=float, default=0.2, help="of the peer's steps")
+    parser.add_argument("--steps", type=int, default=Options().steps, help="of ours, at each level")
     parser.add_argument("--output-dir", type=Path, help="keeps the pictures here")
     arguments = parser.parse_args()
     peer = Peer(arguments.checkout)
@@ -70,7 +71,7 @@ def main() -> None:
         for content, style in pairs:
             shown, asked = (_fitted(Image.open(path), size) for path in (content, style))
             theirs = peer.render(shown, asked, size, arguments.scale)
-            ours = _render(shown, asked, size)
+            ours = _render(shown, asked, Options(size=size, steps=arguments.steps))
             _report(peer, (shown, asked), ours, theirs, f"{size} px {content.stem} {style.stem}")
             if arguments.output_dir:
                 _keep(arguments.output_dir, f"{content.stem}__{style.stem}-{size}", ours, theirs)
@@ -150,9 +151,7 @@ class Peer:
                     return
 
 
-def _render(content: Image.Image, style: Image.Image, size: int) -> Finish:
-    """The default look, with nothing changed."""
-    options = Options(size=size)
+def _render(content: Image.Image, style: Image.Image, options: Options) -> Finish:
     began = time.perf_counter()
     shown, asked = (np.asarray(each, np.float32) / np.float32(255) for each in (content, style))
     (result,) = render_many([Job(shown, asked)], options, on_error="raise")

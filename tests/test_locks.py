@@ -4,12 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nst_jax.files.locks import LOCK_NAME, locked
+from nst_jax.files.locks import LOCK_NAME, locked, turn
 from nst_jax.spec.errors import OutputError
 
 HOLD = """
@@ -72,6 +73,22 @@ def test_shards_of_one_run_share_the_folder_and_keep_others_out(tmp_path):
             with pytest.raises(OutputError, match=f"process {process.pid}"):
                 hold(tmp_path, shard)
     hold(tmp_path)
+
+
+def test_workers_take_turns_at_what_only_one_may_do_at_a_time(tmp_path):
+    order: list[str] = []
+
+    def take_turn() -> None:
+        with turn(tmp_path):
+            order.append("other")
+
+    other = threading.Thread(target=take_turn)
+    with locked(tmp_path, "0-of-2"), turn(tmp_path):
+        other.start()
+        other.join(0.2)
+        order.append("one")
+    other.join()
+    assert order == ["one", "other"]
 
 
 def test_within_one_process_too(tmp_path):

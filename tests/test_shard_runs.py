@@ -1,7 +1,10 @@
 """Shards of a batch in one folder: the bytes of one process, whoever died, whoever goes on."""
 
+import contextlib
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, t
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
-from nst_jax.engine import foreseeing, renderer
+from nst_jax.engine import foreseeing, renderer, run_files
 from nst_jax.engine.pipeline import examine
+from nst_jax.engine.planner import Plan
 from nst_jax.engine.planning import planned
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Summary
@@ -245,3 +249,29 @@ def test_a_wrong_shard_is_a_wrong_request(tmp_path, capsys, jobs, monkeypatch, a
 def test_a_wrong_shard_from_python_is_the_same_fault(batch, tmp_path):
     with pytest.raises(OptionError, match="numbered from 0 to 1"):
         batch(tmp_path, "2/2")
+
+
+def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
+    tmp_path, jobs, options, monkeypatch
+):
+    meeting = threading.Barrier(2, timeout=1)
+
+    def slowly_planned(*args: Any, **kwargs: Any) -> Plan:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait()  # as if both had found no plan
+        return planned(*args, **kwargs)
+
+    monkeypatch.setattr(run_files, "planned", slowly_planned)
+
+    def work(number: int) -> str:
+        own = jobs[: COUNT - number]
+        try:
+            render_batch(own, tmp_path, options, shard=Shard(number, 2))
+        except OutputError as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor() as pool:
+        ends = sorted(pool.map(work, range(2)))
+    assert ends[0] == "done"
+    assert "must all have the same jobs" in ends[1]

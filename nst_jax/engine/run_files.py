@@ -48,14 +48,15 @@ def fixed_plan(
         OutputError: The plan in the folder is none, or that of another batch.
         WriteError: The plan can't be written.
     """
-    earlier = _read_plan(folder)
-    if not alone:
-        _check_batch(earlier, batch, folder)
-    fixed = dataclasses.replace(
-        planned(requests, setup, progress, earlier, whole=whole), batch=batch
-    )
-    if fixed != earlier:
-        write_json(folder, PLAN_NAME, fixed.to_json())
+    with folder.turn():  # of workers that begin at one instant the first makes the plan
+        earlier = _read_plan(folder)
+        if not alone:
+            _check_batch(earlier, batch, folder)
+        fixed = dataclasses.replace(
+            planned(requests, setup, progress, earlier, whole=whole), batch=batch
+        )
+        if fixed != earlier:
+            write_json(folder, PLAN_NAME, fixed.to_json())
     return fixed
 
 

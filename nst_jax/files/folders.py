@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from nst_jax.files.atomic import BinaryFile, remove_partial_files, replacing
 from nst_jax.files.ledger import Ledger, Record, read_ledger
-from nst_jax.files.locks import locked
+from nst_jax.files.locks import locked, turn
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.stamps import stamp_of
-from nst_jax.spec.errors import OutputError
+from nst_jax.spec.errors import OutputError, WriteError
 from nst_jax.spec.outputs import is_url
 
 
@@ -82,6 +82,20 @@ class LocalFolder:
                     f"output folder {self.name!r} can't be written: {reason_of(error)}",
                     "Name another folder, or mend its permissions",
                 ) from error
+            yield
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for other workers to leave such a `with` block; see `locks.turn`.
+
+        Raises:
+            WriteError: The folder can't be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(turn(self._path))
+            except OSError as error:
+                raise WriteError(f"{self.name!r} can't be written: {reason_of(error)}") from error
             yield
 
     def read(self, name: str) -> bytes | None:

@@ -24,6 +24,7 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK_NAME = ".lock"
+_TURN_NAME = ".turn"
 
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -55,8 +56,22 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(path: Path, folder: Path, *, alone: bool) -> Iterator[int]:
-    handle = _acquired(path, folder, alone=alone)
+def turn(folder: Path) -> Iterator[None]:
+    """Waits until no other process that shares the folder is in such a `with` block.
+
+    Raises:
+        OSError: The lock's file can't be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    with _held(folder / _TURN_NAME, folder, alone=True, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, folder: Path, *, alone: bool, wait: bool = False) -> Iterator[int]:
+    handle = _acquired(path, folder, alone=alone, wait=wait)
     try:
         yield handle
     finally:
@@ -66,12 +81,12 @@ def _held(path: Path, folder: Path, *, alone: bool) -> Iterator[int]:
         os.close(handle)
 
 
-def _acquired(path: Path, folder: Path, *, alone: bool) -> int:
+def _acquired(path: Path, folder: Path, *, alone: bool, wait: bool) -> int:
     """An open file that is locked and still lies under its name."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(handle, alone=alone)
+            _lock(handle, alone=alone, wait=wait)
             if _is_in_place(handle, path):
                 return handle
         except OSError as error:
@@ -86,10 +101,11 @@ def _acquired(path: Path, folder: Path, *, alone: bool) -> int:
         os.close(handle)  # whoever held it before has removed it in between
 
 
-def _lock(handle: int, *, alone: bool) -> None:
+def _lock(handle: int, *, alone: bool, wait: bool) -> None:
     assert fcntl is not None
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     try:
-        fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
             raise

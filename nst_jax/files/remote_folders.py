@@ -72,6 +72,11 @@ class RemoteFolder:
         """Holds nothing: a store has no locks."""
         yield
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for nobody: a store has no locks."""
+        yield
+
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is none.
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_job
-from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options, job_options
+from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 from nst_jax.spec.outputs import TakenOutputs, checked_output, is_url
 
 _SEPARATOR = ";"
@@ -241,7 +241,7 @@ class _Maker:
         self._folder = name.rpartition("/")[0] if is_url(name) else str(Path(name).parent)
         self._beside = "" if self._folder == "." else os.path.join(self._folder, "")
         self._bit_depth = options.bit_depth
-        self._options = options
+        self._defaults = {name: getattr(options, name) for name in JOB_FIELDS}
         self._chosen: dict[str, JobOptions] = {}
         self._place = functools.lru_cache(_KEPT)(self._place_now)
         self._one_picture = functools.lru_cache(_KEPT)(self._one_picture_now)
@@ -286,7 +286,8 @@ class _Maker:
         return self._chosen[key]
 
     def _checked(self, own: Mapping[str, Any]) -> JobOptions:
-        return job_options(self._options, **{name: _value(name, own[name]) for name in own})
+        read = {name: _READERS[name](name, given) for name, given in own.items()}
+        return JobOptions(**{**self._defaults, **read})
 
     def _pictures(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
         if name not in values:
@@ -326,18 +327,6 @@ def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _value(name: str, given: Any) -> Any:
-    """A cell's text or a JSON value as what the option of that name holds."""
-    annotation = _OPTION_TYPES[name]
-    if annotation == tuple[str, ...]:
-        return tuple(_list_of_text(name, given))
-    if annotation == tuple[float, ...]:
-        return tuple(_number(name, item, float) for item in _as_list(name, given))
-    if typing.get_origin(annotation) is Literal:
-        return _text_value(name, given)
-    return _number(name, given, annotation)
-
-
 def _number(name: str, given: Any, kind: type) -> float | int:
     rule = "a whole number" if kind is int else "a number"
     try:
@@ -370,6 +359,22 @@ def _text_value(name: str, given: Any) -> str:
     if odd:  # JSON can write them as escapes
         raise ManifestError(f"{name} must hold no NUL and no half a letter, got {given[:80]!r}")
     return given.strip()
+
+
+def _reader_of(annotation: Any) -> Callable[[str, Any], Any]:
+    """What reads the values of an option of that type."""
+    if annotation == tuple[str, ...]:
+        return lambda name, given: tuple(_list_of_text(name, given))
+    if annotation == tuple[float, ...]:
+        return lambda name, given: tuple(
+            _number(name, item, float) for item in _as_list(name, given)
+        )
+    if typing.get_origin(annotation) is Literal:
+        return _text_value
+    return functools.partial(_number, kind=annotation)
+
+
+_READERS = {name: _reader_of(annotation) for name, annotation in _OPTION_TYPES.items()}
 
 
 def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:

@@ -8,7 +8,9 @@ whether a tap exists depends on the network and is checked by `resolved`.
 
 import dataclasses
 import functools
+import itertools
 import math
+import operator
 import os
 import typing
 from collections.abc import Callable
@@ -16,6 +18,21 @@ from typing import Any, Literal, NamedTuple
 
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.presets import DEFAULT_PRESET, preset_named
+from nst_jax.spec.rules import (
+    ABOVE_0,
+    DECAY,
+    FROM_0,
+    FROM_0_TO_1,
+    SHARE,
+    TAPS,
+    TEXT,
+    WEIGHTS,
+    Rule,
+    either,
+    number,
+    one_of,
+    whole,
+)
 from nst_jax.spec.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Architecture, canonical_tap
 
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
@@ -120,28 +137,9 @@ class JobOptions:
     kept, the network sees the picture on white."""
 
     def __post_init__(self) -> None:
-        for name in ("content_weight", "style_weight", "tv_weight", "early_stop"):
-            _check(self, name, "a finite number, 0 or more", _finite_from_0)
-        for name in ("learning_rate", "style_scale", "style_tap_ratio"):
-            _check(self, name, "a finite number above 0", _finite_above_0)
-        for name in ("noise_ratio", "noise_range", "init_blend", "pixel_blend"):
-            _check(self, name, "a number from 0 to 1", _from_0_to_1)
-        _check(self, "style_scale", "at most 8", lambda value: value <= 8)
-        _check(self, "style_size", "0 or a whole number of pixels from 16 to 16384", _style_size)
-        _check(self, "learning_rate_end", "above 0 and at most 1", _share)
-        for name in ("adam_b1", "adam_b2", "average_decay"):
-            _check(self, name, "from 0 up to, but not, 1", _decay)
-        _check(self, "adam_eps", "a finite number above 0", _finite_above_0)
-        _check(self, "steps", "a whole number from 1 to 1000000", _whole(1, 1_000_000))
-        _check(self, "first_steps", "a whole number from 0 to 1000000", _whole(0, 1_000_000))
-        _check(self, "seed", "a whole number from 0 to 4294967295", _whole(0, 2**32 - 1))
-        for name in ("content_taps", "style_taps"):
-            _check(self, name, "a tuple of at least one tap, none twice", _taps)
-        for name in ("content_tap_weights", "style_tap_weights", "style_blend_weights"):
-            _check(self, name, "a tuple of finite numbers from 0, not all 0", _weights)
-        for taps in ("content_taps", "style_taps"):
-            _check_count(self, taps.replace("taps", "tap_weights"), taps, len(getattr(self, taps)))
-        _check_choices(self)
+        _check_values(self)
+        _check_count(self, "content_tap_weights", "content_taps")
+        _check_count(self, "style_tap_weights", "style_taps")
         if self.style_size and self.style_scale != 1:
             raise OptionError(
                 f"style_size and style_scale can't both be given, got {self.style_size!r} and "
@@ -228,28 +226,9 @@ class Options(JobOptions, metaclass=_FromPreset):
     max_input_pixels: int = DEFAULT_MAX_INPUT_PIXELS
     """Pixels of the largest input that is decoded; a larger one fails its job."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self, "size", "a whole number of pixels from 16 to 16384", _whole(16, 16384))
-        _check(self, "pooling_scale", "a number above 0, at most 16", _pooling_scale)
-        if self.levels != "auto":
-            _check(self, "levels", "auto or a whole number from 1 to 16", _whole(1, 16))
-        _check(self, "preview_every", "a whole number from 0 to 1000000", _whole(0, 1_000_000))
-        if self.batch_size != "auto":
-            _check(self, "batch_size", "auto or a whole number from 1 to 4096", _whole(1, 4096))
-        _check(
-            self,
-            "max_input_pixels",
-            f"a whole number of pixels from 1 to {LARGEST_MAX_INPUT_PIXELS}",
-            _whole(1, LARGEST_MAX_INPUT_PIXELS),
-        )
-        _check(self, "weights", "the name of a network or a file", _text)
-
 
 JOB_FIELDS = tuple(field.name for field in dataclasses.fields(JobOptions))
 """Names of the options that a manifest may set in a row."""
-
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(JobOptions)}
 
 SHARED_FIELDS = tuple(
     field.name for field in dataclasses.fields(Options) if field.name not in JOB_FIELDS
@@ -306,90 +285,66 @@ def shares(weights: tuple[float, ...], count: int, *, ratio: float = 1.0) -> tup
     return tuple(weight / total for weight in given)
 
 
-_LARGEST = 3.4e38  # of float32, in which the device computes
-
-# What these look at may be anything: a caller's mistake has any type.
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _finite_from_0(value: Any) -> bool:
-    return _number(value) and 0 <= value <= _LARGEST
-
-
-def _finite_above_0(value: Any) -> bool:
-    return _number(value) and 0 < value <= _LARGEST
-
-
-def _from_0_to_1(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _pooling_scale(value: Any) -> bool:
-    return _finite_above_0(value) and value <= 16
-
-
-def _style_size(value: Any) -> bool:
-    return _whole(0, 0)(value) or _whole(16, 16384)(value)
+_RULES = {
+    **dict.fromkeys(("content_weight", "style_weight", "tv_weight", "early_stop"), FROM_0),
+    **dict.fromkeys(("learning_rate", "style_tap_ratio", "adam_eps"), ABOVE_0),
+    **dict.fromkeys(("noise_ratio", "noise_range", "init_blend", "pixel_blend"), FROM_0_TO_1),
+    **dict.fromkeys(("adam_b1", "adam_b2", "average_decay"), DECAY),
+    **dict.fromkeys(("content_taps", "style_taps"), TAPS),
+    **dict.fromkeys(("content_tap_weights", "style_tap_weights", "style_blend_weights"), WEIGHTS),
+    "style_scale": number("a number above 0, at most 8", lambda value: 0 < value <= 8),
+    "style_size": either(0, whole(16, 16384, "pixels")),
+    "learning_rate_end": SHARE,
+    "steps": whole(1, 1_000_000),
+    "first_steps": whole(0, 1_000_000),
+    "seed": whole(0, 2**32 - 1),
+    "size": whole(16, 16384, "pixels"),
+    "levels": either("auto", whole(1, 16)),
+    "pooling_scale": number("a number above 0, at most 16", lambda value: 0 < value <= 16),
+    "weights": Rule("the name of a network or a file", TEXT.holds),
+    "batch_size": either("auto", whole(1, 4096)),
+    "preview_every": whole(0, 1_000_000),
+    "max_input_pixels": whole(1, LARGEST_MAX_INPUT_PIXELS, "pixels"),
+}
+"""Of each option that is not a choice among a few."""
 
 
-def _share(value: Any) -> bool:
-    return _number(value) and 0 < value <= 1
+class _Rules(NamedTuple):
+    """Of a kind of options, field by field.
+
+    Attributes:
+        values: Reads them all.
+    """
+
+    names: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    rules: tuple[Rule, ...]
+    values: Callable[[JobOptions], tuple[Any, ...]]
 
 
-def _decay(value: Any) -> bool:
-    return _number(value) and 0 <= value < 1
+@functools.cache
+def _rules(kind: type[JobOptions]) -> _Rules:
+    types = typing.get_type_hints(kind)
+    # The preset was looked up before.
+    defaults = {one.name: one.default for one in dataclasses.fields(kind) if one.name != "preset"}
+    rules = (_RULES.get(name) or one_of(typing.get_args(types[name])) for name in defaults)
+    values = operator.attrgetter(*defaults)
+    return _Rules(tuple(defaults), tuple(defaults.values()), tuple(rules), values)
 
 
-def _whole(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: _number(value) and isinstance(value, int) and low <= value <= high
+def _check_values(options: JobOptions) -> None:
+    """Looks at those that are not the defaults: few are, and a list may have a million jobs."""
+    names, defaults, rules, values_of = _rules(type(options))
+    values = values_of(options)
+    changed = map(operator.is_not, values, defaults)
+    for name, value, rule in itertools.compress(zip(names, values, rules, strict=True), changed):
+        if not rule.holds(value):
+            raise OptionError(f"{name} must be {rule.words}, got {value!r}")
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _taps(names: Any) -> bool:
-    texts = isinstance(names, tuple) and all(map(_text, names))
-    return texts and 0 < len(names) == len(set(names))
-
-
-def _weights(values: Any) -> bool:
-    numbers = isinstance(values, tuple) and all(map(_finite_from_0, values))
-    return numbers and (not values or math.fsum(values) > 0)
-
-
-def _check(options: JobOptions, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
-    value = getattr(options, name)
-    if name in _DEFAULTS and value is _DEFAULTS[name]:
-        return  # as most are, and a list may have a million jobs
-    if not holds(value):
-        raise OptionError(f"{name} must be {rule}, got {value!r}")
-
-
-def _check_count(options: JobOptions, name: str, counted: str, count: int) -> None:
-    values = getattr(options, name)
+def _check_count(options: JobOptions, name: str, counted: str) -> None:
+    values, count = getattr(options, name), len(getattr(options, counted))
     if values and len(values) != count:
         raise OptionError(
             f"{name} must have one number for each of the {count} {counted}, got {len(values)}"
         )
-
-
-def _check_choices(options: JobOptions) -> None:
-    """Each field whose type is a Literal holds one of its values."""
-    for name, choices in _choices(type(options)).items():
-        if getattr(options, name) not in choices:
-            listed = " or ".join(map(str, choices))
-            raise OptionError(f"{name} must be {listed}, got {getattr(options, name)!r}")
-
-
-@functools.cache
-def _choices(kind: type[JobOptions]) -> dict[str, tuple[Any, ...]]:
-    """The values that the fields with a Literal type may have."""
-    return {
-        name: typing.get_args(annotation)
-        for name, annotation in typing.get_type_hints(kind).items()
-        if typing.get_origin(annotation) is Literal
-    }

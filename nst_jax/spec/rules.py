@@ -1,0 +1,79 @@
+"""What a single value may be: a rule in words, and the test of it.
+
+The value may be anything, as a caller's mistake has any type.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_LARGEST = 3.4e38  # of float32, in which the device computes
+
+
+class Rule(NamedTuple):
+    """What a value must be.
+
+    Attributes:
+        words: What follows "must be".
+        holds: Whether a value is so.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def number(words: str, holds: Callable[[float], bool]) -> Rule:
+    """A number of float32's range that is so; neither a truth value nor NaN."""
+    return Rule(words, lambda value: _is_number(value) and abs(value) <= _LARGEST and holds(value))
+
+
+def whole(low: int, high: int, what: str = "") -> Rule:
+    """A whole number within two limits, each of them allowed."""
+    words = f"a whole number {what and f'of {what} '}from {low} to {high}"
+    return Rule(words, lambda value: _is_whole(value) and low <= value <= high)
+
+
+def either(first: Any, rule: Rule) -> Rule:
+    """One certain value, or what a rule says."""
+    words = f"{first} or {rule.words}"
+    return Rule(words, lambda value: _same(value, first) or rule.holds(value))
+
+
+def one_of(choices: tuple[Any, ...]) -> Rule:
+    """One of some values."""
+    words = " or ".join(map(str, choices))
+    return Rule(words, lambda value: any(_same(value, choice) for choice in choices))
+
+
+FROM_0 = number("a finite number, 0 or more", lambda value: value >= 0)
+ABOVE_0 = number("a finite number above 0", lambda value: value > 0)
+FROM_0_TO_1 = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+SHARE = number("a number above 0, at most 1", lambda value: 0 < value <= 1)
+DECAY = number("a number from 0 up to, but not, 1", lambda value: 0 <= value < 1)
+TEXT = Rule("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
+
+
+def _is_taps(names: Any) -> bool:
+    texts = isinstance(names, tuple) and all(map(TEXT.holds, names))
+    return texts and 0 < len(names) == len(set(names))
+
+
+def _is_weights(values: Any) -> bool:
+    numbers = isinstance(values, tuple) and all(map(FROM_0.holds, values))
+    return numbers and (not values or math.fsum(values) > 0)
+
+
+TAPS = Rule("a tuple of at least one tap, none twice", _is_taps)
+WEIGHTS = Rule("a tuple of finite numbers from 0, not all 0", _is_weights)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _same(value: Any, other: Any) -> bool:
+    return type(value) is type(other) and value == other
