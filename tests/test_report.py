@@ -2,6 +2,9 @@
 
 import json
 import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +197,31 @@ def test_the_command_writes_the_page_and_names_it(folder, capsys):
     assert json.loads(capsys.readouterr().out) == {"page": str(page)}
     assert run(["report", str(folder), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_the_command_follows_a_batch_until_its_run_is_over(folder):
+    def batch() -> bool:
+        """Adds a job once a live page is there, and ends; returns whether the page showed it."""
+        wait_until(lambda: (folder / "report/data.js").exists() and data_of(folder)["live"])
+        job = Job(folder / "../cat.png", folder / "../waves.png", "late.png")
+        write(folder, [result(folder, job, 9)])
+        shown = wait_until(lambda: "late.png" in {one["job"] for one in data_of(folder)["jobs"]})
+        (folder / "run.json").write_text(json.dumps(RUN))
+        return shown
+
+    with ThreadPoolExecutor() as pool:
+        shown = pool.submit(batch)
+        assert run(["report", str(folder), "--watch", "--every", "0.1"]) == 0
+    assert shown.result()
+    assert data_of(folder)["live"] is False
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Waits for something that another thread brings about; returns whether it came."""
+    last = time.monotonic() + 20
+    while not holds() and time.monotonic() < last:
+        time.sleep(0.05)
+    return holds()
 
 
 @pytest.mark.parametrize(
