@@ -201,13 +201,13 @@ def test_the_command_writes_the_page_and_names_it(folder, capsys):
 
 def test_the_command_follows_a_batch_until_its_run_is_over(folder):
     def batch() -> bool:
-        """Adds a job once a live page is there, and ends; returns whether the page showed it."""
-        wait_until(lambda: (folder / "report/data.js").exists() and data_of(folder)["live"])
+        """Adds a job once a live page is there, and ends; returns whether the page went along."""
+        began = wait_until(lambda: (folder / "report/data.js").exists() and data_of(folder)["live"])
         job = Job(folder / "../cat.png", folder / "../waves.png", "late.png")
         write(folder, [result(folder, job, 9)])
         shown = wait_until(lambda: "late.png" in {one["job"] for one in data_of(folder)["jobs"]})
         (folder / "run.json").write_text(json.dumps(RUN))
-        return shown
+        return began and shown
 
     with ThreadPoolExecutor() as pool:
         shown = pool.submit(batch)
