@@ -24,6 +24,7 @@ from nst_jax.engine.scoring import scored
 from nst_jax.files.contact_sheet import Tile, drawn_grid
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.spec.options import job_options
+from nst_jax.spec.presets import PRESETS
 
 Pair = tuple[Path, Path]
 
@@ -32,13 +33,16 @@ PAIRS = [
     (EXAMPLES / "contents/lighthouse.jpg", EXAMPLES / "styles/flow.jpg"),
     (EXAMPLES / "contents/lake.jpg", EXAMPLES / "styles/woodcut.jpg"),
 ]
-CONSTANT = {"learning_rate": 0.02, "learning_rate_schedule": "constant"}
+CONSTANT = {"learning_rate": 0.02, "learning_rate_schedule": "constant", "adam_b1": 0.9}
+FAST = dict(PRESETS["fast"].values)
 SCHEDULES: dict[str, dict] = {
     "default": {},
-    "fast": {"steps": 18, "learning_rate": 0.04},
+    "fast": FAST,
+    "fast, 3 times the steps": {**FAST, "steps": 3 * FAST["steps"]},
+    "Adam's usual memory": {"adam_b1": 0.9},
+    "a shorter memory": {"adam_b1": 0.6},
     "constant, average of 10": CONSTANT,
     "constant, average of 100": {**CONSTANT, "average_decay": 0.99},
-    "constant, twice the steps": {**CONSTANT, "steps": 100},
     "more steps at the first level": {"first_steps": 100, "steps": 40},
     "larger steps": {"learning_rate": 0.06},
     "smaller steps": {"learning_rate": 0.015},

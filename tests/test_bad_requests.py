@@ -297,6 +297,9 @@ RENDER = [
     ("a.png thin.png --output x.png", "at least 16 px"),
     ("a.png b.png --output x.gif", "must end in"),
     ("a.png b.png --output x", "must end in"),
+    ("a.png b.png --output ./a.png", "would take the place of a picture that is read"),
+    ("a.png b.png --output b.png", "would take the place of a picture that is read"),
+    ("a.png b.png --output x.png --style-blend-weights 1e300", "finite in float32"),
     ("a.png b.png --output x.jpg --bit-depth 16", "16 bits"),
     ("a.png --output x.png", "at least one style"),
     ("a.png b.png --output x.png --style-blend-weights 1 2", "style_blend_weights"),
@@ -308,8 +311,8 @@ RENDER = [
     ("a.png b.png --output x.png --style-masks black.png", "a pixel that is not black"),
     ("a.png b.png --output x.png --masks upright.png", "content 'a.png', which is 40x32"),
     ("a.png b.png --output x.png --style-masks upright.png", "style 'b.png', which is 40x32"),
-    ("a.png b.png --output x.png --init file", "init must be file where an init_image is given"),
-    ("a.png b.png --output x.png --init-image a.png", "got content and 'a.png'"),
+    ("a.png b.png --output x.png --init file", "init file needs an init_image"),
+    ("a.png b.png --output x.png --init-image a.png", "got init content and 'a.png'"),
     ("a.png b.png --output x.png --init file --init-image no.png", "'no.png' does not exist"),
     ("a.png b.png --output x.png --init file --init-image upright.png", "which is 40x32"),
     ("a.png b.png --output x.png --style-size -5", "style_size must be 0 or a whole number"),
@@ -327,6 +330,10 @@ RENDER = [
 @pytest.mark.parametrize(("arguments", "said"), RENDER)
 def test_render_refuses_in_one_sentence_with_the_remedy(refused, arguments, said):
     assert said in refused("render", *arguments.split())
+
+
+def test_an_empty_name_is_no_folder(refused):
+    assert "must name a picture, got nothing" in refused("render", "", "b.png", "--output", "x.png")
 
 
 BATCH = [

@@ -27,7 +27,7 @@ from nst_jax.engine.carrying import Carried, carried, continued, started
 from nst_jax.engine.solver import State, Trend
 from nst_jax.model.objective import Terms
 
-B1, B2, EPSILON = 0.9, 0.99, 1e-8
+B1, B2, EPSILON = 0.8, 0.99, 1e-8
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 Size = tuple[int, int]
@@ -169,7 +169,7 @@ def test_moments_shrink_with_the_pixels_and_count_as_one_step():
     state = state._replace(optimizer=optax.ScaleByAdamState(np.int32(1000), -flat, flat))
     after: Any = continued(carried(state, (8, 12)), (16, 24), (16, 24))
     assert int(after.optimizer.count) == 1
-    np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * 0.1, rtol=1e-4)
+    np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * (1 - B1), rtol=1e-4)
     np.testing.assert_allclose(after.optimizer.nu, 0.5 / 16 * 0.01, rtol=1e-4)
 
 
@@ -264,7 +264,7 @@ def two_levels(narrow_file) -> Studio:
 
 COARSE_STEPS = 5
 JOBS = [
-    tiny_job(0, steps=COARSE_STEPS, init="noise", seed=3, style_weight=2.0, tv_weight=0.5),
+    tiny_job(0, steps=COARSE_STEPS, init="noise", seed=3, style_weight=2.0, adam_b1=B1),
     tiny_job(1, (41, 48), steps=2),
     tiny_job(2, (33, 47), steps=3),
 ]

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nst_jax.files.folders import LocalFolder
+from nst_jax.files.remote_folders import RemoteFolder
+from nst_jax.files.sparing import check_spared
 from nst_jax.spec import errors
 from nst_jax.spec.errors import OptionError, OutputError
 from nst_jax.spec.job import Job, completed, every_pair, picture_name
@@ -274,3 +277,20 @@ def test_every_error_has_a_kind_of_its_own_and_survives_pickling():
         assert str(copy) == "it must be so, got no. Mend it"
     manifest = errors.ManifestError("bad", "", ["line 1: bad"])
     assert pickle.loads(pickle.dumps(manifest)).faults == ("line 1: bad",)
+
+
+def test_no_output_takes_the_place_of_a_picture_that_is_read(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    folder = LocalFolder(tmp_path / "link")
+    pictures = [tmp_path / "deep/../cat.png", np.zeros((2, 2, 3)), "s3://bucket/dog.png"]
+    check_spared(pictures, ["dog.png", "deep/cat.png"], folder)
+    with pytest.raises(OutputError, match=r"output 'cat.png' would take the place"):
+        check_spared(pictures, ["dog.png", "cat.png"], folder)
+    with pytest.raises(OutputError, match=r"output 'dog.png' would take the place"):
+        check_spared(pictures, ["cat.png", "dog.png"], RemoteFolder("s3://bucket"))
+
+
+@pytest.mark.parametrize("name", ["report/pictures/a.png", "Report/Pictures/deep/a.png"])
+def test_the_copies_of_the_report_are_not_mixed_with_outputs(name):
+    with pytest.raises(OutputError, match="must lie outside of the report's own pictures"):
+        check_output_place(name)

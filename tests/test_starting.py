@@ -130,7 +130,7 @@ def test_a_file_and_init_file_go_together(narrow_file):
         dataclasses.replace(tiny_job(0), init_image=content_of(1)),
     ]
     for job in wrong:
-        with pytest.raises(OptionError, match="init must be file where an init_image is given"):
+        with pytest.raises(OptionError, match=r"needs (an init_image|init file)"):
             next(render_many([job], options))
 
 

@@ -51,6 +51,8 @@ class Render:
         """Renders; returns the exit status."""
         if not self.style:
             raise OptionError("render needs at least one style picture, got none")
+        if "" in (self.content, *self.style):  # as a variable of the shell that is not set
+            raise OptionError("content and style must name a picture, got nothing")
         job = Job(
             self.content,
             self.style,

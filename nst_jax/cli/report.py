@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from nst_jax.cli.console import print_json
+from nst_jax.cli.console import print_json, print_note
 from nst_jax.spec.errors import OptionError
 
 
@@ -60,6 +60,8 @@ def _watch(folder: Path, every_s: float) -> None:
     from nst_jax.files.report.page import write_report
 
     run = folder / "run.json"
+    if not folder.is_dir() or not any(folder.glob("ledger*.jsonl")):
+        print_note(f"waiting for the first job in {str(folder)!r}; Ctrl-C ends it")
     before = _state(run)
     while _state(run) == before:
         if folder.is_dir():

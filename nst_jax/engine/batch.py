@@ -43,6 +43,7 @@ from nst_jax.engine.sharing import Parts, asked_shard, batch_digest
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
+from nst_jax.files.sparing import check_spared
 from nst_jax.spec.errors import NstJaxError, OutputError, StoppedError, WriteError
 from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed
@@ -97,7 +98,7 @@ def render_batch(
     )
     folder = folder_at(output_dir)
     listed = completed(jobs, options)
-    check_outputs(listed, options)
+    check_outputs(listed, options, folder)
     with contextlib.ExitStack() as stack:
         existed = folder.exists()
         if existed:
@@ -131,8 +132,8 @@ def render_batch(
         return summary
 
 
-def check_outputs(jobs: Iterable[Job], options: Options) -> None:
-    """Refuses outputs that could not be written, before any work.
+def check_outputs(jobs: Sequence[Job], options: Options, folder: Folder) -> None:
+    """Refuses outputs that could not be written, or would cost a picture, before any work.
 
     Raises:
         OutputError: A name leads out of the folder, has no known suffix, or is taken.
@@ -142,6 +143,8 @@ def check_outputs(jobs: Iterable[Job], options: Options) -> None:
         if options.preview_every and output_key(job.output).startswith(f"{PREVIEWS_NAME}/"):
             raise OutputError(f"output {job.output!r} lies in the folder of previews")
         check_output_suffix(job.output, bit_depth=options.bit_depth)
+    read = itertools.chain.from_iterable(job.pictures for job in jobs)
+    check_spared(read, (job.output for job in jobs), folder)
 
 
 def take_apart(known: dict[str, Seen], record: Record) -> None:

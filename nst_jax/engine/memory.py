@@ -17,6 +17,7 @@ from nst_jax.engine.saving import check_output_file, save_preview, saved
 from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.engine.stopping import Care, Stop
 from nst_jax.files.folders import folder_and_name
+from nst_jax.files.sparing import check_spared
 from nst_jax.spec.errors import NstJaxError, StoppedError
 from nst_jax.spec.job import Job, completed
 from nst_jax.spec.options import Options
@@ -105,6 +106,7 @@ def render(
         check_output_suffix(str(output), bit_depth=options.bit_depth)
         check_output_file(output)
         folder, name = folder_and_name(output)
+        check_spared(job.pictures, [name], folder)
         job = dataclasses.replace(job, output=name)
         on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
     setup = open_setup(options, devices)

@@ -21,7 +21,7 @@ from typing import Any
 from nst_jax.engine.fingerprint import fingerprint
 from nst_jax.engine.levels import Group, stages
 from nst_jax.engine.planner import WAVE_JOBS, Plan
-from nst_jax.engine.prepared import PreparedJob, check_shapes, prepared
+from nst_jax.engine.prepared import PreparedJob, check_sizes, prepared
 from nst_jax.engine.previews import with_content_kept
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.renderer import Renderer
@@ -104,7 +104,7 @@ def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | 
         try:
             size = setup.inputs.seen(job.content).size
             ladder = stages(size, setup.options, own, regions=len(job.masks))
-            check_shapes(job, setup.inputs)
+            check_sizes(job, own, ladder, setup.inputs)
             return Request(index, job, own, ladder, _fingerprint(job, own, setup))
         except JobError as error:
             if last or not error.of_machine:

@@ -87,9 +87,9 @@ def prepared(
         PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
             or of another shape than its picture.
     """
-    check_shapes(job, inputs)
     picture = _opened(job.content, options)
     ladder = stages(picture.pixels.shape[:2], options, own, regions=len(job.masks))
+    check_sizes(job, own, ladder, inputs)
     content = _content(inputs.sha256(job.content), picture, ladder[-1].size, own)
     return PreparedJob(
         index=index,
@@ -108,12 +108,15 @@ def prepared(
     )
 
 
-def check_shapes(job: Job, inputs: Inputs) -> None:
-    """Looks at the sizes of pictures that must fit another one, from their headers.
+def check_sizes(job: Job, own: JobOptions, ladder: tuple[Stage, ...], inputs: Inputs) -> None:
+    """Looks at the sizes of all pictures but the content, from their headers.
 
     Raises:
-        PictureError: One can't be read, or has another shape than its picture.
+        PictureError: One can't be read, has another shape than the picture that it goes with,
+            or is a style too small for the deepest tap.
     """
+    for style in job.styles:
+        _check_style_size(style, own, ladder, inputs)
     for mask in job.masks:
         _check_shape(mask, "mask", job.content, "content", inputs)
     for mask, style in zip(job.style_masks, job.styles, strict=False):
@@ -173,7 +176,6 @@ def _style(
 ) -> Picture:
     """A style, in the content's colours where the job asks for that."""
     pixels = images.composited(_opened(source, options), "white")
-    _check_style_size(pixels.shape[:2], ladder, own, picture_name(source))
     long_edge = ladder[-1].style_edge
     pixels = images.resized(pixels, fitted(pixels.shape[:2], long_edge))
     key = f"{inputs.sha256(source)} at {long_edge}"
@@ -186,12 +188,14 @@ def _style(
     return Picture(key, pixels, mask=_mask(mask, options))
 
 
-def _check_style_size(style: Size, ladder: tuple[Stage, ...], own: JobOptions, name: str) -> None:
+def _check_style_size(
+    source: PictureSource, own: JobOptions, ladder: tuple[Stage, ...], inputs: Inputs
+) -> None:
     smallest = smallest_side(own.style_taps)
-    height, width = fitted(style, ladder[0].style_edge)
+    height, width = fitted(inputs.seen(source).size, ladder[0].style_edge)
     if min(height, width) < smallest:
         raise PictureError(
-            f"style {name!r} must be at least {smallest} px on both sides to "
+            f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "
             f"reach the deepest tap, got {width}x{height} (width x height) at the first level",
             "Raise style_scale or style_size, crop the picture, or use fewer levels",
         )

@@ -87,8 +87,8 @@ def render_on_ray(
     progress, stop = progress or Silence(), stop or Stop()
     ray = imported_ray()
     listed = completed(jobs, options)
-    check_outputs(listed, options)
     folder = folder_at(output_dir)
+    check_outputs(listed, options, folder)
     with Cluster(ray, address) as cluster, contextlib.ExitStack() as stack:
         folder.make()
         folder.check_inside(job.output for job in listed)

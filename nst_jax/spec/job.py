@@ -136,11 +136,12 @@ def check_job(job: Job, options: JobOptions) -> None:
             raise OptionError(
                 f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
             )
-    if (options.init == "file") != (job.init_image is not None):
-        given = "none" if job.init_image is None else repr(picture_name(job.init_image))
+    if options.init == "file" and job.init_image is None:
+        raise OptionError("init file needs an init_image, got none", "Name a picture to start from")
+    if options.init != "file" and job.init_image is not None:
         raise OptionError(
-            f"init must be file where an init_image is given, and nowhere else, got "
-            f"{options.init} and {given}"
+            f"an init_image needs init file, got init {options.init} and "
+            f"{picture_name(job.init_image)!r}"
         )
 
 

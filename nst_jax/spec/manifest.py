@@ -334,6 +334,8 @@ def _number(name: str, given: Any, kind: type) -> float | int:
             raise ValueError
         if kind is int and isinstance(given, float):
             raise ValueError
+        if isinstance(given, str) and ("_" in given or not given.isascii()):
+            raise ValueError  # Python would take 1_0, and digits of every script
         return kind(given)
     except (ValueError, OverflowError):
         raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}") from None

@@ -22,6 +22,9 @@ FORMAT_OF_SUFFIX = MappingProxyType(
 )
 SIXTEEN_BIT_FORMATS = frozenset({"PNG", "TIFF"})
 
+_OF_THE_REPORT = "report/pictures/"
+"""Where the page of a batch keeps, and clears, its copies."""
+
 _PLAIN_PART = r"[^./\\:\0][^/\\:\0]{0,199}"
 _PLAIN = re.compile(f"{_PLAIN_PART}(?:/{_PLAIN_PART})*")
 _PLAIN_PICTURE = re.compile(rf"{_PLAIN.pattern}\.(?i:png|jpe?g|webp|tiff?)")
@@ -78,6 +81,7 @@ def check_output_place(name: str) -> None:
         "be relative to the output folder": path.is_absolute() or ":" in name[:2],
         "stay inside the output folder": ".." in path.parts,
         "use / between folders": "\\" in name,
+        "lie outside of the report's own pictures": name.casefold().startswith(_OF_THE_REPORT),
         "hold no NUL": "\0" in name,
         "not start with a dot": any(part.startswith(".") for part in path.parts),
         "be text that UTF-8 can hold": not _is_encodable(name),

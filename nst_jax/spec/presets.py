@@ -34,6 +34,7 @@ _GRAM: Mapping[str, Any] = {
     "tv_weight": 15.0,
     "learning_rate": 0.02,
     "learning_rate_schedule": "constant",
+    "adam_b1": 0.9,
     "steps": 100,
 }
 """Gram matrices, contents and styles relative to their own norms."""
@@ -69,8 +70,14 @@ _ALL = (
     Preset(DEFAULT_PRESET, "what nst-jax does unless told otherwise"),
     Preset(
         "fast",
-        "the default look in about a third of its steps",
-        values={"steps": 18, "learning_rate": 0.04},
+        "a good look in a tenth of the default's steps",
+        values={
+            "steps": 5,
+            "learning_rate": 0.04,
+            "learning_rate_end": 0.5,
+            "adam_b1": 0.6,
+            "average_decay": 0.5,
+        },
     ),
     Preset("gram", "Gram matrices, each term relative to its target's norm", values=_GRAM),
     Preset(
@@ -159,6 +166,7 @@ _ALL = (
             "tv_weight": 2.0,
             "learning_rate": 0.02,
             "learning_rate_schedule": "constant",
+            "adam_b1": 0.9,
             "adam_b2": 0.99,
             "average_decay": 0.99,
             "steps": 500,

@@ -45,8 +45,8 @@ def one_of(choices: tuple[Any, ...]) -> Rule:
     return Rule(words, lambda value: any(_same(value, choice) for choice in choices))
 
 
-FROM_0 = number("a finite number, 0 or more", lambda value: value >= 0)
-ABOVE_0 = number("a finite number above 0", lambda value: value > 0)
+FROM_0 = number("a number, 0 or more, finite in float32", lambda value: value >= 0)
+ABOVE_0 = number("a number above 0, finite in float32", lambda value: value > 0)
 FROM_0_TO_1 = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE = number("a number above 0, at most 1", lambda value: 0 < value <= 1)
 DECAY = number("a number from 0 up to, but not, 1", lambda value: 0 <= value < 1)
@@ -63,8 +63,8 @@ def _is_weights(values: Any) -> bool:
     return numbers and (not values or math.fsum(values) > 0)
 
 
-TAPS = Rule("a tuple of at least one tap, none twice", _is_taps)
-WEIGHTS = Rule("a tuple of finite numbers from 0, not all 0", _is_weights)
+TAPS = Rule("a list of at least one tap, none twice", _is_taps)
+WEIGHTS = Rule("a list of numbers from 0, finite in float32, not all 0", _is_weights)
 
 
 def _is_number(value: Any) -> bool:
