@@ -38,14 +38,14 @@ FAST = dict(PRESETS["fast"].values)
 SCHEDULES: dict[str, dict] = {
     "default": {},
     "fast": FAST,
-    "fast, 3 times the steps": {**FAST, "steps": 3 * FAST["steps"]},
+    "fast, 15 steps": {**FAST, "steps": 15},
     "Adam's usual memory": {"adam_b1": 0.9},
     "a shorter memory": {"adam_b1": 0.6},
     "constant, average of 10": CONSTANT,
     "constant, average of 100": {**CONSTANT, "average_decay": 0.99},
     "more steps at the first level": {"first_steps": 100, "steps": 40},
-    "larger steps": {"learning_rate": 0.06},
-    "smaller steps": {"learning_rate": 0.015},
+    "larger steps": {"learning_rate": 0.09},
+    "smaller steps": {"learning_rate": 0.02},
 }
 
 

@@ -90,7 +90,7 @@ class JobOptions:
     style_size: int = 0
     """Long edge of the style picture in pixels at the last level, in place of style_scale. At
     coarser levels it is as much smaller as the output is. 0: as style_scale says."""
-    learning_rate: float = 0.03
+    learning_rate: float = 0.045
     """Adam's step size, in units of the full range of a pixel, 0 to 1."""
     learning_rate_schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     """How the step size falls in the course of each level."""

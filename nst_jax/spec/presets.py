@@ -73,6 +73,7 @@ _ALL = (
         "a good look in a tenth of the default's steps",
         values={
             "steps": 5,
+            "first_steps": 16,
             "learning_rate": 0.04,
             "learning_rate_end": 0.5,
             "adam_b1": 0.6,
