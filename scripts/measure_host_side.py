@@ -38,6 +38,7 @@ from nst_jax.engine.sharing import batch_digest
 from nst_jax.engine.targets import style_target
 from nst_jax.files import storage
 from nst_jax.files.encode import encoded_picture
+from nst_jax.files.folders import folder_at
 from nst_jax.files.images import load_picture, resized
 from nst_jax.files.ledger import merged
 from nst_jax.model.style import Moments
@@ -262,7 +263,7 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
     jobs = completed(read_manifest(path, options), options)
     kinds: dict[str, Callable[[], object]] = {
         "manifest": lambda: completed(read_manifest(path, options), options),
-        "outputs": lambda: check_outputs(jobs, options),
+        "outputs": lambda: check_outputs(jobs, options, folder_at(folder)),
         "deal": lambda: share(jobs, Shard(0, 1000)),
         "digest": lambda: batch_digest(jobs, options),
         "foresee": lambda: foreseen(jobs, options, VGG16, Inputs()),
