@@ -266,7 +266,7 @@ def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
     def work(number: int) -> str:
         own = jobs[: COUNT - number]
         try:
-            render_batch(own, tmp_path, options, shard=Shard(number, 2))
+            render_batch(own, tmp_path, options, shard=Shard(number, 2), devices=one_device())
         except OutputError as error:
             return str(error)
         return "done"
