@@ -264,7 +264,9 @@ def two_levels(narrow_file) -> Studio:
 
 COARSE_STEPS = 5
 JOBS = [
-    tiny_job(0, steps=COARSE_STEPS, init="noise", seed=3, style_weight=2.0, adam_b1=B1),
+    tiny_job(
+        0, steps=COARSE_STEPS, init="noise", seed=3, style_weight=2.0, tv_weight=0.5, adam_b1=B1
+    ),
     tiny_job(1, (41, 48), steps=2),
     tiny_job(2, (33, 47), steps=3),
 ]

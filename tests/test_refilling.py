@@ -573,7 +573,9 @@ def _no_other_type_checks() -> Iterator[None]:
 @pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("kind", [JobOptions, Options])
 def test_a_wrong_share_is_refused(kind, value):
-    with pytest.raises(OptionError, match=r"^early_stop must be a number, 0 or more, .*, got "):
+    with pytest.raises(
+        OptionError, match=r"^early_stop must be a number, 0 or more, finite in float32, got "
+    ):
         kind(early_stop=value)
 
 
@@ -621,7 +623,7 @@ def test_a_wrong_share_on_the_command_line_is_refused_with_status_2(
     assert (
         run_command(["render", "a.png", "b.png", "--output", "x.png", f"--early-stop={value}"]) == 2
     )
-    assert "early_stop must be a number, 0 or more" in capsys.readouterr().err
+    assert "early_stop must be a number, 0 or more, finite in float32" in capsys.readouterr().err
     assert not Path("x.png").exists()
 
 

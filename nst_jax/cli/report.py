@@ -46,7 +46,7 @@ class Report:
             if self.watch:
                 # An interrupt must not leave a page that looks for news for ever.
                 stack.callback(write_report, self.folder)
-                _watch(self.folder, self.every)
+                _watch(self.folder, self.every, quiet=self.quiet)
         page = write_report(self.folder)
         if self.json:
             print_json({"page": str(page)})
@@ -55,12 +55,12 @@ class Report:
         return 0
 
 
-def _watch(folder: Path, every_s: float) -> None:
+def _watch(folder: Path, every_s: float, *, quiet: bool) -> None:
     """Follows a batch until its run record is written, which is the last thing it does."""
     from nst_jax.files.report.page import write_report
 
     run = folder / "run.json"
-    if not folder.is_dir() or not any(folder.glob("ledger*.jsonl")):
+    if not quiet and not any(folder.glob("ledger*.jsonl")):
         print_note(f"waiting for the first job in {str(folder)!r}; Ctrl-C ends it")
     before = _state(run)
     while _state(run) == before:

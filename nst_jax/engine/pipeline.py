@@ -104,8 +104,9 @@ def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | 
         try:
             size = setup.inputs.seen(job.content).size
             ladder = stages(size, setup.options, own, regions=len(job.masks))
+            asked = _fingerprint(job, own, setup)  # which looks at every picture
             check_sizes(job, own, ladder, setup.inputs)
-            return Request(index, job, own, ladder, _fingerprint(job, own, setup))
+            return Request(index, job, own, ladder, asked)
         except JobError as error:
             if last or not error.of_machine:
                 return Result(index, job, error=error)

@@ -192,7 +192,7 @@ def _check_style_size(
     source: PictureSource, own: JobOptions, ladder: tuple[Stage, ...], inputs: Inputs
 ) -> None:
     smallest = smallest_side(own.style_taps)
-    height, width = fitted(inputs.seen(source).size, ladder[0].style_edge)
+    height, width = fitted(inputs.size(source), ladder[0].style_edge)
     if min(height, width) < smallest:
         raise PictureError(
             f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "

@@ -70,7 +70,7 @@ _ALL = (
     Preset(DEFAULT_PRESET, "what nst-jax does unless told otherwise"),
     Preset(
         "fast",
-        "a good look in a tenth of the default's steps",
+        "a good look at about a tenth of the default's cost at 512 px",
         values={
             "steps": 5,
             "first_steps": 16,
