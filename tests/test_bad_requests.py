@@ -209,6 +209,7 @@ def test_a_broken_quote_is_told_by_the_line_where_its_row_begins(tmp_path):
         ("content,style,style\na,b,c\n", "'style' twice"),
         ("content,style\n", "at least one job"),
         ("content;style\na;b\n", "unknown column 'content;style'"),
+        ("content,style,stlye_weight\na,b,1\n", "Did you mean 'style_weight'? There are content"),
         (b"content,style\n\xff,b\n", "UTF-8"),
         ("content,style\na,b\n".encode("utf-16"), "UTF-8"),
         ("content,style\na,b\na\0,b\n", "NUL byte in line 3"),

@@ -148,11 +148,22 @@ class Nodes:
             initialize_head=True,
             head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH},
         )
-        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.nodes: list[Any] = []
+        for _ in range(2):
+            self.add()
 
     def replace_node(self) -> None:
         """One goes without a word, another one comes."""
         self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+        self.add()
+
+    def remove_all(self) -> None:
+        """What is left is a head that has no cores."""
+        while self.nodes:
+            self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+
+    def add(self) -> None:
+        """One more, of one core."""
         self.nodes.append(self.cluster.add_node(num_cpus=1))
 
     def kill_worker(self) -> None:
@@ -228,6 +239,63 @@ def test_the_driver_may_die_and_be_started_again(asked, single, nodes, tmp_path)
     status, told = rendered(asked, tmp_path, nodes, {})
     assert status == 0, told
     assert told.count("] done ") <= COUNT - 2
+    check_same(tmp_path, single)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
+    narrow_file, nodes, tmp_path, monkeypatch
+):
+    class Mortal(worker.Worker):
+        def render(self, jobs, *known):
+            if any(job.output == "deadly.png" for job in jobs):
+                os._exit(1)
+            return super().render(jobs, *known)
+
+    monkeypatch.setattr(ray_pool, "Worker", Mortal)
+    monkeypatch.setattr(ray_pool, "_LISTS_A_WORKER", 1)  # three jobs in the deadly one's list
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    jobs = [
+        Job(
+            save_pixels(pictures / f"c{number}.png", content_of(number)),
+            save_pixels(pictures / f"s{number}.png", style_of(number)),
+            f"{name}.png",
+        )
+        for number, name in enumerate(("a", "deadly", "b", "c", "d", "e"))
+    ]
+    out = tmp_path / "out"
+    summary = ray_pool.render_on_ray(
+        jobs,
+        out,
+        tiny_options(narrow_file, levels=1),
+        address=nodes.cluster.address,
+        handling=Handling(retries=1),
+    )
+    assert (summary.done, summary.failed) == (5, 1)
+    records = read_ledger(out)
+    assert {name for name, one in records.items() if one["status"] == "done"} == {
+        f"{name}.png" for name in "abcde"
+    }
+    error = records["deadly.png"]["error"]
+    assert (error["attempt"], error["message"].count("ended its worker")) == (2, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_grows_is_waited_for_and_used(asked, single, nodes, tmp_path):
+    nodes.remove_all()
+    cluster = ["--engine", "ray", "--address", nodes.cluster.address, "--workers", "2"]
+    process = started(asked, tmp_path, *cluster)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=20)  # nobody is there to work
+    finally:
+        nodes.add()
+        nodes.add()
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
     check_same(tmp_path, single)
 
 

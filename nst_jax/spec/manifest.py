@@ -9,6 +9,7 @@ A manifest that is wrong in itself is refused whole, with every fault by its lin
 
 import contextlib
 import csv
+import difflib
 import functools
 import gc
 import io
@@ -231,7 +232,10 @@ def _unknown_column(name: str) -> str:
             f"{name!r} is the same for all jobs of a run, so it can't be a column. "
             f"Give it on the command line"
         )
-    return f"unknown column {name!r}. There are {', '.join(_OWN_COLUMNS + JOB_FIELDS)}"
+    there = _OWN_COLUMNS + JOB_FIELDS
+    near = difflib.get_close_matches(name, there, n=1)
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    return f"unknown column {_SHORT.repr(name)}. {guess}There are {', '.join(there)}"
 
 
 class _Maker:
