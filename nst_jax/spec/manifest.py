@@ -313,7 +313,7 @@ class _Maker:
             return name
         if is_url(self._folder):
             return name if name.startswith("/") else f"{self._folder}/{name}"
-        if "//" in name or "./" in name or name.endswith(("/", "/.")):
+        if "//" in name or "./" in name or name.endswith(("/", "/.")) or name == ".":
             return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
         return name if name.startswith("/") else self._beside + name
 
