@@ -104,6 +104,19 @@ def test_the_last_line_of_a_job_counts(folder):
     assert (job["status"], job["error"]) == ("done", None)
 
 
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"], ids=["nul", "surrogate"])
+@pytest.mark.parametrize("key", ["job", "content", "style"])
+def test_a_record_with_a_name_that_no_file_can_have_is_shown_without_its_picture(folder, key, name):
+    record: dict[str, Any] = {"job": "new.png", "status": "done", "content": "c.png", "style": []}
+    record[key] = [name] if key == "style" else name
+    with (folder / "ledger.jsonl").open("a") as ledger:
+        ledger.write(json.dumps(record) + "\n")
+    assert run(["report", str(folder), "--quiet"]) == 0
+    *others, last = data_of(folder)["jobs"]
+    assert (last["job"], last["thumb"], last["view"]) == (record["job"], None, None)
+    assert all(job["thumb"] for job in others if job["status"] == "done")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "\xff"])
 def test_a_run_record_that_is_none_is_passed_over(folder, text):
     (folder / "run.json").write_text(text, encoding="latin-1")
@@ -155,6 +168,26 @@ def test_copies_are_made_once_and_again_when_a_picture_has_changed(folder):
     assert len(after) == len(before)
     assert len(set(after) - set(before)) == 1
     assert data_of(folder)["jobs"][0]["thumb"][1:] == [30, 20]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: bytes(len(content)),
+        lambda content: content[:20] + bytes(len(content) - 20),
+    ],
+    ids=["empty", "half", "short", "zeros", "zeros_after_the_header"],
+)
+def test_a_damaged_copy_is_made_anew(folder, harm):
+    write_report(folder)
+    whole = {path: path.read_bytes() for path in (folder / "report" / FOLDER).iterdir()}
+    for path, content in whole.items():
+        path.write_bytes(harm(content))
+    write_report(folder)
+    assert {path: path.read_bytes() for path in whole} == whole
 
 
 def test_only_a_finished_report_clears_old_copies(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.images import composited, load_picture
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
 
 def copies(folder: Path, wanted: Iterable[Wanted]) -> dict[Wanted, Copy]:
-    """Copies of pictures as WebP, those that are there already left alone.
+    """Copies of pictures as WebP, those that are there and unharmed left alone.
 
     A picture that is missing or can't be decoded has no copy. A file that has changed since
     has another name, so a page never shows an old one.
@@ -79,7 +79,7 @@ def _copied(folder: Path, wanted: Wanted) -> tuple[Copy, bytes] | None:
     """The copy and its bytes, which are empty where it is there already."""
     try:
         name = _name(wanted)
-    except OSError:  # it is missing, or behind a link that leads nowhere
+    except (OSError, ValueError):  # it is missing, or no file can have that name
         return None
     there = _known(folder / name)
     try:
@@ -99,7 +99,7 @@ def _known(path: Path) -> Copy | None:
     try:
         with Image.open(path) as image:
             return Copy(path.name, *image.size)
-    except (FileNotFoundError, UnidentifiedImageError):  # or left empty by a crash
+    except OSError:  # it is missing, or a crash or another program has left half of it
         return None
 
 
