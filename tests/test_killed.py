@@ -1,6 +1,7 @@
 """Processes that are killed, at any moment: the next run ends with the bytes of an unbroken one."""
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -153,3 +154,36 @@ def test_a_second_signal_ends_the_process_whatever_it_waits_for(second):
         assert process.stdout.readline() == "asked\n"
         process.send_signal(second)
         assert process.wait(60) == 128 + second
+
+
+# Starts the command and tells when a module is being loaded that a signal must not break.
+LOADS = """
+import builtins, sys
+load, module = builtins.__import__, sys.argv[1]
+def told(name, *rest, **more):
+    if name == module:
+        print("loading", flush=True)
+        for _ in range(10_000_000):
+            pass
+        print("loaded", flush=True)
+    return load(name, *rest, **more)
+builtins.__import__ = told
+from nst_jax.cli.entry import main
+sys.argv[1:] = ["batch", "jobs.csv", "--output-dir", "out"]
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("module", ["nst_jax.cli.main", "nst_jax.engine.batch"])
+def test_a_signal_during_the_imports_ends_the_command_in_one_line(tmp_path, module, number, status):
+    (tmp_path / "jobs.csv").write_text("content,style\na.png,b.png\n")
+    command = [sys.executable, "-c", LOADS, module]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, "")
+    assert re.fullmatch("nst-jax: .*ed; run the same command again to go on\n", told)

@@ -17,7 +17,6 @@ import functools
 import io
 import operator
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -34,7 +33,7 @@ from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
-from nst_jax.cli.signals import EndedBySignal, Terminated, terminate
+from nst_jax.cli.signals import EndedBySignal, Terminated, end_on_signals
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
@@ -49,7 +48,8 @@ _DESCRIPTION = (
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The entry point; never returns."""
+    """Runs the command line of this process; never returns."""
+    end_on_signals()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -107,15 +107,13 @@ def _run(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         print(f"nst-jax {__version__}")
         return 0
-    command = tyro.cli(
+    return tyro.cli(
         _commands(Options(preset=_preset_in(arguments))),
         prog="nst-jax",
         description=_DESCRIPTION,
         args=list(arguments),
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
-    signal.signal(signal.SIGTERM, terminate)
-    return command.run()
+    ).run()
 
 
 def _preset_in(arguments: Sequence[str]) -> str:

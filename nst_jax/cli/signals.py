@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,15 +27,37 @@ SHELL_BASE = 128
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = 0
 _SHOW_CURSOR = "\x1b[?25h"
+_HOW_IT_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived where nothing is to be kept."""
+    """SIGTERM, as KeyboardInterrupt is SIGINT."""
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
-    """The handler of SIGTERM where nothing is to be kept: as Python's own of SIGINT."""
-    raise Terminated
+def end_on_signals() -> None:
+    """From here on a signal ends the process, but for `with` blocks of `ended_by_signal`.
+
+    Until a command works there is nothing to keep, but much to import. An exception would break
+    modules that are being loaded, or be swallowed where it meets a callback. What is ignored, as
+    Ctrl-C is by a shell's background jobs, stays so.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    how = _HOW_IT_ENDS[signal.Signals(signum)]
+    with contextlib.suppress(OSError):
+        os.write(2, f"nst-jax: {how}; run the same command again to go on\n".encode())
+    _end_at_once(signum)
+
+
+@contextlib.contextmanager
+def raised_signals() -> Iterator[None]:
+    """In this `with` block a signal is raised, so that what was begun is cleared away."""
+    with _handled_by(_raise):
+        yield
 
 
 class EndedBySignal(Exception):
@@ -60,7 +82,7 @@ class _Caught:
 def ended_by_signal(stop: "Stop") -> Iterator[None]:
     """In this `with` block the first signal asks the run to stop, the second ends the process.
 
-    Where nobody listens to the wish, the first one is raised as it would be anywhere else.
+    Where nobody listens to the wish, the first one ends the process too: nothing is lost there.
 
     Raises:
         EndedBySignal: The run has stopped because of one.
@@ -78,29 +100,40 @@ def ended_by_signal(stop: "Stop") -> Iterator[None]:
 @contextlib.contextmanager
 def _passed_on(stop: "Stop", caught: _Caught) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.heeded:
-            return  # the thread has told it, or is about to
-        if signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Terminated
+        if not stop.heeded:  # else the thread has told it, or is about to
+            _end(signum, frame)
 
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     thread = threading.Thread(target=_pass_on, args=(reader, stop, caught), daemon=True)
-    handlers = {number: signal.signal(number, handle) for number in _SIGNALS}
-    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    thread.start()
+    with _handled_by(handle):
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            writer.setblocking(True)
+            writer.send(bytes([_END]))
+            thread.join()
+            reader.close()
+            writer.close()
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        writer.setblocking(True)
-        writer.send(bytes([_END]))
-        thread.join()
-        reader.close()
-        writer.close()
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Terminated
 
 
 def _pass_on(reader: socket.socket, stop: "Stop", caught: _Caught) -> None:
@@ -115,6 +148,6 @@ def _pass_on(reader: socket.socket, stop: "Stop", caught: _Caught) -> None:
 
 
 def _end_at_once(number: int) -> None:
-    if sys.stderr.isatty():  # a progress bar has hidden it
+    if sys.stderr and sys.stderr.isatty():  # a progress bar has hidden it
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(SHELL_BASE + number)

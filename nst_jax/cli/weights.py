@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from nst_jax.cli.console import print_json
+from nst_jax.cli.signals import raised_signals
 
 # What needs h5py or NumPy is imported where it is used: `--help` must answer at once.
 
@@ -74,7 +75,8 @@ class Convert:
         from nst_jax.cli.downloading import conversion_watcher
         from nst_jax.files.weights.convert import convert
 
-        with conversion_watcher(self.source.name, quiet=self.quiet or self.json) as watcher:
+        quiet = self.quiet or self.json
+        with raised_signals(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
             weights = convert(
                 self.source, self.dest, publisher=self.publisher, progress=watcher.converted
             )
@@ -123,7 +125,8 @@ class Fetch:
             path = find_weights(entry.name)  # refuses another network under this name
         else:
             path = entry.path or destination_of(entry)
-            with download_watcher(entry.name, quiet=self.quiet or self.json) as watcher:
+            quiet = self.quiet or self.json
+            with raised_signals(), download_watcher(entry.name, quiet=quiet) as watcher:
                 fetch(entry, path, progress=watcher)
             checked = f"size and {entry.checksum} of the source, every shape and number"
         contents, name = verified(path)
