@@ -124,6 +124,17 @@ TOLD = {
     "jax.distributed": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "2"}, Shard(0, 2)),
     "parallel": ({"PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"}, Shard(3, 4)),
     "two that agree": (KUBERNETES | TPU | {"TPU_WORKER_ID": "2"}, Shard(2, 4)),
+    "the script of an array's task": (SLURM_ARRAY | {"SLURM_PROCID": "0"}, Shard(2, 4)),
+    "an array of one, in its script": (
+        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1", "SLURM_PROCID": "0"},
+        Shard(0, 1),
+    ),
+    "parallel in the script of a Slurm job": (
+        {"SLURM_PROCID": "0", "PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"},
+        Shard(3, 4),
+    ),
+    "names of hosts that are empty": (TPU | {"TPU_WORKER_HOSTNAMES": "a,,b, ,"}, Shard(1, 2)),
+    "an array and how many it is": (SLURM_ARRAY | {"NST_JAX_SHARD_COUNT": "4"}, Shard(2, 4)),
     "alone": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "1"}, Shard(0, 1)),
 }
 
@@ -137,15 +148,40 @@ UNTOLD = {
     "none": ({}, r"got none\. Name the shard: --shard I/N"),
     "a script of Slurm outside its steps": (
         {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},
-        "got none",
+        "SLURM_PROCID is set and SLURM_STEP_NUM_TASKS, which srun sets, is not",
     ),
     "no count": ({"JOB_COMPLETION_INDEX": "2"}, "NST_JAX_SHARD_COUNT, the number of shards"),
     "no count for parallel": ({"PARALLEL_SEQ": "2"}, "PARALLEL_SEQ is set and NST_JAX"),
     "no count of an array": ({"SLURM_ARRAY_TASK_ID": "2"}, "TASK_COUNT is not"),
-    "beyond the count": ({"PARALLEL_SEQ": "5", "NST_JAX_SHARD_COUNT": "4"}, "PARALLEL_SEQ.*5|4/4"),
+    "beyond the count": ({"PARALLEL_SEQ": "5", "NST_JAX_SHARD_COUNT": "4"}, "PARALLEL_SEQ.*4/4"),
     "counted from 0": ({"PARALLEL_SEQ": "0", "NST_JAX_SHARD_COUNT": "4"}, "-1/4"),
     "holes in an array": (SLURM_ARRAY | {"SLURM_ARRAY_TASK_ID": "17"}, "one after the other"),
     "no number": ({"JOB_COMPLETION_INDEX": "x"}, "must be a whole number"),
+    "thousands of digits": (
+        {"JOB_COMPLETION_INDEX": "9" * 5000},
+        r"9 digits at most for shard auto, got '9{20}'… \(5000 letters\)",
+    ),
+    "only names of hosts that are empty": (
+        TPU | {"TPU_WORKER_HOSTNAMES": " ,"},
+        "TPU_WORKER_ID is set and TPU_WORKER_HOSTNAMES is not",
+    ),
+    "more tasks within an array than shards may be": (
+        {
+            "SLURM_ARRAY_TASK_ID": "0",
+            "SLURM_ARRAY_TASK_COUNT": "2000",
+            "SLURM_PROCID": "0",
+            "SLURM_STEP_NUM_TASKS": "2000",
+        },
+        "SLURM_ARRAY_TASK_COUNT times SLURM_STEP_NUM_TASKS: .*0/4000000",
+    ),
+    "more hosts of slices than shards may be": (
+        TPU | {"MEGASCALE_SLICE_ID": "0", "MEGASCALE_NUM_SLICES": "500000"},
+        "MEGASCALE_NUM_SLICES times the hosts of TPU_WORKER_HOSTNAMES: .*1/2000000",
+    ),
+    "an array of more than shards may be": (
+        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "2000000"},
+        "SLURM_ARRAY_TASK_COUNT: .*0/2000000",
+    ),
     "two that contradict": (
         SLURM_ARRAY | TPU,
         "Slurm says 2/4 and the Cloud TPU slice says 1/4",
@@ -159,6 +195,55 @@ def test_variables_that_do_not_tell_or_contradict_are_refused_with_the_remedy(va
     with pytest.raises(OptionError, match=message) as refused:
         scheduled_shard(variables)
     assert "--" in refused.value.remedy
+
+
+ONE_HOST = {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"}
+ONE_TASK = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+SLICES = {"MEGASCALE_SLICE_ID": "1", "MEGASCALE_NUM_SLICES": "2"}
+
+HALVES = {
+    "JOB_COMPLETION_INDEX": "NST_JAX_SHARD_COUNT",
+    "PARALLEL_SEQ": "NST_JAX_SHARD_COUNT",
+    "SLURM_ARRAY_TASK_ID": "SLURM_ARRAY_TASK_COUNT",
+    "SLURM_ARRAY_TASK_COUNT": "SLURM_ARRAY_TASK_ID",
+    "SLURM_PROCID": "SLURM_STEP_NUM_TASKS",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+    "TPU_WORKER_ID": "TPU_WORKER_HOSTNAMES",
+    "TPU_WORKER_HOSTNAMES": "TPU_WORKER_ID",
+    "MEGASCALE_SLICE_ID": "MEGASCALE_NUM_SLICES",
+    "MEGASCALE_NUM_SLICES": "MEGASCALE_SLICE_ID",
+    "JAX_PROCESS_ID": "JAX_NUM_PROCESSES",
+    "JAX_NUM_PROCESSES": "JAX_PROCESS_ID",
+}
+"""Each variable that tells a half, and the one that it is half without."""
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{}, ONE_HOST, ONE_TASK, SLURM_STEP, SLURM_ARRAY, TPU | SLICES],
+    ids=lambda others: "+".join(others) or "nothing",
+)
+@pytest.mark.parametrize(("told", "missing"), HALVES.items(), ids=HALVES)
+def test_a_half_is_refused_whatever_else_is_told(told, missing, others):
+    known = {name: value for name, value in others.items() if name != missing} | {told: "3"}
+    with pytest.raises(OptionError, match=f"{told} is set and {missing}"):
+        scheduled_shard(known)
+
+
+@pytest.mark.parametrize("others", [{}, ONE_HOST], ids=["nothing", "one host"])
+def test_the_script_of_a_slurm_job_is_a_half_where_nothing_else_tells(others):
+    with pytest.raises(OptionError, match="SLURM_PROCID is set and SLURM_STEP_NUM_TASKS"):
+        scheduled_shard({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"} | others)
+
+
+def test_a_count_alone_is_a_half():
+    with pytest.raises(OptionError, match="NST_JAX_SHARD_COUNT is set and no worker's number"):
+        scheduled_shard({"NST_JAX_SHARD_COUNT": "4"})
+
+
+def test_slices_without_their_hosts_are_a_half():
+    with pytest.raises(OptionError, match="MEGASCALE_SLICE_ID is set and TPU_WORKER_ID is not"):
+        scheduled_shard(SLICES | SLURM_STEP)
 
 
 def test_what_else_is_known_must_agree_too():
