@@ -1,6 +1,7 @@
 """One run at a time in a folder, and a lock that dies with its process."""
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -58,6 +59,46 @@ def test_a_dead_process_holds_nothing(tmp_path):
         assert (tmp_path / LOCK_NAME).exists()
         hold(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def killed(folder: Path, shard: str = "") -> subprocess.Popen:
+    """A process that held the folder, or a share of it, and left its signature there."""
+    with another_process(folder, shard) as process:
+        process.kill()
+    return process
+
+
+def test_who_is_dead_is_not_named_among_those_who_hold_the_folder(tmp_path):
+    dead = [killed(tmp_path), killed(tmp_path, "0-of-3"), killed(tmp_path, "1-of-2")]
+    with another_process(tmp_path, "0-of-2") as process:
+        with pytest.raises(OutputError, match=f"process {process.pid} on ") as refused:
+            hold(tmp_path)
+        assert str(refused.value).count("process ") == 1
+        assert not any(f"process {one.pid} " in str(refused.value) for one in dead)
+
+
+def test_where_none_who_holds_it_has_signed_it_is_another_process(tmp_path):
+    killed(tmp_path, "0-of-2")
+    with another_process(tmp_path, "1-of-2"):
+        (tmp_path / f"{LOCK_NAME}-1-of-2").write_bytes(b"")
+        with pytest.raises(OutputError, match="in use by another process"):
+            hold(tmp_path)
+
+
+def test_a_whole_run_removes_what_killed_shards_left(tmp_path):
+    killed(tmp_path, "0-of-2")
+    killed(tmp_path, "1-of-2")
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_who_only_looks_keeps_nobody_out(tmp_path):
+    path = tmp_path / f"{LOCK_NAME}-0-of-2"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    threading.Timer(0.01, os.close, [handle]).start()
+    hold(tmp_path, "0-of-2")
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b'{"process": 1}'])

@@ -1,9 +1,10 @@
 """One run at a time in a folder: a lock that dies with the process that holds it.
 
 The lock is the kernel's (`flock`), so a killed process leaves none behind; the file beside it
-only says who holds it. A whole run holds the folder alone. Shards of one run share it, and
-each holds its own share alone. Where the system has no such locks (Windows, some network
-mounts) there is none, and two runs at once render twice what they both miss.
+only says who holds it, and is believed while it is locked. A whole run holds the folder alone.
+Shards of one run share it, and each holds its own share alone. Where the system has no such
+locks (Windows, some network mounts) there is none, and two runs at once render twice what they
+both miss.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ LOCK_NAME = ".lock"
 _TURN_NAME = ".turn"
 
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
+_LOOK_S = 0.05
+"""More than somebody who only looks whether a file is locked holds it."""
+
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -52,6 +57,7 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
             _sign(own)
         else:
             _sign(whole)
+            _remove_shares(folder)
         yield
 
 
@@ -105,10 +111,26 @@ def _lock(handle: int, *, alone: bool, wait: bool) -> None:
     assert fcntl is not None
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     try:
-        fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+        if wait:
+            fcntl.flock(handle, kind)
+        elif _is_held(handle, kind):
+            time.sleep(_LOOK_S)  # it may have been one who only looked
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
             raise
+
+
+def _is_held(handle: int, kind: int) -> bool:
+    """Whether another's lock stands against such a one; if none does, it is taken."""
+    assert fcntl is not None
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD_BY_ANOTHER:
+            return True
+        raise
+    return False
 
 
 def _is_in_place(handle: int, path: Path) -> bool:
@@ -129,14 +151,31 @@ def _sign(handle: int) -> None:
     os.pwrite(handle, json.dumps(holder).encode(), 0)
 
 
+def _remove_shares(folder: Path) -> None:
+    """Removes what killed shards left; who holds the folder alone knows that none is at work."""
+    for path in folder.glob(f"{LOCK_NAME}-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def _holders(folder: Path) -> list[dict[str, Any]]:
+    """What those say of themselves who hold the folder or a share of it now."""
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"{LOCK_NAME}*")):
         with contextlib.suppress(OSError, ValueError):
             holder = json.loads(path.read_bytes())
-            if isinstance(holder, dict):
+            if isinstance(holder, dict) and _is_held_alone(path):
                 found.append(holder)
     return found
+
+
+def _is_held_alone(path: Path) -> bool:
+    assert fcntl is not None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return _is_held(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
 
 
 def _refusal(folder: Path, holders: list[dict[str, Any]]) -> OutputError:
