@@ -117,7 +117,9 @@ def test_a_record_with_a_name_that_no_file_can_have_is_shown_without_its_picture
     assert all(job["thumb"] for job in others if job["status"] == "done")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "5", "\xff", "[" * 100_000], ids=[*range(5), "deep"]
+)
 def test_a_run_record_that_is_none_is_passed_over(folder, text):
     (folder / "run.json").write_text(text, encoding="latin-1")
     write_report(folder)
@@ -249,6 +251,39 @@ def test_the_command_follows_a_batch_until_its_run_is_over(folder):
     assert data_of(folder)["live"] is False
 
 
+@pytest.fixture
+def interrupted(monkeypatch) -> None:
+    """The first wait between two looks is ended as Ctrl-C ends it."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_the_command_says_what_it_waits_for(folder, capsys):
+    """A batch that has ended, one that another has begun after, and one that is the first."""
+    watch = ["report", str(folder), "--watch"]
+    assert run(watch) == 130
+    assert "has ended; waiting for another one" in capsys.readouterr().err
+    (folder / ".lock").touch()
+    assert run(watch) == 130
+    assert "following the batch" in capsys.readouterr().err
+    (folder / ".lock").unlink()
+    (folder / "run.json").unlink()
+    assert run(watch) == 130
+    assert "following the batch" in capsys.readouterr().err
+    assert data_of(folder)["live"] is False
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_nothing_is_made_for_a_folder_that_never_comes(tmp_path, capsys):
+    assert run(["report", str(tmp_path / "no/where"), "--watch"]) == 130
+    assert "waiting for the first job" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Waits for something that another thread brings about; returns whether it came."""
     last = time.monotonic() + 20
@@ -263,6 +298,8 @@ def wait_until(holds: Callable[[], bool]) -> bool:
         (["nowhere"], "'nowhere', which is none"),
         (["empty"], "has no ledger.jsonl"),
         (["file.png"], "'file.png', which is none"),
+        (["file.png", "--watch"], "'file.png', which is a file"),
+        (["file.png/renders", "--watch"], "'file.png' is a file"),
         (["empty", "--watch", "--every", "0"], "every must be from 0.1"),
         (["empty", "--every", "nan"], "every must be from 0.1"),
     ],

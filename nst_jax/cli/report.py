@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_json, print_note
+from nst_jax.files.locks import LOCK_NAME
 from nst_jax.spec.errors import OptionError
 
 
@@ -26,7 +27,8 @@ class Report:
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """The output folder of a batch."""
     watch: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write the page again and again while a batch runs, until it ends; an open page follows."""
+    """Write the page again and again while a batch runs, until it ends; an open page follows.
+    Where none runs, the next one is waited for."""
     every: float = 5.0
     """Seconds between two looks with --watch."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -36,16 +38,22 @@ class Report:
 
     def run(self) -> int:
         """Writes the page; returns the exit status."""
-        from nst_jax.files.report.page import check_report_folder, write_report
+        from nst_jax.files.report.page import (
+            check_folder_can_come,
+            check_report_folder,
+            write_report,
+        )
 
         if not 0.1 <= self.every <= 86_400:
             raise OptionError(f"every must be from 0.1 to 86400 seconds, got {self.every}")
-        if not self.watch:
+        if self.watch:
+            check_folder_can_come(self.folder)
+        else:
             check_report_folder(self.folder)
         with contextlib.ExitStack() as stack:
             if self.watch:
                 # An interrupt must not leave a page that looks for news for ever.
-                stack.callback(write_report, self.folder)
+                stack.callback(_write_where_it_is, self.folder)
                 _watch(self.folder, self.every, quiet=self.quiet)
         page = write_report(self.folder)
         if self.json:
@@ -57,16 +65,30 @@ class Report:
 
 def _watch(folder: Path, every_s: float, *, quiet: bool) -> None:
     """Follows a batch until its run record is written, which is the last thing it does."""
+    run = folder / "run.json"
+    before = _state(run)
+    if not quiet:
+        print_note(f"{_awaited(folder)}; Ctrl-C ends it")
+    while _state(run) == before:
+        _write_where_it_is(folder, live=True)
+        time.sleep(every_s)
+
+
+def _awaited(folder: Path) -> str:
+    """What a watch waits for, in words."""
+    if not any(folder.glob("ledger*.jsonl")):
+        return f"waiting for the first job in {str(folder)!r}"
+    if (folder / "run.json").exists() and not any(folder.glob(f"{LOCK_NAME}*")):
+        return f"the batch in {str(folder)!r} has ended; waiting for another one there"
+    return f"following the batch in {str(folder)!r} until it ends and writes run.json"
+
+
+def _write_where_it_is(folder: Path, *, live: bool = False) -> None:
+    """The page of a folder; none where the folder itself has not come yet."""
     from nst_jax.files.report.page import write_report
 
-    run = folder / "run.json"
-    if not quiet and not any(folder.glob("ledger*.jsonl")):
-        print_note(f"waiting for the first job in {str(folder)!r}; Ctrl-C ends it")
-    before = _state(run)
-    while _state(run) == before:
-        if folder.is_dir():
-            write_report(folder, live=True)
-        time.sleep(every_s)
+    if folder.is_dir():
+        write_report(folder, live=live)
 
 
 def _state(path: Path) -> int | None:

@@ -70,6 +70,21 @@ def check_report_folder(folder: Path) -> None:
         )
 
 
+def check_folder_can_come(folder: Path) -> None:
+    """Refuses a path that no batch can make a folder of.
+
+    Raises:
+        OptionError: It is a file, or leads through one.
+    """
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if there.exists() and not there.is_dir():
+        which = "which is a file" if there == folder else f"but {str(there)!r} is a file"
+        raise OptionError(
+            f"report needs an output folder, got {str(folder)!r}, {which}",
+            "Name the folder that is --output-dir",
+        )
+
+
 def render_page(template: str, **names: object) -> bytes:
     """A page from one of the package's templates; every value in it is escaped."""
     return _templates().get_template(template).render(**names).encode(errors="replace")

@@ -38,7 +38,7 @@ def _time(path: Path) -> int:
 def _read(path: Path) -> Run | None:
     try:
         run = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return run if isinstance(run, dict) else None
 
