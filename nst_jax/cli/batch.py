@@ -12,7 +12,7 @@ from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.errors import OptionError, OutputError, WriteError
+from nst_jax.spec.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, completed, picture_name
 from nst_jax.spec.options import Options
@@ -70,7 +70,7 @@ class Batch:
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the summary as one JSON object."""
+    """Print the summary as one JSON object, of a run that is stopped too."""
 
     def run(self) -> int:
         """Renders what is missing; returns the exit status."""
@@ -104,13 +104,18 @@ class Batch:
         ):
             asked = jobs, self.output_dir, self.options
             care = {"handling": self.handling, "progress": progress, "stop": stop}
-            if self.engine == "ray":
-                from nst_jax.engine.ray_pool import render_on_ray
+            try:
+                if self.engine == "ray":
+                    from nst_jax.engine.ray_pool import render_on_ray
 
-                where = {"address": self.address, "workers": self.workers}
-                summary = render_on_ray(*asked, **care, **where)
-            else:
-                summary = render_batch(*asked, **care, shard=shard)
+                    where = {"address": self.address, "workers": self.workers}
+                    summary = render_on_ray(*asked, **care, **where)
+                else:
+                    summary = render_batch(*asked, **care, shard=shard)
+            except NstJaxError as fault:
+                if self.json and fault.summary:
+                    print_json(fault.summary)
+                raise
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
         no_page = self.no_report or bool(shard) or is_url(self.output_dir)
@@ -121,6 +126,8 @@ class Batch:
             _print_table(summary)
             if page:
                 print(f"Look at {page}")
+        if summary.given_up:
+            print_note(_given_up(summary.given_up))
         return 3 if summary.failed else 0
 
     def _check_engine(self) -> None:
@@ -141,6 +148,14 @@ def _checked_shard(text: str) -> Shard | str:
     if text == "auto":
         return scheduled_shard(os.environ)
     return text if text in ("", "distributed") else parsed_shard(text)
+
+
+def _given_up(count: int) -> str:
+    jobs = "1 job has" if count == 1 else f"{count} jobs have"
+    return (
+        f"{jobs} failed before by their own fault and nothing has changed since; "
+        "--retry-failed tries them again"
+    )
 
 
 def _write_page(folder: Path) -> Path | None:

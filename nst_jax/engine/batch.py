@@ -117,7 +117,6 @@ def render_batch(
         if parts.alone:  # else they may be those of others
             folder.remove_partial_files()
         work = left_to_do(examined, records, folder, handling)
-        _say_given_up(work, progress)
         say_if_short_of_space(work.requests, options, folder, progress)
         run = _Run(work, setup, folder, handling, progress, stop or Stop(), whole)
         fault = run.render()
@@ -128,6 +127,7 @@ def render_batch(
         except WriteError as error:  # where pictures can't be written, this can't be either
             fault = fault or error
         if fault:
+            fault.summary = summary.record()
             raise fault
         return summary
 
@@ -163,15 +163,6 @@ def _setup(
     inputs = Inputs({} if handling.verify else known, max_pixels=options.max_input_pixels)
     setup = open_setup(options, devices)
     return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
-
-
-def _say_given_up(work: Work, progress: Progress) -> None:
-    if work.given_up:
-        jobs = "1 job has" if work.given_up == 1 else f"{work.given_up} jobs have"
-        progress.note(
-            f"{jobs} failed before by their own fault and nothing has changed since; "
-            "--retry-failed tries them again"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,6 +314,7 @@ class _Run:
             compiled=dict(programs.compiled) if programs else {},
             loaded=frozenset(programs.loaded) if programs else frozenset(),
             shard=shard,
+            given_up=work.given_up,
         )
 
 

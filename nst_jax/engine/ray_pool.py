@@ -113,6 +113,7 @@ def render_on_ray(
         summary = pool.summary(len(listed), time.perf_counter() - began)
         _write_run(folder, pool, summary)
         if fault:
+            fault.summary = summary.record()
             raise fault
         return summary
 
@@ -319,7 +320,7 @@ class _Pool:
             self._failures += error is not None
             self._progress.finished(job, error)
         self.tally["skipped"] += report.skipped
-        self.tally["failed"] += report.given_up
+        self.tally["given_up"] += report.given_up
         self.image_steps += report.image_steps
         self.seconds["steps"] += report.step_seconds
         self.seconds["compilation"] += report.compile_seconds
@@ -334,13 +335,14 @@ class _Pool:
         return Summary(
             jobs=jobs,
             done=self.tally["done"],
-            failed=self.tally["failed"],
+            failed=self.tally["failed"] + self.tally["given_up"],
             skipped=self.tally["skipped"],
             seconds=seconds,
             compile_seconds=self.seconds["compilation"],
             step_seconds=self.seconds["steps"],
             image_steps=self.image_steps,
             compiled={},
+            given_up=self.tally["given_up"],
         )
 
 

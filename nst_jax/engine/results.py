@@ -90,7 +90,7 @@ class Summary:
     Attributes:
         jobs: How many were asked for.
         done: Rendered now.
-        failed: Failed now.
+        failed: Failed now, or before.
         skipped: Done before, with the same fingerprint and the picture unharmed.
         seconds: From start to end.
         compile_seconds: Of these, in compilations.
@@ -99,6 +99,8 @@ class Summary:
         compiled: Seconds of each compilation by the program's name.
         loaded: Names of those that were kept from an earlier run and only loaded.
         shard: Whose jobs these are, as `0/4`; empty: all.
+        given_up: Of the failed, those that failed before by their own fault and were not tried
+            again, because nothing of them has changed.
     """
 
     jobs: int
@@ -112,6 +114,7 @@ class Summary:
     compiled: Mapping[str, float]
     loaded: frozenset[str] = frozenset()
     shard: str = ""
+    given_up: int = 0
 
     @property
     def image_steps_per_second(self) -> float:

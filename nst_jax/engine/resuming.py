@@ -20,7 +20,7 @@ class Work:
 
     Attributes:
         requests: To be rendered.
-        failures: Failed just now, when they were looked at.
+        failures: Failed just now, when they were looked at, and not likewise before.
         skipped: Finished before and up to date.
         given_up: Failed before by their own fault, nothing of them having changed.
     """
@@ -43,7 +43,9 @@ def left_to_do(
     skipped = given_up = 0
     for one in examined:
         record = records.get(one.job.output, {})
-        if isinstance(one, Result):
+        if isinstance(one, Result) and _fails_alike(one, record) and not handling.retry_failed:
+            given_up += 1
+        elif isinstance(one, Result):
             failures.append(dataclasses.replace(one, attempt=_failed_before(one, record) + 1))
         elif _is_up_to_date(one, record, folder, verify=handling.verify):
             skipped += 1
@@ -73,6 +75,15 @@ def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: 
 def _would_fail_again(request: Request, record: Record) -> bool:
     """Whether the job failed by its own fault and nothing has changed since."""
     return bool(_failed_before(request, record)) and record["error"].get("kind") in _OWN_FAULTS
+
+
+def _fails_alike(result: Result, record: Record) -> bool:
+    """Whether the job has failed just now as it did before, by its own fault."""
+    now = result.error
+    if now is None or now.kind not in _OWN_FAULTS or not _failed_before(result, record):
+        return False
+    before = record["error"]
+    return (before.get("kind"), before.get("message")) == (now.kind, now.message)
 
 
 def _failed_before(one: Request | Result, record: Record) -> int:

@@ -21,8 +21,8 @@ mend it, is a second one. `kind` is the word that a ledger line carries. What is
 fault (`of_machine`) may go well another time; what is the job's own will not.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 
 class NstJaxError(Exception):
@@ -33,6 +33,8 @@ class NstJaxError(Exception):
         remedy: How to mend it; empty where there is nothing to add.
         kind: A short stable word for scripts and ledgers.
         of_machine: Whether the same request may succeed another time.
+        summary: What a batch had done that this ended early, as `batch --json` prints it; None
+            where none had begun.
     """
 
     kind: ClassVar[str] = "error"
@@ -42,6 +44,7 @@ class NstJaxError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy.rstrip(".")
+        self.summary: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}" if self.remedy else self.message
