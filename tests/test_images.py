@@ -529,7 +529,7 @@ def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
     refusal(tmp_path / ("x" * 300 + ".png"), "too long")
-    refusal(Path("a\0b.png"), "null")
+    refusal(Path("a\0b.png"), "must have a name that a file can have")
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -607,7 +607,7 @@ def test_as_many_pixels_as_are_allowed_are_decoded(tmp_path: Path) -> None:
 
 def test_a_huge_size_in_a_small_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(raw_png(60000, 60000, 8, 2, b"\0" * 100))
-    refusal(tmp_path / "a.png", "far more pixels than are decoded")
+    refusal(tmp_path / "a.png", "must have at most 178956970 pixels, got")
 
 
 def test_memory_that_runs_out_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from nst_jax.spec.errors import ManifestError
 from nst_jax.spec.job import Job
 from nst_jax.spec.manifest import read_manifest
 from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options
+from nst_jax.spec.taps import VGG19
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -216,7 +217,7 @@ OWN = st.fixed_dictionaries(
         "color": st.sampled_from(["style", "content", "luminance", "match-histogram"]),
         "noise_ratio": st.floats(0, 1),
         "style_size": st.integers(16, 100),
-        "style_taps": st.lists(NAMES, min_size=1, max_size=3, unique=True),
+        "style_taps": st.lists(st.sampled_from(VGG19.taps), min_size=1, max_size=3, unique=True),
     },
 )
 ROWS = st.lists(

@@ -46,7 +46,8 @@ class LocalFolder:
                 pass
             self._identity = _identity(self._path)
         except OSError as error:
-            reason = "it is a file" if self._path.is_file() else reason_of(error)
+            there = os.path.lexists(self._path) and not self._path.is_dir()
+            reason = "it is no folder" if there else reason_of(error)
             raise OutputError(
                 f"output folder {self.name!r} can't be written: {reason}",
                 "Name another folder, or mend its permissions",

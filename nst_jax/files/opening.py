@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from nst_jax.files.storage import RemoteFile
 from nst_jax.spec.errors import PictureError, ReadError
-from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS
+from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS, LARGEST_MAX_INPUT_PIXELS
 
 File = Path | RemoteFile
 """A file of this machine, or of an object store."""
@@ -104,8 +104,13 @@ def _empty(file: File) -> PictureError:
 def _check_plain_file(path: Path) -> None:
     try:
         status = path.stat()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _explained(error, path) from error
+    except ValueError as error:  # a NUL, or half a letter
+        raise PictureError(
+            f"picture {str(path)!r} must have a name that a file can have",
+            "Check the path and its spelling.",
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for a writer, perhaps for ever.
         raise PictureError(
@@ -151,7 +156,12 @@ _OF_THE_MACHINE = frozenset(
 def _explained(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
     if isinstance(error, Image.DecompressionBombError):
-        return PictureError(f"{name} has far more pixels than are decoded", _SCALE_IT_DOWN)
+        told = re.search(r"\((\d+) pixels\)", str(error))  # Pillow's own limit is asked first
+        got = f", got {told[1]}" if told else ""
+        return PictureError(
+            f"{name} must have at most {LARGEST_MAX_INPUT_PIXELS} pixels{got}",
+            "Scale it down first, as it would be here anyway.",
+        )
     if isinstance(error, FileNotFoundError):
         return PictureError(f"{name} does not exist", "Check the path and its spelling.")
     if isinstance(error, PermissionError):

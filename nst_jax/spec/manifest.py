@@ -26,6 +26,7 @@ from nst_jax.spec.errors import ManifestError, NstJaxError
 from nst_jax.spec.job import Job, check_job
 from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 from nst_jax.spec.outputs import TakenOutputs, checked_output, is_url
+from nst_jax.spec.taps import VGG19, canonical_tap
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
@@ -40,6 +41,7 @@ _OWN_COLUMNS = (
 )
 _OPTIONS = frozenset(JOB_FIELDS)
 _COLUMNS = _OPTIONS.union(_OWN_COLUMNS)
+_TAPS = {"content_taps", "style_taps"}
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _LISTS = (
     "style",
@@ -291,6 +293,9 @@ class _Maker:
 
     def _checked(self, own: Mapping[str, Any]) -> JobOptions:
         read = {name: _READERS[name](name, given) for name, given in own.items()}
+        for name in _TAPS & read.keys():
+            for tap in read[name]:
+                canonical_tap(tap, VGG19)  # which has all that VGG-16 has
         return JobOptions(**{**self._defaults, **read})
 
     def _pictures(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
