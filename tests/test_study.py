@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from nst_jax.study.neurons import study_neurons
 from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.pixels import study_pixels
 from nst_jax.study.reconstruct import study_reconstruct
-from nst_jax.study.study import Study, opened
-from nst_jax.study.writing import write_study
+from nst_jax.study.study import Cell, Study, opened
+from nst_jax.study.writing import record, write_study
 
 CONTENT, STYLE = picture(34, 48, seed=1), picture(40, 48, seed=2) ** 0.5
 
@@ -194,6 +195,24 @@ def test_a_study_is_written_whole(layers):
     assert page.count("<path") == 8
 
 
+def test_what_is_no_number_is_null_on_disk(tmp_path):
+    distances = {"content": math.nan, "style": math.inf, "lpips": 0.25}
+    cell = Cell(0, 0, image=CONTENT, distances=distances, losses={"total": math.nan})
+    study = Study("layers", "A title", (), ["row"], ["column"], [cell], {}, {"balance": math.inf})
+    write_study(study, tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = (tmp_path / "study.json").read_text()
+    told = json.loads(text, parse_constant=refuse)
+    assert told["cells"][0]["distances"] == {"content": None, "style": None, "lpips": 0.25}
+    assert told["settings"] == {"balance": None}
+    json.loads(json.dumps(record(study)), parse_constant=refuse)  # as --json prints it
+    (row,) = csv.DictReader((tmp_path / "study.csv").read_text().splitlines())
+    assert (row["content"], row["lpips"], row["total_loss"]) == ("", "0.25", "")
+
+
 # The other studies.
 
 
@@ -343,11 +362,18 @@ def refused(tmp_path, monkeypatch, capsys, narrow_file):
     return refused
 
 
+SHALLOW = "--content-taps relu1_1 --style-taps relu1_1"
+
 FAULTS: list[tuple[str, str]] = [
     ("layers a.png b.png --content-taps relu4_9", "relu4_1 to relu4_3"),
     ("layers a.png b.png --style-taps raw relu9_1", "blocks 1 to 5"),
     ("layers thin.png b.png", "at least 16 px"),
     ("layers a.png thin.png", "at least 16 px"),
+    (f"layers thin.png b.png {SHALLOW}", "content must be at least 16 px"),
+    (f"layers a.png thin.png {SHALLOW}", "style must be at least 16 px"),
+    (f"pixels thin.png b.png {SHALLOW}", "content must be at least 16 px"),
+    (f"reconstruct thin.png {SHALLOW}", "content must be at least 16 px"),
+    (f"balance a.png thin.png {SHALLOW}", "style must be at least 16 px"),
     ("layers a.png no.png", "'no.png' does not exist"),
     ("layers a.png b.png --balance 0", "balance must be"),
     ("pixels a.png b.png --ratios 0 0.5", "ratios must be"),

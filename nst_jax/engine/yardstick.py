@@ -14,11 +14,14 @@ from nst_jax.model.losses import gram_matrix
 from nst_jax.model.lpips import lpips
 from nst_jax.model.objective import own_region
 from nst_jax.model.vgg import VGG
+from nst_jax.spec.errors import PictureError
+from nst_jax.spec.taps import smallest_side
 
 Image = npt.NDArray[np.float32]
 
 CONTENT_TAP = "relu4_2"
 STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+_LPIPS_TAP = "relu5_3"
 
 
 class Yardstick:
@@ -29,23 +32,26 @@ class Yardstick:
 
     Args:
         content: (h, w, 3) in [0, 1], as large as the pictures that will be measured.
-        style: Of any size.
+        style: Of any size that reaches the deepest tap.
 
     Raises:
+        PictureError: A picture is too small for the deepest tap, whatever taps the study names.
         WeightsError: The network is missing.
     """
 
     def __init__(self, content: Image, style: Image) -> None:
+        _check_size("content", content)
+        _check_size("style", style)
         weights = read_weights(find_weights("vgg16"))
         self._network = VGG(
             weights.architecture,
             weights.convolutions,
             weights.mean,
-            deepest="relu5_1",
+            deepest=STYLE_TAPS[-1],
             padding="replicate",
         )
         self._judge = VGG(
-            weights.architecture, weights.convolutions, weights.mean, deepest="relu5_3"
+            weights.architecture, weights.convolutions, weights.mean, deepest=_LPIPS_TAP
         )
         self._heads = [jnp.asarray(head) for head in read_heads()]
         self._content = jnp.asarray(content)
@@ -61,6 +67,17 @@ class Yardstick:
             "style": float(np.mean(styles)),
             "lpips": float(_lpips(jnp.asarray(image), self._content, self._judge, self._heads)),
         }
+
+
+def _check_size(name: str, image: Image) -> None:
+    height, width = image.shape[:2]
+    smallest = smallest_side((CONTENT_TAP, *STYLE_TAPS, _LPIPS_TAP))
+    if min(height, width) < smallest:
+        raise PictureError(
+            f"{name} must be at least {smallest} px on both sides to be measured at the taps up "
+            f"to {_LPIPS_TAP}, got {width}x{height} (width x height)",
+            "Raise --size, or crop the picture",
+        )
 
 
 def _relative(value: jax.Array, target: jax.Array) -> float:

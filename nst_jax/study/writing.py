@@ -11,6 +11,7 @@ report/         the batch's own report, where there was a batch
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,26 @@ def write_study(study: Study, folder: Path) -> Path:
 
 
 def record(study: Study) -> dict[str, Any]:
-    """The study without its pixels, as JSON can hold it."""
-    return {
-        "study": study.kind,
-        "title": study.title,
-        "settings": dict(study.settings),
-        "rows": list(study.rows),
-        "columns": list(study.columns),
-        "cells": [_cell_record(cell, study) for cell in study.cells],
-    }
+    """The study without its pixels, as JSON can hold it: None for what is no number."""
+    return _finite(
+        {
+            "study": study.kind,
+            "title": study.title,
+            "settings": dict(study.settings),
+            "rows": list(study.rows),
+            "columns": list(study.columns),
+            "cells": [_cell_record(cell, study) for cell in study.cells],
+        }
+    )
+
+
+def _finite(value: Any) -> Any:
+    """The same, however deep, with None in place of NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell_record(cell: Cell, study: Study) -> dict[str, Any]:
@@ -74,12 +86,12 @@ def _cell_record(cell: Cell, study: Study) -> dict[str, Any]:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _csv(study: Study) -> bytes:
     """Row, column, picture, then every distance and loss by name."""
-    cells = [_cell_record(cell, study) for cell in study.cells]
+    cells = record(study)["cells"]
     distances = list(dict.fromkeys(name for cell in cells for name in cell["distances"]))
     losses = list(dict.fromkeys(name for cell in cells for name in cell["losses"]))
     text = io.StringIO()
