@@ -17,9 +17,9 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nst_jax.bench.chips import published_peak
 from nst_jax.bench.operations import Operations, step_operations
@@ -28,6 +28,8 @@ from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS
 from nst_jax.spec.handling import Handling
 from nst_jax.spec.options import JobOptions, Options, resolved
+from nst_jax.spec.rules import Rule, whole
+from nst_jax.spec.rules import number as number_that
 from nst_jax.spec.taps import VGG16, poolings_before
 
 ROOT = Path(__file__).parent.parent
@@ -95,6 +97,21 @@ class Assumed:
     input_bytes: float = 500e3
     styles: int = 300
     jobs: int = 1_000_000
+
+
+_RULES: Mapping[str, Rule] = {
+    "share": number_that("a number from 0.02 to 1", lambda value: 0.02 <= value <= 1),
+    "compile_seconds": number_that("a number from 0 to 1e9", lambda value: 0 <= value <= 1e9),
+    "input_bytes": number_that("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12),
+    "styles": whole(1, 10**12),
+    "jobs": whole(1, 10**12),
+}
+"""What each option may be."""
+
+
+def jobs_of(system: System, assumed: Assumed) -> float:
+    """Of one worker that has any."""
+    return max(assumed.jobs / system.workers, 1.0)
 
 
 # ---- What a picture takes of the device: counted.
@@ -217,7 +234,7 @@ def worker(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> Wor
     """One worker of a system, with host cores like the measured one's."""
     host = measured["seconds_a_picture"]
     rate = system.chips * _peak(system.kind) * assumed.share
-    jobs_a_style = max(assumed.jobs / system.workers / assumed.styles, 1.0)
+    jobs_a_style = max(jobs_of(system, assumed) / assumed.styles, 1.0)
     return Worker(
         device=picture_operations() / rate,
         driver=host["carry"] + host["style"] / jobs_a_style,
@@ -232,14 +249,14 @@ def start_seconds(
     """One start, without compilation: rows of the manifest, lines of the ledger, own inputs."""
     row = dict(measured["seconds_a_job_at_start"])
     line = row.pop("ledger_line")
-    own = assumed.jobs / system.workers * measured["seconds_a_picture"]["examine"] / _DECODERS
+    own = jobs_of(system, assumed) * measured["seconds_a_picture"]["examine"] / _DECODERS
     return sum(row.values()) * assumed.jobs + line * lines + own
 
 
 def hours(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> float:
     """From the first start to the last picture, nothing going wrong."""
     each = worker(system, assumed, measured).seconds
-    rendering = assumed.jobs / system.workers * each
+    rendering = jobs_of(system, assumed) * each
     starting = start_seconds(system, assumed, measured, lines=0) + assumed.compile_seconds
     return (rendering + starting) / _HOUR_S
 
@@ -323,7 +340,7 @@ def time_table(assumed: Assumed, measured: Mapping[str, Any]) -> str:
 
 def _time_rows(assumed: Assumed, measured: Mapping[str, Any]) -> Iterator[Sequence[object]]:
     for system in SYSTEMS:
-        for share in sorted({assumed.share / 2, assumed.share, assumed.share * 1.5}):
+        for share in sorted({assumed.share / 2, assumed.share, min(assumed.share * 1.5, 1.0)}):
             given = dataclasses.replace(assumed, share=share)
             one, time = worker(system, given, measured), hours(system, given, measured)
             yield (
@@ -431,12 +448,35 @@ def sections(assumed: Assumed, measured: Mapping[str, Any]) -> Iterator[tuple[st
     yield "A store (ESTIMATE)", traffic_table(assumed, measured)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _following(rule: Rule, kind: type) -> Callable[[str], Any]:
+    """What reads an option's value and refuses one that breaks a rule."""
+
+    def value(text: str) -> Any:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = None
+        if not rule.holds(found):
+            raise argparse.ArgumentTypeError(f"must be {rule.words}, got {text[:20]!r}")
+        return found
+
+    return value
+
+
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = _Parser(description=(__doc__ or "").splitlines()[0])
     for field in dataclasses.fields(Assumed):
         name = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(name, type=type(field.default), default=field.default)
+        value = _following(_RULES[field.name], type(field.default))
+        parser.add_argument(name, type=value, default=field.default)
     assumed = Assumed(**vars(parser.parse_args()))
     measured = json.loads(MEASURED.read_bytes())
     for title, text in sections(assumed, measured):

@@ -28,7 +28,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -36,6 +36,8 @@ import numpy as np
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS
 from nst_jax.spec.options import Options, resolved
+from nst_jax.spec.rules import FROM_0_TO_1, Rule, number, one_of, whole
+from nst_jax.spec.shards import MOST_SHARDS
 from nst_jax.spec.taps import VGG16
 
 TARGET = 0.03
@@ -45,6 +47,9 @@ CHUNK_S = 2.0
 MOST_CHUNK_STEPS = 20
 PICTURES_WAITING = 16
 """As the renderer and the writer have them."""
+
+_TRIES = 1000
+"""So many starts, or attempts at a stage, in a row that come to nothing are a standstill."""
 
 _BACK_OFF_S = 1.0
 _HOUR_S = 3600.0
@@ -98,6 +103,34 @@ class World:
     """Faults of the device that pass, of one worker while it renders."""
     seed: int = 0
     """Of all chance."""
+
+
+_RATE = number("a number from 0 to 1e6", lambda value: 0 <= value <= 1e6)
+_SECONDS = number("a number of seconds from 0 to 1e7", lambda value: 0 <= value <= 1e7)
+
+_CACHES = ("lost", "kept", "shared")
+
+_RULES: Mapping[str, Rule] = {
+    "workers": whole(1, MOST_SHARDS),
+    "shards": whole(0, MOST_SHARDS),
+    "jobs": whole(1, 10**8),
+    "job_seconds": number(
+        "a number of seconds from 0.001 to 1e6", lambda value: 0.001 <= value <= 1e6
+    ),
+    "slots": whole(1, 4096),
+    "preemptions_per_hour": _RATE,
+    "cache": one_of(_CACHES),
+    "notice_share": FROM_0_TO_1,
+    "slow_share": FROM_0_TO_1,
+    "slow_factor": number("a number from 1 to 1000", lambda value: 1 <= value <= 1000),
+    "faults_per_hour": _RATE,
+    "seed": whole(0, 2**32 - 1),
+}
+"""What each option may be that is no number of seconds."""
+
+
+class StandstillError(Exception):
+    """A worker loses all that it does, over and over."""
 
 
 @dataclasses.dataclass
@@ -238,8 +271,15 @@ class Run:
         self._lines: collections.deque[tuple[float, int, int]] = collections.deque()
 
     def play(self) -> None:
-        """Starts, renders, is preempted, comes back, until every job has its line."""
-        while self._left:
+        """Starts, renders, is preempted, comes back, until every job has its line.
+
+        Raises:
+            StandstillError: It never would.
+        """
+        reached = 0
+        for starts in itertools.count(1):
+            if not self._left:
+                return
             self._gone_at = self.now + self._wait_for(self._world.preemptions_per_hour)
             self._noticed = bool(self._chance.random() < self._world.notice_share)
             self._wave: list[Batch] = []
@@ -248,6 +288,19 @@ class Run:
                 self._render()
             except _Preempted:
                 self._come_back()
+            if starts % _TRIES == 0 and self._left:
+                before, reached = reached, self._safe_steps()
+                if reached <= before:
+                    raise StandstillError(
+                        f"the simulation must get on, but a worker was preempted {_TRIES} times "
+                        "in a row and none of its work was kept in the end: lower "
+                        "--preemptions-per-hour, or the seconds of a start, a checkpoint or a line"
+                    )
+
+    def _safe_steps(self) -> int:
+        """That a preemption can't take away: of written pictures and of kept states."""
+        kept = sum(batch.kept * len(batch.jobs) for batch in self._queue)
+        return (self._count - self._left) * self._plan.steps + kept
 
     def _wait_for(self, events_per_hour: float) -> float:
         if events_per_hour == 0:
@@ -312,7 +365,7 @@ class Run:
         """Takes a batch through a stage; it costs as much with empty slots."""
         each = self._plan.step_seconds[level] * self._slowness * self._world.slots
         chunk = min(max(round(CHUNK_S / each), 1), MOST_CHUNK_STEPS)
-        again_from = batch.steps
+        again_from, tries = batch.steps, 0
         while batch.steps < end:
             to = self._next_stop(batch, end, each, chunk)
             ends_at = self.now + (to - batch.steps) * each
@@ -321,11 +374,18 @@ class Run:
             if self._fault_at < ends_at:
                 self._take(batch, self._whole_steps(self._fault_at, each, to - batch.steps), each)
                 self._try_again(batch, again_from)
+                tries += 1
+                if tries == _TRIES:
+                    raise StandstillError(
+                        "the simulation must get on, but the device failed "
+                        f"{_TRIES} times in a row within one stage: lower --faults-per-hour, or "
+                        "--job-seconds, --slots or --slow-factor"
+                    )
                 continue
             self._take(batch, to - batch.steps, each)
             if to < end:
                 self._checkpoint()
-                again_from = max(again_from, batch.kept)
+                again_from, tries = max(again_from, batch.kept), 0
         if end == self._plan.steps:
             self._finish(batch)
 
@@ -503,7 +563,11 @@ class Outcome:
 
 
 def simulate(world: World) -> Outcome:
-    """Plays a batch to its end; equal worlds come to equal outcomes."""
+    """Plays a batch to its end; equal worlds come to equal outcomes.
+
+    Raises:
+        StandstillError: It has none.
+    """
     shards = world.shards or world.workers
     plan, tally = schedule(world.job_seconds), Tally()
     ledger, ends = np.zeros(world.jobs, np.int64), np.zeros(shards)
@@ -529,23 +593,47 @@ def simulate(world: World) -> Outcome:
     return Outcome(tally, np.sort(ends), ledger)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _following(rule: Rule, kind: type) -> Callable[[str], Any]:
+    """What reads an option's value and refuses one that breaks a rule."""
+
+    def value(text: str) -> Any:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = None
+        if not rule.holds(found):
+            raise argparse.ArgumentTypeError(f"must be {rule.words}, got {text[:20]!r}")
+        return found
+
+    return value
+
+
 def main() -> None:
     """Plays the world that the options describe and prints what it came to."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=(__doc__ or "").splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for field in dataclasses.fields(World):
         name = f"--{field.name.replace('_', '-')}"
-        choices = ("lost", "kept", "shared") if field.name == "cache" else None
-        parser.add_argument(
-            name, type=type(field.default), default=field.default, choices=choices, help=" "
-        )
+        value = _following(_RULES.get(field.name, _SECONDS), type(field.default))
+        metavar = f"{{{','.join(_CACHES)}}}" if field.name == "cache" else None
+        parser.add_argument(name, type=value, default=field.default, metavar=metavar, help=" ")
     parser.add_argument("--json", action="store_true", help="print one object")
     asked = vars(parser.parse_args())
     as_json = asked.pop("json")
     world = World(**asked)
-    outcome = simulate(world)
+    try:
+        outcome = simulate(world)
+    except StandstillError as error:
+        parser.error(str(error))
     text = json.dumps(outcome.record(world), indent=2) if as_json else told(outcome, world)
     sys.stdout.write(text + "\n")
 

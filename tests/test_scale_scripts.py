@@ -1,5 +1,6 @@
 """Scaling on paper and in simulation: what must hold whatever is assumed."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -184,7 +185,70 @@ def test_the_command_prints_an_object(monkeypatch, capsys):
     assert told["target_is_met"] in (True, False)
 
 
+def refused(script: ModuleType, monkeypatch, capsys, *asked: str) -> str:
+    """The one line with which a script refuses what it was asked."""
+    monkeypatch.setattr(sys, "argv", ["x", *asked])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    return line
+
+
+ODD = ["nan", "inf", "-inf", "-1", "x", "", "9" * 5000, "1e300"]
+NOT_0 = {"workers", "jobs", "job_seconds", "slots", "slow_factor"}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(simulation.World)])
+def test_a_simulation_of_odd_numbers_is_refused_in_one_line(name, monkeypatch, capsys):
+    option = f"--{name.replace('_', '-')}"
+    for odd in [*ODD, "0"] if name in NOT_0 else ODD:
+        line = refused(simulation, monkeypatch, capsys, f"{option}={odd}")
+        assert option in line
+        assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"preemptions_per_hour": 1000.0}, "lower --preemptions-per-hour"),
+        ({"preemptions_per_hour": 20.0, "write_seconds": 1e5}, "lower --preemptions-per-hour"),
+        ({**QUIET, "faults_per_hour": 1e6}, "lower --faults-per-hour"),
+    ],
+)
+def test_a_simulation_that_can_not_get_on_ends_with_one_line(changes, remedy, monkeypatch, capsys):
+    asked = [f"--{name.replace('_', '-')}={value}" for name, value in changes.items()]
+    assert remedy in refused(simulation, monkeypatch, capsys, "--jobs=64", "--workers=2", *asked)
+
+
+def test_a_worker_that_gets_on_slowly_is_not_at_a_standstill():
+    long = {"job_seconds": 4e5, "slots": 1, "slow_share": 0.0, "faults_per_hour": 0.0}
+    outcome = simulation.simulate(
+        simulation.World(workers=1, jobs=5, preemptions_per_hour=3.0, cache="shared", **long)
+    )
+    assert outcome.tally.killed > 1000
+    assert (outcome.ledger == 1).all()
+
+
 # ---- On paper.
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(paper.Assumed)])
+def test_odd_numbers_on_paper_are_refused_in_one_line(name, monkeypatch, capsys):
+    option = f"--{name.replace('_', '-')}"
+    for odd in [*ODD, "0"] if name in ("share", "styles", "jobs") else ODD:
+        line = refused(paper, monkeypatch, capsys, f"{option}={odd}")
+        assert option in line
+        assert len(line) < 200
+
+
+def test_no_share_of_a_peak_is_above_the_peak_and_no_worker_has_half_a_picture(measured):
+    assert "135%" not in paper.time_table(paper.Assumed(share=0.9), measured)
+    many, assumed = paper.SYSTEMS[-1], paper.Assumed(jobs=1, styles=1)
+    least = paper.worker(many, assumed, measured).seconds + assumed.compile_seconds
+    assert paper.hours(many, assumed, measured) * 3600 > least
 
 
 @pytest.fixture
