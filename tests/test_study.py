@@ -19,7 +19,7 @@ from nst_jax.files.images import resized
 from nst_jax.spec.options import Options
 from nst_jax.spec.studies import RAW
 from nst_jax.spec.taps import VGG16
-from nst_jax.study.balance import study_balance
+from nst_jax.study.balance import named, study_balance
 from nst_jax.study.excitement import best_patches, telling_channels
 from nst_jax.study.layers import study_layers
 from nst_jax.study.neurons import study_neurons
@@ -213,6 +213,14 @@ def test_what_is_no_number_is_null_on_disk(tmp_path):
     assert (row["content"], row["lpips"], row["total_loss"]) == ("", "0.25", "")
 
 
+def test_the_input_of_an_older_study_is_taken_away(tmp_path):
+    for inputs in ({"content": CONTENT, "style": STYLE}, {"content": CONTENT}):
+        study = Study("reconstruct", "A title", (), ["row"], ["column"], [], inputs)
+        write_study(study, tmp_path)
+        (tmp_path / "inputs/mine.png").touch()
+    assert {path.name for path in (tmp_path / "inputs").iterdir()} == {"content.png", "mine.png"}
+
+
 # The other studies.
 
 
@@ -265,6 +273,24 @@ def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
     assert len({cell.image.tobytes() for cell in study.cells if cell.image is not None}) == 4
     run = json.loads((tmp_path / "run.json").read_text())
     assert len([name for name in run["compiled"] if name.startswith("step ")]) == 1
+
+
+def test_values_that_are_near_each_other_have_names_of_their_own():
+    weights = [3.0, 0.1, 1.0000001, 1.0000002, 10**6, 10**6 + 1]
+    assert [named(weight) for weight in weights] == [
+        *("3", "0.1", "1.0000001", "1.0000002", "1e+06", "1000001")
+    ]
+    assert named(np.float64(1.0000001)) == "1.0000001"
+
+
+def test_near_weights_are_rendered_side_by_side(options, tmp_path):
+    options = dataclasses.replace(
+        options, steps=1, content_taps=("relu1_1",), style_taps=("relu1_1",)
+    )
+    near = {"style_weights": (1.0000001, 1.0000002), "learning_rates": (0.01,)}
+    study = study_balance(CONTENT, STYLE, tmp_path, options, measure=measure, **near)
+    assert study.rows == ["style_weight 1.0000001", "style_weight 1.0000002"]
+    assert all((tmp_path / cell.output).exists() for cell in study.cells)
 
 
 # Neurons.
@@ -377,6 +403,7 @@ FAULTS: list[tuple[str, str]] = [
     ("layers a.png no.png", "'no.png' does not exist"),
     ("layers a.png b.png --balance 0", "balance must be"),
     ("pixels a.png b.png --ratios 0 0.5", "ratios must be"),
+    ("pixels a.png b.png --ratios 0.5 0.5", "ratios must be at least one number, none twice"),
     ("reconstruct thin.png", "at least 16 px"),
     ("balance a.png b.png --style-weights 3 3", "style_weights must be"),
     ("balance a.png b.png --step-counts 0", "steps must be"),

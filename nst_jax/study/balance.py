@@ -5,11 +5,10 @@ from pathlib import Path
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.yardstick import Yardstick
-from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import Options, job_options
 from nst_jax.spec.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
-from nst_jax.study.study import Measure, Study, Trial, opened, run_trials
+from nst_jax.study.study import Measure, Study, Trial, check_values, opened, run_trials
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "
@@ -44,18 +43,18 @@ def study_balance(
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
-        RequestError: No row or no column, an option out of its range.
+        RequestError: No row or no column, one of them twice, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
     """
     options = options or study_options("balance")
     name, values = ("steps", step_counts) if step_counts else ("learning_rate", learning_rates)
-    _check_values("style_weights", style_weights)
-    _check_values("step_counts" if step_counts else "learning_rates", values)
+    check_values("style_weights", style_weights)
+    check_values("step_counts" if step_counts else "learning_rates", values)
     trials = [
         Trial(
             row,
             column,
-            f"style_weight_{weight:g}__{name}_{value:g}.png",
+            f"style_weight_{named(weight)}__{name}_{named(value)}.png",
             job_options(options, style_weight=float(weight), **{name: value}),
         )
         for row, weight in enumerate(style_weights)
@@ -67,14 +66,15 @@ def study_balance(
         kind="balance",
         title="How much style, and how it is approached",
         text=_TEXT,
-        rows=[f"style_weight {weight:g}" for weight in style_weights],
-        columns=[f"{name} {value:g}" for value in values],
+        rows=[f"style_weight {named(weight)}" for weight in style_weights],
+        columns=[f"{name} {named(value)}" for value in values],
         cells=run_trials(bench, trials, Path(output_dir), measure, progress=progress),
         inputs={"content": bench.content, "style": bench.style},
         settings={"style_weights": list(style_weights), name: list(values)},
     )
 
 
-def _check_values(name: str, values: Sequence[float | int]) -> None:
-    if not values or len(set(values)) != len(values):
-        raise OptionError(f"{name} must be at least one number, none twice, got {tuple(values)}")
+def named(value: float | int) -> str:
+    """A value in six digits, or in all it has where six are another value: a name of its own."""
+    short = f"{value:g}"
+    return short if float(short) == value else str(value)

@@ -17,7 +17,17 @@ from nst_jax.spec.options import Options
 from nst_jax.spec.studies import BALANCE, RATIOS, RAW, study_options
 from nst_jax.spec.taps import PIXELS
 from nst_jax.study.normalising import measured_units, normalised
-from nst_jax.study.study import Bench, Cell, Image, Measure, Study, Trial, opened, run_trials
+from nst_jax.study.study import (
+    Bench,
+    Cell,
+    Image,
+    Measure,
+    Study,
+    Trial,
+    check_values,
+    opened,
+    run_trials,
+)
 
 _ROWS = (
     "plain blend",
@@ -60,7 +70,7 @@ def study_pixels(
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
-        RequestError: A ratio out of (0, 1), a tap that does not exist.
+        RequestError: A ratio out of (0, 1) or given twice, a tap that does not exist.
         PictureError: A picture is missing, or too small for a tap.
     """
     options = options or study_options("pixels")
@@ -76,7 +86,7 @@ def study_pixels(
         title="What happens without a network",
         text=_TEXT,
         rows=_ROWS,
-        columns=[f"{ratio:.0%} style" for ratio in ratios],
+        columns=[f"{100 * ratio:g}% style" for ratio in ratios],
         cells=[*plain, *(_compared(cell, blends) for cell in cells)],
         inputs={"content": bench.content, "style": bench.style},
         settings={"ratios": list(ratios)},
@@ -84,10 +94,9 @@ def study_pixels(
 
 
 def _check_ratios(ratios: Sequence[float]) -> None:
-    if not ratios or not all(0 < ratio < 1 for ratio in ratios):
-        raise OptionError(
-            f"ratios must be numbers between 0 and 1, at least one, got {tuple(ratios)}"
-        )
+    check_values("ratios", ratios)
+    if not all(0 < ratio < 1 for ratio in ratios):
+        raise OptionError(f"ratios must be numbers between 0 and 1, got {tuple(ratios)}")
 
 
 def _shared(options: Options) -> Options:

@@ -20,6 +20,7 @@ from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.setup import Request, open_setup
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
+from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import Job, PictureSource, completed
 from nst_jax.spec.options import JobOptions, Options
 
@@ -127,6 +128,16 @@ class Bench:
     def style(self) -> Image:
         """At the long edge of the output, times `style_scale`."""
         return self.prepared.styles[0].pixels
+
+
+def check_values(name: str, values: Sequence[float | int]) -> None:
+    """Refuses rows or columns of a grid that could not be told apart.
+
+    Raises:
+        OptionError: There are none, or one stands there twice.
+    """
+    if not values or len(set(values)) != len(values):
+        raise OptionError(f"{name} must be at least one number, none twice, got {tuple(values)}")
 
 
 def opened(

@@ -25,6 +25,9 @@ from nst_jax.study.study import Cell, Study
 
 SHEET_NAME = "contact_sheet.png"
 
+_INPUTS = frozenset(("content", "style"))
+"""What studies call their inputs."""
+
 
 def write_study(study: Study, folder: Path) -> Path:
     """Writes what a person and what a program wants of a study; returns the page.
@@ -34,6 +37,8 @@ def write_study(study: Study, folder: Path) -> Path:
     """
     try:
         (folder / "inputs").mkdir(parents=True, exist_ok=True)
+        for name in _INPUTS - study.inputs.keys():  # of an older study in the same folder
+            (folder / "inputs" / f"{name}.png").unlink(missing_ok=True)
         for name, image in study.inputs.items():
             save_picture(folder / "inputs" / f"{name}.png", image)
         write_bytes(folder / "study.json", _json(record(study)))
