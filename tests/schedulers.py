@@ -9,14 +9,23 @@ import sys
 from pathlib import Path
 
 _PARALLEL = """
-import os, subprocess, sys
-numbers = sys.stdin.read().split()
+import os, shlex, subprocess, sys
 arguments = sys.argv[1:]
+if arguments == ["--version"]:
+    sys.exit(print("GNU parallel 20221122"))
+numbers = sys.stdin.read().split()
 assert arguments[:2] == ["--jobs", str(len(numbers))], arguments
-command = arguments[arguments.index("-N0") + 1:]
-quoted = subprocess.list2cmdline  # plain names only
+place = arguments.index("-N0") + 1
+command = arguments[place:]
+assert ":::" not in command, command  # where another list of inputs would begin
+is_quoted = {"-q", "--quote"} & set(arguments[:place])
+line = (shlex.join if is_quoted else " ".join)(command)  # which a shell reads
+shell = os.environ.get("PARALLEL_SHELL", "bash")
 running = [
-    subprocess.Popen(["bash", "-c", quoted(command)], env=os.environ | {"PARALLEL_SEQ": number})
+    subprocess.Popen(
+        [shell, "-c", line.replace("{}", "").replace("{#}", number)],
+        env=os.environ | {"PARALLEL_SEQ": number},
+    )
     for number in numbers
 ]
 sys.exit(sum(one.wait() != 0 for one in running))
@@ -38,7 +47,8 @@ spec = yaml.safe_load(sys.stdin)["spec"]
 given = {one["name"]: one["value"] for one in worker["env"]}
 running = [
     subprocess.Popen(
-        worker["command"], env=os.environ | given | {"JOB_COMPLETION_INDEX": str(index)}
+        [one.replace("$$", "$") for one in worker["command"]],
+        env=os.environ | given | {"JOB_COMPLETION_INDEX": str(index)}
     )
     for index in range(spec["completions"])
 ]
@@ -62,7 +72,7 @@ _CURL = """
 import os, sys
 told = {
     "agent-worker-number": os.environ["FAKE_HOST"],
-    "worker-network-endpoints": "10.0.0.1,10.0.0.2",
+    "worker-network-endpoints": os.environ.get("FAKE_HOSTS", "10.0.0.1,10.0.0.2"),
 }
 print(told[sys.argv[-1].rsplit("/", 1)[1]])
 """

@@ -102,17 +102,161 @@ def test_every_worker_finds_its_shard_and_is_given_the_options(recipe, tmp_path)
     assert sorted(told) == [f"0/2 {expected}", f"1/2 {expected}"]
 
 
-@pytest.mark.parametrize("recipe", ["slurm_array.sh", "gnu_parallel.sh", "tpu_slice.sh"])
-def test_a_recipe_without_arguments_says_how_it_is_used(recipe, tmp_path):
+STRANGE = [
+    *(
+        "--size",
+        "a  b",
+        "*",
+        "; echo told",
+        "$(echo told)",
+        "$$(HOME)",
+        "`id`",
+        "it's",
+        'a "b" \\c',
+    ),
+    *("{}", "{#}", "a {%}", ":::", "", "&", "~", "@NAME@", "-q", "\u00e9"),
+]
+"""What a shell, GNU parallel, YAML or Kubernetes could read something into."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_argument_comes_to_the_workers_as_it_is(recipe, tmp_path):
+    environment = scheduler_programs(tmp_path, real=False)
+    told = launched(recipe, ["jobs $1.csv", "out", *STRANGE], environment).splitlines()
+    assert len(told) == 2
+    expected = " ".join(["jobs $1.csv", "--output-dir", "out", *STRANGE]).replace("  ", " ")
+    assert [one.split("batch ")[1] for one in told] == [expected] * 2
+
+
+def is_gnu_parallel_here() -> bool:
+    found = shutil.which("parallel")
+    return (
+        bool(found) and b"GNU" in subprocess.run([found, "--version"], capture_output=True).stdout
+    )
+
+
+@pytest.mark.skipif(not is_gnu_parallel_here(), reason="GNU parallel is not installed")
+def test_every_argument_comes_to_the_workers_of_the_real_gnu_parallel(tmp_path):
+    environment = scheduler_programs(tmp_path, real=False) | {"SHELL": "/bin/sh"}
+    (tmp_path / "parallel").unlink()
+    told = launched("parallel", ["jobs $1.csv", "out", *STRANGE], environment).splitlines()
+    expected = " ".join(["jobs $1.csv", "--output-dir", "out", *STRANGE]).replace("  ", " ")
+    assert sorted(told) == [f"{index}/2 batch {expected}" for index in range(2)]
+
+
+def refused(command: list[str], environment: dict[str, str]) -> str:
+    """The lines with which a recipe refuses what it was asked."""
     answer = subprocess.run(
-        [LAUNCH / recipe],
+        [LAUNCH / command[0], *command[1:]],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/bin:/usr/bin"},
+        env=environment,
     )
-    assert answer.returncode != 0
-    assert "usage:" in answer.stderr
+    assert (answer.returncode, answer.stdout) == (2, "")
+    return answer.stderr
+
+
+ALL_RECIPES = {
+    "slurm_array.sh": ([], {}),
+    "gnu_parallel.sh": ([], {"WORKERS": "2"}),
+    "kubernetes.sh": (["gpu"], {"WORKERS": "2", "IMAGE": "image", "CLAIM": "claim"}),
+    "tpu_slice.sh": ([], {"TPU": "slice", "ZONE": "zone"}),
+    "tpu_host.sh": ([], {}),
+}
+"""What each needs before the manifest, and in its environment."""
+
+
+@pytest.mark.parametrize("recipe", ALL_RECIPES)
+def test_a_recipe_says_how_it_is_used(recipe, tmp_path):
+    first, variables = ALL_RECIPES[recipe]
+    environment = {"PATH": "/bin:/usr/bin"} | variables
+    for arguments in ([], [*first, "jobs.csv"], [*first, "", "out"]):
+        (line,) = refused([recipe, *arguments], environment).splitlines()
+        assert line.startswith(f"{recipe}: usage: ")
+    answer = subprocess.run(
+        [LAUNCH / recipe, "--help"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert answer.stdout.startswith("usage: ")
+    assert recipe in answer.stdout
+
+
+@pytest.mark.parametrize("shard", [["--shard", "0/2"], ["--shard=auto"]])
+@pytest.mark.parametrize("recipe", ALL_RECIPES)
+def test_a_recipe_takes_no_shard(recipe, shard):
+    first, variables = ALL_RECIPES[recipe]
+    command = [recipe, *first, "jobs.csv", "out", "--size", "32", *shard]
+    (line,) = refused(command, {"PATH": "/bin:/usr/bin"} | variables).splitlines()
+    assert "no --shard may be given" in line
+
+
+@pytest.mark.parametrize("recipe", ["gnu_parallel.sh", "kubernetes.sh"])
+@pytest.mark.parametrize("workers", ["", "0", "-1", "2.5", "x", "1 ", "9" * 30, "1\n2", "$(id)"])
+def test_workers_must_be_a_whole_number_above_0(recipe, workers):
+    first, variables = ALL_RECIPES[recipe]
+    environment = {"PATH": "/bin:/usr/bin"} | variables | {"WORKERS": workers}
+    told = refused([recipe, *first, "jobs.csv", "out"], environment)
+    assert "WORKERS must be a whole number above 0" in told
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"NAME": "My_Job"}, "NAME must be a DNS label"),
+        ({"NAME": "a\nb"}, "NAME must be a DNS label"),
+        ({"NAME": "-a"}, "NAME must be a DNS label"),
+        ({"NAME": "a" * 64}, "NAME must be a DNS label"),
+        (
+            {"NAME": "a" * 61, "WORKERS": "101"},
+            "NAME and the last index must be 63 letters at most",
+        ),
+        ({"IMAGE": 'a"b'}, "IMAGE must be"),
+        ({"CLAIM": "My claim"}, "CLAIM must be"),
+        ({"CHIPS": "x"}, "CHIPS must be a whole number"),
+        ({"TOPOLOGY": "2x"}, "TOPOLOGY must be such as 2x4"),
+        ({"ACCELERATOR": '"'}, "ACCELERATOR must be"),
+    ],
+)
+def test_what_would_be_no_kubernetes_job_is_refused(variables, message):
+    first, needed = ALL_RECIPES["kubernetes.sh"]
+    environment = {"PATH": "/bin:/usr/bin", "PRINT": "1"} | needed | variables
+    command = ["kubernetes.sh", *first, "jobs.csv", "out"]
+    (line,) = refused(command, environment).splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cpu", "jobs.csv", "out"], "KIND must be gpu or tpu, got cpu"),
+        (["gpu", "jobs.csv", "out", "a\nb"], "must have no newline"),
+        (["gpu", "jobs\n.csv", "out"], "must have no newline"),
+        (["gpu", "jobs.csv", "out", "a\tb"], "or other control character"),
+    ],
+)
+def test_what_a_kubernetes_job_can_not_hold_is_refused(arguments, message):
+    environment = {"PATH": "/bin:/usr/bin", "PRINT": "1"} | ALL_RECIPES["kubernetes.sh"][1]
+    (line,) = refused(["kubernetes.sh", *arguments], environment).splitlines()
+    assert message in line
+
+
+def test_without_gnu_parallel_the_recipe_says_so(tmp_path):
+    (tmp_path / "bash").symlink_to(shutil.which("bash") or "")
+    (tmp_path / "env").symlink_to(shutil.which("env") or "")
+    environment = {"PATH": str(tmp_path), "WORKERS": "2"}
+    (line,) = refused(["gnu_parallel.sh", "jobs.csv", "out"], environment).splitlines()
+    assert "GNU parallel must be installed" in line
+
+
+@pytest.mark.parametrize(("hosts", "shard"), [("a,,b,", "1/2"), ("a, ,b,c", "1/3"), ("a", "0/1")])
+def test_a_host_counts_the_names_that_are_not_empty(hosts, shard, tmp_path):
+    environment = scheduler_programs(tmp_path, real=False)
+    environment |= {"FAKE_HOSTS": hosts, "FAKE_HOST": shard[0]}
+    command = [LAUNCH / "tpu_host.sh", "jobs.csv", "out"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert told.stdout.startswith(f"{shard} ")
+    none = environment | {"FAKE_HOSTS": " ,"}
+    assert "must name the slice's hosts" in refused(["tpu_host.sh", "jobs.csv", "out"], none)
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,33 @@
 #
 # PIN=1 gives each worker CPU cores of its own (taskset), as many as divide evenly.
 set -euo pipefail
-manifest=${1:?usage: WORKERS=4 gnu_parallel.sh MANIFEST OUTPUT_DIR [OPTION...]}
-output=${2:?usage: WORKERS=4 gnu_parallel.sh MANIFEST OUTPUT_DIR [OPTION...]}
-export NST_JAX_SHARD_COUNT=${WORKERS:?say how many workers: WORKERS=4}
+usage='usage: WORKERS=4 gnu_parallel.sh MANIFEST OUTPUT_DIR [OPTION...]'
+refuse() { printf '%s\n' "gnu_parallel.sh: $1" >&2; exit 2; }
+
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then printf '%s\n' "$usage"; exit 0; fi
+[[ ${1:-} && ${2:-} && ${1:-} != -* ]] || refuse "$usage"
+[[ ${WORKERS:-} =~ ^[1-9][0-9]{0,5}$ ]] ||
+  refuse "WORKERS must be a whole number above 0, at most 999999, got '${WORKERS:-}'; $usage"
+for option in "${@:3}"; do
+  [[ $option != --shard && $option != --shard=* ]] ||
+    refuse "no --shard may be given, the recipe sets it, got $option"
+done
+[[ $(parallel --version 2>/dev/null || true) == 'GNU parallel'* ]] ||
+  refuse 'GNU parallel must be installed, found none; Debian: apt-get install parallel'
+
+# Not on parallel's own command line: it would read {}, ::: and what a shell reads into them.
+printf -v WORKER_COMMAND '%q ' nst-jax batch "$1" --output-dir "$2" --shard auto "${@:3}"
+export WORKER_COMMAND NST_JAX_SHARD_COUNT=$WORKERS PARALLEL_SHELL=$BASH
 
 worker() {
-  local each=$(($(nproc) / NST_JAX_SHARD_COUNT)) first
+  local each=$(($(nproc) / NST_JAX_SHARD_COUNT)) first pinned=
   if [[ ${PIN:-} && $each -gt 0 ]]; then
     first=$(((PARALLEL_SEQ - 1) * each))
-    exec taskset --cpu-list "$first-$((first + each - 1))" nst-jax "$@"
+    pinned="taskset --cpu-list $first-$((first + each - 1))"
   fi
-  exec nst-jax "$@"
+  eval "exec $pinned $WORKER_COMMAND"
 }
 export -f worker
 
 # -N0: the numbers only say how many; PARALLEL_SEQ says which.
-seq "$WORKERS" | parallel --jobs "$WORKERS" --line-buffer --retries 3 -N0 \
-  worker batch "$manifest" --output-dir "$output" --shard auto "${@:3}"
+seq "$WORKERS" | parallel --jobs "$WORKERS" --line-buffer --retries 3 -N0 worker

@@ -6,9 +6,18 @@
 # nst-jax[tpu,gcs] is installed on every host. Run it again after a preemption: what is done is
 # skipped. tpu_host.sh is what each host runs.
 set -euo pipefail
-: "${1:?usage: TPU=NAME ZONE=ZONE tpu_slice.sh MANIFEST OUTPUT_DIR [OPTION...]}"
-: "${2:?usage: TPU=NAME ZONE=ZONE tpu_slice.sh MANIFEST OUTPUT_DIR [OPTION...]}"
+usage='usage: TPU=NAME ZONE=ZONE tpu_slice.sh MANIFEST OUTPUT_DIR [OPTION...]'
+refuse() { printf '%s\n' "tpu_slice.sh: $1" >&2; exit 2; }
+
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then printf '%s\n' "$usage"; exit 0; fi
+[[ ${1:-} && ${2:-} && ${1:-} != -* ]] || refuse "$usage"
+[[ ${TPU:-} ]] || refuse "TPU must name the slice, got none; $usage"
+[[ ${ZONE:-} ]] || refuse "ZONE must say where it is, got none; $usage"
+for option in "${@:3}"; do
+  [[ $option != --shard && $option != --shard=* ]] ||
+    refuse "no --shard may be given, the recipe sets it, got $option"
+done
+
 host=$(cat "$(dirname "$0")/tpu_host.sh")
 command="CHIPS=$(printf %q "${CHIPS:-}") bash -c $(printf %q "$host") tpu_host.sh $(printf '%q ' "$@")"
-exec gcloud compute tpus tpu-vm ssh "${TPU:?say which TPU: TPU=NAME}" \
-  --zone "${ZONE:?say where it is: ZONE=us-west4-a}" --worker=all --command "$command"
+exec gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command "$command"
