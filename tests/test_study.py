@@ -16,7 +16,7 @@ from PIL import Image
 
 from nst_jax.engine.receptive import Field, receptive_field
 from nst_jax.files.images import resized
-from nst_jax.spec.options import Options
+from nst_jax.spec.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
 from nst_jax.spec.studies import RAW
 from nst_jax.spec.taps import VGG16
 from nst_jax.study.balance import named, study_balance
@@ -296,9 +296,42 @@ def test_near_weights_are_rendered_side_by_side(options, tmp_path):
 # Neurons.
 
 
+def plain(options: Options, **changes: Any) -> Options:
+    """Without what a study of neurons refuses, and small."""
+    taps = {"content_taps": DEFAULT_CONTENT_TAPS, "style_taps": DEFAULT_STYLE_TAPS}
+    return dataclasses.replace(options, **{**taps, "size": 32, **changes})
+
+
+def test_made_pictures_are_kept_as_long_as_nothing_of_them_has_changed(options, tmp_path):
+    small = plain(options, steps=2)
+
+    def rendered(seed: int = 7, channels: tuple[int, ...] = (0, 3), **changes: Any) -> int:
+        """How many pictures are made; all of them are shown, whole and with their curves."""
+        pictures, own = [picture(32, 32, seed=seed)], dataclasses.replace(small, **changes)
+        before = lines_of_ledger()
+        study = study_neurons(pictures, tmp_path, own, taps=("relu1_1",), channels=channels)
+        cells = [cell for cell in study.cells if cell.column == 0]
+        assert len(cells) == len(channels)
+        assert all(cell.curve and cell.image is not None for cell in cells)
+        return lines_of_ledger() - before
+
+    def lines_of_ledger() -> int:
+        path = tmp_path / "ledger.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    assert rendered() == 2
+    assert rendered() == 0
+    assert rendered(channels=(0, 3, 2)) == 1
+    (tmp_path / "relu1_1_3.png").unlink()
+    assert rendered() == 1
+    assert rendered(steps=3) == 2
+    assert rendered(steps=3, seed=8) == 2  # another picture, another unit
+    assert rendered(steps=3, seed=8) == 0
+
+
 @pytest.mark.slow
 def test_a_picture_that_is_made_for_a_channel_excites_it_more_than_any_given_one(options, tmp_path):
-    options = dataclasses.replace(options, steps=60, tv_weight=0.0, size=32)
+    options = plain(options, steps=60, tv_weight=0.0)
     pictures = [picture(32, 32, seed=7), picture(24, 32, seed=8)]
     study = study_neurons(
         pictures, tmp_path, options, taps=("relu1_1", "relu2_1"), channels=(0, 3), patches=2
@@ -411,6 +444,9 @@ FAULTS: list[tuple[str, str]] = [
     ("neurons a.png --taps relu3_9", "relu3_1 to relu3_3"),
     ("neurons a.png --taps pool3", "at least one relu"),
     ("neurons thin.png", "at least 16 px"),
+    ("neurons a.png --content-taps relu1_1", "content_taps does not count in a study of neurons"),
+    ("neurons a.png --init grey", "init does not count in a study of neurons"),
+    ("neurons a.png --preview-every 5", "preview_every does not count in a study of neurons"),
     ("neurons empty", "at least one picture"),
     ("neurons a.png no.png", "'no.png' does not exist"),
 ]

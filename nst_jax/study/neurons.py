@@ -6,7 +6,8 @@ follow the gradient of a channel's mean answer from noise, kept smooth, from coa
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.receptive import Field, receptive_field
 from nst_jax.engine.results import Result
+from nst_jax.engine.resuming import left_to_do
 from nst_jax.engine.saving import Writer, make_folder
 from nst_jax.engine.setup import Request, Setup, open_setup
 from nst_jax.files.encode import save_picture
@@ -30,12 +32,13 @@ from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.variation import Variation
 from nst_jax.spec.errors import OptionError, PictureError
+from nst_jax.spec.handling import Handling
 from nst_jax.spec.job import Job, PictureSource, completed, picture_name
 from nst_jax.spec.options import Options, job_options
 from nst_jax.spec.studies import NEURON_TAPS, study_options
 from nst_jax.spec.taps import PIXELS, canonical_tap, smallest_side
 from nst_jax.study.excitement import Patch, answers, best_patches, spread, telling_channels
-from nst_jax.study.study import Cell, Image, Study
+from nst_jax.study.study import Cell, Image, Study, Trial, cell_of
 
 _TEXT = (
     "Each row is a channel of the network. The first picture was made for it: from noise, step "
@@ -44,6 +47,18 @@ _TEXT = (
     "much of the picture as one position of the tap can see. The last one shows where the best "
     "of them lies. The deeper the tap, the larger the patch.",
 )
+
+_IGNORED = (
+    *("content_taps", "style_taps", "content_weight", "style_weight", "style_loss", "init"),
+    *("init_blend", "content_tap_weights", "style_tap_weights", "style_tap_ratio"),
+    *("style_blend_weights", "content_normalization", "style_normalization"),
+    *("gradient_normalization", "pixel_blend", "style_scale", "style_size", "seed"),
+    "preview_every",
+)
+"""Options of other studies that change nothing here."""
+
+Scale = npt.NDArray[np.float32]
+"""(c,): each channel's usual spread at a tap before its activation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +87,7 @@ class ChannelTargets:
     def __init__(
         self,
         neurons: Sequence[Neuron],
-        scales: Mapping[str, npt.NDArray[np.float32]],
+        scales: Mapping[str, Scale],
         variation: Variation,
     ) -> None:
         self._neurons = neurons
@@ -108,7 +123,8 @@ def study_neurons(
     Args:
         pictures: To look for patches in; none: only made pictures.
         output_dir: Where pictures and ledger go.
-        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight` count.
+        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight` count,
+            and how the optimiser and the network go about it.
         taps: Where the channels are, after their activations.
         channels: Their numbers, from 0, the same at each tap; none: the most telling ones.
         count: How many a tap, where none are named.
@@ -116,11 +132,12 @@ def study_neurons(
         progress: Told what happens.
 
     Raises:
-        RequestError: A tap or a channel that does not exist.
+        RequestError: A tap or a channel that does not exist, an option that does not count.
         PictureError: A picture is missing, no picture, or too small for a tap.
     """
     progress, folder = progress or Silence(), Path(output_dir)
     options = options or study_options("neurons")
+    _check_ignored(options)
     setup = open_setup(options)
     names = [canonical_tap(tap, setup.weights.architecture) for tap in taps]
     _check(setup, names, channels, count, patches)
@@ -131,8 +148,7 @@ def study_neurons(
     said = answers(network, looked, [*names, *before], options.size)
     neurons = _neurons(said, names, channels, count)
     scales = {tap: spread([each[tap] for each in said]) for tap in before}
-    made = _made(neurons, scales, setup, folder, progress)
-    cells = [_made_cell(neuron, made[neuron.place]) for neuron in neurons]
+    cells = _made(neurons, scales, setup, folder, progress)
     shown = patches if images else 0
     for neuron in neurons:
         field = receptive_field(neuron.tap, setup.weights.architecture)
@@ -154,6 +170,19 @@ def study_neurons(
 def before_activation(tap: str) -> str:
     """The same channels before their activation: silent ones have a gradient there too."""
     return tap.replace("relu", "conv")
+
+
+def _check_ignored(options: Options) -> None:
+    """Refuses an option that was given and would change nothing."""
+    usual = study_options("neurons", init="noise"), Options(preset=options.preset)
+    for name in _IGNORED:
+        value = getattr(options, name)
+        if all(value != getattr(one, name) for one in usual):
+            raise OptionError(
+                f"{name} does not count in a study of neurons, which has no content and no style "
+                f"to compare with, got {value!r}",
+                f"Leave {name} out",
+            )
 
 
 def _check(
@@ -204,17 +233,45 @@ def _neurons(
 
 def _made(
     neurons: Sequence[Neuron],
-    scales: Mapping[str, npt.NDArray[np.float32]],
+    scales: Mapping[str, Scale],
     setup: Setup,
     folder: Path,
     progress: Progress,
-) -> dict[int, Result]:
-    """A picture for each neuron, all in one batch; written as they are finished."""
+) -> list[Cell]:
+    """A picture for each neuron, all in one batch; what is there and up to date is kept."""
     jobs = completed(
         [_job(neuron, tuple(scales), setup.options) for neuron in neurons], setup.options
     )
     requests = [one for one in examine(jobs, setup, progress) if isinstance(one, Request)]
+    asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
     make_folder(folder)
+    place = LocalFolder(folder)
+    marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
+    work = left_to_do(marked, place.records(), place, Handling())
+    left = {one.index for one in work.requests}
+    missing = [one for one in requests if one.index in left]
+    with Writer(place, setup.options, progress) as writer:
+        for result in _rendered(missing, neurons, scales, setup, progress):
+            writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
+    if writer.fault:
+        raise writer.fault
+    records = place.records()
+    trials = [
+        Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
+        for neuron, job in zip(neurons, jobs, strict=True)
+    ]
+    return [cell_of(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
+
+
+def _rendered(
+    requests: Sequence[Request],
+    neurons: Sequence[Neuron],
+    scales: Mapping[str, Scale],
+    setup: Setup,
+    progress: Progress,
+) -> Iterator[Result]:
+    if not requests:
+        return
     plan = planned(requests, setup, progress)
     renderer = setup.renderer(
         requests,
@@ -222,14 +279,14 @@ def _made(
         targets=lambda programs, variation: ChannelTargets(neurons, scales, variation),
     )
     progress.started(len(requests), sum(one.image_steps for one in requests))
-    results: dict[int, Result] = {}
-    with Writer(LocalFolder(folder), setup.options, progress) as writer:
-        for result in run(requests, setup, renderer, plan):
-            results[result.index] = result
-            writer.put(result)
-    if writer.fault:
-        raise writer.fault
-    return results
+    yield from run(requests, setup, renderer, plan)
+
+
+def _fingerprint(request: Request, neuron: Neuron, scales: Mapping[str, Scale]) -> str:
+    """What a made picture follows from: what other jobs do, its channel, the answer's unit."""
+    unit = float(scales[before_activation(neuron.tap)][neuron.channel])
+    text = f"{request.fingerprint}|{neuron.tap}|{neuron.channel}|{unit!r}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _job(neuron: Neuron, taps: tuple[str, ...], options: Options) -> Job:
@@ -249,20 +306,6 @@ def _job(neuron: Neuron, taps: tuple[str, ...], options: Options) -> Job:
         seed=neuron.channel,
     )
     return Job(grey, grey, output=f"{neuron.tap}_{neuron.channel}.png", options=own)
-
-
-def _made_cell(neuron: Neuron, result: Result) -> Cell:
-    record = result.record()
-    return Cell(
-        row=neuron.place,
-        column=0,
-        output=result.job.output,
-        image=result.image,
-        losses=record["losses"],
-        curve=record["curve"],
-        seconds=record["seconds"],
-        error=result.error.message if result.error else "",
-    )
 
 
 def _patch_cells(

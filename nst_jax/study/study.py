@@ -178,10 +178,11 @@ def run_trials(
     ]
     render_batch(jobs, folder, bench.options, progress=progress)
     records = read_ledger(folder)
-    return [_cell(trial, records[trial.output], folder, measure) for trial in trials]
+    return [cell_of(trial, records[trial.output], folder, measure) for trial in trials]
 
 
-def _cell(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:
+def cell_of(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:
+    """A trial's outcome, by its line of the ledger and its picture."""
     image = None
     if record["status"] == "done":
         image = composited(load_picture(folder / trial.output), "white")
