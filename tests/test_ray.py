@@ -244,14 +244,29 @@ def test_the_driver_may_die_and_be_started_again(asked, single, nodes, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_driver_in_one_line(asked, nodes, tmp_path, number, status):
+    process = started(asked, tmp_path, "--engine", "ray", "--address", nodes.cluster.address)
+    assert process.stderr is not None
+    next(line for line in process.stderr if "] done " in line)
+    process.send_signal(number)
+    told = process.stderr.read()
+    assert process.wait(60) == status
+    assert told.splitlines()[-1].endswith("run the same command again to go on")
+    assert "Traceback" not in told
+    assert "***" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
     narrow_file, nodes, tmp_path, monkeypatch
 ):
     class Mortal(worker.Worker):
-        def render(self, jobs, *known):
+        def render(self, jobs, records, seen):
             if any(job.output == "deadly.png" for job in jobs):
                 os._exit(1)
-            return super().render(jobs, *known)
+            return super().render(jobs, records, seen)
 
     monkeypatch.setattr(ray_pool, "Worker", Mortal)
     monkeypatch.setattr(ray_pool, "_LISTS_A_WORKER", 1)  # three jobs in the deadly one's list
@@ -286,15 +301,14 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_grows_is_waited_for_and_used(asked, single, nodes, tmp_path):
     nodes.remove_all()
-    cluster = ["--engine", "ray", "--address", nodes.cluster.address, "--workers", "2"]
+    cluster = ["--engine", "ray", "--address", nodes.cluster.address, "--workers", "1"]
     process = started(asked, tmp_path, *cluster)
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=20)  # nobody is there to work
     finally:
         nodes.add()
-        nodes.add()
-    _, told = process.communicate(timeout=240)
+    _, told = process.communicate(timeout=480)
     assert process.returncode == 0, told
     check_same(tmp_path, single)
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -248,6 +251,18 @@ def test_the_command_follows_a_batch_until_its_run_is_over(folder):
         shown = pool.submit(batch)
         assert run(["report", str(folder), "--watch", "--every", "0.1"]) == 0
     assert shown.result()
+    assert data_of(folder)["live"] is False
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_page_that_looks_for_news(folder, number, status):
+    code = "from nst_jax.cli.entry import main; main()"
+    command = [sys.executable, "-c", code, "report", str(folder), "--watch", "--every", "0.1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert wait_until(lambda: (folder / "report/data.js").exists() and data_of(folder)["live"])
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in told) == (status, False)
     assert data_of(folder)["live"] is False
 
 

@@ -14,8 +14,11 @@ from engine_jobs import NARROW
 from networks import picture
 from PIL import Image
 
+from nst_jax.engine.progress import Silence
 from nst_jax.engine.receptive import Field, receptive_field
+from nst_jax.engine.stopping import Stop
 from nst_jax.files.images import resized
+from nst_jax.spec.errors import StoppedError
 from nst_jax.spec.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
 from nst_jax.spec.studies import RAW
 from nst_jax.spec.taps import VGG16
@@ -273,6 +276,26 @@ def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
     assert len({cell.image.tobytes() for cell in study.cells if cell.image is not None}) == 4
     run = json.loads((tmp_path / "run.json").read_text())
     assert len([name for name in run["compiled"] if name.startswith("step ")]) == 1
+
+
+def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(options, tmp_path):
+    options = dataclasses.replace(options, content_taps=("relu1_1",), style_taps=("relu1_1",))
+    grid = {"style_weights": (1.0, 50.0), "learning_rates": (0.01,), "measure": measure}
+    stop = Stop()
+
+    class Watcher(Silence):
+        def stepped(self, image_steps: int) -> None:
+            stop.request()
+
+    with pytest.raises(StoppedError, match="kept in mid-schedule"):
+        study_balance(CONTENT, STYLE, tmp_path, options, **grid, progress=Watcher(), stop=stop)
+    assert (tmp_path / "state.npz").exists()
+    study = study_balance(CONTENT, STYLE, tmp_path, options, **grid)
+    whole = study_balance(CONTENT, STYLE, tmp_path / "whole", options, **grid)
+    for cell, same in zip(study.cells, whole.cells, strict=True):
+        assert (tmp_path / cell.output).read_bytes() == (
+            tmp_path / "whole" / same.output
+        ).read_bytes()
 
 
 def test_values_that_are_near_each_other_have_names_of_their_own():

@@ -6,8 +6,8 @@
 3    some jobs failed, the rest are done
 130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
 
-`batch` and `render` finish the chunk of steps on the device and keep the jobs in mid-schedule
-before they end so; see `nst_jax.cli.signals`.
+`batch`, `render` and `study` finish the chunk of steps on the device and keep the jobs in
+mid-schedule before they end so; see `nst_jax.cli.signals`.
 """
 
 import argparse

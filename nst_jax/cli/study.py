@@ -10,6 +10,7 @@ import tyro
 
 from nst_jax.cli.asking import Rendering
 from nst_jax.cli.console import print_json
+from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.studies import (
@@ -46,10 +47,16 @@ class _Common:
             raise OptionError("study must be told where to write, got an empty --output-dir")
         from nst_jax.engine.process import configured_process
         from nst_jax.engine.saving import make_folder
+        from nst_jax.engine.stopping import Stop
         from nst_jax.study.writing import record, write_study
 
-        with watcher(quiet=self.quiet or self.json) as progress, configured_process():
-            study = make(output_dir=self.output_dir, progress=progress)
+        stop = Stop()
+        with (
+            ended_by_signal(stop),
+            watcher(quiet=self.quiet or self.json) as progress,
+            configured_process(),
+        ):
+            study = make(output_dir=self.output_dir, progress=progress, stop=stop)
         make_folder(Path(self.output_dir))
         page = write_study(study, Path(self.output_dir))
         if self.json:
@@ -213,7 +220,8 @@ class Neurons(_Common):
 
         listed = pictures(self.pictures)
 
-        def make(**how: Any) -> "Outcome":
+        def make(*, stop: Any, **how: Any) -> "Outcome":
+            del stop  # what is finished is kept, the others begin anew
             return study_neurons(
                 listed,
                 options=self.options,

@@ -1,11 +1,15 @@
 """A connection to a Ray cluster, and what a worker is to it."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import re
+import signal
 import socket
-from collections.abc import Mapping
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nst_jax.spec.errors import OptionError
@@ -49,7 +53,10 @@ class Cluster:
             where = self._address or os.environ.get("RAY_ADDRESS") or None
             try:
                 _knock(where)
-                self._ray.init(address=where, log_to_driver=False, logging_level="error")
+                with _signals_kept(), warnings.catch_warnings():
+                    # Ray's children begin another program at once, and never wait for a lock.
+                    warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
+                    self._ray.init(address=where, log_to_driver=False, logging_level="error")
             except (OSError, RuntimeError, ValueError) as error:
                 first_line = str(error).strip().split("\n")[0]
                 raise OptionError(
@@ -81,6 +88,15 @@ class Cluster:
 
     def _alive(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Puts back the handler of SIGTERM, which Ray replaces by one that exits after a dump."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(where: str | None) -> None:

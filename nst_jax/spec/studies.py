@@ -33,18 +33,22 @@ LEARNING_RATES = (0.005, 0.02, 0.08)
 _SMALL: dict[str, Any] = {
     "size": 128,
     "levels": 2,
-    "steps": 40,
+    "steps": 30,
     "style_loss": "gram",
-    "learning_rate": 0.03,
-    "adam_b1": 0.9,
 }
+_PATIENT: dict[str, Any] = {"learning_rate": 0.03, "adam_b1": 0.9}
+"""Of studies that begin with noise."""
+
 _OWN: dict[StudyKind, dict[str, Any]] = {
     "layers": _SMALL | {"content_taps": CONTENT_TAPS, "style_taps": STYLE_DEPTHS},
     "pixels": _SMALL | {"style_taps": STYLE_TAPS},
     "reconstruct": _SMALL
+    | _PATIENT
     | {"content_taps": CONTENT_TAPS[1:], "style_taps": STYLE_TAPS, "steps": 100, "tv_weight": 1.0},
     "balance": {"size": 128, "steps": 60},
-    "neurons": _SMALL | {"steps": 80, "tv_weight": 2.0},
+    "neurons": _SMALL
+    | _PATIENT
+    | {"steps": 80, "tv_weight": 4.0, "learning_rate": 0.02, "noise_range": 0.1},
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.stopping import Stop
 from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import Options, job_options
@@ -27,6 +28,7 @@ def study_balance(
     learning_rates: Sequence[float] = LEARNING_RATES,
     step_counts: Sequence[int] = (),
     progress: Progress | None = None,
+    stop: Stop | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Renders every style weight with every learning rate, or with every number of steps.
@@ -40,11 +42,13 @@ def study_balance(
         learning_rates: A column each, unless there are step counts.
         step_counts: A column each: steps at each level.
         progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
         RequestError: No row or no column, one of them twice, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
+        StoppedError: It was asked to stop.
     """
     options = options or study_options("balance")
     name, values = ("steps", step_counts) if step_counts else ("learning_rate", learning_rates)
@@ -68,7 +72,7 @@ def study_balance(
         text=_TEXT,
         rows=[f"style_weight {named(weight)}" for weight in style_weights],
         columns=[f"{name} {named(value)}" for value in values],
-        cells=run_trials(bench, trials, Path(output_dir), measure, progress=progress),
+        cells=run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop),
         inputs={"content": bench.content, "style": bench.style},
         settings={"style_weights": list(style_weights), name: list(values)},
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.stopping import Stop
 from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.errors import OptionError
 from nst_jax.spec.job import PictureSource
@@ -36,6 +37,7 @@ def study_layers(
     grid: Grid = "full",
     balance: float = BALANCE,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Renders every content tap with every depth of style, as one batch.
@@ -50,11 +52,13 @@ def study_layers(
             the last but one; `corners`: the first and last of both.
         balance: Weight of the style's term in units; see `normalising`.
         progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
+        StoppedError: It was asked to stop.
     """
     options = options or study_options("layers")
     rows, depths = options.content_taps, options.style_taps
@@ -62,7 +66,7 @@ def study_layers(
     bench = opened(content, style, _shared(options), progress)
     measure = measure or Yardstick(bench.content, bench.style)
     trials = _trials(bench, len(rows), depths, grid, balance)
-    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress)
+    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop)
     return Study(
         kind="layers",
         title="Which layer for the content, how deep for the style",

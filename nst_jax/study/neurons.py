@@ -123,8 +123,9 @@ def study_neurons(
     Args:
         pictures: To look for patches in; none: only made pictures.
         output_dir: Where pictures and ledger go.
-        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight` count,
-            and how the optimiser and the network go about it.
+        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight` count, the
+            last for each pixel of the width that a position of the tap sees, and how the
+            optimiser and the network go about it.
         taps: Where the channels are, after their activations.
         channels: Their numbers, from 0, the same at each tap; none: the most telling ones.
         count: How many a tap, where none are named.
@@ -239,9 +240,7 @@ def _made(
     progress: Progress,
 ) -> list[Cell]:
     """A picture for each neuron, all in one batch; what is there and up to date is kept."""
-    jobs = completed(
-        [_job(neuron, tuple(scales), setup.options) for neuron in neurons], setup.options
-    )
+    jobs = completed([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
     requests = [one for one in examine(jobs, setup, progress) if isinstance(one, Request)]
     asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
     make_folder(folder)
@@ -289,12 +288,18 @@ def _fingerprint(request: Request, neuron: Neuron, scales: Mapping[str, Scale]) 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _job(neuron: Neuron, taps: tuple[str, ...], options: Options) -> Job:
-    """A job whose content and style do not count; they only have the size of the picture."""
+def _job(neuron: Neuron, taps: tuple[str, ...], setup: Setup) -> Job:
+    """A job whose content and style do not count; they only have the size of the picture.
+
+    The deeper the tap, the finer the grain that excites it beside its motif. So smoothness counts
+    as much more as a position of the tap sees.
+    """
+    options, field = setup.options, receptive_field(neuron.tap, setup.weights.architecture)
     grey = np.full((options.size, options.size, 3), 0.5, np.float32)
     own = job_options(
         options,
         init="noise",
+        tv_weight=options.tv_weight * field.edge,
         content_weight=0.0,
         gradient_normalization="none",
         content_taps=(PIXELS,),

@@ -8,6 +8,7 @@ import numpy as np
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.saving import make_folder
+from nst_jax.engine.stopping import Stop
 from nst_jax.engine.yardstick import Yardstick
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import resized
@@ -56,6 +57,7 @@ def study_pixels(
     *,
     ratios: Sequence[float] = RATIOS,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Blends, raw optimisation, colours and hidden layers, at several ratios, as one batch.
@@ -67,11 +69,13 @@ def study_pixels(
         options: The run's; the last of `content_taps` and all `style_taps` make the last row.
         ratios: Shares of the style, a column each.
         progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
         RequestError: A ratio out of (0, 1) or given twice, a tap that does not exist.
         PictureError: A picture is missing, or too small for a tap.
+        StoppedError: It was asked to stop.
     """
     options = options or study_options("pixels")
     _check_ratios(ratios)
@@ -79,7 +83,7 @@ def study_pixels(
     measure = measure or Yardstick(bench.content, bench.style)
     folder = Path(output_dir)
     blends = [_blend(bench, ratio) for ratio in ratios]
-    cells = run_trials(bench, _trials(bench, ratios), folder, measure, progress=progress)
+    cells = run_trials(bench, _trials(bench, ratios), folder, measure, progress=progress, stop=stop)
     plain = [_plain(blend, column, folder, measure) for column, blend in enumerate(blends)]
     return Study(
         kind="pixels",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.stopping import Stop
 from nst_jax.engine.yardstick import Yardstick
 from nst_jax.spec.job import PictureSource
 from nst_jax.spec.options import JobOptions, Options, job_options
@@ -34,6 +35,7 @@ def study_reconstruct(
     options: Options | None = None,
     *,
     progress: Progress | None = None,
+    stop: Stop | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Reconstructs a content from each content tap, and a style from each depth, from noise.
@@ -44,11 +46,13 @@ def study_reconstruct(
         output_dir: Where pictures and ledger go.
         options: The run's; a column for each of `content_taps`, and one for each of `style_taps`.
         progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
         measure: Distances of a picture; None: those of `Yardstick`.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
         PictureError: A picture is missing, or too small for a tap.
+        StoppedError: It was asked to stop.
     """
     options = options or study_options("reconstruct")
     given = content if style is None else style
@@ -56,7 +60,7 @@ def study_reconstruct(
     bench = opened(content, given, unweighted, progress)
     measure = measure or Yardstick(bench.content, bench.style)
     trials = _trials(bench, with_style=style is not None)
-    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress)
+    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop)
     own = bench.prepared.options
     rows = ["content from one tap", "style up to one tap"][: 1 if style is None else 2]
     return Study(

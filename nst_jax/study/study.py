@@ -18,6 +18,7 @@ from nst_jax.engine.pipeline import examine
 from nst_jax.engine.prepared import PreparedJob, prepared
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.setup import Request, open_setup
+from nst_jax.engine.stopping import Stop
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.spec.errors import OptionError
@@ -170,13 +171,14 @@ def run_trials(
     measure: Measure,
     *,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> list[Cell]:
     """Renders trials as one batch into a folder; what is there and up to date is kept."""
     jobs = [
         Job(bench.job.content, bench.job.style, output=trial.output, options=trial.options)
         for trial in trials
     ]
-    render_batch(jobs, folder, bench.options, progress=progress)
+    render_batch(jobs, folder, bench.options, progress=progress, stop=stop)
     records = read_ledger(folder)
     return [cell_of(trial, records[trial.output], folder, measure) for trial in trials]
 
