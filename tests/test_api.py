@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +152,45 @@ def test_a_style_that_fails_is_its_jobs_failure(options, tmp_path):
 def test_a_wrong_request_raises_before_anything_is_rendered(options, jobs, error):
     with pytest.raises(error):
         list(render_many(jobs, options, devices=one_device()))
+
+
+UNTYPED = """
+from nst_jax import Job, JobOptions, Options
+from nst_jax.spec.errors import OptionError
+from nst_jax.spec.job import completed
+
+def refused(make):
+    try:
+        make()
+    except OptionError as error:
+        print(error)
+
+refused(lambda: completed(Job("a.png", "b.png"), Options()))
+refused(lambda: completed([5], Options()))
+refused(lambda: completed([Job("a.png", None)], Options()))
+refused(lambda: completed([Job("a.png", "b.png", 5)], Options()))
+refused(lambda: completed([Job("a.png", "b.png", options={"steps": 3})], Options()))
+refused(lambda: completed([Job("a.png", "b.png")], JobOptions()))
+refused(lambda: Options(content_taps=[]))
+assert Options(content_taps=["relu1_1"]) == Options(content_taps=("relu1_1",))
+"""
+"""What a caller without a type checker may do; the tests' own one would refuse it first."""
+
+
+def test_what_is_of_a_wrong_type_is_refused_in_words():
+    told = subprocess.run(
+        [sys.executable, "-c", UNTYPED], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "jobs must be a list of Job, got Job",
+        "jobs must be a list of Job, got int in it",
+        "style of a job must be a path, an array or a list of them, got NoneType",
+        "output of a job must be a text, got int",
+        "options of a job must be JobOptions, got dict",
+        "options of a run must be Options, got JobOptions",
+        "content_taps must be a list of at least one tap, none twice, got ()",
+    ]
 
 
 def test_no_jobs_are_no_results(options):

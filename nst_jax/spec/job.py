@@ -19,6 +19,7 @@ class ArrayPicture(Protocol):
     def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
+_PICTURES = (str, os.PathLike, ArrayPicture)
 PictureSource = str | os.PathLike[str] | ArrayPicture
 """A picture file's path, or an array: uint8, uint16, or floats in [0, 1]."""
 
@@ -60,7 +61,7 @@ class Job:
         """The style pictures, always a tuple."""
         if isinstance(self.style, (list, tuple)):  # asked first: it is quick
             return tuple(self.style)
-        if isinstance(self.style, (str, os.PathLike, ArrayPicture)):
+        if isinstance(self.style, _PICTURES):
             return (self.style,)
         return tuple(self.style)
 
@@ -77,10 +78,17 @@ def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
     A default name gives way to one that the user gave, wherever it stands.
 
     Raises:
-        OptionError: No style, or blend weights or masks that don't match the styles.
+        OptionError: No style, blend weights or masks that don't match the styles, or something
+            that is no job, no picture or no options.
         OutputError: Two jobs with one output.
     """
+    if not isinstance(options, Options):
+        raise OptionError(f"options of a run must be Options, got {type(options).__name__}")
+    if not isinstance(jobs, Iterable):
+        raise OptionError(f"jobs must be a list of Job, got {type(jobs).__name__}")
     listed = list(jobs)
+    for job in listed:
+        _check_parts(job)
     taken = TakenOutputs()
     given = [plain_output(job.output) if job.output else "" for job in listed]
     for name in filter(None, given):
@@ -89,6 +97,26 @@ def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
         _completed(job, name or taken.free_name(_default_output(job)), options)
         for job, name in zip(listed, given, strict=True)
     ]
+
+
+def _check_parts(job: Job) -> None:
+    """Refuses what a type checker would: there may be none."""
+    if not isinstance(job, Job):
+        raise OptionError(f"jobs must be a list of Job, got {type(job).__name__} in it")
+    if (
+        type(job.content) is type(job.output) is str
+        and type(job.style) in (str, tuple)
+        and (job.options is None or type(job.options) is JobOptions)
+    ):
+        return  # as nearly all of a million; to ask for a protocol takes long
+    for name, value, kinds, words in (
+        ("content", job.content, _PICTURES, "a path or an array"),
+        ("style", job.style, (*_PICTURES, Sequence), "a path, an array or a list of them"),
+        ("output", job.output, (str,), "a text"),
+        ("options", job.options, (JobOptions, type(None)), "JobOptions"),
+    ):
+        if not isinstance(value, kinds):
+            raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
 
 
 def _completed(job: Job, output: str, options: Options) -> Job:

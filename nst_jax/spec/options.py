@@ -111,7 +111,8 @@ class JobOptions:
     first_steps: int = 0
     """Steps at the job's first level; 0: as many as at the others."""
     early_stop: float = 0.0
-    """End a level once 20 steps lower the objective by less than this share. 0: never."""
+    """End a level once 20 steps have lowered the objective by less than this share, asked every
+    20 steps from the 40th on. 0: never."""
     seed: int = 0
     """Seed of everything random in the job."""
     init: Literal[
@@ -338,6 +339,9 @@ def _check_values(options: JobOptions) -> None:
     values = values_of(options)
     changed = map(operator.is_not, values, defaults)
     for name, value, rule in itertools.compress(zip(names, values, rules, strict=True), changed):
+        if isinstance(value, list):
+            value = tuple(value)  # jobs with the same options are told by them
+            object.__setattr__(options, name, value)
         if not rule.holds(value):
             raise OptionError(f"{name} must be {rule.words}, got {value!r}")
 
