@@ -32,8 +32,8 @@ from nst_jax.study.study import (
 
 _ROWS = (
     "plain blend",
-    "optimised, pixels against pixels",
-    "content pixels, style's colours",
+    "optimised on pixels",
+    "colours of the style",
     "hidden layers",
 )
 
