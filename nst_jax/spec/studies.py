@@ -48,7 +48,7 @@ _OWN: dict[StudyKind, dict[str, Any]] = {
     "balance": {"size": 128, "steps": 60},
     "neurons": _SMALL
     | _PATIENT
-    | {"steps": 80, "tv_weight": 4.0, "learning_rate": 0.02, "noise_range": 0.1},
+    | {"steps": 80, "tv_weight": 0.5, "learning_rate": 0.02, "noise_range": 0.1},
 }
 
 

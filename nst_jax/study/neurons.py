@@ -1,44 +1,27 @@
 """What a channel responds to: patches of pictures, and pictures made to excite it.
 
-The patches are those of the highest answers (Zeiler and Fergus 2014); the made pictures
-follow the gradient of a channel's mean answer from noise, kept smooth, from coarse to fine
-(Erhan et al. 2009; Olah et al. 2017). All channels of all taps are one batch.
+The patches are those of the highest answers (Zeiler and Fergus 2014).
 """
 
-import dataclasses
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nst_jax.engine.canvas import Size, fitted
-from nst_jax.engine.levels import Stage
-from nst_jax.engine.pipeline import examine, run
-from nst_jax.engine.planning import planned
-from nst_jax.engine.prepared import PreparedJob
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.receptive import Field, receptive_field
-from nst_jax.engine.results import Result
-from nst_jax.engine.resuming import left_to_do
-from nst_jax.engine.saving import Writer, make_folder
-from nst_jax.engine.setup import Request, Setup, open_setup
+from nst_jax.engine.setup import Setup, open_setup
 from nst_jax.files.encode import save_picture
-from nst_jax.files.folders import LocalFolder
 from nst_jax.files.images import composited, from_array, load_picture, resized
-from nst_jax.model.activation import ActivationTarget
-from nst_jax.model.objective import Targets
-from nst_jax.model.variation import Variation
 from nst_jax.spec.errors import OptionError, PictureError
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import Job, PictureSource, completed, picture_name
-from nst_jax.spec.options import Options, job_options
+from nst_jax.spec.job import PictureSource, picture_name
+from nst_jax.spec.options import Options
 from nst_jax.spec.studies import NEURON_TAPS, study_options
-from nst_jax.spec.taps import PIXELS, canonical_tap, smallest_side
+from nst_jax.spec.taps import canonical_tap, smallest_side
 from nst_jax.study.excitement import Patch, answers, best_patches, spread, telling_channels
-from nst_jax.study.study import Cell, Image, Study, Trial, cell_of
+from nst_jax.study.maximising import Neuron, before_activation, made_for
+from nst_jax.study.study import Cell, Image, Study
 
 _TEXT = (
     "Each row is a channel of the network. The first picture was made for it: from noise, step "
@@ -57,55 +40,6 @@ _IGNORED = (
 )
 """Options of other studies that change nothing here."""
 
-Scale = npt.NDArray[np.float32]
-"""(c,): each channel's usual spread at a tap before its activation."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Neuron:
-    """A channel of a tap; `place` is its row."""
-
-    place: int
-    tap: str
-    channel: int
-
-    @property
-    def name(self) -> str:
-        """For headings."""
-        return f"{self.tap} channel {self.channel}"
-
-
-class ChannelTargets:
-    """Asks each job's image to excite the job's own channel; stands in for `TargetMaker`.
-
-    Args:
-        neurons: One a job, by the job's index.
-        scales: By tap before its activation, each channel's usual spread: the answer's unit.
-        variation: How smoothness is measured.
-    """
-
-    def __init__(
-        self,
-        neurons: Sequence[Neuron],
-        scales: Mapping[str, Scale],
-        variation: Variation,
-    ) -> None:
-        self._neurons = neurons
-        self._variation = variation
-        self._scales = scales
-
-    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
-        """No content, and for each tap a direction, which is 0 but at the job's own tap."""
-        del stage
-        neuron = self._neurons[job.index]
-        directions: dict[str, Any] = {
-            tap: np.zeros_like(scale) for tap, scale in self._scales.items()
-        }
-        own = before_activation(neuron.tap)
-        directions[own][neuron.channel] = 1 / self._scales[own][neuron.channel]
-        asked = {tap: ActivationTarget.of(direction) for tap, direction in directions.items()}
-        return Targets(content={}, style=asked, variation=self._variation)
-
 
 def study_neurons(
     pictures: Sequence[PictureSource],
@@ -123,9 +57,9 @@ def study_neurons(
     Args:
         pictures: To look for patches in; none: only made pictures.
         output_dir: Where pictures and ledger go.
-        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight` count, the
-            last for each pixel of the width that a position of the tap sees, and how the
-            optimiser and the network go about it.
+        options: The run's; `size`, `levels`, `steps`, `learning_rate` and `tv_weight`, which
+            grows with what a position of the tap sees, count, and how the optimiser and the
+            network go about it.
         taps: Where the channels are, after their activations.
         channels: Their numbers, from 0, the same at each tap; none: the most telling ones.
         count: How many a tap, where none are named.
@@ -149,7 +83,7 @@ def study_neurons(
     said = answers(network, looked, [*names, *before], options.size)
     neurons = _neurons(said, names, channels, count)
     scales = {tap: spread([each[tap] for each in said]) for tap in before}
-    cells = _made(neurons, scales, setup, folder, progress)
+    cells = made_for(neurons, scales, setup, folder, progress)
     shown = patches if images else 0
     for neuron in neurons:
         field = receptive_field(neuron.tap, setup.weights.architecture)
@@ -166,11 +100,6 @@ def study_neurons(
         inputs={},
         settings={"pictures": [picture_name(picture) for picture in pictures]},
     )
-
-
-def before_activation(tap: str) -> str:
-    """The same channels before their activation: silent ones have a gradient there too."""
-    return tap.replace("relu", "conv")
 
 
 def _check_ignored(options: Options) -> None:
@@ -230,87 +159,6 @@ def _neurons(
         for channel in (channels or telling_channels([each[tap] for each in said], count))
     ]
     return [Neuron(place, tap, channel) for place, (tap, channel) in enumerate(chosen)]
-
-
-def _made(
-    neurons: Sequence[Neuron],
-    scales: Mapping[str, Scale],
-    setup: Setup,
-    folder: Path,
-    progress: Progress,
-) -> list[Cell]:
-    """A picture for each neuron, all in one batch; what is there and up to date is kept."""
-    jobs = completed([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
-    requests = [one for one in examine(jobs, setup, progress) if isinstance(one, Request)]
-    asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
-    make_folder(folder)
-    place = LocalFolder(folder)
-    marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
-    work = left_to_do(marked, place.records(), place, Handling())
-    left = {one.index for one in work.requests}
-    missing = [one for one in requests if one.index in left]
-    with Writer(place, setup.options, progress) as writer:
-        for result in _rendered(missing, neurons, scales, setup, progress):
-            writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
-    if writer.fault:
-        raise writer.fault
-    records = place.records()
-    trials = [
-        Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
-        for neuron, job in zip(neurons, jobs, strict=True)
-    ]
-    return [cell_of(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
-
-
-def _rendered(
-    requests: Sequence[Request],
-    neurons: Sequence[Neuron],
-    scales: Mapping[str, Scale],
-    setup: Setup,
-    progress: Progress,
-) -> Iterator[Result]:
-    if not requests:
-        return
-    plan = planned(requests, setup, progress)
-    renderer = setup.renderer(
-        requests,
-        progress,
-        targets=lambda programs, variation: ChannelTargets(neurons, scales, variation),
-    )
-    progress.started(len(requests), sum(one.image_steps for one in requests))
-    yield from run(requests, setup, renderer, plan)
-
-
-def _fingerprint(request: Request, neuron: Neuron, scales: Mapping[str, Scale]) -> str:
-    """What a made picture follows from: what other jobs do, its channel, the answer's unit."""
-    unit = float(scales[before_activation(neuron.tap)][neuron.channel])
-    text = f"{request.fingerprint}|{neuron.tap}|{neuron.channel}|{unit!r}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _job(neuron: Neuron, taps: tuple[str, ...], setup: Setup) -> Job:
-    """A job whose content and style do not count; they only have the size of the picture.
-
-    The deeper the tap, the finer the grain that excites it beside its motif. So smoothness counts
-    as much more as a position of the tap sees.
-    """
-    options, field = setup.options, receptive_field(neuron.tap, setup.weights.architecture)
-    grey = np.full((options.size, options.size, 3), 0.5, np.float32)
-    own = job_options(
-        options,
-        init="noise",
-        tv_weight=options.tv_weight * field.edge,
-        content_weight=0.0,
-        gradient_normalization="none",
-        content_taps=(PIXELS,),
-        content_tap_weights=(),
-        style_weight=1.0,
-        style_taps=taps,
-        style_tap_weights=tuple(float(tap == before_activation(neuron.tap)) for tap in taps),
-        style_blend_weights=(),
-        seed=neuron.channel,
-    )
-    return Job(grey, grey, output=f"{neuron.tap}_{neuron.channel}.png", options=own)
 
 
 def _patch_cells(

@@ -1,0 +1,183 @@
+"""Activation maximisation: pictures made to excite channels, all channels of all taps as one batch.
+
+Each follows the gradient of its channel's mean answer from noise, kept smooth, from coarse to fine
+(Erhan et al. 2009; Olah et al. 2017).
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.levels import Stage
+from nst_jax.engine.pipeline import examine, run
+from nst_jax.engine.planning import planned
+from nst_jax.engine.prepared import PreparedJob
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.receptive import receptive_field
+from nst_jax.engine.results import Result
+from nst_jax.engine.resuming import left_to_do
+from nst_jax.engine.saving import Writer, make_folder
+from nst_jax.engine.setup import Request, Setup
+from nst_jax.files.folders import LocalFolder
+from nst_jax.model.activation import ActivationTarget
+from nst_jax.model.objective import Targets
+from nst_jax.model.variation import Variation
+from nst_jax.spec.handling import Handling
+from nst_jax.spec.job import Job, completed
+from nst_jax.spec.options import job_options
+from nst_jax.spec.taps import PIXELS
+from nst_jax.study.study import Cell, Trial, cell_of
+
+_SMOOTHNESS_POWER = 1.5
+"""Of the width in pixels that a position sees; by trial, from relu1_2 to relu5_2."""
+
+Scale = npt.NDArray[np.float32]
+"""(c,): each channel's usual spread at a tap before its activation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """A channel of a tap; `place` is its row."""
+
+    place: int
+    tap: str
+    channel: int
+
+    @property
+    def name(self) -> str:
+        """For headings."""
+        return f"{self.tap} channel {self.channel}"
+
+
+class ChannelTargets:
+    """Asks each job's image to excite the job's own channel; stands in for `TargetMaker`.
+
+    Args:
+        neurons: One a job, by the job's index.
+        scales: By tap before its activation, each channel's usual spread: the answer's unit.
+        variation: How smoothness is measured.
+    """
+
+    def __init__(
+        self,
+        neurons: Sequence[Neuron],
+        scales: Mapping[str, Scale],
+        variation: Variation,
+    ) -> None:
+        self._neurons = neurons
+        self._variation = variation
+        self._scales = scales
+
+    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+        """No content, and for each tap a direction, which is 0 but at the job's own tap."""
+        del stage
+        neuron = self._neurons[job.index]
+        directions: dict[str, Any] = {
+            tap: np.zeros_like(scale) for tap, scale in self._scales.items()
+        }
+        own = before_activation(neuron.tap)
+        directions[own][neuron.channel] = 1 / self._scales[own][neuron.channel]
+        asked = {tap: ActivationTarget.of(direction) for tap, direction in directions.items()}
+        return Targets(content={}, style=asked, variation=self._variation)
+
+
+def before_activation(tap: str) -> str:
+    """The same channels before their activation: silent ones have a gradient there too."""
+    return tap.replace("relu", "conv")
+
+
+def made_for(
+    neurons: Sequence[Neuron],
+    scales: Mapping[str, Scale],
+    setup: Setup,
+    folder: Path,
+    progress: Progress,
+) -> list[Cell]:
+    """A picture for each neuron, all in one batch; what is there and up to date is kept.
+
+    Args:
+        neurons: `place` counts from 0.
+        scales: By tap before its activation, for every tap of the neurons.
+        setup: Its options say how large, how smooth and in how many steps.
+        folder: Where pictures and ledger go.
+        progress: Told what happens.
+
+    Raises:
+        WriteError: A picture or the ledger can't be written.
+    """
+    jobs = completed([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
+    requests = [one for one in examine(jobs, setup, progress) if isinstance(one, Request)]
+    asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
+    make_folder(folder)
+    place = LocalFolder(folder)
+    marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
+    work = left_to_do(marked, place.records(), place, Handling())
+    left = {one.index for one in work.requests}
+    missing = [one for one in requests if one.index in left]
+    with Writer(place, setup.options, progress) as writer:
+        for result in _rendered(missing, neurons, scales, setup, progress):
+            writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
+    if writer.fault:
+        raise writer.fault
+    records = place.records()
+    trials = [
+        Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
+        for neuron, job in zip(neurons, jobs, strict=True)
+    ]
+    return [cell_of(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
+
+
+def _rendered(
+    requests: Sequence[Request],
+    neurons: Sequence[Neuron],
+    scales: Mapping[str, Scale],
+    setup: Setup,
+    progress: Progress,
+) -> Iterator[Result]:
+    if not requests:
+        return
+    plan = planned(requests, setup, progress)
+    renderer = setup.renderer(
+        requests,
+        progress,
+        targets=lambda programs, variation: ChannelTargets(neurons, scales, variation),
+    )
+    progress.started(len(requests), sum(one.image_steps for one in requests))
+    yield from run(requests, setup, renderer, plan)
+
+
+def _fingerprint(request: Request, neuron: Neuron, scales: Mapping[str, Scale]) -> str:
+    """What a made picture follows from: what other jobs do, its channel, the answer's unit."""
+    unit = float(scales[before_activation(neuron.tap)][neuron.channel])
+    text = f"{request.fingerprint}|{neuron.tap}|{neuron.channel}|{unit!r}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _job(neuron: Neuron, taps: tuple[str, ...], setup: Setup) -> Job:
+    """A job whose content and style do not count; they only have the size of the picture.
+
+    The deeper the tap, the more fine grain excites it beside its motif; at the first ones fine
+    lines are the motif. So smoothness counts the more, the more a position of the tap sees.
+    """
+    options, field = setup.options, receptive_field(neuron.tap, setup.weights.architecture)
+    grey = np.full((options.size, options.size, 3), 0.5, np.float32)
+    own = job_options(
+        options,
+        init="noise",
+        tv_weight=options.tv_weight * field.edge**_SMOOTHNESS_POWER,
+        content_weight=0.0,
+        gradient_normalization="none",
+        content_taps=(PIXELS,),
+        content_tap_weights=(),
+        style_weight=1.0,
+        style_taps=taps,
+        style_tap_weights=tuple(float(tap == before_activation(neuron.tap)) for tap in taps),
+        style_blend_weights=(),
+        seed=neuron.channel,
+    )
+    return Job(grey, grey, output=f"{neuron.tap}_{neuron.channel}.png", options=own)
