@@ -269,6 +269,14 @@ def test_a_defect_of_ours_is_one_line_that_names_the_way_to_report_it(nst, monke
         nst("render", "a.png", "b.png", "--output", "x.png")
 
 
+def test_a_preset_of_another_network_is_said_to_be_one(nst):
+    preset = ("--preset", "crowsonkb", "--style-tap-weights", "1")
+    asked = ("render", "a.png", "b.png", "--output", "x.png", *preset)
+    said = "preset crowsonkb is exact on vgg19 alone"
+    assert said in nst(*asked).err
+    assert said not in nst(*asked, "--quiet").err
+
+
 def test_an_interrupt_is_told_how_to_go_on(nst, monkeypatch):
     monkeypatch.setattr(Render, "run", raising(KeyboardInterrupt()))
     answer = nst("render", "a.png", "b.png", "--output", "x.png")

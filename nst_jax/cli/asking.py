@@ -6,11 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from nst_jax.cli.console import print_note
 from nst_jax.spec.errors import ManifestError, OptionError
 from nst_jax.spec.job import Job, every_pair
 from nst_jax.spec.manifest import manifest_jobs, read_manifest
 from nst_jax.spec.options import Options
 from nst_jax.spec.outputs import is_url
+from nst_jax.spec.presets import preset_named
 
 Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
 """Options under a heading of their own in `--help`."""
@@ -50,6 +52,16 @@ def asked_jobs(
     from nst_jax.files.listing import pictures
 
     return every_pair(pictures(contents), pictures(styles))
+
+
+def note_another_network(options: Options) -> None:
+    """Says so where a preset's weights were chosen for features of another size."""
+    network = preset_named(options.preset).network
+    if network and options.weights != network:
+        print_note(
+            f"preset {options.preset} is exact on {network} alone; on {options.weights} its terms "
+            "have another balance: see content_weight, style_weight and tv_weight"
+        )
 
 
 def _manifest(name: str, options: Options) -> Sequence[Job]:

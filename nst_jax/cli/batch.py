@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nst_jax.cli.asking import Places, Rendering, asked_jobs
+from nst_jax.cli.asking import Places, Rendering, asked_jobs, note_another_network
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
@@ -90,6 +90,8 @@ class Batch:
             raise OptionError("--contact-sheet shows the whole batch, so it can't go with --shard")
         if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
             raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
+        if not self.quiet:
+            note_another_network(self.options)
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
         from nst_jax.engine.process import configured_process
         from nst_jax.engine.sharing import asked_shard

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from nst_jax.cli.asking import Rendering
+from nst_jax.cli.asking import Rendering, note_another_network
 from nst_jax.cli.console import print_json
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
@@ -63,6 +63,8 @@ class Render:
         check_job(job, self.options)
         check_seconds("checkpoint_every", self.checkpoint_every)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
+        if not self.quiet:
+            note_another_network(self.options)
         from nst_jax.engine.memory import render
         from nst_jax.engine.process import configured_process  # jax takes a second to import
         from nst_jax.engine.stopping import Stop
