@@ -57,7 +57,7 @@ def test_a_rounded_up_edge_wastes_less_than_one_step(size):
     assert min(canvas_of(size)) - min(size) < step
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(edges)
 def test_an_edge_has_at_most_eight_canvases_each_way(edge):
     canvases = {canvas_of((edge, short)) for short in range(1, edge + 1)}

@@ -158,7 +158,8 @@ def test_a_second_signal_ends_the_process_whatever_it_waits_for(second):
 
 # Starts the command and tells when a module is being loaded that a signal must not break.
 LOADS = """
-import builtins, sys
+import builtins, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 load, module = builtins.__import__, sys.argv[1]
 def told(name, *rest, **more):
     if name == module:

@@ -201,18 +201,18 @@ def test_a_whole_number_is_an_int_and_nothing_else(name, value):
 @pytest.mark.parametrize("name", ["content_taps", "style_taps"])
 @pytest.mark.parametrize(
     "value",
-    [(), ("relu4_2", "relu4_2"), "relu4_2", ["relu4_2"], None, 4, (4,), ([],), ("",), {"relu4_2"}],
+    [(), ("relu4_2", "relu4_2"), "relu4_2", [], [""], None, 4, (4,), ([],), ("",), {"relu4_2"}],
 )
-def test_taps_are_a_tuple_of_names_none_twice(name, value):
+def test_taps_are_a_tuple_or_a_list_of_names_none_twice(name, value):
     refusal(name, value)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize(
     "value",
-    [(0.0,), (NAN,), (INF,), (-1.0,), (True,), ("1",), (None,), [1.0], 1.0, "1", None],
+    [(0.0,), (NAN,), (INF,), (-1.0,), (True,), ("1",), (None,), [0.0], 1.0, "1", None],
 )
-def test_weights_are_a_tuple_of_finite_numbers_not_all_0(name, value):
+def test_weights_are_a_tuple_or_a_list_of_finite_numbers_not_all_0(name, value):
     refusal(name, value)
 
 

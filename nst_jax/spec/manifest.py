@@ -41,7 +41,6 @@ _OWN_COLUMNS = (
 )
 _OPTIONS = frozenset(JOB_FIELDS)
 _COLUMNS = _OPTIONS.union(_OWN_COLUMNS)
-_TAPS = {"content_taps", "style_taps"}
 _OPTION_TYPES = typing.get_type_hints(JobOptions)
 _LISTS = (
     "style",
@@ -293,9 +292,8 @@ class _Maker:
 
     def _checked(self, own: Mapping[str, Any]) -> JobOptions:
         read = {name: _READERS[name](name, given) for name, given in own.items()}
-        for name in _TAPS & read.keys():
-            for tap in read[name]:
-                canonical_tap(tap, VGG19)  # which has all that VGG-16 has
+        for tap in (*read.get("content_taps", ()), *read.get("style_taps", ())):
+            canonical_tap(tap, VGG19)  # which has all that VGG-16 has
         return JobOptions(**{**self._defaults, **read})
 
     def _pictures(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
