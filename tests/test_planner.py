@@ -103,6 +103,12 @@ def test_small_pictures_go_together_and_large_ones_alone():
     assert _slots((2048, 2048), 16) == 1
 
 
+def test_what_a_second_wave_leaves_empty_is_paid_for():
+    assert _slots((64, 91), 32) == 32
+    assert _slots((64, 91), 42) == 16  # 32 and 16, not 32 and 32
+    assert _slots((64, 91), 42 + 4 * 32) == 32
+
+
 def test_each_canvas_has_its_own_slots():
     small, large = _ladders((64, 64), 5), _ladders((512, 512), 3)
     made = plan([*small, *large], AUTO, over(one_device()))

@@ -21,6 +21,8 @@ from nst_jax.spec.options import Options, Structure
 WAVE_JOBS = 32
 """Jobs that go through the levels together; bounds host memory and the wait for the first."""
 
+_MANY_WAVES = 4
+
 _VERSION = 2
 
 _LADDER = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -145,7 +147,7 @@ def plan(
     slots = dict(earlier.slots) if earlier else {}
     for group, jobs in sorted(needs.items()):
         if group not in slots:
-            slots[group] = _slots(group.canvas, min(jobs, WAVE_JOBS), options, devices, room)
+            slots[group] = _slots(group.canvas, jobs, options, devices, room)
     if room:
         _check_batches({group: slots[group] for group in needs}, devices, room)
     return Plan(slots, devices.count, earlier.batch if earlier else "")
@@ -158,7 +160,7 @@ def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Ro
     largest = max(1, _LARGEST_BATCH_PIXELS.get(devices.platform, 2**22) // pixels)
 
     def reasonable(rung: int) -> bool:
-        if rung >= 2 * jobs or devices.slots_on_each(rung) > largest:
+        if rung >= 2 * min(jobs, WAVE_JOBS) or devices.slots_on_each(rung) > largest:
             return False
         return room is None or room.fits(canvas, devices.slots_in_a_memory(rung))
 
@@ -170,11 +172,15 @@ def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Ro
 def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> tuple[float | int, int]:
     """Pixels' worth of device time for all jobs, and the slots of batches that stay empty.
 
-    A batch too small to fill the devices costs as much as one that does.
+    A batch too small to fill the devices costs as much as one that does. A wave begins with slots
+    of its own, so what the last one leaves empty is paid for; among many it does not count.
     """
-    batches = -(-jobs // rung)
+    waves, rest = divmod(jobs, WAVE_JOBS)
+    if waves >= _MANY_WAVES:
+        rest = 0
+    batches = waves * -(-WAVE_JOBS // rung) + -(-rest // rung)
     computed = max(devices.slots_paid(rung) * pixels, devices.fill_pixels)
-    return batches * computed, batches * rung - jobs
+    return batches * computed, batches * rung - waves * WAVE_JOBS - rest
 
 
 def _check_batches(slots: Mapping[Group, int], devices: Devices, room: Room) -> None:
