@@ -13,13 +13,14 @@ assumed     the share of a chip's peak that a step reaches, seconds of compilati
             no accelerator has been measured
 """
 
-import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from ruled_options import Parser, following
 
 from nst_jax.bench.chips import published_peak
 from nst_jax.bench.operations import Operations, step_operations
@@ -448,34 +449,12 @@ def sections(assumed: Assumed, measured: Mapping[str, Any]) -> Iterator[tuple[st
     yield "A store (ESTIMATE)", traffic_table(assumed, measured)
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _following(rule: Rule, kind: type) -> Callable[[str], Any]:
-    """What reads an option's value and refuses one that breaks a rule."""
-
-    def value(text: str) -> Any:
-        try:
-            found = kind(text)
-        except ValueError:
-            found = None
-        if not rule.holds(found):
-            raise argparse.ArgumentTypeError(f"must be {rule.words}, got {text[:20]!r}")
-        return found
-
-    return value
-
-
 def main() -> None:
     """Prints the tables."""
-    parser = _Parser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     for field in dataclasses.fields(Assumed):
         name = f"--{field.name.replace('_', '-')}"
-        value = _following(_RULES[field.name], type(field.default))
+        value = following(_RULES[field.name], type(field.default))
         parser.add_argument(name, type=value, default=field.default)
     assumed = Assumed(**vars(parser.parse_args()))
     measured = json.loads(MEASURED.read_bytes())

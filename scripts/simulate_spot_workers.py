@@ -28,10 +28,11 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+from ruled_options import Parser, following
 
 from nst_jax.engine.levels import Stage, stages
 from nst_jax.engine.planner import WAVE_JOBS
@@ -593,37 +594,15 @@ def simulate(world: World) -> Outcome:
     return Outcome(tally, np.sort(ends), ledger)
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that refuses in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _following(rule: Rule, kind: type) -> Callable[[str], Any]:
-    """What reads an option's value and refuses one that breaks a rule."""
-
-    def value(text: str) -> Any:
-        try:
-            found = kind(text)
-        except ValueError:
-            found = None
-        if not rule.holds(found):
-            raise argparse.ArgumentTypeError(f"must be {rule.words}, got {text[:20]!r}")
-        return found
-
-    return value
-
-
 def main() -> None:
     """Plays the world that the options describe and prints what it came to."""
-    parser = _Parser(
+    parser = Parser(
         description=(__doc__ or "").splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for field in dataclasses.fields(World):
         name = f"--{field.name.replace('_', '-')}"
-        value = _following(_RULES.get(field.name, _SECONDS), type(field.default))
+        value = following(_RULES.get(field.name, _SECONDS), type(field.default))
         metavar = f"{{{','.join(_CACHES)}}}" if field.name == "cache" else None
         parser.add_argument(name, type=value, default=field.default, metavar=metavar, help=" ")
     parser.add_argument("--json", action="store_true", help="print one object")

@@ -1,8 +1,9 @@
 """`nst-jax batch`: every job of a manifest, or every content with every style."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -106,7 +107,7 @@ class Batch:
         ):
             asked = jobs, self.output_dir, self.options
             care = {"handling": self.handling, "progress": progress, "stop": stop}
-            try:
+            with self._told_if_stopped():
                 if self.engine == "ray":
                     from nst_jax.engine.ray_pool import render_on_ray
 
@@ -114,10 +115,6 @@ class Batch:
                     summary = render_on_ray(*asked, **care, **where)
                 else:
                     summary = render_batch(*asked, **care, shard=shard)
-            except NstJaxError as fault:
-                if self.json and fault.summary:
-                    print_json(fault.summary)
-                raise
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
         no_page = self.no_report or bool(shard) or is_url(self.output_dir)
@@ -131,6 +128,16 @@ class Batch:
         if summary.given_up:
             print_note(_given_up(summary.given_up))
         return 3 if summary.failed else 0
+
+    @contextlib.contextmanager
+    def _told_if_stopped(self) -> Iterator[None]:
+        """Prints what a run has done that ends early."""
+        try:
+            yield
+        except NstJaxError as fault:
+            if self.json and fault.summary:
+                print_json(fault.summary)
+            raise
 
     def _check_engine(self) -> None:
         if self.engine == "ray" and self.shard:

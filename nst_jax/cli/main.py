@@ -17,6 +17,7 @@ import functools
 import io
 import operator
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -33,7 +34,14 @@ from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
-from nst_jax.cli.signals import EndedBySignal, Terminated, end_on_signals
+from nst_jax.cli.signals import (
+    GO_ON,
+    SHELL_BASE,
+    EndedBySignal,
+    Terminated,
+    end_on_signals,
+    last_words,
+)
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
@@ -66,14 +74,12 @@ def run(arguments: Sequence[str]) -> int:
         # A picture's own fault reaches here from `render` alone, where it is the request.
         return 2 if isinstance(error, (RequestError, PictureError)) else 3
     except EndedBySignal as end:
-        print_note(f"{end}; run the same command again to go on")
+        print_note(f"{end}; {GO_ON}")
         return end.status
     except KeyboardInterrupt:
-        print_note("interrupted; run the same command again to go on")
-        return 130
+        return _ended_by(signal.SIGINT)
     except Terminated:
-        print_note("terminated; run the same command again to go on")
-        return 143
+        return _ended_by(signal.SIGTERM)
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not try to flush into the pipe.
         _drop_output()
@@ -90,6 +96,11 @@ def run(arguments: Sequence[str]) -> int:
             f"{TRACEBACK_VARIABLE}=1 makes the same command print"
         )
         return 1
+
+
+def _ended_by(signum: int) -> int:
+    print_note(last_words(signum))
+    return SHELL_BASE + signum
 
 
 def _print_any_name() -> None:

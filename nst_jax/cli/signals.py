@@ -27,6 +27,8 @@ SHELL_BASE = 128
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = 0
 _SHOW_CURSOR = "\x1b[?25h"
+
+GO_ON = "run the same command again to go on"
 _HOW_IT_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
@@ -46,10 +48,14 @@ def end_on_signals() -> None:
             signal.signal(number, _end)
 
 
+def last_words(signum: int) -> str:
+    """What is said of a process that a signal has ended."""
+    return f"{_HOW_IT_ENDS[signal.Signals(signum)]}; {GO_ON}"
+
+
 def _end(signum: int, frame: FrameType | None) -> None:
-    how = _HOW_IT_ENDS[signal.Signals(signum)]
     with contextlib.suppress(OSError):
-        os.write(2, f"nst-jax: {how}; run the same command again to go on\n".encode())
+        os.write(2, f"nst-jax: {last_words(signum)}\n".encode())
     _end_at_once(signum)
 
 

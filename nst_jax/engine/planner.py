@@ -22,6 +22,7 @@ WAVE_JOBS = 32
 """Jobs that go through the levels together; bounds host memory and the wait for the first."""
 
 _MANY_WAVES = 4
+"""From so many on, what the last one leaves empty is no reason for smaller batches."""
 
 _VERSION = 2
 

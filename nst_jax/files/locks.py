@@ -113,7 +113,7 @@ def _lock(handle: int, *, alone: bool, wait: bool) -> None:
     try:
         if wait:
             fcntl.flock(handle, kind)
-        elif _is_held(handle, kind):
+        elif not _took(handle, kind):
             time.sleep(_LOOK_S)  # it may have been one who only looked
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -121,16 +121,16 @@ def _lock(handle: int, *, alone: bool, wait: bool) -> None:
             raise
 
 
-def _is_held(handle: int, kind: int) -> bool:
-    """Whether another's lock stands against such a one; if none does, it is taken."""
+def _took(handle: int, kind: int) -> bool:
+    """Takes a lock of this kind, if no other's stands against it; whether it did."""
     assert fcntl is not None
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD_BY_ANOTHER:
-            return True
+            return False
         raise
-    return False
+    return True
 
 
 def _is_in_place(handle: int, path: Path) -> bool:
@@ -173,7 +173,7 @@ def _is_held_alone(path: Path) -> bool:
     assert fcntl is not None
     handle = os.open(path, os.O_RDONLY)
     try:
-        return _is_held(handle, fcntl.LOCK_SH)
+        return not _took(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 
