@@ -10,7 +10,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 demo: .venv/installed  ## render examples/jobs.csv on the real weights into renders/
 	$(BIN)/nst-jax batch examples/jobs.csv --output-dir renders --size 256 --steps 60
-	@echo "Now look at renders/report/index.html"
 
 test: .venv/installed-dev lint  ## everything that is quick
 	$(BIN)/python -m pytest -n 2 -m "not slow"
