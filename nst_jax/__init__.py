@@ -12,15 +12,15 @@ Importing the package does not import jax; the first rendering does.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nst_jax.spec.errors import JobError, NstJaxError, RequestError
-from nst_jax.spec.job import Job, every_pair
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.request.errors import JobError, NstJaxError, RequestError
+from nst_jax.request.job import Job, every_pair
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import JobOptions, Options
 
 if TYPE_CHECKING:
     from nst_jax.engine.batch import render_batch
-    from nst_jax.engine.memory import render, render_many
-    from nst_jax.engine.ray_pool import render_on_ray
+    from nst_jax.engine.cluster.ray_batch import render_on_ray
+    from nst_jax.engine.render import render, render_many
     from nst_jax.engine.results import Result, Summary
 
 __version__ = "0.1.0"
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 _NEEDS_JAX = {
-    "render": "nst_jax.engine.memory",
-    "render_many": "nst_jax.engine.memory",
+    "render": "nst_jax.engine.render",
+    "render_many": "nst_jax.engine.render",
     "render_batch": "nst_jax.engine.batch",
-    "render_on_ray": "nst_jax.engine.ray_pool",
+    "render_on_ray": "nst_jax.engine.cluster.ray_batch",
     "Result": "nst_jax.engine.results",
     "Summary": "nst_jax.engine.results",
 }

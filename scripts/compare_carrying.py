@@ -14,18 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nst_jax.engine import carrying, solver
-from nst_jax.engine.canvas import fitted
-from nst_jax.engine.levels import Stage
-from nst_jax.engine.problems import problem_of
+from nst_jax.engine.device import solver, warm_start
+from nst_jax.engine.device.problem import problem_of
+from nst_jax.engine.plan.canvas import fitted
+from nst_jax.engine.plan.levels import Stage
 from nst_jax.files.images import load_picture, resized
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights
 from nst_jax.model import objective
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import Options, job_options
+from nst_jax.request.options import Options, job_options
+from nst_jax.weights.find import find_weights
+from nst_jax.weights.format import read_weights
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PAIRS = (("lake.jpg", "woodcut.jpg"), ("still_life.jpg", "mosaic.jpg"))
@@ -62,21 +62,21 @@ def _rendered(
 ) -> tuple[float, float]:
     """The objective of one pair after both levels, at the average and at the last iterate."""
     content, style = pictures
-    before: carrying.Carried | None = None
+    before: warm_start.Carried | None = None
     average = last = float("nan")
     for edge in arguments.edges:
         size = fitted(content.shape[:2], edge)
         image = resized(content, size)
         problem = _problem(network, image, resized(style, (edge, edge)), arguments.steps)
         state = (
-            carrying.started(image, size)
+            warm_start.started(image, size)
             if before is None
-            else carrying.continued(before, size, size, evidence_steps=evidence)
+            else warm_start.continued(before, size, size, evidence_steps=evidence)
         )
         batch = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, problem))
         states = _run(*batch, network, jnp.int32(arguments.steps))
         state = jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
-        before = carrying.carried(state, size)
+        before = warm_start.carried(state, size)
         average, last = (
             float(_value(jnp.asarray(pixels), network, problem).total)
             for pixels in (before.average, before.image)

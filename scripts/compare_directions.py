@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nst_jax import Job, Options, render_many
-from nst_jax.engine.canvas import fitted
-from nst_jax.engine.scoring import STYLE_TAPS, scored, wasserstein
-from nst_jax.engine.setup import open_setup
+from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.plan.canvas import fitted
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.model.region import Region
 from nst_jax.model.vgg import VGG
 from nst_jax.model.wasserstein import WassersteinTarget
+from nst_jax.scores import STYLE_TAPS, scored, wasserstein
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PAIR = [EXAMPLES / "contents/lighthouse.jpg", EXAMPLES / "styles/flow.jpg"]

@@ -18,13 +18,13 @@ from pathlib import Path
 from PIL import Image
 
 from nst_jax import Job, Options, render_many
-from nst_jax.engine.levels import Stage, stages
+from nst_jax.engine.plan.levels import Stage, stages
 from nst_jax.engine.results import Result
-from nst_jax.engine.scoring import scored
 from nst_jax.files.contact_sheet import Tile, drawn_grid
 from nst_jax.files.images import composited, load_picture, resized
-from nst_jax.spec.options import job_options
-from nst_jax.spec.presets import PRESETS
+from nst_jax.request.options import job_options
+from nst_jax.request.presets import PRESETS
+from nst_jax.scores import scored
 
 Pair = tuple[Path, Path]
 

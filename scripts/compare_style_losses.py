@@ -13,7 +13,7 @@ import time
 
 from nst_jax.bench.workload import Studio, Workload, synthetic_pair
 from nst_jax.engine.progress import Silence
-from nst_jax.spec.options import Options
+from nst_jax.request.options import Options
 
 LOSSES = ("moments", "gram", "wasserstein")
 _ROUND_S = 1.0

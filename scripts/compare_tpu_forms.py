@@ -25,16 +25,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nst_jax.bench.chips import published_peak
-from nst_jax.bench.forecast import StepForecast
-from nst_jax.bench.topologies import Topology, opened
-from nst_jax.engine.inspection import inspected
-from nst_jax.engine.outlook import CompiledStep
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.inputs.session import Setup, open_setup
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.setup import Setup, open_setup
+from nst_jax.forecast.chips import published_peak
+from nst_jax.forecast.compiled_step import inspected
+from nst_jax.forecast.outlook import CompiledStep
+from nst_jax.forecast.roofline import StepForecast
+from nst_jax.forecast.topologies import Topology, opened
 from nst_jax.model import layers
-from nst_jax.spec.options import Options, Structure
+from nst_jax.request.options import Options, Structure
 
 _FIRST_CHANNELS = 3
 _PADDED_CHANNELS = 8

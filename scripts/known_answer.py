@@ -5,9 +5,9 @@ python scripts/known_answer.py NAME_OR_FILE
 
 import sys
 
-from nst_jax.engine.known_answers import answer, relu_taps
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights
+from nst_jax.weights.find import find_weights
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.verify import answer, relu_taps
 
 
 def main(name_or_file: str) -> None:

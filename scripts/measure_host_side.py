@@ -29,24 +29,24 @@ from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.engine.batch import check_outputs, take_apart
-from nst_jax.engine.carrying import carried, continued, started
-from nst_jax.engine.foreseeing import foreseen
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.levels import stages
-from nst_jax.engine.prepared import prepared
-from nst_jax.engine.sharing import batch_digest
-from nst_jax.engine.targets import style_target
+from nst_jax.engine.device.targets import style_target
+from nst_jax.engine.device.warm_start import carried, continued, started
+from nst_jax.engine.inputs.load import prepared
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.plan.demand import foreseen
+from nst_jax.engine.plan.levels import stages
+from nst_jax.engine.run.shard import batch_digest
 from nst_jax.files import storage
 from nst_jax.files.encode import encoded_picture
 from nst_jax.files.folders import folder_at
 from nst_jax.files.images import load_picture, resized
 from nst_jax.files.ledger import merged
 from nst_jax.model.style import Moments
-from nst_jax.spec.job import completed
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import resolved
-from nst_jax.spec.shards import Shard, share
-from nst_jax.spec.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
+from nst_jax.request.job import completed
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import resolved
+from nst_jax.request.shards import Shard, share
+from nst_jax.request.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
 
 GALLERY = Path(__file__).parent.parent / "examples" / "gallery.jpg"
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nst_jax.spec.job import completed
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import Options
+from nst_jax.request.job import completed
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import Options
 
 KINDS = ("jobs.csv", "jobs.jsonl", "seeds.csv", "defaults.csv")
 

@@ -25,9 +25,9 @@ _CHANNELS = (4, 8, 8, 12, 12)
 
 def write_network(path: Path) -> None:
     """A VGG-16 of few channels."""
-    from nst_jax.files.weights.format import write_weights
-    from nst_jax.files.weights.network import NetworkWeights
-    from nst_jax.spec.taps import VGG16
+    from nst_jax.request.taps import VGG16
+    from nst_jax.weights.format import write_weights
+    from nst_jax.weights.network import NetworkWeights
 
     chance, width, convolutions = np.random.default_rng(0), 3, {}
     for name in VGG16.convolutions:

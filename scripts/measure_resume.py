@@ -22,14 +22,14 @@ from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.engine.curve import MOST_POINTS, Point
-from nst_jax.engine.pipeline import examine
+from nst_jax.engine.inputs.session import Request, open_setup
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result
-from nst_jax.engine.setup import Request, open_setup
+from nst_jax.engine.schedule.waves import examine
 from nst_jax.files import opening
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.stamps import stamp_of
-from nst_jax.spec.job import completed
+from nst_jax.request.job import completed
 
 OPTIONS = Options(size=64, steps=10)
 STYLES = 300

@@ -30,9 +30,9 @@ import numpy as np
 from PIL import Image
 
 from nst_jax import Job, Options, render_many
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.weights.find import find_weights
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.network import NetworkWeights
 
 STYLE_INDICES = [1, 6, 11, 18, 25]
 """Of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 among VGG-16's operations."""

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from nst_jax.spec.rules import Rule
+from nst_jax.request.rules import Rule
 
 
 class Parser(argparse.ArgumentParser):

@@ -23,8 +23,8 @@ from nst_jax.bench.settings import Settings
 from nst_jax.bench.tables import device_document, speed_text, with_speed
 from nst_jax.cli.watching import Lines
 from nst_jax.files.atomic import write_bytes
-from nst_jax.spec.errors import NstJaxError
-from nst_jax.spec.options import Options
+from nst_jax.request.errors import NstJaxError
+from nst_jax.request.options import Options
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +40,7 @@ def main() -> None:
     import jax
 
     from nst_jax.bench.benchmark import benchmark
-    from nst_jax.engine.process import split_cpu
+    from nst_jax.engine.device.process import split_cpu
 
     split_cpu()
     platform = jax.local_devices()[0].platform

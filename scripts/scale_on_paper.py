@@ -22,16 +22,16 @@ from typing import Any
 
 from ruled_options import Parser, following
 
-from nst_jax.bench.chips import published_peak
 from nst_jax.bench.operations import Operations, step_operations
-from nst_jax.engine.estimates import PICTURES_OF_A_STATE
-from nst_jax.engine.levels import Stage, stages
-from nst_jax.engine.planner import WAVE_JOBS
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.options import JobOptions, Options, resolved
-from nst_jax.spec.rules import Rule, whole
-from nst_jax.spec.rules import number as number_that
-from nst_jax.spec.taps import VGG16, poolings_before
+from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.plan.memory_model import PICTURES_OF_A_STATE
+from nst_jax.engine.plan.slots import WAVE_JOBS
+from nst_jax.forecast.chips import published_peak
+from nst_jax.request.handling import Handling
+from nst_jax.request.options import JobOptions, Options, resolved
+from nst_jax.request.rules import Rule, whole
+from nst_jax.request.rules import number as number_that
+from nst_jax.request.taps import VGG16, poolings_before
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "scale.json"

@@ -6,7 +6,7 @@
 Nothing is rendered and nothing is measured here: every duration is an option, most defaults are
 assumptions, and what is printed follows from them. What is real is the design that it plays:
 
-shares      each shard has a fixed, equal number of jobs, as `nst_jax.spec.shards` deals them out
+shares      each shard has a fixed, equal number of jobs, as `nst_jax.request.shards` deals them out
 waves       `WAVE_JOBS` jobs go through the levels of the default schedule together, batch by batch
 ledger      a picture is safe once the one writing thread has put its line after it
 state       the jobs of a wave are kept every `--checkpoint-every` seconds, between two chunks
@@ -34,12 +34,12 @@ from typing import Any, NoReturn
 import numpy as np
 from ruled_options import Parser, following
 
-from nst_jax.engine.levels import Stage, stages
-from nst_jax.engine.planner import WAVE_JOBS
-from nst_jax.spec.options import Options, resolved
-from nst_jax.spec.rules import FROM_0_TO_1, Rule, number, one_of, whole
-from nst_jax.spec.shards import MOST_SHARDS
-from nst_jax.spec.taps import VGG16
+from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.plan.slots import WAVE_JOBS
+from nst_jax.request.options import Options, resolved
+from nst_jax.request.rules import FROM_0_TO_1, Rule, number, one_of, whole
+from nst_jax.request.shards import MOST_SHARDS
+from nst_jax.request.taps import VGG16
 
 TARGET = 0.03
 """Lost and doubled steps over useful ones, at one preemption a worker and hour, at most."""
@@ -219,7 +219,7 @@ def _pixels(stage: Stage) -> int:
 
 
 def share_sizes(jobs: int, shards: int) -> list[int]:
-    """Jobs of each shard, as `nst_jax.spec.shards.share` deals them out where costs are equal."""
+    """Jobs of each shard, as `request.shards.share` deals them out where costs are equal."""
     return [len(range(index, jobs, shards)) for index in range(shards)]
 
 

@@ -12,19 +12,19 @@ import numpy as np
 import references
 from networks import CHANNELS, narrow_network, picture
 
-from nst_jax.engine.pipeline import examine, run
-from nst_jax.engine.planner import Plan, plan
+from nst_jax.engine.device.solver import Problem, State
+from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.plan.slots import Plan, plan
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.renderer import Renderer
 from nst_jax.engine.results import Result
-from nst_jax.engine.setup import Request, Setup, open_setup
-from nst_jax.engine.solver import Problem, State
-from nst_jax.files.weights.format import write_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options, shares
-from nst_jax.spec.presets import PRESETS
-from nst_jax.spec.taps import ARCHITECTURES
+from nst_jax.engine.schedule.scheduler import Renderer
+from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.request.job import Job, completed
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, shares
+from nst_jax.request.presets import PRESETS
+from nst_jax.request.taps import ARCHITECTURES
+from nst_jax.weights.format import write_weights
+from nst_jax.weights.network import NetworkWeights
 
 NARROW = narrow_network("vgg16")
 

@@ -12,9 +12,9 @@ from PIL import Image
 from nst_jax.engine.curve import Point
 from nst_jax.engine.results import Result
 from nst_jax.files.ledger import Ledger
-from nst_jax.spec.errors import NstJaxError, PictureError
-from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions
+from nst_jax.request.errors import NstJaxError, PictureError
+from nst_jax.request.job import Job
+from nst_jax.request.options import JobOptions
 
 LOSSES = ("total", "content", "style", "tv")
 

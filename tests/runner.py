@@ -17,8 +17,8 @@ from types import TracebackType
 
 _PARENT = """
 import json, os, sys
-import nst_jax.cli.main, nst_jax.engine.batch, nst_jax.engine.memory
-import nst_jax.engine.compile_cache, nst_jax.files.report.page
+import nst_jax.cli.main, nst_jax.engine.batch, nst_jax.engine.render
+import nst_jax.engine.device.runtime, nst_jax.files.report.page
 print("ready", flush=True)
 for line in sys.stdin:
     arguments, said = json.loads(line)

@@ -79,7 +79,7 @@ print(told[sys.argv[-1].rsplit("/", 1)[1]])
 
 _PLAIN_WORKER = """
 import os, sys
-from nst_jax.spec.schedulers import scheduled_shard
+from nst_jax.request.schedulers import scheduled_shard
 arguments = sys.argv[1:]
 asked = arguments[arguments.index("--shard") + 1]
 shard = str(scheduled_shard(os.environ)) if asked == "auto" else asked

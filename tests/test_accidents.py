@@ -22,9 +22,9 @@ from batch_runs import Batches
 from engine_jobs import shared_programs
 from PIL import Image
 
-from nst_jax.engine import disk_space, saving
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.run import preflight, writer
 from nst_jax.files import atomic, opening
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.locks import locked
@@ -41,9 +41,9 @@ EXPLODES = "a.png,b.png,bad.png,,noise,3e38,3e38"
 def batches(tmp_path, narrow_file, capsys, monkeypatch) -> Batches:
     """A batch of three good jobs; pauses before another try are short."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nst_jax.engine.pipeline._BACK_OFF_S", 0.001)
-    monkeypatch.setattr("nst_jax.engine.saving._BACK_OFF_S", 0.001)
-    monkeypatch.setattr("nst_jax.engine.renderer._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.schedule.waves._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.run.writer._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._BACK_OFF_S", 0.001)
     made = Batches(tmp_path, narrow_file, capsys)
     made.rows(*GOOD)
     return made
@@ -342,7 +342,7 @@ def test_a_disk_that_takes_no_more_ends_the_run(batches, expected, name):
 
 
 def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkeypatch):
-    original, left = saving.saved, [1]
+    original, left = writer.saved, [1]
 
     def saved(result: Any, *others: Any) -> Any:
         if left[0]:
@@ -351,7 +351,7 @@ def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkey
                 return original(result, *others)
         return original(result, *others)
 
-    monkeypatch.setattr(saving, "saved", saved)
+    monkeypatch.setattr(writer, "saved", saved)
     assert_goes_on(batches, expected, "--retries", "1")
 
 
@@ -421,7 +421,7 @@ def test_a_read_only_disk_is_refused_before_any_work(batches):
 
 @contextlib.contextmanager
 def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
-    original, left = saving.saved, [1]
+    original, left = writer.saved, [1]
 
     def saved(*arguments: Any) -> Any:
         if left[0]:
@@ -432,7 +432,7 @@ def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
             happens()
         return original(*arguments)
 
-    with mock.patch.object(saving, "saved", saved):
+    with mock.patch.object(writer, "saved", saved):
         yield
 
 
@@ -473,13 +473,13 @@ def test_a_disk_that_will_be_too_small_is_told_before_the_start(batches, monkeyp
 
 def test_the_estimate_of_space_is_of_the_right_size(batches, monkeypatch):
     asked = []
-    original = disk_space.needed_bytes
+    original = preflight.needed_bytes
 
     def needed_bytes(*arguments: Any) -> int:
         asked.append(original(*arguments))
         return asked[-1]
 
-    monkeypatch.setattr(disk_space, "needed_bytes", needed_bytes)
+    monkeypatch.setattr(preflight, "needed_bytes", needed_bytes)
     batches.rows(*(f"a.png,b.png,x.{suffix}" for suffix in ("png", "jpg", "webp", "tif")))
     assert batches.run().status == 0
     taken = sum((batches.out / f"x.{suffix}").stat().st_size for suffix in ("png", "jpg", "webp"))

@@ -26,7 +26,7 @@ from PIL import Image
 import nst_jax
 from nst_jax import Job, render, render_batch, render_many
 from nst_jax.model import color
-from nst_jax.spec.errors import OptionError, OutputError, PictureError, TapError
+from nst_jax.request.errors import OptionError, OutputError, PictureError, TapError
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def test_a_wrong_request_raises_before_anything_is_rendered(options, jobs, error
 
 UNTYPED = """
 from nst_jax import Job, JobOptions, Options
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import completed
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import completed
 
 def refused(make):
     try:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from nst_jax.cli.main import run
-from nst_jax.spec.errors import ManifestError
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import SHARED_FIELDS, Options
+from nst_jax.request.errors import ManifestError
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import SHARED_FIELDS, Options
 
 HEADER = "content,style,output\n"
 

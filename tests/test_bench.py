@@ -17,7 +17,7 @@ import pytest
 from test_house import COMMAND, loads_jax
 
 from nst_jax.bench import benchmark as benchmark_module
-from nst_jax.bench import chips
+from nst_jax.bench import peak as peaks
 from nst_jax.bench.benchmark import benchmark
 from nst_jax.bench.measuring import Spread, alternating, ratio, spread
 from nst_jax.bench.operations import (
@@ -32,12 +32,13 @@ from nst_jax.bench.tables import batch_rows, headline_rows, speed_text, with_spe
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Studio, Workload, synthetic_pair
 from nst_jax.cli.main import run
-from nst_jax.engine.levels import long_edges
+from nst_jax.engine.plan.levels import long_edges
 from nst_jax.engine.progress import Silence
+from nst_jax.forecast import chips
 from nst_jax.model import winograd
 from nst_jax.model.objective import objective
-from nst_jax.spec.options import Options
-from nst_jax.spec.taps import (
+from nst_jax.request.options import Options
+from nst_jax.request.taps import (
     DEFAULT_CONTENT_TAPS,
     DEFAULT_STYLE_TAPS,
     VGG16,
@@ -183,7 +184,7 @@ def test_a_chip_is_known_by_its_full_name_alone():
 
 
 def test_an_unknown_device_gets_its_peak_measured_and_says_so():
-    found = chips.peak(jax.devices()[0], "float32", side=64)
+    found = peaks.peak(jax.devices()[0], "float32", side=64)
     assert found.measured
     assert "measured: float32 product of 64x64" in found.source
     assert found.operations_per_second > 0
@@ -309,7 +310,7 @@ def record(narrow_file: str) -> dict[str, Any]:
         line += ["--peer", "torch", "--peer-forms", "eager"]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(chips, "_PRODUCT_SIDE", {"cpu": 128})
+        patch.setattr(peaks, "_PRODUCT_SIDE", {"cpu": 128})
         assert run(line) == 0
     return json.loads(printed.getvalue())
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_jax.engine.canvas import canvas_of, fitted, square_canvas, waste
-from nst_jax.engine.levels import long_edges, stages
-from nst_jax.spec.errors import PictureError
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.engine.plan.canvas import canvas_of, fitted, square_canvas, waste
+from nst_jax.engine.plan.levels import long_edges, stages
+from nst_jax.request.errors import PictureError
+from nst_jax.request.options import JobOptions, Options
 
 sides = st.integers(1, 5000)
 sizes = st.tuples(sides, sides)

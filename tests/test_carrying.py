@@ -23,8 +23,8 @@ from engine_jobs import (
 )
 from references import relative_error
 
-from nst_jax.engine.carrying import Carried, carried, continued, started
-from nst_jax.engine.solver import State, Trend
+from nst_jax.engine.device.solver import State, Trend
+from nst_jax.engine.device.warm_start import Carried, carried, continued, started
 from nst_jax.model.objective import Terms
 
 B1, B2, EPSILON = 0.8, 0.99, 1e-8
@@ -280,7 +280,7 @@ COARSE, FINE = (24, 34), LANDSCAPE
 def levels(two_levels) -> tuple[list[Call], list[Call]]:
     """Chunks of the coarse level and of the fine one, one step each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst_jax.engine.renderer._CHUNK_S", 0.0)
+        patch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
         calls = two_levels.calls(JOBS)
     coarse, fine = ([call for call in calls if call.canvas[1] == edge] for edge in (34, 48))
     assert len(coarse) == len(fine) == COARSE_STEPS

@@ -13,8 +13,8 @@ import pytest
 from engine_jobs import Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
 
-from nst_jax.engine import compile_cache
-from nst_jax.engine.compile_cache import CACHE_VARIABLE, cache_folder, kept_programs, watched
+from nst_jax.engine.device import runtime
+from nst_jax.engine.device.runtime import CACHE_VARIABLE, cache_folder, kept_programs, watched
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -90,7 +90,7 @@ def test_another_batch_size_is_another_program(narrow_file, root):
 
 def test_a_second_process_loads_what_the_first_compiled(root):
     program = (
-        "import jax; from nst_jax.engine.compile_cache import *\n"
+        "import jax; from nst_jax.engine.device.runtime import *\n"
         "with kept_programs() as folder, watched() as loads:\n"
         "    jax.jit(lambda x: x * 3).lower(1.0).compile()\n"
         "print(loads.count, folder is not None)"
@@ -127,7 +127,7 @@ def test_a_library_call_keeps_nothing(narrow_file, root):
 
 
 def test_jax_is_left_as_it_was(root):
-    names = (FOLDER, *compile_cache._SETTINGS)
+    names = (FOLDER, *runtime._SETTINGS)
     before = [getattr(jax.config, name) for name in names]
     with kept_programs() as folder:
         assert getattr(jax.config, FOLDER) == str(folder)
@@ -161,7 +161,7 @@ def test_a_folder_that_can_not_be_written_is_no_fault(root):
 
 def test_a_machine_that_rejects_what_it_stored_goes_without(root):
     """As if nothing ever came back: the first try can't know, the second does."""
-    with mock.patch.object(compile_cache, "_HIT", "an event that never comes"):
+    with mock.patch.object(runtime, "_HIT", "an event that never comes"):
         with kept_programs() as first:
             assert getattr(jax.config, FOLDER) == str(first)
         with kept_programs() as second:
@@ -187,7 +187,7 @@ def test_a_folder_of_ours_goes_before_one_that_jax_already_uses(tmp_path, root):
     jax.config.update(FOLDER, str(own))
     compilation_cache.reset_cache()
     try:
-        for name, value in compile_cache._SETTINGS.items():
+        for name, value in runtime._SETTINGS.items():
             jax.config.update(name, value)
         _compiled_anew()
         before = len(_kept(own))
@@ -218,7 +218,7 @@ def test_another_version_or_processor_has_another_folder(root):
     here = cache_folder()
     with mock.patch.object(jax, "__version__", "99.0"):
         newer = cache_folder()
-    with mock.patch.object(compile_cache, "_processor", return_value="another"):
+    with mock.patch.object(runtime, "_processor", return_value="another"):
         elsewhere = cache_folder()
     assert len({here, newer, elsewhere}) == 3
     assert cache_folder() == here

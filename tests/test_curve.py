@@ -11,8 +11,8 @@ from engine_jobs import tiny_job
 
 from nst_jax.engine.curve import MOST_POINTS, Curve, Point
 from nst_jax.engine.results import Result
-from nst_jax.spec.job import Job
-from nst_jax.spec.options import JobOptions
+from nst_jax.request.job import Job
+from nst_jax.request.options import JobOptions
 
 
 def curve_of(*steps: int) -> Curve:

@@ -8,7 +8,7 @@ import pytest
 from engine_jobs import Studio, image_of, one_device, tiny_job, tiny_options
 from jax.sharding import PartitionSpec
 
-from nst_jax.engine.devices import over
+from nst_jax.engine.plan.devices import over
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])

@@ -9,13 +9,13 @@ from engine_jobs import content_of, one_device, style_of, tiny_options, write_na
 from PIL import Image
 
 from nst_jax import Job, Options
-from nst_jax.engine.fingerprint import fingerprint
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.pipeline import examine
+from nst_jax.engine.inputs.fingerprint import fingerprint
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.inputs.session import Request, open_setup
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.setup import Request, open_setup
-from nst_jax.spec.job import completed
-from nst_jax.spec.options import JOB_FIELDS, SHARED_FIELDS, job_options
+from nst_jax.engine.schedule.waves import examine
+from nst_jax.request.job import completed
+from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
 
 def numbers(jobs, options):
@@ -212,5 +212,5 @@ def test_the_method_counts(monkeypatch):
         return fingerprint(job, own, options, Inputs(), dtype="float32", weights_sha256="0" * 64)
 
     before = number()
-    monkeypatch.setattr("nst_jax.engine.fingerprint.METHOD_VERSION", 10**6)
+    monkeypatch.setattr("nst_jax.engine.inputs.fingerprint.METHOD_VERSION", 10**6)
     assert number() != before

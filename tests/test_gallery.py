@@ -10,7 +10,7 @@ from PIL import Image
 from nst_jax.cli.main import run
 from nst_jax.files.gallery import Row, write_contact_sheet
 from nst_jax.files.listing import pictures
-from nst_jax.spec.errors import OptionError, WriteError
+from nst_jax.request.errors import OptionError, WriteError
 
 CELL, GAP, CAPTION = 256, 12, 24
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.files.images import load_picture, picture_header
-from nst_jax.spec.errors import PictureError
+from nst_jax.request.errors import PictureError
 
 OURS = {"ledger.jsonl", "plan.json", "run.json", ".lock"}
 
@@ -133,7 +133,7 @@ def memory_of(program: str, *arguments: str) -> tuple[int, str]:
         "from pathlib import Path\n"
         "from PIL import Image; Image.init()\n"
         "from nst_jax.files.images import composited, load_picture, picture_size, resized\n"
-        "from nst_jax.spec.errors import PictureError\n"
+        "from nst_jax.request.errors import PictureError\n"
         "status = Path('/proc/self/status')\n"
         "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1])\n"
         f"before = peak()\n{program}\nprint(peak() - before)\n"

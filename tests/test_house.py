@@ -58,7 +58,7 @@ COMMAND = "from nst_jax.cli.main import main; main({arguments!r})"
     [
         "import nst_jax",
         "import nst_jax; nst_jax.Job, nst_jax.Options, nst_jax.read_manifest",
-        "import nst_jax.spec.manifest, nst_jax.spec.outputs, nst_jax.spec.job",
+        "import nst_jax.request.manifest, nst_jax.request.outputs, nst_jax.request.job",
         COMMAND.format(arguments=["--help"]),
         COMMAND.format(arguments=["batch", "--help"]),
         COMMAND.format(arguments=["--version"]),

@@ -38,8 +38,8 @@ from nst_jax.files.images import (
     resized,
 )
 from nst_jax.files.profiles import srgb_profile
-from nst_jax.spec.errors import OutputError, PictureError, WriteError
-from nst_jax.spec.outputs import check_output_suffix
+from nst_jax.request.errors import OutputError, PictureError, WriteError
+from nst_jax.request.outputs import check_output_suffix
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 LOSSLESS = [(".png", 8), (".png", 16), (".tif", 8), (".tif", 16)]

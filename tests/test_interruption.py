@@ -23,15 +23,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_jax import Job, render, render_batch
-from nst_jax.engine import renderer
-from nst_jax.engine.keeping import STATE_NAME
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Summary
-from nst_jax.engine.stopping import Stop
+from nst_jax.engine.run.checkpoint import STATE_NAME
+from nst_jax.engine.schedule import scheduler
+from nst_jax.engine.schedule.stop import Stop
 from nst_jax.files.bundles import read_bundle, write_bundle
-from nst_jax.spec.errors import OptionError, StoppedError
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.options import Options
+from nst_jax.request.errors import OptionError, StoppedError
+from nst_jax.request.handling import Handling
+from nst_jax.request.options import Options
 
 JOBS = [
     Job(
@@ -71,7 +71,7 @@ class StopAfter(Silence):
 
 @pytest.fixture(autouse=True)
 def _chunks_of_one_step(monkeypatch: pytest.MonkeyPatch, compiled_once: None) -> None:
-    monkeypatch.setattr(renderer, "_CHUNK_S", 1e-9)
+    monkeypatch.setattr(scheduler, "_CHUNK_S", 1e-9)
 
 
 @pytest.fixture(scope="module")

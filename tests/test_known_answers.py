@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import references
 
-from nst_jax.engine.known_answers import answer, recognised, relu_taps, synthetic_picture, verified
-from nst_jax.files.weights.faults import Fault
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights, write_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import WeightsError
-from nst_jax.spec.taps import VGG16, VGG19
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.taps import VGG16, VGG19
+from nst_jax.weights.errors import Fault
+from nst_jax.weights.find import find_weights
+from nst_jax.weights.format import read_weights, write_weights
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.verify import answer, recognised, relu_taps, synthetic_picture, verified
 
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)[:, None]
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nst_jax.files.locks import LOCK_NAME, locked, turn
-from nst_jax.spec.errors import OutputError
+from nst_jax.request.errors import OutputError
 
 HOLD = """
 import sys

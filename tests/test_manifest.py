@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nst_jax.spec.errors import ManifestError
-from nst_jax.spec.job import Job
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import JOB_FIELDS, JobOptions, Options, job_options
-from nst_jax.spec.taps import VGG19
+from nst_jax.request.errors import ManifestError
+from nst_jax.request.job import Job
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options
+from nst_jax.request.taps import VGG19
 
 
 @pytest.fixture(autouse=True, scope="module")

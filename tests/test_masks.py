@@ -27,13 +27,13 @@ from test_vgg import build
 from test_wasserstein import features_of, moments_of, value_and_gradient
 
 from nst_jax import Job, render_many
-from nst_jax.engine import masks
+from nst_jax.engine.inputs import masks
 from nst_jax.files.images import from_array
 from nst_jax.model import objective as model
 from nst_jax.model.region import weighted_region
 from nst_jax.model.style import GramTarget, RegionsTarget
 from nst_jax.model.wasserstein import WassersteinTarget
-from nst_jax.spec.errors import OptionError, PictureError
+from nst_jax.request.errors import OptionError, PictureError
 
 TAPS = ("pixels", "relu1_2", "relu2_1", "pool2", "relu4_1")
 KINDS = pytest.mark.parametrize("kind", [GramTarget, WassersteinTarget])

@@ -10,7 +10,7 @@ import pytest
 from engine_jobs import content_of, one_device, own_options, style_of, tiny_options
 
 from nst_jax.engine.batch import render_batch
-from nst_jax.spec.job import Job
+from nst_jax.request.job import Job
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "measure_memory.py"
 

@@ -21,9 +21,9 @@ from engine_jobs import (
     write_narrow_weights,
 )
 
-from nst_jax.engine.levels import PHASES, stages
-from nst_jax.engine.optimizers import Schedule
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.engine.device.optimizers import Schedule
+from nst_jax.engine.plan.levels import PHASES, stages
+from nst_jax.request.options import JobOptions, Options
 
 STEPS = 3
 ADAMS = [
@@ -246,7 +246,7 @@ def test_l_bfgs_gets_as_far_as_scipy_s(narrow_file):
 def test_l_bfgs_never_rises(narrow_file):
     studio = Studio(tiny_options(narrow_file, optimizer="lbfgs", levels=1, batch_size=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst_jax.engine.renderer._CHUNK_S", 0.0)
+        patch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
         calls = studio.calls([tiny_job(0, **LBFGS)])
     totals = [float(call.after.terms.total[0]) for call in calls]
     assert len(totals) == LBFGS_STEPS

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_jax.spec.errors import OptionError, RequestError, TapError
-from nst_jax.spec.options import (
+from nst_jax.request.errors import OptionError, RequestError, TapError
+from nst_jax.request.options import (
     JOB_FIELDS,
     SHARED_FIELDS,
     JobOptions,
@@ -25,7 +25,7 @@ from nst_jax.spec.options import (
     shares,
     translated_taps,
 )
-from nst_jax.spec.taps import VGG16, VGG19
+from nst_jax.request.taps import VGG16, VGG19
 
 NAN, INF = math.nan, math.inf
 

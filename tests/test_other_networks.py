@@ -11,7 +11,7 @@ import pytest
 from engine_jobs import TAPS, content_of, style_of, tiny_options, write_narrow_weights
 
 from nst_jax import Job, Options, Result, render
-from nst_jax.spec.options import WEIGHTS_VARIABLE
+from nst_jax.request.options import WEIGHTS_VARIABLE
 
 DEEP = {"content_taps": ("relu3_4",), "style_taps": ("relu1_1", "relu4_4")}
 """Taps that only VGG-19 has."""

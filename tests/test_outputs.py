@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.sparing import check_spared
-from nst_jax.spec import errors
-from nst_jax.spec.errors import OptionError, OutputError
-from nst_jax.spec.job import Job, completed, every_pair, picture_name
-from nst_jax.spec.options import JobOptions, Options
-from nst_jax.spec.outputs import (
+from nst_jax.request import errors
+from nst_jax.request.errors import OptionError, OutputError
+from nst_jax.request.job import Job, completed, every_pair, picture_name
+from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.outputs import (
     FORMAT_OF_SUFFIX,
     TakenOutputs,
     check_output_place,

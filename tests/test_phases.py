@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from engine_jobs import LANDSCAPE, Studio, same, tiny_job, tiny_options
 
-from nst_jax.engine import levels
-from nst_jax.engine.levels import PHASES, stages
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.engine.plan import levels
+from nst_jax.engine.plan.levels import PHASES, stages
+from nst_jax.request.options import JobOptions, Options
 
 JOBS = [tiny_job(number, LANDSCAPE, steps=steps) for number, steps in enumerate((7, 4, 4, 1, 6))]
 

@@ -9,9 +9,9 @@ from engine_jobs import Studio, content_of, one_device, style_of, tiny_job, tiny
 from PIL import Image
 
 from nst_jax.cli.main import run
-from nst_jax.engine.compile_cache import CACHE_VARIABLE
-from nst_jax.engine.outlook import outlook
-from nst_jax.spec.errors import OptionError
+from nst_jax.engine.device.runtime import CACHE_VARIABLE
+from nst_jax.forecast.outlook import outlook
+from nst_jax.request.errors import OptionError
 
 
 @pytest.fixture(autouse=True)

@@ -14,22 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CHANNELS, DEPTHS, narrow_network
 
-from nst_jax.engine import host_memory
-from nst_jax.engine.canvas import canvas_of
-from nst_jax.engine.devices import Devices, over
-from nst_jax.engine.estimates import Costs
-from nst_jax.engine.inspection import inspected
-from nst_jax.engine.levels import Group, Stage
-from nst_jax.engine.planner import Plan, plan
-from nst_jax.engine.planning import costs_of, planned
-from nst_jax.engine.programs import Programs, bytes_on_each_device
+from nst_jax.engine.device.programs import Programs, bytes_on_each_device
+from nst_jax.engine.plan import host_memory
+from nst_jax.engine.plan.canvas import canvas_of
+from nst_jax.engine.plan.devices import Devices, over
+from nst_jax.engine.plan.levels import Group, Stage
+from nst_jax.engine.plan.memory_budget import Room, largest_that_fits
+from nst_jax.engine.plan.memory_model import Costs
+from nst_jax.engine.plan.planning import costs_of, planned
+from nst_jax.engine.plan.slots import Plan, plan
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.room import Room, largest_that_fits
+from nst_jax.forecast.compiled_step import inspected
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.errors import NoRoomError, OptionError
-from nst_jax.spec.options import Options, Structure
-from nst_jax.spec.taps import (
+from nst_jax.request.errors import NoRoomError, OptionError
+from nst_jax.request.options import Options, Structure
+from nst_jax.request.taps import (
     ARCHITECTURES,
     DEFAULT_CONTENT_TAPS,
     DEFAULT_STYLE_TAPS,
@@ -521,7 +521,7 @@ def test_devices_of_the_host_share_its_memory():
     assert one.memory_bytes is not None
     assert four.memory_bytes == one.memory_bytes
     assert one.memory_bytes < (host_memory.host_bytes() or 0)
-    with mock.patch("nst_jax.engine.devices.host_bytes", return_value=None):
+    with mock.patch("nst_jax.engine.plan.devices.host_bytes", return_value=None):
         assert one.memory_bytes is None
 
 

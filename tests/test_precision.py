@@ -17,11 +17,11 @@ from engine_jobs import (
     tiny_options,
 )
 
-from nst_jax.engine.devices import over, precision_of
-from nst_jax.engine.inspection import batch_shapes
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.plan.devices import over, precision_of
 from nst_jax.engine.progress import Silence
-from nst_jax.spec.options import Options, Structure
+from nst_jax.forecast.compiled_step import batch_shapes
+from nst_jax.request.options import Options, Structure
 
 DEEP = {"content_taps": ("relu3_1",), "style_taps": ("relu1_1", "relu2_1", "relu4_1")}
 JOBS = [

@@ -14,19 +14,19 @@ from networks import Network, narrow_network, picture
 
 from nst_jax import Job, Options
 from nst_jax.cli.main import run
-from nst_jax.engine.levels import PHASES, Stage
-from nst_jax.engine.problems import problem_of
-from nst_jax.engine.targets import VARIATIONS, style_target
-from nst_jax.files.weights.network import NetworkWeights
+from nst_jax.engine.device.problem import problem_of
+from nst_jax.engine.device.targets import VARIATIONS, style_target
+from nst_jax.engine.plan.levels import PHASES, Stage
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, objective
 from nst_jax.model.region import Region
 from nst_jax.model.style import GramTarget, Moments
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import job_options
-from nst_jax.spec.presets import PRESETS
-from nst_jax.spec.taps import ARCHITECTURES, DEFAULT_STYLE_TAPS, VGG19
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import job_options
+from nst_jax.request.presets import PRESETS
+from nst_jax.request.taps import ARCHITECTURES, DEFAULT_STYLE_TAPS, VGG19
+from nst_jax.weights.network import NetworkWeights
 
 SIZE = (48, 35)
 IMAGE, CONTENT = picture(*SIZE, seed=0), picture(*SIZE, seed=1)

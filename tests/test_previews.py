@@ -18,9 +18,9 @@ from engine_jobs import (
 from PIL import Image
 
 from nst_jax import Job, render, render_batch, render_many
-from nst_jax.engine.previews import Previews
 from nst_jax.engine.progress import Silence
-from nst_jax.spec.errors import OutputError
+from nst_jax.engine.schedule.previews import Previews
+from nst_jax.request.errors import OutputError
 
 JOBS = [
     tiny_job(0, steps=6),

@@ -17,16 +17,16 @@ from engine_jobs import content_of, one_device, style_of, tiny_options
 
 from nst_jax import Job, render_batch
 from nst_jax.cli.main import run
-from nst_jax.engine import ray_pool, worker
-from nst_jax.engine.foreseeing import foreseen
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.setup import open_setup
-from nst_jax.engine.sharing import batch_digest
+from nst_jax.engine.cluster import ray_batch, worker
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.plan.demand import foreseen
+from nst_jax.engine.run.shard import batch_digest
 from nst_jax.files.ledger import read_ledger
-from nst_jax.spec.errors import OptionError, OutputError
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import completed
-from nst_jax.spec.taps import ARCHITECTURES
+from nst_jax.request.errors import OptionError, OutputError
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import completed
+from nst_jax.request.taps import ARCHITECTURES
 
 COUNT = 8
 
@@ -80,7 +80,7 @@ class Lost:
     """A list over which workers die."""
 
     def __init__(self, jobs: int) -> None:
-        self.one = ray_pool._List([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
+        self.one = ray_batch._List([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
 
     def parts(self, deaths: int) -> list[int]:
         self.one.deaths = deaths
@@ -95,7 +95,7 @@ def test_a_list_that_ends_workers_is_taken_apart():
 def test_without_the_extra_the_fault_names_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(OptionError, match=r"not installed\. pip install 'nst-jax\[ray\]'"):
-        ray_pool.render_on_ray([Job("c.png", "s.png")], tmp_path / "out")
+        ray_batch.render_on_ray([Job("c.png", "s.png")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -268,8 +268,8 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
                 os._exit(1)
             return super().render(jobs, records, seen)
 
-    monkeypatch.setattr(ray_pool, "Worker", Mortal)
-    monkeypatch.setattr(ray_pool, "_LISTS_A_WORKER", 1)  # three jobs in the deadly one's list
+    monkeypatch.setattr(ray_batch, "Worker", Mortal)
+    monkeypatch.setattr(ray_batch, "_LISTS_A_WORKER", 1)  # three jobs in the deadly one's list
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     jobs = [
@@ -281,7 +281,7 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
         for number, name in enumerate(("a", "deadly", "b", "c", "d", "e"))
     ]
     out = tmp_path / "out"
-    summary = ray_pool.render_on_ray(
+    summary = ray_batch.render_on_ray(
         jobs,
         out,
         tiny_options(narrow_file, levels=1),

@@ -10,16 +10,16 @@ from test_vgg import without_convolutions
 
 from nst_jax.bench.workload import Pair, Studio
 from nst_jax.engine.progress import Silence
-from nst_jax.files.weights.finding import find_weights
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
 from nst_jax.model import winograd
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.losses import gram_matrix
 from nst_jax.model.region import Region
 from nst_jax.model.style import GramTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import Options
+from nst_jax.request.options import Options
+from nst_jax.weights.find import find_weights
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.network import NetworkWeights
 
 pytestmark = pytest.mark.pretrained
 

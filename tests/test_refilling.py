@@ -34,21 +34,21 @@ from PIL import Image
 
 from nst_jax import Job
 from nst_jax.cli.main import run as run_command
-from nst_jax.engine.levels import Group
-from nst_jax.engine.pipeline import run
-from nst_jax.engine.planner import Plan
+from nst_jax.engine.plan.levels import Group
+from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result
-from nst_jax.engine.stopping import Care
-from nst_jax.spec.errors import (
+from nst_jax.engine.schedule.stop import Care
+from nst_jax.engine.schedule.waves import run
+from nst_jax.request.errors import (
     DeviceError,
     ManifestError,
     NonFiniteError,
     NoRoomError,
     OptionError,
 )
-from nst_jax.spec.manifest import read_manifest
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.request.manifest import read_manifest
+from nst_jax.request.options import JobOptions, Options
 
 COARSE, FINE, UPRIGHT = (32, 34), (48, 48), (48, 32)
 """Canvases of landscapes at their two levels, and of a portrait at the second."""
@@ -148,8 +148,8 @@ def set_pace(monkeypatch, workshop: Workshop, seconds: float | Callable[[int], f
     """
     clock = types.SimpleNamespace(now=0.0, steps=0)
     time = types.SimpleNamespace(perf_counter=lambda: clock.now)
-    monkeypatch.setattr("nst_jax.engine.renderer.time", time)
-    monkeypatch.setattr("nst_jax.engine.programs.time", time)
+    monkeypatch.setattr("nst_jax.engine.schedule.scheduler.time", time)
+    monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
     original = workshop.renderer.programs.run_chunk
 
     def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
@@ -420,7 +420,7 @@ def _falls(totals: Sequence[float]) -> dict[int, float]:
 def course(workshop) -> Course:
     """One job's, recorded step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst_jax.engine.renderer._CHUNK_S", 0.0)
+        patch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
         calls = workshop.calls([tiny_job(0, steps=LONG, **EARLY)], batch_size=1)
     assert [int(call.after.step[0]) for call in calls] == list(range(1, LONG + 1))
     totals = [float(call.after.terms.total[0]) for call in calls]
@@ -826,7 +826,7 @@ def test_a_defect_of_ours_comes_out(workshop, notes, name):
 @contextlib.contextmanager
 def retries(workshop: Workshop, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """So many tries again after a fault of the device, without a pause."""
-    monkeypatch.setattr("nst_jax.engine.renderer._BACK_OFF_S", 0.0)
+    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._BACK_OFF_S", 0.0)
     with mock.patch.object(workshop.renderer, "care", Care(retries=count)):
         yield
 

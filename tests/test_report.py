@@ -18,8 +18,8 @@ from report_folders import RUN, result, save, small_batch, write
 from nst_jax.cli.main import run
 from nst_jax.files.report.page import write_report
 from nst_jax.files.report.thumbnails import FOLDER
-from nst_jax.spec.errors import WriteError
-from nst_jax.spec.job import Job
+from nst_jax.request.errors import WriteError
+from nst_jax.request.job import Job
 
 
 def data_of(folder: Path) -> dict[str, Any]:

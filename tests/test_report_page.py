@@ -14,7 +14,7 @@ from report_folders import result, save, small_batch, write
 from test_report import HOSTILE
 
 from nst_jax.files.report.page import write_report
-from nst_jax.spec.job import Job
+from nst_jax.request.job import Job
 
 DOWN, RIGHT, LEFT, ESCAPE, ENTER = "\ue015", "\ue014", "\ue012", "\ue00c", "\ue007"
 CARDS = "document.querySelectorAll('.card').length"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import Job
-from nst_jax.spec.shards import Shard, share
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import Job
+from nst_jax.request.shards import Shard, share
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,7 +11,7 @@ from PIL import Image
 from test_variation import nine_point
 
 from nst_jax.cli.main import run
-from nst_jax.engine.scoring import nine_point_variation, score, wasserstein
+from nst_jax.scores import nine_point_variation, score, wasserstein
 
 RANDOM = np.random.default_rng(3)
 

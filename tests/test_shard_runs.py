@@ -14,21 +14,23 @@ from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, t
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
-from nst_jax.engine import foreseeing, renderer, run_files
-from nst_jax.engine.pipeline import examine
-from nst_jax.engine.planner import Plan
-from nst_jax.engine.planning import planned
+from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.plan import demand
+from nst_jax.engine.plan.planning import planned
+from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Summary
-from nst_jax.engine.setup import open_setup
-from nst_jax.engine.stopping import Stop
+from nst_jax.engine.run import plan_file
+from nst_jax.engine.schedule import scheduler
+from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.waves import examine
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.ledger import read_ledger
 from nst_jax.files.report.runs import read_run
-from nst_jax.spec.errors import OptionError, OutputError, StoppedError
-from nst_jax.spec.job import completed
-from nst_jax.spec.shards import Shard, share
-from nst_jax.spec.taps import ARCHITECTURES
+from nst_jax.request.errors import OptionError, OutputError, StoppedError
+from nst_jax.request.job import completed
+from nst_jax.request.shards import Shard, share
+from nst_jax.request.taps import ARCHITECTURES
 
 COUNT = 7
 
@@ -122,7 +124,7 @@ def test_a_lost_shard_is_picked_up_by_a_later_run_with_any_number(batch, unbroke
 
 
 def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(renderer, "_CHUNK_S", 1e-9)
+    monkeypatch.setattr(scheduler, "_CHUNK_S", 1e-9)
 
     class StopAfter:
         def __init__(self, chunks: int) -> None:
@@ -204,7 +206,7 @@ def test_no_worker_opens_pictures_whose_sizes_are_told(batch, jobs, unbroken, tm
 def _shares_by_cost(told: list[Job], index: int) -> list[Job]:
     options = Options(preset="gram", size=48, levels=1, steps=4)
     listed = completed(told, options)
-    costs = foreseeing.told_costs(listed, options, ARCHITECTURES["vgg16"])
+    costs = demand.told_costs(listed, options, ARCHITECTURES["vgg16"])
     return share(listed, Shard(index, 2), costs)
 
 
@@ -215,11 +217,11 @@ def _elsewhere(job: Job, gone: Job) -> Job:
 def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
     jobs, options, monkeypatch
 ):
-    monkeypatch.setattr(foreseeing, "MOST_HEADERS", COUNT - 1)
+    monkeypatch.setattr(demand, "MOST_HEADERS", COUNT - 1)
     setup = open_setup(options, one_device())
     listed = completed(jobs, options)
     requests = examine(listed, setup, Silence())
-    whole = foreseeing.foreseen(listed, options, setup.weights.architecture, setup.inputs)
+    whole = demand.foreseen(listed, options, setup.weights.architecture, setup.inputs)
     assert not whole.counts
     made = [planned(some, setup, Silence(), whole=whole).slots for some in (requests, requests[:1])]
     assert made[0].items() > made[1].items()
@@ -261,7 +263,7 @@ def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
             meeting.wait()  # as if both had found no plan
         return planned(*args, **kwargs)
 
-    monkeypatch.setattr(run_files, "planned", slowly_planned)
+    monkeypatch.setattr(plan_file, "planned", slowly_planned)
 
     def work(number: int) -> str:
         own = jobs[: COUNT - number]

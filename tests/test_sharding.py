@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from references import relative_error
 
 from nst_jax import render_many
-from nst_jax.engine.devices import over
-from nst_jax.engine.programs import collectives_in
+from nst_jax.engine.device.programs import collectives_in
+from nst_jax.engine.plan.devices import over
 from nst_jax.engine.progress import Silence
 
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]

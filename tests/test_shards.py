@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import Job
-from nst_jax.spec.schedulers import scheduled_shard
-from nst_jax.spec.shards import Shard, parsed_shard, share
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import Job
+from nst_jax.request.schedulers import scheduled_shard
+from nst_jax.request.shards import Shard, parsed_shard, share
 
 
 def jobs(count: int) -> list[Job]:

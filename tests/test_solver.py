@@ -14,8 +14,8 @@ from engine_jobs import (
 )
 from references import relative_error
 
-from nst_jax.engine import solver
-from nst_jax.spec.errors import NonFiniteError
+from nst_jax.engine.device import solver
+from nst_jax.request.errors import NonFiniteError
 
 B1, B2, EPSILON = 0.9, 0.99, 1e-8
 

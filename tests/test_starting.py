@@ -15,12 +15,12 @@ from engine_jobs import (
 )
 
 from nst_jax import Job, render_many
-from nst_jax.engine.inputs import Inputs
-from nst_jax.engine.prepared import PreparedJob, prepared
-from nst_jax.engine.starting import first_image
+from nst_jax.engine.inputs.initial_image import first_image
+from nst_jax.engine.inputs.load import PreparedJob, prepared
+from nst_jax.engine.inputs.picture_index import Inputs
 from nst_jax.files.images import resized
 from nst_jax.model.color import color_moments
-from nst_jax.spec.errors import OptionError, PictureError
+from nst_jax.request.errors import OptionError, PictureError
 
 FIRST = (24, 34)
 """Size at the first of two levels."""

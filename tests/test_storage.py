@@ -14,7 +14,7 @@ from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.stamps import stamp_of
-from nst_jax.spec.errors import OutputError
+from nst_jax.request.errors import OutputError
 
 PLACE = f"s3://{BUCKET}"
 

@@ -54,8 +54,8 @@ def server(narrow_file: str) -> Iterator[Store]:
 @pytest.fixture
 def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "weights"))
-    monkeypatch.setattr("nst_jax.engine.saving._BACK_OFF_S", 0.01)
-    monkeypatch.setattr("nst_jax.engine.pipeline._BACK_OFF_S", 0.01)
+    monkeypatch.setattr("nst_jax.engine.run.writer._BACK_OFF_S", 0.01)
+    monkeypatch.setattr("nst_jax.engine.schedule.waves._BACK_OFF_S", 0.01)
     yield from store_server.used(server, monkeypatch, emptied="out/")
 
 

@@ -15,13 +15,13 @@ from networks import picture
 from PIL import Image
 
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.receptive import Field, receptive_field
-from nst_jax.engine.stopping import Stop
+from nst_jax.engine.schedule.stop import Stop
 from nst_jax.files.images import resized
-from nst_jax.spec.errors import StoppedError
-from nst_jax.spec.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
-from nst_jax.spec.studies import RAW
-from nst_jax.spec.taps import VGG16
+from nst_jax.model.receptive_field import Field, receptive_field
+from nst_jax.request.errors import StoppedError
+from nst_jax.request.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
+from nst_jax.request.studies import RAW
+from nst_jax.request.taps import VGG16
 from nst_jax.study.balance import named, study_balance
 from nst_jax.study.excitement import best_patches, telling_channels
 from nst_jax.study.layers import study_layers

@@ -5,10 +5,10 @@ import pytest
 from engine_jobs import Studio, content_of, image_of, same, style_of, tiny_job, tiny_options
 
 from nst_jax import Job, Options
-from nst_jax.engine.levels import PHASES
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import completed
-from nst_jax.spec.options import JobOptions
+from nst_jax.engine.plan.levels import PHASES
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import completed
+from nst_jax.request.options import JobOptions
 
 COLOURS = {
     "content_taps": ("relu1_1",),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nst_jax.spec import taps
-from nst_jax.spec.errors import RequestError, TapError
-from nst_jax.spec.taps import ARCHITECTURES, VGG16, VGG19, canonical_tap
+from nst_jax.request import taps
+from nst_jax.request.errors import RequestError, TapError
+from nst_jax.request.taps import ARCHITECTURES, VGG16, VGG19, canonical_tap
 
 BOTH = pytest.mark.parametrize("architecture", [VGG16, VGG19], ids=lambda vgg: vgg.name)
 
@@ -150,8 +150,8 @@ def _heavy_imports_of(module: str) -> set[str]:
 
 
 def test_the_specification_imports_neither_jax_nor_numpy():
-    assert _heavy_imports_of("nst_jax.spec.taps") == set()
-    assert _heavy_imports_of("nst_jax.spec.errors") == set()
+    assert _heavy_imports_of("nst_jax.request.taps") == set()
+    assert _heavy_imports_of("nst_jax.request.errors") == set()
 
 
 def test_the_import_test_can_fail():

@@ -9,18 +9,18 @@ import pytest
 from engine_jobs import tiny_options
 from jax.experimental import topologies as jax_topologies
 
-from nst_jax.bench import topologies
-from nst_jax.bench.chips import CHIPS, published_peak
-from nst_jax.bench.forecast import StepForecast
-from nst_jax.bench.topologies import FAMILIES, opened, parsed
 from nst_jax.cli.main import run
-from nst_jax.engine.inspection import Inspection, batch_shapes, inspected
-from nst_jax.engine.outlook import CompiledStep
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.inputs.session import open_setup
 from nst_jax.engine.progress import Silence
-from nst_jax.engine.setup import open_setup
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import Structure
+from nst_jax.forecast import topologies
+from nst_jax.forecast.chips import CHIPS, published_peak
+from nst_jax.forecast.compiled_step import Inspection, batch_shapes, inspected
+from nst_jax.forecast.outlook import CompiledStep
+from nst_jax.forecast.roofline import StepForecast
+from nst_jax.forecast.topologies import FAMILIES, opened, parsed
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import Structure
 
 TAPS = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
 SHALLOW = ["--content-taps", "relu1_1", "--style-taps", "relu1_1", "--levels", "1"]

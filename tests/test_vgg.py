@@ -11,7 +11,7 @@ from networks import DEPTHS, Network, narrow_network, on_canvas, picture
 
 from nst_jax.model import winograd
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.taps import ARCHITECTURES, VGG16
+from nst_jax.request.taps import ARCHITECTURES, VGG16
 
 # Sixteen float32 layers, each rounding at 6e-8 and summing up to 108 products: some 4e-7.
 CLOSE = 1e-5

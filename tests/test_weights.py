@@ -21,12 +21,12 @@ import h5py
 import numpy as np
 import pytest
 
-from nst_jax.files.weights import format as weights_module
-from nst_jax.files.weights.faults import Fault
-from nst_jax.files.weights.format import read_weights, report_of, write_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import WeightsError
-from nst_jax.spec.taps import VGG16, VGG19, Architecture
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.taps import VGG16, VGG19, Architecture
+from nst_jax.weights import format as weights_module
+from nst_jax.weights.errors import Fault
+from nst_jax.weights.format import read_weights, report_of, write_weights
+from nst_jax.weights.network import NetworkWeights
 
 MEAN = (0.485, 0.456, 0.406)
 SEAL_START = b"nst_jax weights, sha256 of all bytes after this line: "
@@ -220,7 +220,7 @@ def test_a_plain_file_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_any_changed_byte_is_refused_before_hdf5_reads_it(tmp_path: Path) -> None:
-    """HDF5's reader crashes or hangs on some of these; see `nst_jax.files.weights.seal`."""
+    """HDF5's reader crashes or hangs on some of these; see `nst_jax.weights.seal`."""
     content = saved(tmp_path / "whole.h5").read_bytes()
     path = tmp_path / "mutated.h5"
     generator = random.Random(0)
@@ -546,7 +546,7 @@ def test_an_error_travels_between_processes(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nst_jax.files.weights.format import read_weights, write_weights
+from nst_jax.weights.format import read_weights, write_weights
 
 folder = Path(sys.argv[1])
 networks = [read_weights(folder / name) for name in ("first.h5", "second.h5")]

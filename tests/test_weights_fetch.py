@@ -26,15 +26,16 @@ from requests.adapters import HTTPAdapter
 
 from nst_jax.cli import downloading
 from nst_jax.cli.main import run
-from nst_jax.files.weights import download, fetching, finding, registry
-from nst_jax.files.weights.checksums import Checksum
-from nst_jax.files.weights.download import Patience
-from nst_jax.files.weights.fetching import fetch
-from nst_jax.files.weights.format import read_weights, write_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.files.weights.registry import KnownWeights
-from nst_jax.spec.errors import WeightsError
-from nst_jax.spec.taps import VGG16
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.taps import VGG16
+from nst_jax.weights import download, find, registry
+from nst_jax.weights import fetch as fetch_module
+from nst_jax.weights.checksums import Checksum
+from nst_jax.weights.download import Patience
+from nst_jax.weights.fetch import fetch
+from nst_jax.weights.format import read_weights, write_weights
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.registry import KnownWeights
 
 IMPATIENT = Patience(connect_s=1.0, silence_s=0.3, attempts=3, pause_s=0.0)
 MOST_BYTES = 2**25
@@ -500,7 +501,7 @@ def test_an_endless_answer_does_not_fill_the_disk(
 def test_wrong_bytes_are_told_with_both_checksums_and_never_parsed(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "convert", lambda *_, **__: pytest.fail("parsed"))
+    monkeypatch.setattr(fetch_module, "convert", lambda *_, **__: pytest.fail("parsed"))
     entry = entry_of(server, checksum="sha256:0123456789")
     got = hashlib.sha256(server.content).hexdigest()
     message = refusal(entry, folder).message
@@ -714,7 +715,7 @@ def test_an_interrupt_while_converting_leaves_nothing(
         destination.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fetching, "convert", interrupt)
+    monkeypatch.setattr(fetch_module, "convert", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(entry_of(server), folder / "narrow.h5", patience=IMPATIENT)
     assert list(folder.iterdir()) == []
@@ -779,8 +780,8 @@ def command(
 ) -> Iterator[Callable[..., int]]:
     """`nst-jax weights fetch`, which knows the server's file as `narrow`."""
     monkeypatch.setattr(registry, "registered_weights", lambda: [entry_of(server)])
-    monkeypatch.setattr(fetching, "Patience", lambda: IMPATIENT)
-    monkeypatch.setenv(finding.FOLDER_VARIABLE, str(folder))
+    monkeypatch.setattr(fetch_module, "Patience", lambda: IMPATIENT)
+    monkeypatch.setenv(find.FOLDER_VARIABLE, str(folder))
     before = signal.getsignal(signal.SIGTERM)
     yield lambda *arguments: run(["weights", "fetch", *arguments])
     signal.signal(signal.SIGTERM, before)
@@ -856,7 +857,7 @@ def test_what_has_to_be_fetched_is_not_fetched_unasked(
     command: Callable[..., int], server: Server
 ) -> None:
     with pytest.raises(WeightsError, match="nst-jax weights fetch narrow"):
-        finding.find_weights("narrow")
+        find.find_weights("narrow")
     assert not server.requests
 
 

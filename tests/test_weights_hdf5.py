@@ -20,15 +20,15 @@ import pytest
 import references
 from networks import DEPTHS, Network, narrow_network, picture
 
-from nst_jax.files.weights import quarantine
-from nst_jax.files.weights.containers import hdf5
-from nst_jax.files.weights.convert import convert, convert_here
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.files.weights.publishers import flaxmodels, keras
-from nst_jax.files.weights.publishers.published import InputConvention, Publisher
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.errors import WeightsError
+from nst_jax.request.errors import WeightsError
+from nst_jax.weights import subprocess_reader
+from nst_jax.weights.containers import hdf5
+from nst_jax.weights.convert import convert, convert_here
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.publishers import flaxmodels, keras
+from nst_jax.weights.publishers.publisher import InputConvention, Publisher
 
 Contents = dict[str, np.ndarray]
 Layout = Callable[[Network, bool], Contents]
@@ -697,8 +697,8 @@ def test_a_bomb_is_refused_for_its_memory(tmp_path: Path, only_the_child: Path) 
 @pytest.fixture
 def only_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder. A child that says nothing is ended soon, and must not need much memory."""
-    monkeypatch.setattr(quarantine, "LONGEST_SILENCE_S", 20.0)
-    monkeypatch.setattr(quarantine, "_MEMORY_OF_A_READER", 2**29)
+    monkeypatch.setattr(subprocess_reader, "LONGEST_SILENCE_S", 20.0)
+    monkeypatch.setattr(subprocess_reader, "_MEMORY_OF_A_READER", 2**29)
     return tmp_path
 
 
@@ -754,7 +754,7 @@ def prove_each_is_converted_or_refused(folder: Path, count: int) -> tuple[int, i
         source.write_bytes(content)
         start = time.monotonic()
         result = outcome(source, destination)
-        assert time.monotonic() - start < quarantine.LONGEST_SILENCE_S + 20
+        assert time.monotonic() - start < subprocess_reader.LONGEST_SILENCE_S + 20
         if isinstance(result, WeightsError):
             assert result.message.startswith("weights ")
             assert "\n" not in result.message

@@ -16,13 +16,13 @@ import scipy.io
 from networks import Network, narrow_network, picture
 from references import convolve, layers, pool, relative_error, vgg
 
-from nst_jax.files.weights.containers.matlab import CONTAINER
-from nst_jax.files.weights.containers.matlab_elements import MOST_INFLATED_BYTES
-from nst_jax.files.weights.convert import convert, convert_here
-from nst_jax.files.weights.faults import Fault
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import WeightsError
+from nst_jax.request.errors import WeightsError
+from nst_jax.weights.containers.matlab import CONTAINER
+from nst_jax.weights.containers.matlab_elements import MOST_INFLATED_BYTES
+from nst_jax.weights.convert import convert, convert_here
+from nst_jax.weights.errors import Fault
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.network import NetworkWeights
 
 MEAN = np.array([123.68, 116.779, 103.939])
 WIDE = (4, 8, 8, 12, 12)

@@ -24,12 +24,12 @@ from networks import Network, narrow_network, picture
 from pickle_attacks import EXECUTING
 from torch_files import LAYOUTS, NUMBERS, State, state_dict, torch_file
 
-from nst_jax.files.weights.containers import safetensors as safetensors_container
-from nst_jax.files.weights.containers import torch_archive
-from nst_jax.files.weights.convert import convert, convert_here
-from nst_jax.files.weights.format import read_weights
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import WeightsError
+from nst_jax.request.errors import WeightsError
+from nst_jax.weights.containers import safetensors as safetensors_container
+from nst_jax.weights.containers import torch
+from nst_jax.weights.convert import convert, convert_here
+from nst_jax.weights.format import read_weights
+from nst_jax.weights.network import NetworkWeights
 
 FORMATS = (*LAYOUTS, "safetensors")
 CAFFE_CLASSIFIER = ("classifier.1", "classifier.4", "classifier.6")
@@ -223,7 +223,7 @@ def test_what_torch_writes_is_what_is_written_here(
 def arrays_of(content: bytes, folder: Path) -> dict[str, np.ndarray]:
     path = folder / "source.pth"
     path.write_bytes(content)
-    with torch_archive.CONTAINER.opened(path) as arrays:
+    with torch.CONTAINER.opened(path) as arrays:
         return {name: array.float32() for name, array in arrays.items()}
 
 

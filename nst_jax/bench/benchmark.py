@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nst_jax.bench.chips import Peak, peak
 from nst_jax.bench.measuring import Spread, alternating, ratio, seconds_of, spread
+from nst_jax.bench.peak import peak
 from nst_jax.bench.report import (
     JobsMeasurement,
     LevelRate,
@@ -26,9 +26,10 @@ from nst_jax.bench.report import (
 from nst_jax.bench.settings import PeerForm, Settings
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Pair, Studio, Workload, opened_pair, synthetic_pair
-from nst_jax.engine.process import usable_cores
+from nst_jax.engine.device.process import usable_cores
 from nst_jax.engine.progress import Progress, Silence
-from nst_jax.spec.options import Options
+from nst_jax.forecast.chips import Peak
+from nst_jax.request.options import Options
 
 _CHUNK_S = 1.0  # long enough that starting a chunk and the clock cost nothing
 _MOST_STEPS = 200

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from nst_jax.model import winograd
-from nst_jax.spec.taps import Architecture, deepest_tap, poolings_before
+from nst_jax.request.taps import Architecture, deepest_tap, poolings_before
 
 Size = tuple[int, int]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nst_jax.bench.measuring import Spread
 from nst_jax.bench.report import Report
-from nst_jax.spec.errors import OutputError
+from nst_jax.request.errors import OutputError
 
 
 def write_plot(report: Report, path: Path) -> None:

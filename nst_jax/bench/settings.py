@@ -4,9 +4,9 @@ import dataclasses
 import importlib.util
 from typing import Literal, get_args
 
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import Options
-from nst_jax.spec.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, smallest_side
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import Options
+from nst_jax.request.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, smallest_side
 
 PeerForm = Literal["eager", "compile"]
 PEER_FORMS: tuple[PeerForm, ...] = get_args(PeerForm)

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.bench.settings import PeerForm
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import JobOptions, shares
-from nst_jax.spec.taps import deepest_tap
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import JobOptions, shares
+from nst_jax.request.taps import deepest_tap
+from nst_jax.weights.network import NetworkWeights
 
 Image = npt.NDArray[np.float32]
 Tensor = Any  # torch's; its types are not there where torch is not

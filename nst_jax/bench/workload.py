@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.bench.operations import Operations, step_operations
-from nst_jax.engine.canvas import Size, fitted
-from nst_jax.engine.memory import render_many
-from nst_jax.engine.pipeline import examine, run
-from nst_jax.engine.planner import plan
-from nst_jax.engine.programs import Programs
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.plan.canvas import Size, fitted
+from nst_jax.engine.plan.slots import plan
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.setup import Request, Setup, open_setup
+from nst_jax.engine.render import render_many
+from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.images import composited, load_picture, resized
-from nst_jax.files.weights.network import NetworkWeights
-from nst_jax.spec.errors import NstJaxError
-from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.request.errors import NstJaxError
+from nst_jax.request.job import Job, completed
+from nst_jax.request.options import JobOptions, Options
+from nst_jax.weights.network import NetworkWeights
 
 Image = npt.NDArray[np.float32]
 

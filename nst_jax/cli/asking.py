@@ -7,12 +7,12 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_note
-from nst_jax.spec.errors import ManifestError, OptionError
-from nst_jax.spec.job import Job, every_pair
-from nst_jax.spec.manifest import manifest_jobs, read_manifest
-from nst_jax.spec.options import Options
-from nst_jax.spec.outputs import is_url
-from nst_jax.spec.presets import preset_named
+from nst_jax.request.errors import ManifestError, OptionError
+from nst_jax.request.job import Job, every_pair
+from nst_jax.request.manifest import manifest_jobs, read_manifest
+from nst_jax.request.options import Options
+from nst_jax.request.outputs import is_url
+from nst_jax.request.presets import preset_named
 
 Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
 """Options under a heading of their own in `--help`."""

@@ -13,13 +13,13 @@ from nst_jax.cli.asking import Places, Rendering, asked_jobs, note_another_netwo
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.errors import NstJaxError, OptionError, OutputError, WriteError
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import Job, completed, picture_name
-from nst_jax.spec.options import Options
-from nst_jax.spec.outputs import is_url
-from nst_jax.spec.schedulers import scheduled_shard
-from nst_jax.spec.shards import Shard, parsed_shard
+from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import Job, completed, picture_name
+from nst_jax.request.options import Options
+from nst_jax.request.outputs import is_url
+from nst_jax.request.schedulers import scheduled_shard
+from nst_jax.request.shards import Shard, parsed_shard
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
@@ -94,9 +94,9 @@ class Batch:
         if not self.quiet:
             note_another_network(self.options)
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
-        from nst_jax.engine.process import configured_process
-        from nst_jax.engine.sharing import asked_shard
-        from nst_jax.engine.stopping import Stop
+        from nst_jax.engine.device.process import configured_process
+        from nst_jax.engine.run.shard import asked_shard
+        from nst_jax.engine.schedule.stop import Stop
 
         shard = asked_shard(shard)  # before anything asks for devices
         stop = Stop()
@@ -109,7 +109,7 @@ class Batch:
             care = {"handling": self.handling, "progress": progress, "stop": stop}
             with self._told_if_stopped():
                 if self.engine == "ray":
-                    from nst_jax.engine.ray_pool import render_on_ray
+                    from nst_jax.engine.cluster.ray_batch import render_on_ray
 
                     where = {"address": self.address, "workers": self.workers}
                     summary = render_on_ray(*asked, **care, **where)

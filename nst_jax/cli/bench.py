@@ -10,8 +10,8 @@ import tyro
 from nst_jax.bench.settings import PEER_FORMS, PeerForm, Settings, check_installed
 from nst_jax.cli.console import print_json
 from nst_jax.cli.watching import Lines, Nothing
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.options import Options
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import Options
 
 if TYPE_CHECKING:
     from nst_jax.bench.report import Report
@@ -71,7 +71,7 @@ class Bench:
         if settings.peer:
             _share_the_device()
         from nst_jax.bench.benchmark import benchmark  # jax takes a second to import
-        from nst_jax.engine.process import split_cpu
+        from nst_jax.engine.device.process import split_cpu
 
         split_cpu()
         # Plain lines, because a bar that draws itself takes time from what is being timed.

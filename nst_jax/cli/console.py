@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nst_jax.spec.errors import NstJaxError
+from nst_jax.request.errors import NstJaxError
 
 
 def print_error(error: NstJaxError) -> None:

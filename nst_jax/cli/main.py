@@ -44,9 +44,9 @@ from nst_jax.cli.signals import (
 )
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
-from nst_jax.spec.errors import NstJaxError, PictureError, RequestError
-from nst_jax.spec.options import Options
-from nst_jax.spec.presets import DEFAULT_PRESET
+from nst_jax.request.errors import NstJaxError, PictureError, RequestError
+from nst_jax.request.options import Options
+from nst_jax.request.presets import DEFAULT_PRESET
 
 TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 

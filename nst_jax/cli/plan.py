@@ -10,12 +10,12 @@ from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, printable
 from nst_jax.cli.topology import steps_table, totals
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.job import Job
-from nst_jax.spec.options import Options
+from nst_jax.request.job import Job
+from nst_jax.request.options import Options
 
 if TYPE_CHECKING:
-    from nst_jax.engine.outlook import CanvasOutlook, Outlook
     from nst_jax.engine.results import Result
+    from nst_jax.forecast.outlook import CanvasOutlook, Outlook
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Plan:
         if self.topology:
             return self._forecast()
         jobs = self._jobs()
-        from nst_jax.engine.outlook import outlook
-        from nst_jax.engine.process import configured_process  # jax takes a second to import
+        from nst_jax.engine.device.process import configured_process  # jax takes a second to import
+        from nst_jax.forecast.outlook import outlook
 
         with watcher(quiet=self.quiet or self.json) as progress, configured_process():
             made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
@@ -68,8 +68,8 @@ class Plan:
     def _forecast(self) -> int:
         """Plans for chips that are not here; nothing is kept or loaded, it is all compiled."""
         jobs = self._jobs()
-        from nst_jax.bench.forecast import forecast  # jax takes a second to import
-        from nst_jax.bench.topologies import opened
+        from nst_jax.forecast.roofline import forecast  # jax takes a second to import
+        from nst_jax.forecast.topologies import opened
 
         topology = opened(self.topology)
         with watcher(quiet=self.quiet or self.json) as progress:
@@ -93,7 +93,7 @@ class Plan:
         """How many square pictures stand for a run: one, or as many as go through together."""
         if not self.topology:
             return 1
-        from nst_jax.engine.planner import WAVE_JOBS
+        from nst_jax.engine.plan.slots import WAVE_JOBS
 
         asked = self.options.batch_size
         return WAVE_JOBS if asked == "auto" else max(asked, WAVE_JOBS)

@@ -6,7 +6,7 @@ from typing import Any
 import tyro
 
 from nst_jax.cli.console import print_json
-from nst_jax.spec.presets import PRESETS, Preset
+from nst_jax.request.presets import PRESETS, Preset
 
 
 @dataclasses.dataclass(frozen=True)

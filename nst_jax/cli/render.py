@@ -9,11 +9,11 @@ from nst_jax.cli.asking import Rendering, note_another_network
 from nst_jax.cli.console import print_json
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.handling import check_seconds
-from nst_jax.spec.job import Job, check_job
-from nst_jax.spec.options import Options
-from nst_jax.spec.outputs import check_output_suffix
+from nst_jax.request.errors import OptionError
+from nst_jax.request.handling import check_seconds
+from nst_jax.request.job import Job, check_job
+from nst_jax.request.options import Options
+from nst_jax.request.outputs import check_output_suffix
 
 Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
@@ -65,9 +65,9 @@ class Render:
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         if not self.quiet:
             note_another_network(self.options)
-        from nst_jax.engine.memory import render
-        from nst_jax.engine.process import configured_process  # jax takes a second to import
-        from nst_jax.engine.stopping import Stop
+        from nst_jax.engine.device.process import configured_process  # jax takes a second to import
+        from nst_jax.engine.render import render
+        from nst_jax.engine.schedule.stop import Stop
 
         stop = Stop()
         with (

@@ -11,7 +11,7 @@ import tyro
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import raised_signals
 from nst_jax.files.locks import LOCK_NAME
-from nst_jax.spec.errors import OptionError
+from nst_jax.request.errors import OptionError
 
 
 @dataclasses.dataclass(frozen=True)

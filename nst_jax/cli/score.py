@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_json
-from nst_jax.spec.errors import OptionError
+from nst_jax.request.errors import OptionError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Score:
         """Prints the scores; returns the exit status."""
         if self.size < 0 or self.size > 16384:
             raise OptionError(f"size must be 0 or pixels up to 16384, got {self.size}")
-        from nst_jax.engine.scoring import score  # jax takes a second to import
+        from nst_jax.scores import score  # jax takes a second to import
 
         scores = score(*map(Path, (self.content, self.style, self.output)), size=self.size or None)
         record = dataclasses.asdict(scores)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nst_jax.spec.errors import StoppedError
+from nst_jax.request.errors import StoppedError
 
 if TYPE_CHECKING:
-    from nst_jax.engine.stopping import Stop
+    from nst_jax.engine.schedule.stop import Stop
 
 SHELL_BASE = 128
 """A process that a signal ended has this exit status and the signal's number."""

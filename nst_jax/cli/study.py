@@ -12,8 +12,8 @@ from nst_jax.cli.asking import Rendering
 from nst_jax.cli.console import print_json
 from nst_jax.cli.signals import ended_by_signal
 from nst_jax.cli.watching import watcher
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.studies import (
+from nst_jax.request.errors import OptionError
+from nst_jax.request.studies import (
     BALANCE,
     LEARNING_RATES,
     NEURON_TAPS,
@@ -45,9 +45,9 @@ class _Common:
         """Makes the study and writes it; returns the exit status."""
         if not self.output_dir:
             raise OptionError("study must be told where to write, got an empty --output-dir")
-        from nst_jax.engine.process import configured_process
-        from nst_jax.engine.saving import make_folder
-        from nst_jax.engine.stopping import Stop
+        from nst_jax.engine.device.process import configured_process
+        from nst_jax.engine.run.writer import make_folder
+        from nst_jax.engine.schedule.stop import Stop
         from nst_jax.study.writing import record, write_study
 
         stop = Stop()

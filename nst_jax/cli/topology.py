@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst_jax.bench.forecast import Forecast, StepForecast
+    from nst_jax.forecast.roofline import Forecast, StepForecast
 
 # Two lines each, so that ten columns go into eighty characters.
 _HEADINGS = (

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 
 from nst_jax.cli.console import printable
-from nst_jax.spec.errors import NstJaxError
+from nst_jax.request.errors import NstJaxError
 
 _LINE_EVERY_S = 10.0
 

@@ -22,7 +22,7 @@ class List:
 
     def run(self) -> int:
         """Prints; returns the exit status."""
-        from nst_jax.files.weights.finding import known_weights
+        from nst_jax.weights.find import known_weights
 
         for entry in known_weights():
             record = {
@@ -73,7 +73,7 @@ class Convert:
     def run(self) -> int:
         """Converts; returns the exit status."""
         from nst_jax.cli.downloading import conversion_watcher
-        from nst_jax.files.weights.convert import convert
+        from nst_jax.weights.convert import convert
 
         quiet = self.quiet or self.json
         with raised_signals(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
@@ -115,9 +115,9 @@ class Fetch:
     def run(self) -> int:
         """Fetches; returns the exit status."""
         from nst_jax.cli.downloading import download_watcher
-        from nst_jax.engine.known_answers import verified
-        from nst_jax.files.weights.fetching import fetch
-        from nst_jax.files.weights.finding import destination_of, find_weights, known_network
+        from nst_jax.weights.fetch import fetch
+        from nst_jax.weights.find import destination_of, find_weights, known_network
+        from nst_jax.weights.verify import verified
 
         entry = known_network(self.name)
         checked = "it was here already and is undamaged"
@@ -152,8 +152,8 @@ class Verify:
 
     def run(self) -> int:
         """Verifies; returns the exit status."""
-        from nst_jax.engine.known_answers import verified
-        from nst_jax.files.weights.finding import find_weights
+        from nst_jax.weights.find import find_weights
+        from nst_jax.weights.verify import verified
 
         path = find_weights(self.file)
         contents, name = verified(path)

@@ -19,17 +19,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.disk_space import say_if_short_of_space
-from nst_jax.engine.foreseeing import foreseen, told_costs
-from nst_jax.engine.inputs import Inputs, Seen, seen_earlier
-from nst_jax.engine.keeping import STATE_NAME, Keeper
-from nst_jax.engine.pipeline import examine, run
-from nst_jax.engine.planner import Plan
+from nst_jax.engine.inputs.picture_index import Inputs, Seen, seen_earlier
+from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.plan.demand import foreseen, told_costs
+from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress, Silence
-from nst_jax.engine.renderer import Renderer, Timing
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.resuming import Work, left_to_do
-from nst_jax.engine.run_files import (
+from nst_jax.engine.run.checkpoint import STATE_NAME, Keeper
+from nst_jax.engine.run.plan_file import (
     PLAN_NAME,
     RUN_NAME,
     check_shared_batch,
@@ -37,19 +34,22 @@ from nst_jax.engine.run_files import (
     run_record,
     write_json,
 )
-from nst_jax.engine.saving import PREVIEWS_NAME, Writer, save_preview
-from nst_jax.engine.setup import Request, Setup, open_setup
-from nst_jax.engine.sharing import Parts, asked_shard, batch_digest
-from nst_jax.engine.stopping import Care, Stop
+from nst_jax.engine.run.preflight import say_if_short_of_space
+from nst_jax.engine.run.remaining import Work, left_to_do
+from nst_jax.engine.run.shard import Parts, asked_shard, batch_digest
+from nst_jax.engine.run.writer import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.schedule.scheduler import Renderer, Timing
+from nst_jax.engine.schedule.stop import Care, Stop
+from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.files.sparing import check_spared
-from nst_jax.spec.errors import NstJaxError, OutputError, StoppedError, WriteError
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import Options
-from nst_jax.spec.outputs import check_output_place, check_output_suffix, output_key
-from nst_jax.spec.shards import Shard, share
+from nst_jax.request.errors import NstJaxError, OutputError, StoppedError, WriteError
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import Job, completed
+from nst_jax.request.options import Options
+from nst_jax.request.outputs import check_output_place, check_output_suffix, output_key
+from nst_jax.request.shards import Shard, share
 
 _ASKED = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
 """What a resume must know of a job."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from nst_jax.spec.errors import NstJaxError
+from nst_jax.request.errors import NstJaxError
 
 
 @runtime_checkable

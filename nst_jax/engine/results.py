@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.curve import Point
-from nst_jax.spec.errors import NstJaxError
-from nst_jax.spec.job import Job, PictureSource, picture_name
-from nst_jax.spec.options import JobOptions, changed_options
+from nst_jax.request.errors import NstJaxError
+from nst_jax.request.job import Job, PictureSource, picture_name
+from nst_jax.request.options import JobOptions, changed_options
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.spec.errors import WriteError
+from nst_jax.request.errors import WriteError
 
 _GAP_PX = 14
 _LINE_PX = 19

@@ -23,8 +23,8 @@ from nst_jax.files import sixteen_bit
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.images import Picture, composited
 from nst_jax.files.profiles import srgb_profile
-from nst_jax.spec.errors import WriteError
-from nst_jax.spec.outputs import FORMAT_OF_SUFFIX, check_output_suffix
+from nst_jax.request.errors import WriteError
+from nst_jax.request.outputs import FORMAT_OF_SUFFIX, check_output_suffix
 
 SOFTWARE = "nst_jax"
 

@@ -11,8 +11,8 @@ from nst_jax.files.ledger import Ledger, Record, read_ledger
 from nst_jax.files.locks import locked, turn
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.stamps import stamp_of
-from nst_jax.spec.errors import OutputError, WriteError
-from nst_jax.spec.outputs import is_url
+from nst_jax.request.errors import OutputError, WriteError
+from nst_jax.request.outputs import is_url
 
 
 class LocalFolder:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.contact_sheet import fitting
 from nst_jax.files.images import composited, load_picture
-from nst_jax.spec.errors import JobError, WriteError
+from nst_jax.request.errors import JobError, WriteError
 
 _CELL_PX = 256
 _GAP_PX = 12

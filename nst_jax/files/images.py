@@ -21,8 +21,8 @@ from PIL import ExifTags, Image, ImageFile
 
 from nst_jax.files.opening import File, opened
 from nst_jax.files.profiles import to_srgb
-from nst_jax.spec.errors import PictureError
-from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS
+from nst_jax.request.errors import PictureError
+from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

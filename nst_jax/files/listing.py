@@ -9,8 +9,8 @@ from PIL import Image
 
 from nst_jax.files import storage
 from nst_jax.files.opening import FORMATS
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.outputs import is_url
+from nst_jax.request.errors import OptionError
+from nst_jax.request.outputs import is_url
 
 
 def pictures(places: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nst_jax.spec.errors import OutputError
+from nst_jax.request.errors import OutputError
 
 try:
     import fcntl

@@ -18,8 +18,8 @@ from typing import cast
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from nst_jax.files.storage import RemoteFile
-from nst_jax.spec.errors import PictureError, ReadError
-from nst_jax.spec.options import DEFAULT_MAX_INPUT_PIXELS, LARGEST_MAX_INPUT_PIXELS
+from nst_jax.request.errors import PictureError, ReadError
+from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS, LARGEST_MAX_INPUT_PIXELS
 
 File = Path | RemoteFile
 """A file of this machine, or of an object store."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merged
-from nst_jax.spec.errors import OutputError
+from nst_jax.request.errors import OutputError
 
 _LINES_TOGETHER = 256
 """Parts of a line each that become one: so many are listed and read again at most."""

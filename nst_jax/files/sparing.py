@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterable
 
 from nst_jax.files.folders import Folder
-from nst_jax.spec.errors import OutputError
-from nst_jax.spec.outputs import is_url
+from nst_jax.request.errors import OutputError
+from nst_jax.request.outputs import is_url
 
 
 def check_spared(pictures: Iterable[object], outputs: Iterable[str], folder: Folder) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nst_jax.spec.outputs import is_url
+from nst_jax.request.outputs import is_url
 
 LARGEST_INPUT_BYTES = 2**30
 """Of an object that is read as a whole into memory."""

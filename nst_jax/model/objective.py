@@ -24,7 +24,7 @@ from nst_jax.model.region import Region, weighted_region
 from nst_jax.model.style import Moments, StyleTarget, moments
 from nst_jax.model.variation import SquaredVariation, Variation
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.taps import poolings_before
+from nst_jax.request.taps import poolings_before
 
 
 class Targets(NamedTuple):

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from nst_jax.model import layers, winograd
-from nst_jax.spec.taps import PIXELS, Architecture, deepest_tap
+from nst_jax.request.taps import PIXELS, Architecture, deepest_tap
 
 Weights = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 """Kernel (3, 3, c, d) and bias (d,) of each convolution by its name."""

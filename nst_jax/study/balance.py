@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.stopping import Stop
-from nst_jax.engine.yardstick import Yardstick
-from nst_jax.spec.job import PictureSource
-from nst_jax.spec.options import Options, job_options
-from nst_jax.spec.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
+from nst_jax.engine.schedule.stop import Stop
+from nst_jax.request.job import PictureSource
+from nst_jax.request.options import Options, job_options
+from nst_jax.request.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
 from nst_jax.study.study import Measure, Study, Trial, check_values, opened, run_trials
+from nst_jax.yardstick import Yardstick
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.canvas import square_canvas
-from nst_jax.engine.receptive import Field
-from nst_jax.engine.targets import on_canvas
+from nst_jax.engine.device.targets import on_canvas
+from nst_jax.engine.plan.canvas import square_canvas
+from nst_jax.model.receptive_field import Field
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.taps import poolings_before
+from nst_jax.request.taps import poolings_before
 
 Image = npt.NDArray[np.float32]
 

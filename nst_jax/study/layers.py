@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.stopping import Stop
-from nst_jax.engine.yardstick import Yardstick
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import PictureSource
-from nst_jax.spec.options import JobOptions, Options
-from nst_jax.spec.studies import BALANCE, RAW, study_options
-from nst_jax.spec.taps import PIXELS
+from nst_jax.engine.schedule.stop import Stop
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import PictureSource
+from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.studies import BALANCE, RAW, study_options
+from nst_jax.request.taps import PIXELS
 from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import Bench, Measure, Study, Trial, opened, run_trials
+from nst_jax.yardstick import Yardstick
 
 Grid = Literal["full", "content", "style", "corners"]
 

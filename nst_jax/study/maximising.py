@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.levels import Stage
-from nst_jax.engine.pipeline import examine, run
-from nst_jax.engine.planning import planned
-from nst_jax.engine.prepared import PreparedJob
+from nst_jax.engine.inputs.load import PreparedJob
+from nst_jax.engine.inputs.session import Request, Setup
+from nst_jax.engine.plan.levels import Stage
+from nst_jax.engine.plan.planning import planned
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.receptive import receptive_field
 from nst_jax.engine.results import Result
-from nst_jax.engine.resuming import left_to_do
-from nst_jax.engine.saving import Writer, make_folder
-from nst_jax.engine.setup import Request, Setup
+from nst_jax.engine.run.remaining import left_to_do
+from nst_jax.engine.run.writer import Writer, make_folder
+from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import LocalFolder
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
+from nst_jax.model.receptive_field import receptive_field
 from nst_jax.model.variation import Variation
-from nst_jax.spec.handling import Handling
-from nst_jax.spec.job import Job, completed
-from nst_jax.spec.options import job_options
-from nst_jax.spec.taps import PIXELS
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import Job, completed
+from nst_jax.request.options import job_options
+from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import Cell, Trial, cell_of
 
 _SMOOTHNESS_POWER = 1.5

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nst_jax.engine.canvas import Size, fitted
+from nst_jax.engine.inputs.session import Setup, open_setup
+from nst_jax.engine.plan.canvas import Size, fitted
 from nst_jax.engine.progress import Progress, Silence
-from nst_jax.engine.receptive import Field, receptive_field
-from nst_jax.engine.setup import Setup, open_setup
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import composited, from_array, load_picture, resized
-from nst_jax.spec.errors import OptionError, PictureError
-from nst_jax.spec.job import PictureSource, picture_name
-from nst_jax.spec.options import Options
-from nst_jax.spec.studies import NEURON_TAPS, study_options
-from nst_jax.spec.taps import canonical_tap, smallest_side
+from nst_jax.model.receptive_field import Field, receptive_field
+from nst_jax.request.errors import OptionError, PictureError
+from nst_jax.request.job import PictureSource, picture_name
+from nst_jax.request.options import Options
+from nst_jax.request.studies import NEURON_TAPS, study_options
+from nst_jax.request.taps import canonical_tap, smallest_side
 from nst_jax.study.excitement import Patch, answers, best_patches, spread, telling_channels
 from nst_jax.study.maximising import Neuron, before_activation, made_for
 from nst_jax.study.study import Cell, Image, Study

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nst_jax.engine.levels import PHASES, StyleKind
-from nst_jax.engine.setup import open_setup
-from nst_jax.engine.targets import style_target
+from nst_jax.engine.device.targets import style_target
+from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.plan.levels import PHASES, StyleKind
 from nst_jax.files.images import resized
 from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.spec.options import JobOptions, job_options
-from nst_jax.spec.studies import RAW
-from nst_jax.spec.taps import PIXELS
+from nst_jax.request.options import JobOptions, job_options
+from nst_jax.request.studies import RAW
+from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import Bench
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.saving import make_folder
-from nst_jax.engine.stopping import Stop
-from nst_jax.engine.yardstick import Yardstick
+from nst_jax.engine.run.writer import make_folder
+from nst_jax.engine.schedule.stop import Stop
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import resized
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import PictureSource
-from nst_jax.spec.options import Options
-from nst_jax.spec.studies import BALANCE, RATIOS, RAW, study_options
-from nst_jax.spec.taps import PIXELS
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import PictureSource
+from nst_jax.request.options import Options
+from nst_jax.request.studies import BALANCE, RATIOS, RAW, study_options
+from nst_jax.request.taps import PIXELS
 from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import (
     Bench,
@@ -29,6 +28,7 @@ from nst_jax.study.study import (
     opened,
     run_trials,
 )
+from nst_jax.yardstick import Yardstick
 
 _ROWS = (
     "plain blend",

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.stopping import Stop
-from nst_jax.engine.yardstick import Yardstick
-from nst_jax.spec.job import PictureSource
-from nst_jax.spec.options import JobOptions, Options, job_options
-from nst_jax.spec.studies import study_options
+from nst_jax.engine.schedule.stop import Stop
+from nst_jax.request.job import PictureSource
+from nst_jax.request.options import JobOptions, Options, job_options
+from nst_jax.request.studies import study_options
 from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import Bench, Cell, Measure, Study, Trial, opened, run_trials
+from nst_jax.yardstick import Yardstick
 
 _TEXT = (
     "Every picture begins as noise. In the first row it is moved until one tap of the network, "

@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.batch import render_batch
-from nst_jax.engine.pipeline import examine
-from nst_jax.engine.prepared import PreparedJob, prepared
+from nst_jax.engine.inputs.load import PreparedJob, prepared
+from nst_jax.engine.inputs.session import Request, open_setup
 from nst_jax.engine.progress import Progress, Silence
-from nst_jax.engine.setup import Request, open_setup
-from nst_jax.engine.stopping import Stop
+from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.waves import examine
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
-from nst_jax.spec.errors import OptionError
-from nst_jax.spec.job import Job, PictureSource, completed
-from nst_jax.spec.options import JobOptions, Options
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import Job, PictureSource, completed
+from nst_jax.request.options import JobOptions, Options
 
 Image = npt.NDArray[np.float32]
 

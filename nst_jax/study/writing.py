@@ -19,7 +19,7 @@ from nst_jax.files.atomic import write_bytes
 from nst_jax.files.contact_sheet import Tile, write_grid
 from nst_jax.files.encode import save_picture
 from nst_jax.files.report.page import render_page, write_report
-from nst_jax.spec.errors import WriteError
+from nst_jax.request.errors import WriteError
 from nst_jax.study.chart import HEIGHT, WIDTH, Chart, drawn
 from nst_jax.study.study import Cell, Study
 

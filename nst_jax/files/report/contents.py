@@ -21,7 +21,7 @@ from typing import Any
 from nst_jax.files.ledger import Record, read_ledger
 from nst_jax.files.report.runs import read_run
 from nst_jax.files.report.thumbnails import FOLDER, Copy, Wanted
-from nst_jax.spec.options import JobOptions
+from nst_jax.request.options import JobOptions
 
 THUMB_PX = 440
 VIEW_PX = 1280

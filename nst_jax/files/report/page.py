@@ -17,7 +17,7 @@ from nst_jax.files.atomic import write_bytes
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.report.contents import as_script, contents, read_batch
 from nst_jax.files.report.thumbnails import FOLDER, copies, remove_others
-from nst_jax.spec.errors import OptionError, WriteError
+from nst_jax.request.errors import OptionError, WriteError
 
 REPORT_FOLDER = "report"
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.images import composited, load_picture
-from nst_jax.spec.errors import JobError
+from nst_jax.request.errors import JobError
 
 FOLDER = "pictures"
 """Where the copies lie, in the page's own folder."""

@@ -1,0 +1,1 @@
+"""Many machines: a Ray cluster's workers and their tasks."""

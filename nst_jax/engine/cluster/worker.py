@@ -1,0 +1,185 @@
+"""A worker that is given one list of jobs after another: weights and programs stay.
+
+It renders into the common output folder and keeps a part of the ledger of its own. A list may be
+given a second time, to it or to another, after a worker died over it: what is done is skipped.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nst_jax.engine.device.process import configured_process
+from nst_jax.engine.inputs.picture_index import Inputs, Seen
+from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.plan.demand import Foreseen
+from nst_jax.engine.progress import Silence
+from nst_jax.engine.results import Result, Summary
+from nst_jax.engine.run.plan_file import fixed_plan, run_record
+from nst_jax.engine.run.remaining import left_to_do
+from nst_jax.engine.run.writer import Writer
+from nst_jax.engine.schedule.stop import Care
+from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.files.folders import folder_at
+from nst_jax.files.ledger import Record
+from nst_jax.request.errors import NstJaxError, OutputError
+from nst_jax.request.handling import Handling
+from nst_jax.request.job import Job
+from nst_jax.request.options import Options
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What every worker of a batch is told; it can be sent.
+
+    Attributes:
+        place: Path or address of the output folder.
+        options: The run's.
+        handling: What to do about accidents.
+        whole: What all jobs need together.
+        digest: What tells the batch from others.
+    """
+
+    place: str
+    options: Options
+    handling: Handling
+    whole: Foreseen
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of a list of jobs.
+
+    Attributes:
+        finished: Output and error of each job that was done or failed now.
+        skipped: Jobs done before.
+        given_up: Jobs that failed before by their own fault.
+        image_steps: Taken for them.
+        step_seconds: The device's.
+        compile_seconds: Of programs that were new.
+    """
+
+    finished: Sequence[tuple[str, NstJaxError | None]]
+    skipped: int
+    given_up: int
+    image_steps: int
+    step_seconds: float
+    compile_seconds: float
+
+
+class _Finished(Silence):
+    """Remembers what was finished."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, NstJaxError | None]] = []
+
+    def finished(self, job: str, error: NstJaxError | None) -> None:
+        self.jobs.append((job, error))
+
+
+class Worker:
+    """Renders lists of jobs of one batch, on all devices of its process."""
+
+    def __init__(self, batch: Batch) -> None:
+        """A worker of a batch; it opens when it is first asked for something."""
+        self._batch = batch
+        self._stack = contextlib.ExitStack()
+        self._is_open = False
+        self._part = f"worker-{uuid.uuid4().hex[:12]}"
+
+    def open(self) -> dict[str, Any]:
+        """Opens the weights and finds the devices.
+
+        Returns:
+            What `run.json` says of versions, devices and weights.
+
+        Raises:
+            RequestError: The weights are damaged, or the output folder is not there.
+        """
+        batch = self._batch
+        self._stack.enter_context(configured_process())
+        self._folder = folder_at(batch.place)
+        if not self._folder.exists():
+            raise OutputError(
+                f"output folder {batch.place!r} must be there on every machine of the cluster",
+                "Name a shared mount, or an address such as gs://",
+            )
+        opened = open_setup(batch.options)
+        self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
+        taps = itertools.chain.from_iterable(itertools.chain(*batch.whole.taps))
+        self._renderer = self._setup.renderer((), Silence(), taps=frozenset(taps))
+        self._is_open = True
+        nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
+        return run_record(nothing, self._setup, None)
+
+    def render(
+        self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, Seen]
+    ) -> Report:
+        """Renders what is missing of some jobs.
+
+        Args:
+            jobs: With their options and output names filled in.
+            records: Of these jobs, as far as the ledger had any.
+            seen: What is known of their inputs, by path.
+
+        Raises:
+            RequestError: Something does not fit the devices; nothing was rendered.
+            WriteError: The folder takes no more.
+        """
+        if not self._is_open:  # its process may have been started anew since it was asked to
+            self.open()
+        newest = self._newest(jobs, records)
+        setup = self._setup_knowing(seen)
+        examined = examine(jobs, setup, Silence())
+        work = left_to_do(examined, newest, self._folder, self._batch.handling)
+        ended = _Finished()
+        before = dataclasses.replace(self._renderer.timing)
+        with Writer(
+            self._folder,
+            self._batch.options,
+            ended,
+            retries=self._batch.handling.retries,
+            part=self._part,
+        ) as writer:
+            for result in itertools.chain(work.failures, self._rendered(work.requests, setup)):
+                writer.put(result)
+        if writer.fault:
+            raise writer.fault
+        timing = self._renderer.timing
+        return Report(
+            ended.jobs,
+            work.skipped,
+            work.given_up,
+            timing.image_steps - before.image_steps,
+            timing.steps - before.steps,
+            timing.compilation - before.compilation,
+        )
+
+    def _rendered(self, requests: Sequence[Request], setup: Setup) -> Iterator[Result]:
+        if not requests:
+            return
+        self._renderer.care = Care(retries=self._batch.handling.retries)
+        plan = fixed_plan(
+            requests,
+            setup,
+            self._folder,
+            Silence(),
+            whole=self._batch.whole,
+            batch=self._batch.digest,
+            alone=False,
+        )
+        yield from run(requests, setup, self._renderer, plan)
+
+    def _setup_knowing(self, seen: Mapping[str, Seen]) -> Setup:
+        inputs = Inputs(seen, max_pixels=self._batch.options.max_input_pixels)
+        return dataclasses.replace(self._setup, inputs=inputs)
+
+    def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:
+        """The records, and newer ones where another worker has had some of the jobs."""
+        if not any(self._folder.stamp(job.output) for job in jobs if job.output not in records):
+            return records
+        found = self._folder.records()
+        return {job.output: found[job.output] for job in jobs if job.output in found}

@@ -1,0 +1,1 @@
+"""Compiled programs and the arrays that they work on."""

@@ -1,0 +1,234 @@
+"""The compiled programs of a run: each made once, named, timed, and kept.
+
+Nothing else in the engine compiles. A program is known by its name, which says the canvas,
+the slots and the taps, so whoever watches can name every compilation.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from nst_jax.engine.device import runtime, solver
+from nst_jax.engine.plan.canvas import Size, size_text
+from nst_jax.engine.plan.devices import Devices
+from nst_jax.engine.progress import Progress
+from nst_jax.model import objective
+from nst_jax.model.style import RegionsTarget
+from nst_jax.model.vgg import VGG
+
+Taps = tuple[str, ...]
+
+_COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+)
+
+
+class Programs:
+    """Programs by name, compiled when they are first called.
+
+    Attributes:
+        network: The VGG, on the first device.
+        compiled: Seconds of compilation by the program's name, in order; of loading, where
+            a cache on disk had it.
+        loaded: Names of those that came from the cache.
+        memory: Bytes on each device, by the compiler's own account, by the program's name;
+            a backend may tell nothing.
+    """
+
+    def __init__(
+        self, network: VGG, devices: Devices, progress: Progress, *, products: str = "default"
+    ) -> None:
+        """Starts without a program.
+
+        Args:
+            network: The VGG.
+            devices: What programs run on.
+            progress: Told of compilations.
+            products: How exactly float32 numbers are multiplied; see `devices.Precision`.
+        """
+        self.network = devices.used(1).spread(network)
+        self._networks = {1: self.network}
+        self.compiled: dict[str, float] = {}
+        self.loaded: set[str] = set()
+        self.memory: dict[str, int] = {}
+        self._devices = devices
+        self._progress = progress
+        self._products = products
+        self._programs: dict[str, Any] = {}
+
+    def content_features(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
+        """The content's side of a job's targets, for one picture."""
+
+        def content_features(image, network, size):
+            return objective.content_features(image, network, size, taps)
+
+        name = f"content features {size_text(canvas)} {','.join(taps)}"
+        return self._call(name, content_features, (image, self.network, size))
+
+    def style_moments(
+        self, canvas: Size, taps: Taps, image: Any, size: Any, weights: Any = None
+    ) -> Any:
+        """What the style's side of a job's targets is made of, for one picture.
+
+        Args:
+            canvas: The picture's.
+            taps: Where.
+            image: The picture on its canvas.
+            size: Its own.
+            weights: Of each tap's positions; None: all count alike.
+        """
+
+        def style_moments(image, network, size, weights):
+            return objective.style_moments(image, network, size, taps, weights)
+
+        masked = " under a mask" if weights else ""
+        name = f"style moments {size_text(canvas)} {','.join(taps)}{masked}"
+        return self._call(name, style_moments, (image, self.network, size, weights))
+
+    def run_chunk(
+        self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
+    ) -> solver.State:
+        """`num_steps` steps of a batch; the states given are consumed."""
+        name, slots = self.step_name(canvas, problems), len(problems.steps)
+        used = self._devices.used(slots)
+        arguments = (
+            states,
+            problems,
+            self._network_on(used),
+            used.put(num_steps, used.replicated),
+        )
+        return self._call(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
+
+    def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
+        """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
+
+        Args:
+            canvas: Every slot's.
+            states: `jax.ShapeDtypeStruct`s with their shardings, as `run_chunk` gets arrays.
+            problems: Likewise.
+        """
+        name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
+        used = self._devices.used(slots)
+        num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated)
+        arguments = (states, problems, self._network_on(used), num_steps)
+        return self._program(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
+
+    def step_name(self, canvas: Size, problems: Any) -> str:
+        """What the program of `run_chunk` is known by."""
+        return f"step {size_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
+
+    def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
+        """A batch with one slot's states and problems replaced; the batch given is consumed."""
+
+        def place(batch, slot, one):
+            def replaced(whole, new):
+                return jax.lax.dynamic_update_index_in_dim(whole, new, slot, 0)
+
+            return jax.tree.map(replaced, batch, one)
+
+        slots = _slots_of(batch)
+        used = self._devices.used(slots)
+        slot, one = used.put((np.int32(slot), one), used.replicated)
+        name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
+        return self._call(name, place, (batch, slot, one), used.sharded(slots), donate=(0,))
+
+    def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
+        """One slot's state; the states given stay."""
+
+        def take(states, slot):
+            return jax.tree.map(
+                lambda whole: jax.lax.dynamic_index_in_dim(whole, slot, 0, keepdims=False), states
+            )
+
+        slots = _slots_of(states)
+        everywhere = self._devices.used(slots).replicated
+        slot = self._devices.put(np.int32(slot), everywhere)
+        return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
+
+    def _network_on(self, used: Devices) -> VGG:
+        """The VGG on these of the devices."""
+        if used.count not in self._networks:
+            self._networks[used.count] = used.spread(self.network)
+        return self._networks[used.count]
+
+    def _call(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        layout: NamedSharding | None = None,
+        donate: tuple[int, ...] = (),
+    ) -> Any:
+        return self._program(name, function, arguments, layout, donate)(*arguments)
+
+    def _program(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        layout: NamedSharding | None = None,
+        donate: tuple[int, ...] = (),
+    ) -> Any:
+        """A program by its name, whose results lie as `layout` says; None: on the first device."""
+        if name in self._programs:
+            return self._programs[name]
+        self._progress.compiling(name)
+        began = time.perf_counter()
+        results = layout or self._devices.used(1).replicated
+        jitted = jax.jit(function, donate_argnums=donate, out_shardings=results)
+        with runtime.watched() as loads, jax.default_matmul_precision(self._products):
+            program = jitted.lower(*arguments).compile()
+        self.compiled[name] = time.perf_counter() - began
+        self._programs[name] = program
+        if loads.count:
+            self.loaded.add(name)
+        if (needed := bytes_on_each_device(program)) is not None:
+            self.memory[name] = needed
+        return program
+
+
+def bytes_on_each_device(program: Any) -> int | None:
+    """Arguments, results and temporary memory of a compiled program; None where untold."""
+    try:
+        memory = program.memory_analysis()
+    except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    if memory is None:
+        return None
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes  # donated ones are arguments
+    return memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+
+
+def collectives_in(text: str) -> list[str]:
+    """The operations over several devices in a compiled program's text, one for each."""
+    found = re.findall(rf"\b({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
+    return sorted(found)
+
+
+def _taps_text(problems: solver.Problem) -> str:
+    targets = problems.targets
+    content, style = (",".join(taps) for taps in (targets.content, targets.style))
+    kinds = set(map(_kind_text, targets.style.values()))
+    gradients = " with unit gradients" if problems.weights.strengths else ""
+    return f"content {content} style {style} by {' and '.join(sorted(kinds))}{gradients}"
+
+
+def _kind_text(target: Any) -> str:
+    if isinstance(target, RegionsTarget):
+        return f"{_kind_text(target.targets[0])} in regions {len(target.targets)}"
+    return type(target).__name__.removesuffix("Target")
+
+
+def _slots_of(batch: Any) -> int:
+    return len(jax.tree.leaves(batch)[0])

@@ -1,0 +1,94 @@
+"""A batch on the devices: a fixed number of slots, each with a job of its own or padding.
+
+A job leaves its slot when it is over and the next one takes it, while the other slots keep
+what they have. The program that steps does not change with it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.device.solver import Problem, State
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.plan.devices import Devices
+
+
+class Entry(NamedTuple):
+    """What goes into a slot, as host arrays without a slot axis."""
+
+    state: State
+    problem: Problem
+
+
+class Look(NamedTuple):
+    """What is known of every slot after a chunk.
+
+    Attributes:
+        steps: Steps taken since the slot was filled.
+        over: Whether the job in it is over before its steps: converged, or not finite.
+        terms: (slots, 4): total, content, style and tv at the last step.
+    """
+
+    steps: npt.NDArray[np.integer]
+    over: npt.NDArray[np.bool_]
+    terms: npt.NDArray[np.float32]
+
+
+class Slots:
+    """States and problems of a batch, on the devices.
+
+    Args:
+        programs: The compiled programs of the run.
+        devices: What the batch is laid over.
+        canvas: Every slot's.
+        entries: One for each of the first slots.
+        count: How many slots there are; those without an entry are padded.
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        devices: Devices,
+        canvas: Size,
+        entries: Sequence[Entry],
+        count: int,
+    ) -> None:
+        self._programs = programs
+        self._canvas = canvas
+        # Padding is the first job once more, with no step to take.
+        idle = entries[0].problem._replace(steps=np.int32(0))
+        filled = [*entries, *[entries[0]._replace(problem=idle)] * (count - len(entries))]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+        self._states, self._problems = devices.put(stacked, devices.sharded(count))
+
+    def step(self, num_steps: int) -> Look:
+        """Takes every slot so many steps further, and waits until that is done."""
+        self._states = self._programs.run_chunk(
+            self._canvas, self._states, self._problems, np.int32(num_steps)
+        )
+        now = self._states
+        steps, finite, converged, terms = jax.device_get(
+            (now.step, now.finite, now.trend.converged, now.terms)
+        )
+        return Look(steps, converged | ~finite, np.stack(terms, axis=-1))
+
+    def place(self, slot: int, entry: Entry) -> None:
+        """Fills one slot anew."""
+        batch = self._programs.place(
+            self._canvas, (self._states, self._problems), slot, tuple(entry)
+        )
+        self._states, self._problems = batch
+
+    def take(self, slot: int) -> State:
+        """One slot's state as host arrays."""
+        return jax.device_get(self._programs.take(self._canvas, self._states, slot))
+
+    def take_all(self) -> list[State]:
+        """Every slot's state as host arrays."""
+        states: Any = jax.device_get(self._states)
+        count = len(states.step)
+        return [jax.tree.map(lambda whole, slot=slot: whole[slot], states) for slot in range(count)]

@@ -1,0 +1,209 @@
+"""What images are compared with, made once: what a style asks, a content's features.
+
+A style's statistics are made once per style and level however many jobs use it. They are
+kept on the host, bounded, and copied into the slots of each batch that asks for them.
+Several styles of one job meet here, as the average of their statistics.
+"""
+
+import collections
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.device.programs import Programs, Taps
+from nst_jax.engine.inputs import masks
+from nst_jax.engine.inputs.load import Picture, PreparedJob
+from nst_jax.engine.plan.canvas import Size, fitted, square_canvas
+from nst_jax.engine.plan.levels import Stage, StyleKind
+from nst_jax.files.images import resized
+from nst_jax.model.content import ContentTarget
+from nst_jax.model.objective import Targets
+from nst_jax.model.style import GramTarget, Moments, MomentsTarget, RegionsTarget, StyleTarget
+from nst_jax.model.variation import (
+    AbsoluteVariation,
+    NinePointVariation,
+    SquaredVariation,
+    Variation,
+)
+from nst_jax.model.wasserstein import WassersteinTarget
+from nst_jax.request.options import JobOptions, shares
+from nst_jax.request.taps import PIXELS, poolings_before
+
+_KEPT_BYTES = 2**28
+
+Statistics = Mapping[str, Any]
+"""By tap, on the host: features, moments, or targets."""
+
+VARIATIONS: Mapping[str, Variation] = {
+    "squared": SquaredVariation(),
+    "absolute": AbsoluteVariation(),
+    "nine_point": NinePointVariation(),
+}
+"""By the option `tv_loss`."""
+
+
+class Targeting(Protocol):
+    """Says what a job's images are compared with."""
+
+    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+        """One job's targets at one of its stages, as host arrays on the stage's canvas."""
+        ...
+
+
+class TargetMaker:
+    """Makes the targets of jobs and remembers the recent ones."""
+
+    def __init__(self, programs: Programs, variation: Variation) -> None:
+        self._programs = programs
+        self._variation = variation
+        self._recent = _Recent(_KEPT_BYTES)
+
+    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+        """One job's targets at one of its stages, as host arrays on the stage's canvas."""
+        return Targets(self._content(job, stage), self._style(job, stage), self._variation)
+
+    def _content(self, job: PreparedJob, stage: Stage) -> Statistics:
+        normalized = job.options.content_normalization
+        return {
+            tap: ContentTarget.of(features, _positions(stage.size, tap), normalized)
+            for tap, features in self._content_features(job, stage).items()
+        }
+
+    def _content_features(self, job: PreparedJob, stage: Stage) -> Statistics:
+        taps = job.options.content_taps
+        mixed = bool(job.options.pixel_blend) and PIXELS in taps
+        others = (job.options, *(style.key for style in job.styles)) if mixed else ()
+        key = ("content", job.content.key, stage.size, stage.canvas, taps, others)
+
+        def make() -> Statistics:
+            image, size = on_canvas(resized(job.content.pixels, stage.size), stage.canvas)
+            features = self._programs.content_features(stage.canvas, taps, image, size)
+            if mixed:
+                features[PIXELS], _ = on_canvas(_pixel_target(job, stage.size), stage.canvas)
+            return features
+
+        return self._recent.get(key, make)
+
+    def _style(self, job: PreparedJob, stage: Stage) -> Statistics:
+        """What a job's styles ask at a stage: together everywhere, or each in its region."""
+        own = job.options
+        blend = shares(own.style_blend_weights, len(job.styles))
+        if not job.masks:
+            return self._blended(job.styles, blend, own, stage)
+        apart = [self._blended([style], (1.0,), own, stage) for style in job.styles]
+        weights = masks.by_tap(job.masks, stage.size, stage.canvas, own.style_taps)
+        strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
+        return {
+            tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
+            for tap in own.style_taps
+        }
+
+    def _blended(
+        self, styles: Sequence[Picture], blend: tuple[float, ...], own: JobOptions, stage: Stage
+    ) -> Statistics:
+        """What styles ask together."""
+        taps = own.style_taps
+        asked = stage.style_kind, own.style_normalization
+        keys = tuple(style.key for style in styles)
+        key = (*asked, keys, blend, stage.style_edge, taps)
+
+        def make() -> Statistics:
+            moments = [self._moments(style, taps, stage) for style in styles]
+            return {
+                tap: style_target(*asked, _averaged([one[tap] for one in moments], blend))
+                for tap in taps
+            }
+
+        return self._recent.get(key, make)
+
+    def _moments(self, style: Picture, taps: Taps, stage: Stage) -> Statistics:
+        canvas = square_canvas(stage.style_edge)
+
+        def make() -> Statistics:
+            size = fitted(style.size, stage.style_edge)
+            image, own = on_canvas(resized(style.pixels, size), canvas)
+            weights = None
+            if style.mask is not None:
+                regions = masks.by_tap([style.mask], size, canvas, taps)
+                weights = {tap: region[0] for tap, region in regions.items()}
+            return self._programs.style_moments(canvas, taps, image, own, weights)
+
+        return self._recent.get(("style", style.key, stage.style_edge, taps), make)
+
+
+def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTarget:
+    """What a style with these moments asks where styles are compared in this way."""
+    on_host = np.asarray(moments.mean), np.asarray(moments.second)
+    match kind:
+        case "gram":
+            return GramTarget.of(*on_host, normalized)
+        case "moments":
+            return MomentsTarget.of(*on_host, normalized)
+        case "wasserstein":
+            return WassersteinTarget.of(*on_host)
+        case "wasserstein_full":
+            return WassersteinTarget.of(*on_host, strong=len(on_host[0]))
+
+
+def _pixel_target(job: PreparedJob, size: Size) -> npt.NDArray[np.float32]:
+    """Content and styles blended pixel by pixel, the styles stretched to the content's shape."""
+    blend = job.options.pixel_blend
+    weights = shares(job.options.style_blend_weights, len(job.styles))
+    styles = sum(
+        np.float32(weight) * resized(style.pixels, size)
+        for weight, style in zip(weights, job.styles, strict=True)
+    )
+    mixed = (1 - blend) * resized(job.content.pixels, size) + blend * styles
+    return np.asarray(mixed, np.float32)
+
+
+def on_canvas(
+    pixels: npt.NDArray[np.float32], canvas: Size
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """An image in the top left corner of a canvas of zeros, and its own size."""
+    height, width = pixels.shape[:2]
+    image = np.zeros((*canvas, 3), np.float32)
+    image[:height, :width] = pixels
+    return image, np.asarray((height, width), np.int32)
+
+
+class _Recent:
+    """Host copies of the most recently used statistics, up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._kept: collections.OrderedDict[Hashable, Statistics] = collections.OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Statistics:
+        if key not in self._kept:
+            self._kept[key] = jax.tree.map(np.asarray, jax.device_get(make()))
+            self._bytes += _size_bytes(self._kept[key])
+        self._kept.move_to_end(key)
+        while self._bytes > self._limit_bytes and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= _size_bytes(dropped)
+        return self._kept[key]
+
+
+def _averaged(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
+    """The moments of several styles as if they were one, each with its weight."""
+
+    def average(*arrays: Any) -> Any:
+        weighted = zip(map(np.float32, weights), arrays, strict=True)
+        return sum(weight * array for weight, array in weighted)
+
+    return jax.tree.map(average, *moments)
+
+
+def _positions(size: Size, tap: str) -> int:
+    """How many positions an image of this size has at a tap."""
+    height, width = (side >> poolings_before(tap) for side in size)
+    return height * width
+
+
+def _size_bytes(statistics: Statistics) -> int:
+    return sum(array.nbytes for array in jax.tree.leaves(dict(statistics)))

@@ -1,0 +1,1 @@
+"""Weights and pictures: opened, checked, and loaded on threads."""

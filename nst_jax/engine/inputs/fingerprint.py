@@ -1,0 +1,67 @@
+"""What a picture follows from, as one number: inputs, options, weights, method."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.request.job import Job
+from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
+
+METHOD_VERSION = 7
+"""Raised whenever the same request gives another picture than before."""
+
+# The weights count by their content, a preset by what it sets; batch size, previews and limits
+# not at all: they are how, not what.
+_NOT_COUNTED = ("weights", "preset", "batch_size", "dtype", "preview_every", "max_input_pixels")
+
+
+def fingerprint(
+    job: Job,
+    own: JobOptions,
+    options: Options,
+    inputs: Inputs,
+    *,
+    dtype: str,
+    weights_sha256: str,
+) -> str:
+    """sha256 over everything that decides a job's picture, as hexadecimal digits.
+
+    Args:
+        job: With its output's name filled in; the suffix counts, because it is the format.
+        own: The job's options with canonical taps.
+        options: The run's.
+        inputs: What looks at the job's pictures.
+        dtype: What the network really computes in.
+        weights_sha256: The content of the network's weights.
+
+    Raises:
+        PictureError: An input can't be read.
+    """
+    content = {
+        "method": METHOD_VERSION,
+        "content": inputs.sha256(job.content),
+        "styles": [inputs.sha256(style) for style in job.styles],
+        "masks": [inputs.sha256(mask) for mask in job.masks],
+        "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
+        "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
+        "options": _counted(own, options),
+        "dtype": dtype,
+        "weights": weights_sha256,
+        "suffix": PurePosixPath(job.output).suffix.lower(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shared_options(options: Options) -> dict[str, Any]:
+    """What all jobs of a run have in common and their pictures follow from."""
+    return {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
+
+
+@functools.lru_cache(maxsize=256)
+def _counted(own: JobOptions, options: Options) -> Mapping[str, Any]:
+    """The options that decide a picture, by name."""
+    return shared_options(options) | {name: getattr(own, name) for name in JOB_FIELDS}

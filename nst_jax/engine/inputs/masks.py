@@ -1,0 +1,79 @@
+"""Masks on the host: grey pictures that say which style applies where, as weights of positions.
+
+A mask is 1 where its style applies, 0 where it does not, and between them at soft edges. At
+a tap each position has the mean of the mask over the pixels that it stands for, which are
+those that its poolings take together.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.files.images import Picture, composited
+from nst_jax.model.color import luma
+from nst_jax.request.errors import PictureError
+from nst_jax.request.taps import poolings_before
+
+Weights = npt.NDArray[np.float32]
+
+
+def mask_of(picture: Picture, name: str) -> Weights:
+    """The weights of a mask's pixels, (h, w) in [0, 1]: its grey, transparency being black.
+
+    Raises:
+        PictureError: It is black everywhere.
+    """
+    weights = np.clip(luma(composited(picture, "black")), 0, 1)
+    if not weights.any():
+        raise PictureError(
+            f"mask {name!r} must have a pixel that is not black, got none",
+            "White says where the style applies",
+        )
+    return weights
+
+
+def scaled(mask: Weights, size: Size) -> Weights:
+    """A mask at another size. No weight leaves the range of its neighbours, so edges don't ring."""
+    if mask.shape == size:
+        return mask
+    image = Image.fromarray(np.ascontiguousarray(mask))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def by_tap(
+    masks: Sequence[Weights], size: Size, canvas: Size, taps: Iterable[str]
+) -> dict[str, Weights]:
+    """The weights of each tap's positions in each region.
+
+    Args:
+        masks: One a region, of any size.
+        size: Of the image.
+        canvas: That it lies on.
+        taps: Canonical names.
+
+    Returns:
+        For a tap behind n poolings (regions, canvas height // 2**n, canvas width // 2**n),
+        0 outside of the image's own region.
+    """
+    halved = [np.stack([scaled(mask, size) for mask in masks])]
+    depths = {tap: poolings_before(tap) for tap in taps}
+    for _ in range(max(depths.values())):
+        halved.append(_halved(halved[-1]))
+    return {tap: _on_canvas(halved[depth], canvas, depth) for tap, depth in depths.items()}
+
+
+def _halved(weights: Weights) -> Weights:
+    """Means of 2x2 pixels; an odd last row or column is dropped, as the network does."""
+    regions, height, width = weights.shape
+    even = weights[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(regions, height // 2, 2, width // 2, 2).mean((2, 4), dtype=np.float32)
+
+
+def _on_canvas(weights: Weights, canvas: Size, depth: int) -> Weights:
+    regions, height, width = weights.shape
+    wide = np.zeros((regions, canvas[0] >> depth, canvas[1] >> depth), np.float32)
+    wide[:, :height, :width] = weights
+    return wide

@@ -1,0 +1,160 @@
+"""Input pictures looked at: checksum and size, each file read once for as long as it is the same.
+
+What an earlier run has seen, its ledger tells. A file whose stamp (size and times) is still
+that one is not read again, unless the user wants every byte verified.
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.files import images, opening
+from nst_jax.files.stamps import stamp_of
+from nst_jax.files.storage import RemoteFile, located
+from nst_jax.request.job import PictureSource
+from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
+
+# A file may change twice within the resolution of its times: whoever looks that soon after
+# it was written can't tell later whether it is still the same.
+_SETTLED_AFTER_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What is known of a picture's bytes.
+
+    Attributes:
+        sha256: Of the file's bytes, or of an array's shape, type and values.
+        size: (height, width) of the upright picture in pixels.
+        stamp: What the file had when it was read; empty where that can't be relied on.
+        is_animated: Whether the file holds further frames or pages, which are not used.
+    """
+
+    sha256: str
+    size: Size
+    stamp: str = ""
+    is_animated: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """What a ledger line keeps of it."""
+        told = {"sha256": self.sha256, "size": list(self.size), "stamp": self.stamp}
+        return told | {"first_frame_of_several": True} if self.is_animated else told
+
+
+class Inputs:
+    """Looks at pictures, from several threads at once, and remembers."""
+
+    def __init__(
+        self,
+        known: Mapping[str, Seen] | None = None,
+        *,
+        max_pixels: int = DEFAULT_MAX_INPUT_PIXELS,
+    ) -> None:
+        """Starts with what is known already.
+
+        Args:
+            known: By path, as the run names it.
+            max_pixels: Pictures of more pixels are refused.
+        """
+        self._known = dict(known or {})
+        self._sizes: dict[tuple[str, str], Size] = {}
+        self._animated: set[str] = set()
+        self._max_pixels = max_pixels
+
+    def seen(self, source: PictureSource) -> Seen:
+        """Checksum and size of a picture as it is now.
+
+        Raises:
+            PictureError: It is missing, no picture, or can't be read.
+        """
+        if not isinstance(source, (str, os.PathLike)):
+            return _seen_array(np.asarray(source))
+        file = located(source)
+        stamp = stamp_of(file)
+        known = self._known.get(str(file))
+        if known and known.stamp and known.stamp == stamp:
+            return known
+        fresh = self._looked(file, stamp)
+        self._known[str(file)] = fresh
+        if fresh.is_animated:
+            self._animated.add(str(file))
+        return fresh
+
+    def size(self, source: PictureSource) -> Size:
+        """(height, width) of the upright picture, from its header where it was not seen yet.
+
+        Raises:
+            PictureError: It is missing, no picture, or can't be read.
+        """
+        if not isinstance(source, (str, os.PathLike)):
+            return images.from_array(np.asarray(source)).pixels.shape[:2]
+        file = located(source)
+        known, stamp = self._known.get(str(file)), stamp_of(file)
+        if known and known.stamp and known.stamp == stamp:
+            return known.size
+        if (str(file), stamp) not in self._sizes:
+            size = images.picture_size(file, max_pixels=self._max_pixels)
+            self._sizes[str(file), stamp] = size
+        return self._sizes[str(file), stamp]
+
+    def sha256(self, source: PictureSource) -> str:
+        """The checksum alone; see `seen`."""
+        return self.seen(source).sha256
+
+    def known(self, sources: Iterable[PictureSource]) -> dict[str, Seen]:
+        """What is known of these files, by path."""
+        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
+        return {path: self._known[path] for path in paths if path in self._known}
+
+    def records(self, sources: Iterable[PictureSource]) -> dict[str, Any]:
+        """What is known of these files, as a ledger line keeps it."""
+        return {path: seen.record() for path, seen in self.known(sources).items()}
+
+    def newly_animated(self) -> list[str]:
+        """Files that hold further frames or pages, of those that no earlier run has seen."""
+        return sorted(self._animated)
+
+    def _looked(self, file: Path | RemoteFile, stamp: str) -> Seen:
+        began = time.time()
+        header = images.picture_header(file, max_pixels=self._max_pixels)
+        digest = opening.file_digest(file)
+        # A store's entity tags are not of time.
+        settled = isinstance(file, RemoteFile) or began - _modified(file) > _SETTLED_AFTER_S
+        return Seen(digest, header.size, stamp if settled else "", header.is_animated)
+
+
+def seen_earlier(records: Iterable[Mapping[str, Any]]) -> dict[str, Seen]:
+    """What the lines of a ledger tell of input files; whatever is not understood is left out."""
+    return dict(pair for record in records for pair in _seen_pairs(record.get("inputs")))
+
+
+def _seen_pairs(inputs: Any) -> Iterator[tuple[str, Seen]]:
+    for path, told in inputs.items() if isinstance(inputs, dict) else ():
+        try:
+            height, width = map(int, told["size"])
+            animated = told.get("first_frame_of_several") is True
+            yield path, Seen(str(told["sha256"]), (height, width), str(told["stamp"]), animated)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            continue
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # it has gone meanwhile
+        return math.inf
+
+
+def _seen_array(array: np.ndarray) -> Seen:
+    size = images.from_array(array).pixels.shape[:2]
+    whole = np.ascontiguousarray(array)
+    head = f"{whole.dtype.str}{whole.shape}".encode()
+    return Seen(hashlib.sha256(head + whole.tobytes()).hexdigest(), size)

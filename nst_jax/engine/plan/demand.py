@@ -1,0 +1,132 @@
+"""What a whole batch will need, before any of it was looked at closely.
+
+Slots must not depend on which part of a batch a worker has, nor on what is done already. So they
+are chosen for the whole of it: from the sizes of all contents, which a manifest may tell, else
+from their headers. Where that would be too many headers, each group counts as one of many
+jobs, whoever asks.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.plan.levels import Group, Stage, stages
+from nst_jax.request.errors import PictureError
+from nst_jax.request.job import Job, PictureSource
+from nst_jax.request.options import JobOptions, Options, resolved
+from nst_jax.request.taps import Architecture
+
+MOST_HEADERS = 4096
+"""Contents whose headers are read before the work; with more of them, none is."""
+
+_READERS = 8
+
+Taps = tuple[tuple[str, ...], tuple[str, ...]]
+"""Of contents, and of styles."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreseen:
+    """What all jobs of a batch need together.
+
+    Attributes:
+        counts: Jobs by what they must share with others; empty where nobody looked.
+        taps: The sets of canonical taps that jobs have.
+    """
+
+    counts: Mapping[Group, int]
+    taps: tuple[Taps, ...]
+
+
+def foreseen(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
+) -> Foreseen:
+    """Looks at all jobs of a batch, as little as will do.
+
+    Args:
+        jobs: All of them, with their options filled in.
+        options: What they share.
+        architecture: The network's.
+        inputs: What looks at headers.
+
+    Raises:
+        TapError: A job names a tap that the network does not have.
+    """
+    owns = (_own(job, options, architecture) for job in jobs)
+    taps = {(own.content_taps, own.style_taps) for own in owns}
+    counts: collections.Counter[Group] = collections.Counter()
+    for job, size in _sizes(jobs, inputs):
+        counts.update({stage.group for stage in _ladder(job, size, options, architecture)})
+    return Foreseen(counts, tuple(sorted(taps)))
+
+
+def told_costs(
+    jobs: Sequence[Job], options: Options, architecture: Architecture
+) -> list[float] | None:
+    """Pixels times steps of each job; None where the size of some content is not told.
+
+    Raises:
+        TapError: A job names a tap that the network does not have.
+    """
+    if not all(job.size for job in jobs):
+        return None
+    return [_cost(_ladder(job, job.size, options, architecture)) for job in jobs if job.size]
+
+
+def last_groups(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
+) -> dict[str, Group]:
+    """The group of each job's last stage, by its output, as far as sizes are told or looked at."""
+    made = ((job, _ladder(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
+    return {job.output: ladder[-1].group for job, ladder in made if ladder}
+
+
+def _cost(ladder: Iterable[Stage]) -> float:
+    return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
+
+
+def _own(job: Job, options: Options, architecture: Architecture) -> JobOptions:
+    """A job's options with canonical taps."""
+    return resolved(job.options or options, architecture)
+
+
+def _ladder(
+    job: Job, size: Size, options: Options, architecture: Architecture
+) -> tuple[Stage, ...]:
+    """A job's stages; none where it is too small."""
+    try:
+        return stages(size, options, _own(job, options, architecture), regions=len(job.masks))
+    except PictureError:
+        return ()
+
+
+def _sizes(jobs: Sequence[Job], inputs: Inputs) -> Iterator[tuple[Job, Size]]:
+    """Each job with its content's size; one whose content can't be read is left out.
+
+    None at all where that would be too many headers to read.
+    """
+    unknown = {_key(job.content): job.content for job in jobs if job.size is None}
+    if len(unknown) > MOST_HEADERS:
+        return
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        looked = pool.map(lambda content: _size(content, inputs), unknown.values())
+        sizes = dict(zip(unknown, looked, strict=True))
+    for job in jobs:
+        size = job.size or sizes[_key(job.content)]
+        if size:
+            yield job, size
+
+
+def _key(content: PictureSource) -> str | int:
+    return os.fspath(content) if isinstance(content, (str, os.PathLike)) else id(content)
+
+
+def _size(content: PictureSource, inputs: Inputs) -> Size | None:
+    try:
+        return inputs.size(content)
+    except PictureError:
+        return None

@@ -1,0 +1,146 @@
+"""What a program will cost, from the network's table alone: operations and memory.
+
+Compiling a program only to learn its size takes seconds, so batches are planned with these
+sums. The operations are exact; bytes are within a fifth of the compiled program's own memory
+analysis on CPU, which `tests/test_planner.py` checks; on GPU and TPU that was never done.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from nst_jax.engine.device.optimizers import LBFGS_MEMORY, Kind
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.model import winograd
+from nst_jax.request.taps import PIXELS, Architecture, block_of, deepest_tap, poolings_before
+
+_FLOAT32_BYTES = 4
+_PICTURE_BYTES = 3 * _FLOAT32_BYTES
+"""Of one pixel of an image, a moment or a gradient."""
+
+PICTURES_OF_A_STATE: Mapping[Kind, int] = {"adam": 4, "lbfgs": 5 + 2 * LBFGS_MEMORY}
+"""Image, moving average and two moments, or with L-BFGS three pictures and two for each step that
+it remembers; see `solver.State`. A step needs them twice: its outcome stands beside its start
+until both are compared."""
+
+_LARGEST_AT_ONCE = 3
+"""Features, gradient and workspace of the widest layer, beside those kept for the way back.
+
+Fitted to `compiled.memory_analysis()` on CPU, where Winograd's tiles take up as much.
+"""
+
+_IMAGE_GRADIENT_BYTES = 190
+"""Of one pixel in the last product of a step, 27 columns and the padded copy of most of them.
+
+Fitted likewise; only a network narrower than any published one needs more here than for its
+widest layer.
+"""
+
+
+_VARIATION_BYTES = {"nine_point": 172}
+"""Of one pixel, for its differences to all neighbours; fitted likewise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Costs of a network's programs, up to the deepest of some taps.
+
+    Attributes:
+        architecture: The network's table.
+        channels: Channels in and out of each convolution by its name; a weight file may be
+            narrower than its architecture.
+        value_bytes: Of one feature: 4 in float32, 2 in bfloat16.
+        use_winograd: Whether kernels are prepared for Winograd's algorithm where it pays.
+        optimizer: Whose state a step keeps.
+        tv_loss: How neighbouring pixels are compared.
+    """
+
+    architecture: Architecture
+    channels: Mapping[str, tuple[int, int]]
+    value_bytes: int
+    use_winograd: bool
+    optimizer: Kind = "adam"
+    tv_loss: str = "squared"
+
+    def operations(self, canvas: Size, taps: tuple[str, ...]) -> int:
+        """Floating point operations of one step of one image, forth and back.
+
+        A multiplication and an addition of the direct convolution count as two, whatever
+        algorithm computes it; Gram matrices, some 6 % more, don't count. So it is what the
+        literature calls model operations.
+        """
+        forward = sum(
+            2 * 9 * channels_in * channels_out * height * width
+            for (height, width), (channels_in, channels_out) in self._convolutions(canvas, taps)
+        )
+        return 2 * forward
+
+    def step_bytes(
+        self,
+        canvas: Size,
+        slots: int,
+        content_taps: tuple[str, ...],
+        style_taps: tuple[str, ...],
+    ) -> int:
+        """Bytes on one device while it steps `slots` images: arguments and temporary memory."""
+        taps = (*content_taps, *style_taps)
+        pixels = canvas[0] * canvas[1]
+        pictures = 2 * PICTURES_OF_A_STATE[self.optimizer] * _PICTURE_BYTES * pixels
+        pictures += _VARIATION_BYTES.get(self.tv_loss, 0) * pixels
+        features = self._features(canvas, taps)
+        at_once = max(_LARGEST_AT_ONCE * max(features, default=0), _IMAGE_GRADIENT_BYTES * pixels)
+        working = sum(features) + at_once
+        targets = sum(self._features_at(tap, canvas) for tap in content_taps)
+        targets += sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in style_taps)
+        return self.network_bytes(taps) + slots * (pictures + working + targets)
+
+    def looking_bytes(self, canvas: Size, taps: tuple[str, ...]) -> int:
+        """Bytes on one device while a style is looked at, which goes forth alone."""
+        pixels = canvas[0] * canvas[1]
+        working = _LARGEST_AT_ONCE * max(self._features(canvas, taps), default=0)
+        grams = sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in taps)
+        pictures = 2 * _PICTURE_BYTES * pixels  # as it is, and less the mean
+        return self.network_bytes(taps) + pictures + working + grams
+
+    def network_bytes(self, taps: tuple[str, ...]) -> int:
+        """Bytes of the kernels up to the deepest tap, prepared for both directions."""
+        return sum(
+            self.value_bytes * (2 * self._kernel_positions(pair) * pair[0] * pair[1] + pair[1])
+            for _, pair in self._convolutions((1, 1), taps)
+        )
+
+    def _kernel_positions(self, pair: tuple[int, int]) -> int:
+        return winograd.TILE**2 if self.use_winograd and winograd.pays(*pair) else 9
+
+    def _convolutions(
+        self, canvas: Size, taps: tuple[str, ...]
+    ) -> Iterator[tuple[Size, tuple[int, int]]]:
+        """Size and channels of each convolution that the taps need."""
+        names = self.architecture.taps
+        deepest = names.index(deepest_tap(taps, self.architecture))
+        for name in names[: deepest + 1]:
+            if name.startswith("conv"):
+                yield _size_at(name, canvas), self.channels[name]
+
+    def _features(self, canvas: Size, taps: tuple[str, ...]) -> list[int]:
+        """Bytes of each convolution's output; all of them are kept for the way back."""
+        return [
+            self.value_bytes * height * width * channels_out
+            for (height, width), (_, channels_out) in self._convolutions(canvas, taps)
+        ]
+
+    def _features_at(self, tap: str, canvas: Size) -> int:
+        height, width = _size_at(tap, canvas)
+        value_bytes = _FLOAT32_BYTES if tap == PIXELS else self.value_bytes
+        return value_bytes * height * width * self._channels_at(tap)
+
+    def _channels_at(self, tap: str) -> int:
+        if tap == PIXELS:
+            return 3
+        block = block_of(tap)
+        depth = self.architecture.depths[block - 1] if tap.startswith("pool") else tap[-1]
+        return self.channels[f"conv{block}_{depth}"][1]
+
+
+def _size_at(tap: str, canvas: Size) -> Size:
+    poolings = poolings_before(tap)
+    return canvas[0] >> poolings, canvas[1] >> poolings

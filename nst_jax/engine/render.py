@@ -1,0 +1,168 @@
+"""Rendering for Python callers: pictures or paths in, results with pictures out."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.plan.planning import planned
+from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.results import Result
+from nst_jax.engine.run.checkpoint import Keeper
+from nst_jax.engine.run.writer import check_output_file, save_preview, saved
+from nst_jax.engine.schedule.previews import Preview
+from nst_jax.engine.schedule.stop import Care, Stop
+from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.files.folders import folder_and_name
+from nst_jax.files.sparing import check_spared
+from nst_jax.request.errors import NstJaxError, StoppedError
+from nst_jax.request.job import Job, completed
+from nst_jax.request.options import Options
+from nst_jax.request.outputs import check_output_suffix
+
+
+def render_many(
+    jobs: Iterable[Job],
+    options: Options | None = None,
+    *,
+    on_error: Literal["return", "raise"] = "return",
+    on_preview: Callable[[Preview], None] | None = None,
+    progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Iterator[Result]:
+    """Renders jobs together and hands out each result as it finishes.
+
+    Nothing is written. `Result.index` is the job's position in `jobs`; results come in the
+    order in which batches finish.
+
+    Args:
+        jobs: Contents and styles as paths or arrays.
+        options: Shared by all jobs, and the defaults of those that have none of their own.
+        on_error: What becomes of a job that fails: a result with `error` set, or an
+            exception, which ends the run.
+        on_preview: Called with each running job at every `preview_every` of its steps.
+        progress: Told what happens.
+        devices: What to run on; None: all devices of this process.
+
+    Raises:
+        RequestError: The request is wrong in itself; raised before the first result.
+        JobError: A job failed and `on_error` is "raise".
+    """
+    options, progress = options or Options(), progress or Silence()
+    setup = open_setup(options, devices)
+    examined = examine(completed(jobs, options), setup, progress)
+    requests = [one for one in examined if isinstance(one, Request)]
+    failures = (one for one in examined if isinstance(one, Result))
+    results: Iterator[Result] = iter(())
+    if requests:
+        fixed = planned(requests, setup, progress)
+        progress.started(len(requests), sum(one.image_steps for one in requests))
+        results = run(requests, setup, setup.renderer(requests, progress, on_preview), fixed)
+    for result in itertools.chain(failures, results):
+        if result.error and on_error == "raise":
+            raise result.error
+        progress.finished(result.job.output, result.error)
+        yield result
+
+
+def render(
+    job: Job,
+    output: str | Path | None = None,
+    options: Options | None = None,
+    *,
+    checkpoint_every: float = 0.0,
+    on_preview: Callable[[Preview], None] | None = None,
+    progress: Progress | None = None,
+    devices: Sequence[Any] | None = None,
+    stop: Stop | None = None,
+) -> Result:
+    """Renders one picture, and writes it where `output` is given.
+
+    A run that is stopped leaves its state in a hidden file beside `output`; the same request
+    goes on from there.
+
+    Args:
+        job: The content and its style or styles.
+        output: The file to write; its suffix chooses the format.
+        options: For what the job does not say itself.
+        checkpoint_every: Seconds between two savings of the state; 0: only when it is stopped.
+        on_preview: Called with the running job at every `preview_every` of its steps; None: a
+            file for each in a folder `previews` beside `output`.
+        progress: Told what happens.
+        devices: What to run on; None: all devices of this process.
+        stop: Asks the run to stop, from another thread or a signal handler.
+
+    Raises:
+        RequestError: The request is wrong in itself.
+        JobError: A picture can't be used, the numbers became infinite, or the output could
+            not be written.
+        StoppedError: It was asked to stop.
+    """
+    options, progress = options or Options(), progress or Silence()
+    if output is not None:
+        check_output_suffix(str(output), bit_depth=options.bit_depth)
+        check_output_file(output)
+        folder, name = folder_and_name(output)
+        check_spared(job.pictures, [name], folder)
+        job = dataclasses.replace(job, output=name)
+        on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
+    setup = open_setup(options, devices)
+    (request,) = examine(completed([job], options), setup, progress)
+    if isinstance(request, Result):
+        raise _error_of(request)
+    keeper = _keeper(request, output, progress)
+    care = Care(stop=stop or Stop(), checkpoint_every=checkpoint_every, keep=keeper.keep)
+    result = _rendered(request, setup, keeper, care, progress, on_preview)
+    if result.error:
+        raise result.error
+    progress.finished(result.job.output, None)
+    if output is not None:
+        image, alpha = result.image, result.alpha
+        written = saved(result, *folder_and_name(output), options)
+        if written.error:
+            raise written.error
+        result = dataclasses.replace(written, image=image, alpha=alpha)
+    keeper.remove()
+    return result
+
+
+def _keeper(request: Request, output: str | Path | None, progress: Progress) -> Keeper:
+    """What keeps the state of one picture: a hidden file beside it, or nothing."""
+    if output is None:
+        return Keeper(None, [request], progress)
+    folder, name = folder_and_name(output)
+    return Keeper(folder, [request], progress, name=f".{name}.state.npz")
+
+
+def _rendered(
+    request: Request,
+    setup: Setup,
+    keeper: Keeper,
+    care: Care,
+    progress: Progress,
+    on_preview: Callable[[Preview], None] | None,
+) -> Result:
+    """The result of one job.
+
+    Raises:
+        StoppedError: There is none, because the run was asked to stop.
+    """
+    fixed = planned([request], setup, progress)
+    progress.started(1, request.image_steps - keeper.steps_taken)
+    renderer = setup.renderer([request], progress, on_preview)
+    renderer.care = care
+    with care.stop.listening():
+        for result in run([request], setup, renderer, fixed, keeper.standings):
+            return result
+    kept = "kept" if keeper.keep(renderer.standings()) else "not kept"
+    raise StoppedError(
+        f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
+    )
+
+
+def _error_of(result: Result) -> NstJaxError:
+    assert result.error is not None
+    return result.error

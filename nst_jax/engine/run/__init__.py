@@ -1,0 +1,1 @@
+"""One batch in one folder: resume, checkpoint, writer, run record."""

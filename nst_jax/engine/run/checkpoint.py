@@ -1,0 +1,167 @@
+"""Jobs in mid-schedule from one run to the next, in one file of the output folder.
+
+The file says of each job its output's name, its fingerprint and where it stands. The next run
+takes up those whose fingerprint it asks for; a file that is damaged, foreign or out of date
+costs time and nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nst_jax.engine.curve import Point
+from nst_jax.engine.inputs.session import Request
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.schedule.snapshot import Standing
+from nst_jax.files.bundles import read_bundle, write_bundle
+from nst_jax.files.folders import Folder, reason_of
+
+STATE_NAME = "state.npz"
+
+
+class Keeper:
+    """Keeps the jobs under way of one run.
+
+    Attributes:
+        standings: Where unfinished jobs stand, by their index; as far as it is known.
+    """
+
+    def __init__(
+        self,
+        folder: Folder | None,
+        requests: Iterable[Request],
+        progress: Progress,
+        *,
+        name: str = STATE_NAME,
+        others: Iterable[str] = (),
+    ) -> None:
+        """Reads what an earlier run has kept.
+
+        Args:
+            folder: Where the file lies; None: nothing is kept.
+            requests: The jobs of this run that are not finished.
+            progress: Told when nothing can be kept.
+            name: The file's.
+            others: Files of workers that are no more; they are taken over, and removed at the end.
+        """
+        self._folder, self._progress, self._name = folder, progress, name
+        self._others = tuple(others)
+        self._requests = {request.index: request for request in requests}
+        self.standings: dict[int, Standing] = {}
+        for one in (*self._others, name):
+            self._take_over(one)
+
+    def keep(self, standings: Sequence[Standing]) -> int:
+        """Writes where these jobs stand, beside those that are still to be taken up.
+
+        Returns:
+            How many jobs the file holds; 0 where it can't be written.
+        """
+        self.standings |= {standing.index: standing for standing in standings}
+        if not self.standings or self._folder is None:
+            return 0
+        try:
+            with self._folder.replacing(self._name) as file:
+                write_bundle(file, *_packed(self.standings, self._requests))
+        except OSError as error:
+            self._progress.note(f"the jobs under way can't be kept: {reason_of(error)}")
+            return 0
+        return len(self.standings)
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps that need not be taken again, as far as stages are behind them."""
+        return sum(standing.steps for standing in self.standings.values())
+
+    def finished(self, index: int) -> None:
+        """Forgets a job that has its result."""
+        self.standings.pop(index, None)
+
+    def remove(self) -> None:
+        """Removes the files: every job has its result."""
+        if self._folder is not None:
+            for name in (*self._others, self._name):
+                self._folder.remove(name)
+
+    def _take_over(self, name: str) -> None:
+        """Adds what a file has, where it is further than what is known."""
+        try:
+            content = None if self._folder is None else self._folder.read(name)
+            if content is None:
+                return
+            header, arrays = read_bundle(content)
+            found = list(_unpacked(header, arrays, self._requests.values()))
+        except OSError as error:
+            self._progress.note(f"{name} is passed over: {reason_of(error)}")
+            return
+        except ValueError as error:
+            self._progress.note(f"{name} is passed over: {error}")
+            return
+        for standing in found:
+            known = self.standings.get(standing.index)
+            if known is None or known.steps < standing.steps:
+                self.standings[standing.index] = standing
+
+
+def _packed(
+    standings: Mapping[int, Standing], requests: Mapping[int, Request]
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """A header for the file, and its arrays by job and name."""
+    header: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    for number, standing in enumerate(standings.values()):
+        request = requests[standing.index]
+        header.append(
+            {
+                "job": request.job.output,
+                "fingerprint": request.fingerprint,
+                "place": list(standing.place),
+                "within": standing.within,
+                "steps": standing.steps,
+                "seconds": standing.seconds,
+                "compile_seconds": standing.compile_seconds,
+                "terms": dict(standing.terms),
+                "curve": [list(point) for point in standing.curve],
+                "arrays": list(standing.arrays),
+            }
+        )
+        for index, array in enumerate(standing.arrays.values()):
+            arrays[f"{number}/{index}"] = array
+    return header, arrays
+
+
+def _unpacked(
+    header: Any, arrays: Mapping[str, np.ndarray], requests: Iterable[Request]
+) -> Iterator[Standing]:
+    """The jobs of a file that this run asks for.
+
+    Raises:
+        ValueError: The header is another program's.
+    """
+    wanted = {(one.job.output, one.fingerprint): one.index for one in requests}
+    try:
+        for number, entry in enumerate(header):
+            index = wanted.get((entry["job"], entry["fingerprint"]))
+            if index is not None:
+                yield _standing(index, entry, arrays, number)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a foreign header: {error!r}") from error
+
+
+def _standing(
+    index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
+) -> Standing:
+    level, phase = map(int, entry["place"])
+    names = entry["arrays"]
+    return Standing(
+        index=index,
+        place=(level, phase),
+        within=bool(entry["within"]),
+        steps=int(entry["steps"]),
+        seconds=float(entry["seconds"]),
+        compile_seconds=float(entry["compile_seconds"]),
+        terms={str(name): float(value) for name, value in entry["terms"].items()},
+        curve=[Point(int(step), *map(float, terms)) for step, *terms in entry["curve"]],
+        arrays={str(name): arrays[f"{number}/{place}"] for place, name in enumerate(names)},
+    )

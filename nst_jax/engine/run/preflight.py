@@ -1,0 +1,38 @@
+"""Whether what a run will write fits the disk: an estimate before it begins, and a warning."""
+
+from collections.abc import Iterable
+
+from nst_jax.engine.inputs.session import Request
+from nst_jax.engine.plan.memory_budget import bytes_text
+from nst_jax.engine.progress import Progress
+from nst_jax.files.encode import expected_bytes
+from nst_jax.files.folders import Folder
+from nst_jax.request.options import Options
+
+_LEDGER_LINE_BYTES = 8_000
+"""A long one, with a full curve."""
+
+
+def needed_bytes(requests: Iterable[Request], options: Options) -> int:
+    """About what the pictures, the previews and the ledger of these jobs take."""
+    return sum(_needed_bytes(one, options) for one in requests)
+
+
+def say_if_short_of_space(
+    requests: Iterable[Request], options: Options, folder: Folder, progress: Progress
+) -> None:
+    """Warns where the folder's file system has less than what is needed, as far as it tells."""
+    free, needed = folder.free_bytes(), needed_bytes(requests, options)
+    if free is not None and free < needed:
+        progress.note(
+            f"warning: about {bytes_text(needed)} will be written, and {folder.name!r} has "
+            f"{bytes_text(free)} left; a run that fills it stops, and goes on when there is room"
+        )
+
+
+def _needed_bytes(request: Request, options: Options) -> int:
+    size, name = request.ladder[-1].size, request.job.output
+    picture = expected_bytes(name, size, bit_depth=options.bit_depth)
+    every = options.preview_every
+    previews = request.image_steps // every if every else 0
+    return picture + previews * expected_bytes("preview.png", size) + _LEDGER_LINE_BYTES

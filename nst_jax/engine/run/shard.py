@@ -1,0 +1,115 @@
+"""One of several workers in one output folder: which it is, its jobs, its files.
+
+Workers share the folder, its plan and nothing else. Each has a part of the ledger, a state and a
+run record of its own. All deal the same jobs out, or the plan tells that one of them does not.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import PurePath
+
+import jax
+
+from nst_jax.engine.inputs.fingerprint import shared_options
+from nst_jax.request.errors import OptionError
+from nst_jax.request.job import Job, picture_name
+from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.schedulers import scheduled_shard
+from nst_jax.request.shards import Shard, parsed_shard
+
+_JOIN_SECONDS = 300
+"""How long `distributed` waits for the other processes to begin."""
+
+_LEAVE_SECONDS = 30 * 24 * 3600
+"""How long one that is done waits for the others to be; JAX would abort it after 5 minutes."""
+
+
+def asked_shard(asked: Shard | str | None) -> Shard | None:
+    """The shard that was asked for; None: the whole.
+
+    Args:
+        asked: `I/N`; `auto`, which the scheduler's variables answer; `distributed`, which joins
+            the processes by `jax.distributed` and takes this one's number; empty: the whole.
+
+    Raises:
+        OptionError: It is out of range, or nobody tells.
+    """
+    if isinstance(asked, Shard) or not asked:
+        return asked or None
+    if asked == "auto":
+        return scheduled_shard(os.environ, _of_processes())
+    return _joined() if asked == "distributed" else parsed_shard(asked)
+
+
+def _of_processes() -> dict[str, Shard]:
+    if not jax.distributed.is_initialized():
+        return {}
+    return {"jax.distributed": Shard(jax.process_index(), jax.process_count())}
+
+
+def _joined() -> Shard:
+    """Joins the other processes, if that was not done already."""
+    if not jax.distributed.is_initialized():
+        try:
+            jax.distributed.initialize(
+                num_processes=_number("JAX_NUM_PROCESSES"),
+                process_id=_number("JAX_PROCESS_ID"),
+                initialization_timeout=_JOIN_SECONDS,
+                shutdown_timeout_seconds=_LEAVE_SECONDS,
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            first_line = str(error).split("\n")[0]
+            raise OptionError(
+                f"shard distributed could not join the other processes: {first_line}",
+                "Where nothing detects them, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+                "JAX_PROCESS_ID; or do without: --shard I/N needs none of it",
+            ) from error
+    return Shard(jax.process_index(), jax.process_count())
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text else None
+
+
+def batch_digest(jobs: Iterable[Job], options: Options) -> str:
+    """What tells a batch from others: outputs, names of the inputs, options; in any order.
+
+    Folders of inputs do not count: workers may have them mounted elsewhere.
+    """
+    texts: dict[int, str] = {}
+    lines = sorted(_line(job, texts) for job in jobs)
+    shared = json.dumps(shared_options(options), sort_keys=True)
+    return hashlib.sha256("\n".join([shared, *lines]).encode(errors="surrogateescape")).hexdigest()
+
+
+def _line(job: Job, texts: dict[int, str]) -> str:
+    own = job.options or JobOptions()
+    if id(own) not in texts:
+        texts[id(own)] = repr(own)
+    names = (PurePath(picture_name(one)).name for one in job.pictures)
+    return "\0".join((job.output, *names, texts[id(own)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Names of the files that a run, or one of several workers, writes for itself.
+
+    Attributes:
+        part: The worker's, as in `ledger-PART.jsonl`; empty: the whole run.
+    """
+
+    part: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in the folder."""
+        return not self.part
+
+    def name(self, plain: str) -> str:
+        """A file's name: `state.npz`, or `state-PART.npz`."""
+        path = PurePath(plain)
+        return f"{path.stem}-{self.part}{path.suffix}" if self.part else plain

@@ -1,0 +1,224 @@
+"""Finished pictures to files while the device goes on: the picture first, then its line."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import time
+from pathlib import Path, PurePath
+from types import TracebackType
+
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.results import Result
+from nst_jax.engine.schedule.previews import Preview
+from nst_jax.files.encode import encoded_picture, write_fault
+from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
+from nst_jax.files.ledger import ledger_name
+from nst_jax.request.errors import NstJaxError, OutputError, WriteError
+from nst_jax.request.options import Options, job_options
+from nst_jax.request.outputs import is_url
+
+PREVIEWS_NAME = "previews"
+
+_PICTURES_WAITING = 16
+
+_BACK_OFF_S = 0.2
+"""Before a picture is written again that could not be written; twice as long each time."""
+
+# What the next picture would meet as well: the disk is full, gone, or must not be written.
+_OF_THE_WHOLE_FOLDER = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN)
+)
+
+
+def saved(result: Result, folder: Folder, name: str, options: Options) -> Result:
+    """The result with its picture in a file and out of memory; a failed one as it is.
+
+    A picture that can't be written makes a failed result, not an exception.
+    """
+    if result.image is None:
+        return result
+    path = PurePath(folder.place_of(name))
+    try:
+        content = encoded_picture(
+            path,
+            result.image,
+            alpha=result.alpha,
+            bit_depth=options.bit_depth,
+            description=description(result, options),
+        )
+        folder.write(name, content)
+    except WriteError as error:
+        return dataclasses.replace(result, image=None, alpha=None, error=error)
+    except (OSError, ValueError) as error:
+        fault = write_fault(path, error)
+        fault.__cause__ = error
+        return dataclasses.replace(result, image=None, alpha=None, error=fault)
+    return dataclasses.replace(
+        result,
+        image=None,
+        alpha=None,
+        output=folder.place_of(name),
+        sha256=hashlib.sha256(content).hexdigest(),
+        stamp=folder.stamp(name),
+    )
+
+
+def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
+    """A preview in the folder of previews, as an 8-bit PNG named after the output and the step.
+
+    One that can't be written is a note: the job goes on.
+    """
+    name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
+    path = PurePath(folder.place_of(name))
+    try:
+        folder.write(name, encoded_picture(path, preview.image))
+    except OSError as error:
+        progress.note(f"preview left out: {write_fault(path, error).message}")
+    except WriteError as error:
+        progress.note(f"preview left out: {error.message}")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes an output folder of this machine and proves that it can be written.
+
+    Raises:
+        OutputError: It can't.
+    """
+    LocalFolder(folder).make()
+
+
+def description(result: Result, options: Options) -> str:
+    """The options that made a picture, as JSON, for its metadata."""
+    own = dataclasses.asdict(job_options(result.job.options or options))
+    return json.dumps(dataclasses.asdict(options) | own)
+
+
+def check_output_file(output: str | os.PathLike[str]) -> None:
+    """Proves that an output file can be written, before any work.
+
+    Raises:
+        OutputError: It can't.
+    """
+    folder, _ = folder_and_name(output)
+    folder.make()
+    if Path(output).is_dir():
+        raise OutputError(f"output {os.fspath(output)!r} must be a file, but it is a folder")
+
+
+class Writer:
+    """Saves results in one thread of its own, in their order; use it in a `with` block.
+
+    Attributes:
+        tally: How many results there were of each status.
+        fault: Why nothing more can be written into the folder; None as long as it can. What
+            is put after it is left to the next run.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        options: Options,
+        progress: Progress,
+        *,
+        retries: int = 0,
+        part: str = "",
+    ) -> None:
+        """A writer into a folder; `part` names its part of the ledger, where there are several."""
+        self.tally = collections.Counter[str]()
+        self.fault: WriteError | None = None
+        self._folder = folder
+        self._options = options
+        self._progress = progress
+        self._retries = retries
+        self._part = part
+        self._waiting = collections.deque[concurrent.futures.Future[None]]()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "Writer":
+        try:
+            self._ledger = self._stack.enter_context(self._folder.ledger(self._part))
+        except OSError as error:
+            fault = self._ledger_fault(error)
+            raise OutputError(fault.message, fault.remedy) from error
+        self._thread = self._stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Waits for what is under way: an interrupt loses no finished picture."""
+        with self._stack:
+            concurrent.futures.wait(self._waiting)
+        if error is None:
+            for future in self._waiting:
+                future.result()
+
+    def put(self, result: Result) -> None:
+        """Hands over a result; waits while too many pictures are in memory."""
+        self._waiting.append(self._thread.submit(self._finish, result))
+        while self._waiting and (len(self._waiting) > _PICTURES_WAITING or self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def _finish(self, result: Result) -> None:
+        if self.fault:
+            return
+        done = self._saved_at_last(result)
+        try:
+            self._ledger.append(done.record())
+        except OSError as error:
+            self.fault = self._ledger_fault(error)
+            return
+        self.tally[done.status] += 1
+        self._progress.finished(done.job.output, done.error)
+        cause = _cause(done.error)
+        if cause is not None and self._meets_all(cause):
+            self.fault = WriteError(
+                f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",
+                "Mend that and run the same command again: what is done is kept",
+            )
+
+    def _saved_at_last(self, result: Result) -> Result:
+        """The result saved, after as many tries as are allowed."""
+        done = saved(result, self._folder, result.job.output, self._options)
+        for number in range(self._retries):
+            if not self._meets_all(_cause(done.error)):
+                break
+            time.sleep(_BACK_OFF_S * 2**number)
+            again = dataclasses.replace(result, attempt=result.attempt + number + 1)
+            done = saved(again, self._folder, result.job.output, self._options)
+        return done
+
+    def _meets_all(self, error: OSError | None) -> bool:
+        """Whether the next picture would meet it as well."""
+        # Folders of one disk may have permissions of their own; a store has one for all.
+        refused = isinstance(error, PermissionError) and is_url(self._folder.name)
+        return refused or _is_of_the_whole_folder(error)
+
+    def _ledger_fault(self, error: OSError) -> WriteError:
+        place = self._folder.place_of(ledger_name(self._part))
+        return WriteError(
+            f"ledger {place!r} can't be written: {reason_of(error)}",
+            "Mend that and run the same command again: what is done is kept",
+        )
+
+
+def _is_of_the_whole_folder(error: OSError | None) -> bool:
+    """Whether the system's number says that the folder is at fault, not the picture."""
+    # A picture's own folder is made when it is missing: what is not found is the folder itself.
+    return error is not None and (
+        error.errno in _OF_THE_WHOLE_FOLDER or isinstance(error, FileNotFoundError | TimeoutError)
+    )
+
+
+def _cause(error: NstJaxError | None) -> OSError | None:
+    """What the system said of a picture that it did not take."""
+    cause = error.__cause__ if isinstance(error, WriteError) else None
+    return cause if isinstance(cause, OSError) else None

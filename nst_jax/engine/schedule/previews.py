@@ -1,0 +1,90 @@
+"""Previews: what a running job would be if it ended now, at every so many of its steps.
+
+They are looked at between two chunks, which end where a preview is due; chunk lengths are an
+argument of the program, so neither the program nor the job's bytes know of them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.device.solver import State
+from nst_jax.engine.inputs.load import PreparedJob
+from nst_jax.engine.inputs.masks import scaled
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.files.images import resized
+from nst_jax.model.color import KEPT
+
+Image = npt.NDArray[np.float32]
+Steps = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preview:
+    """A job on its way.
+
+    Attributes:
+        index: The job's position in the run's list of jobs.
+        name: Its output's name.
+        step: Steps taken over all levels.
+        image: (h, w, 3) float32 sRGB in [0, 1], at the size of the level it is in.
+    """
+
+    index: int
+    name: str
+    step: int
+    image: Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Previews:
+    """When previews are due and who gets them.
+
+    Attributes:
+        every: Steps of a job from one to the next, 1 or more.
+        show: Called with each, between two chunks; the device waits for it.
+    """
+
+    every: int
+    show: Callable[[Preview], None]
+
+    def steps_until_next(self, taken: Steps) -> int:
+        """How far some job is from its next preview.
+
+        Args:
+            taken: Steps over all levels, of each job that moves.
+        """
+        return int((self.every - taken % self.every).min())
+
+    def are_due(self, before: Steps, after: Steps) -> list[int]:
+        """Which jobs have just come to a preview, by their place in both arrays."""
+        return np.flatnonzero((after > before) & (after % self.every == 0)).tolist()
+
+
+def preview_of(job: PreparedJob, state: State, size: Size, step: int) -> Preview:
+    """The preview of a job in a state of host arrays without a slot axis."""
+    shown = state.average if state.averaged > 0 else state.image
+    image = np.array(shown[: size[0], : size[1]])
+    return Preview(job.index, job.name, step, with_content_kept(job, image))
+
+
+def with_content_kept(job: PreparedJob, image: Image) -> Image:
+    """What a job has made, with what it asks to keep of the content laid over it.
+
+    Its colours, by the option `color`; and all of it where no mask gives a style. There
+    nothing but the content's few features holds the pixels, and a step of Adam is as large
+    for the smallest slope.
+    """
+    keep = KEPT.get(job.options.color)
+    if not keep and not job.masks:
+        return image
+    content = resized(job.content.pixels, image.shape[:2])
+    if keep:
+        image = keep(image, content)
+    if job.masks:
+        masks = [scaled(mask, image.shape[:2]) for mask in job.masks]
+        styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
+        image = (content + styled * (image - content)).astype(np.float32)
+    return image

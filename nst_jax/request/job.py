@@ -1,0 +1,206 @@
+"""One request: a content, one or several styles, and options."""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from nst_jax.request.errors import OptionError
+from nst_jax.request.options import JobOptions, Options, job_options
+from nst_jax.request.outputs import TakenOutputs, default_output, plain_output
+
+
+@runtime_checkable
+class ArrayPicture(Protocol):
+    """Anything NumPy takes for an array: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+_PICTURES = (str, os.PathLike, ArrayPicture)
+PictureSource = str | os.PathLike[str] | ArrayPicture
+"""A picture file's path, or an array: uint8, uint16, or floats in [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Job:
+    """One content in the manner of one style, or of several blended.
+
+    Attributes:
+        content: The picture whose things are shown.
+        style: The picture, or the pictures, whose manner is taken.
+        output: Name of the output relative to the output folder, with `/`. Empty: made of
+            the stems of content and style.
+        options: What this job wants; None: what the run says.
+        masks: Where each style applies, one a style, as grey pictures of the content's aspect
+            ratio: white where it does, black where not, and between them in part. A part that
+            is black in all of them has no style: there the output is the content. Where two
+            are white both styles apply. None: all styles apply everywhere, blended. With
+            masks, `style_blend_weights` say how strongly each style works in its region.
+        style_masks: Which part of each style counts, one a style; none: the whole picture.
+        init_image: What the optimisation starts from where `init` is file, of the content's
+            aspect ratio.
+        size: (height, width) of the content in pixels, upright, if it is known beforehand: a
+            guide to planning and to dealing jobs out, which then open no picture. The picture
+            itself decides.
+    """
+
+    content: PictureSource
+    style: PictureSource | Sequence[PictureSource]
+    output: str = ""
+    options: JobOptions | None = None
+    masks: Sequence[PictureSource] = ()
+    style_masks: Sequence[PictureSource] = ()
+    init_image: PictureSource | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def styles(self) -> tuple[PictureSource, ...]:
+        """The style pictures, always a tuple."""
+        if isinstance(self.style, (list, tuple)):  # asked first: it is quick
+            return tuple(self.style)
+        if isinstance(self.style, _PICTURES):
+            return (self.style,)
+        return tuple(self.style)
+
+    @property
+    def pictures(self) -> tuple[PictureSource, ...]:
+        """All that the job reads: content, styles, the masks of both, and what it starts from."""
+        start = () if self.init_image is None else (self.init_image,)
+        return (self.content, *self.styles, *self.masks, *self.style_masks, *start)
+
+
+def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
+    """Jobs with their options and output names filled in and checked.
+
+    A default name gives way to one that the user gave, wherever it stands.
+
+    Raises:
+        OptionError: No style, blend weights or masks that don't match the styles, or something
+            that is no job, no picture or no options.
+        OutputError: Two jobs with one output.
+    """
+    if not isinstance(options, Options):
+        raise OptionError(f"options of a run must be Options, got {type(options).__name__}")
+    if not isinstance(jobs, Iterable):
+        raise OptionError(f"jobs must be a list of Job, got {type(jobs).__name__}")
+    listed = list(jobs)
+    for job in listed:
+        _check_parts(job)
+    taken = TakenOutputs()
+    given = [plain_output(job.output) if job.output else "" for job in listed]
+    for name in filter(None, given):
+        taken.claim(name, name)
+    return [
+        _completed(job, name or taken.free_name(_default_output(job)), options)
+        for job, name in zip(listed, given, strict=True)
+    ]
+
+
+def _check_parts(job: Job) -> None:
+    """Refuses what a type checker would: there may be none."""
+    if not isinstance(job, Job):
+        raise OptionError(f"jobs must be a list of Job, got {type(job).__name__} in it")
+    if (
+        type(job.content) is type(job.output) is str
+        and type(job.style) in (str, tuple)
+        and (job.options is None or type(job.options) is JobOptions)
+    ):
+        return  # as nearly all of a million; to ask for a protocol takes long
+    for name, value, kinds, words in (
+        ("content", job.content, _PICTURES, "a path or an array"),
+        ("style", job.style, (*_PICTURES, Sequence), "a path, an array or a list of them"),
+        ("output", job.output, (str,), "a text"),
+        ("options", job.options, (JobOptions, type(None)), "JobOptions"),
+    ):
+        if not isinstance(value, kinds):
+            raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
+
+
+def _completed(job: Job, output: str, options: Options) -> Job:
+    """The job itself where nothing is missing: a list may have a million."""
+    own = _checked_options(job, options)
+    if own is job.options and output == job.output:
+        return job
+    return dataclasses.replace(job, output=output, options=own)
+
+
+def every_pair(contents: Sequence[PictureSource], styles: Sequence[PictureSource]) -> list[Job]:
+    """A job for each content with each style, content by content."""
+    return [Job(content, style) for content, style in itertools.product(contents, styles)]
+
+
+def picture_name(source: PictureSource) -> str:
+    """A path as text, or what to call a picture that has none."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "array"
+
+
+def check_job(job: Job, options: JobOptions) -> None:
+    """Refuses a job whose parts don't match each other; no picture is looked at.
+
+    Args:
+        job: The job.
+        options: Its own, or what the run says.
+
+    Raises:
+        OptionError: No style; blend weights or masks that don't match the styles; an
+            init_image without `init` file, or the other way round.
+    """
+    styles = len(job.styles)
+    if not styles:
+        raise OptionError("a job needs at least one style, got none")
+    for name, values, what in (
+        ("style_blend_weights", options.style_blend_weights, "number"),
+        ("masks", job.masks, "picture"),
+        ("style_masks", job.style_masks, "picture"),
+    ):
+        if not isinstance(values, (list, tuple)):
+            raise OptionError(
+                f"{name} must be a list or a tuple, one for each style, got {type(values).__name__}"
+            )
+        if values and len(values) != styles:
+            raise OptionError(
+                f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
+            )
+    if options.init == "file" and job.init_image is None:
+        raise OptionError("init file needs an init_image, got none", "Name a picture to start from")
+    if options.init != "file" and job.init_image is not None:
+        raise OptionError(
+            f"an init_image needs init file, got init {options.init} and "
+            f"{picture_name(job.init_image)!r}"
+        )
+
+
+def check_optimizer(own: JobOptions, options: Options) -> None:
+    """Refuses an optimiser whose line search would follow a slope that is not the loss's.
+
+    Raises:
+        OptionError: L-BFGS, with gradients of another norm than their own.
+    """
+    if options.optimizer == "lbfgs" and own.gradient_normalization != "none":
+        raise OptionError(
+            "optimizer lbfgs needs gradient_normalization none, got "
+            f"{own.gradient_normalization!r}",
+            "Its line search compares losses with slopes; adam does not",
+        )
+
+
+def _checked_options(job: Job, options: Options) -> JobOptions:
+    own = job.options or options
+    if type(own) is not JobOptions:
+        own = _own_options(own)
+    check_optimizer(own, options)
+    check_job(job, own)
+    return own
+
+
+@functools.lru_cache(maxsize=1)
+def _own_options(options: JobOptions) -> JobOptions:
+    """The per-job part of a run's options, one object for all jobs that have none of their own."""
+    return job_options(options)
+
+
+def _default_output(job: Job) -> str:
+    return default_output(picture_name(job.content), map(picture_name, job.styles))

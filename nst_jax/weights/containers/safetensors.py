@@ -1,0 +1,52 @@
+"""Safetensors: a header of JSON that says where each array lies, then the arrays.
+
+The format has no magic number. It starts with the header's length as 8 bytes, and the
+header starts with a brace. The library checks that the arrays fill the file without gaps.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nst_jax.weights.containers.arrays import Arrays, StoredArray
+from nst_jax.weights.containers.claims import UnreadableArray, check_name
+from nst_jax.weights.containers.container import Container
+from nst_jax.weights.errors import Fault
+
+_LARGEST_HEADER = 100_000_000
+"""Bytes; the format's own limit."""
+
+_TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Arrays]:
+    import safetensors
+
+    try:
+        opened = safetensors.safe_open(path, framework="numpy")
+    except safetensors.SafetensorError as error:
+        raise Fault("is damaged, cut short or no safetensors file") from error
+    with opened as file:
+        yield {check_name(name): _stored_array(file, name) for name in file.keys()}  # noqa: SIM118
+
+
+def _stored_array(file: Any, name: str) -> StoredArray:
+    claim = file.get_slice(name)
+    shape, type_name = tuple(claim.get_shape()), claim.get_dtype()
+    values = functools.partial(file.get_tensor, name)
+    if type_name not in _TYPES:
+        return UnreadableArray(shape, np.dtype("V1"), values, type_name)
+    return StoredArray(shape, _TYPES[type_name], values)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    length = int.from_bytes(start[:8], "little")
+    return 2 <= length <= _LARGEST_HEADER and start[8:9] == b"{"
+
+
+CONTAINER = Container("safetensors", _is_safetensors, _opened)

@@ -1,0 +1,229 @@
+"""Gets one known file over HTTP, past all that can go wrong on the way.
+
+The server's word counts for nothing: neither its status nor the length that it states. The
+file is what it should be when its size and its checksum are those of the registry; until
+then nobody looks into it. A connection that breaks is taken up again where it broke, if the
+server can do that (a Range request), or else from the start.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import re
+import sys
+import time
+from collections import Counter
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urljoin, urlsplit
+
+import pooch
+import requests
+import urllib3
+
+from nst_jax.weights.checksums import Checksum
+from nst_jax.weights.download_failures import DownloadFailure, explained
+from nst_jax.weights.registry import KnownWeights
+
+_CHUNK_BYTES = 2**14
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long to wait for a network, and how often to ask it again.
+
+    Attributes:
+        connect_s: For a connection.
+        silence_s: For the next byte.
+        attempts: In all, the first one included.
+        pause_s: Before the second attempt, and twice as long before each further one.
+    """
+
+    connect_s: float = 10.0
+    silence_s: float = 30.0
+    attempts: int = 5
+    pause_s: float = 1.0
+
+
+@runtime_checkable
+class DownloadProgress(Protocol):
+    """What a download tells whoever watches it."""
+
+    def downloaded(self, done: int, total: int) -> None:
+        """So many bytes are here. Fewer than last time if it had to begin again."""
+
+    def retrying(self, reason: str) -> None:
+        """An attempt failed for this reason, and there is another one."""
+
+
+def download(
+    entry: KnownWeights, path: Path, *, progress: DownloadProgress, patience: Patience
+) -> None:
+    """Downloads a known file and checks its size and its checksum.
+
+    Args:
+        entry: Says where from, how large and with which checksum.
+        path: The file to write. What is in it after an exception is worth nothing.
+        progress: Called as bytes arrive and before every further attempt.
+        patience: How long and how often to try.
+
+    Raises:
+        DownloadFailure: The last attempt's, when there is no point in another one.
+        OSError: The file can't be written.
+    """
+    with path.open("wb") as file:
+        arrival = _Arrival(file, entry, progress)
+        failures = Counter[int]()
+        while True:
+            try:
+                _attempt(entry.url, arrival, patience)
+                return
+            except DownloadFailure as failure:
+                failures[failure.attempts] += 1
+                if failures[failure.attempts] >= min(failure.attempts, patience.attempts):
+                    raise
+                progress.retrying(failure.reason)
+                time.sleep(patience.pause_s * 2 ** (failures.total() - 1))
+
+
+class _Arrival:
+    """What is here of a file, on disk and in its checksum. pooch writes into it.
+
+    pooch's own progress counts whole chunks and trusts the stated length, hence this.
+    """
+
+    def __init__(
+        self, file: BufferedWriter, entry: KnownWeights, progress: DownloadProgress
+    ) -> None:
+        self._file = file
+        self._size = entry.size
+        self._checksum = Checksum.parsed(entry.checksum)
+        self._progress = progress
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets everything."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = self._checksum.begun()
+        self._start = b""
+        self.bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            DownloadFailure: They are more than the file has. A stream that has no end
+                would fill the disk.
+        """
+        self._start = self._start or chunk
+        if self.bytes + len(chunk) > self._size:
+            raise self._failure(f"it is longer than the {self._size} bytes that it should have")
+        self._file.write(chunk)
+        self._hash.update(chunk)
+        self.bytes += len(chunk)
+        self._progress.downloaded(self.bytes, self._size)
+
+    def flush(self) -> None:
+        """Nothing: pooch asks for it after every chunk, and nobody reads along."""
+
+    def check(self) -> None:
+        """Takes what is here as the whole file.
+
+        Raises:
+            DownloadFailure: It is not the file that the registry knows.
+        """
+        if self.bytes < self._size and not self._is_page():
+            raise DownloadFailure(
+                f"it was cut short after {self.bytes} of {self._size} bytes",
+                "Run the command again when the network is better",
+                attempts=sys.maxsize,
+            )
+        if fault := self._checksum.fault(self._hash.hexdigest()):
+            raise self._failure(f"its {fault}")
+
+    def _failure(self, reason: str) -> DownloadFailure:
+        """Other bytes than expected came. A proxy may have mangled them, so once more."""
+        if self._is_page():
+            failure = web_page()
+        else:
+            failure = DownloadFailure(
+                reason, "Its publisher may have replaced the file: update nst_jax", attempts=2
+            )
+        self.restart()
+        return failure
+
+    def _is_page(self) -> bool:
+        # Asked only of what is wrong already: a safetensors file may well begin with "<".
+        return bool(re.match(rb"\s*<[!?a-z]", self._start, re.IGNORECASE))
+
+
+def web_page() -> DownloadFailure:
+    """A page with an error, or that asks to log in, in place of the file."""
+    return DownloadFailure(
+        "a web page (HTML) came in place of the file",
+        "If this network asks to log in first, do so in a browser and run the command again",
+    )
+
+
+def _attempt(url: str, arrival: _Arrival, patience: Patience) -> None:
+    """Asks for the rest of the file once, and checks the whole."""
+    headers = {"Accept-Encoding": "identity"}
+    if arrival.bytes:
+        headers["Range"] = f"bytes={arrival.bytes}-"
+    with contextlib.ExitStack() as answers:  # pooch closes none of them
+        ask = pooch.HTTPDownloader(
+            chunk_size=_CHUNK_BYTES,
+            timeout=(patience.connect_s, patience.silence_s),
+            headers=headers,
+            hooks={"response": functools.partial(_look_at, arrival, answers)},
+        )
+        try:
+            ask(url, arrival, None)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise explained(error, urlsplit(url).hostname or url, arrival.bytes) from error
+        except OSError as error:
+            if error.errno:
+                raise  # the disk's
+            raise explained(error, urlsplit(url).hostname or url, arrival.bytes) from error
+    arrival.check()
+
+
+def _look_at(
+    arrival: _Arrival, answers: contextlib.ExitStack, response: requests.Response, **_: Any
+) -> None:
+    """Judges an answer by its head, before its body is read or a redirection is followed.
+
+    Raises:
+        DownloadFailure: It is not what was asked for.
+    """
+    answers.callback(response.close)
+    if response.is_redirect:
+        response.close()  # or else requests would read its body, of whatever length
+        _check_redirection(response.url, urljoin(response.url, response.headers["location"]))
+    elif response.status_code in (206, 416):
+        _check_range(arrival, response.headers.get("content-range", ""))
+    elif response.ok:
+        if response.headers.get("content-type", "").lower().startswith("text/html"):
+            raise web_page()
+        arrival.restart()  # the server sends all of it, whatever it was asked for
+
+
+def _check_redirection(here: str, there: str) -> None:
+    scheme = urlsplit(there).scheme
+    if scheme != "https" and (scheme != "http" or urlsplit(here).scheme == "https"):
+        raise DownloadFailure(
+            "the server redirects to an address that is not https",
+            "Something on the way may be meddling: try another network",
+        )
+
+
+def _check_range(arrival: _Arrival, content_range: str) -> None:
+    if not content_range.startswith(f"bytes {arrival.bytes}-"):
+        arrival.restart()
+        raise DownloadFailure(
+            "the server sent another part than was asked for",
+            "Run the command again later",
+            attempts=sys.maxsize,
+        )

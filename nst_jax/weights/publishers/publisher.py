@@ -1,0 +1,172 @@
+"""A network as its publisher stored it, and how it becomes one of ours.
+
+A publisher is told apart by the names of its arrays. It says which array is which
+convolution, in which order a kernel's axes are stored, and what the network expects as its
+input. The rest, here, is the same for all of them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from nst_jax.request.taps import ARCHITECTURES, Architecture
+from nst_jax.weights.containers.arrays import Arrays, StoredArray, total_bytes
+from nst_jax.weights.errors import Fault
+from nst_jax.weights.network import NetworkWeights, Tensor, check_shapes
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have been read and the bytes that there are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConvention:
+    """What a network expects as its input: `(scale * rgb[order] - mean) / deviation`.
+
+    Attributes:
+        order: The channels in the network's order, `RGB` or `BGR`.
+        scale: 1 for an image in [0, 1], 255 for one in [0, 255].
+        mean: In the network's order and on its scale.
+        deviation: Likewise.
+    """
+
+    order: str
+    scale: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def folded(self, kernel: Tensor) -> Tensor:
+        """The first kernel, (3, 3, 3, d), for RGB in [0, 1] minus `rgb_mean`.
+
+        A convolution is linear: to reorder and scale its input's channels or its kernel's
+        is the same. What is padded around the image is zero either way.
+        """
+        factors = self.scale / np.array(self.deviation, np.float64)
+        return (kernel * factors[:, None])[:, :, self._rgb, :].astype(np.float32)
+
+    @property
+    def rgb_mean(self) -> tuple[float, float, float]:
+        """The mean of our convention: RGB, in [0, 1]."""
+        red, green, blue = (self.mean[channel] / self.scale for channel in self._rgb)
+        return red, green, blue
+
+    @property
+    def _rgb(self) -> list[int]:
+        return [self.order.index(channel) for channel in "RGB"]
+
+
+IMAGENET_RGB = InputConvention("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""torchvision's, and that of all who took its weights."""
+
+CAFFE_BGR = InputConvention("BGR", 255.0, (103.939, 116.779, 123.68))
+"""The original VGG release's, which Keras kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedNetwork:
+    """A network in its publisher's layout, not read yet.
+
+    Attributes:
+        convolutions: Kernel and bias of each convolution, by our names, `conv1_1` first.
+        kernel_axes: Which stored axes are height, width, input and output channels.
+        convention: What the network expects as its input.
+        source: Who published it, in words.
+        licence: The publisher's terms, in words.
+    """
+
+    convolutions: Mapping[str, tuple[StoredArray, StoredArray]]
+    kernel_axes: tuple[int, int, int, int]
+    convention: InputConvention
+    source: str
+    licence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Publisher:
+    """How one publisher's arrays are told apart from all others'.
+
+    Attributes:
+        name: A short word for the command line.
+        files: Which files it publishes, in words for a user.
+        recognised: The network in a container's arrays, or None if they are not this
+            publisher's. Raises `Fault` if they are, but not of a network that is read here.
+        if_named: The same for one who says that they are this publisher's, where the
+            arrays alone could be another's. None where `recognised` needs no such help.
+    """
+
+    name: str
+    files: str
+    recognised: Callable[[Arrays], PublishedNetwork | None]
+    if_named: Callable[[Arrays], PublishedNetwork | None] | None = None
+
+
+def read_published(
+    published: PublishedNetwork, source_sha256: str, progress: Progress
+) -> NetworkWeights:
+    """Reads a network and turns it into our layout and our input convention.
+
+    Every shape is checked before the first array is read.
+
+    Raises:
+        Fault: It is no whole VGG-16 or VGG-19, or its arrays do not fit each other.
+    """
+    architecture = _architecture(published.convolutions)
+    _check_published_shapes(architecture, published)
+    convolutions = {}
+    done, total = (
+        0,
+        total_bytes(array for pair in published.convolutions.values() for array in pair),
+    )
+    for name in architecture.convolutions:
+        kernel, bias = published.convolutions[name]
+        convolutions[name] = (_in_our_axes(kernel.float32(), published), _flat(bias.float32()))
+        done += kernel.nbytes + bias.nbytes
+        progress(done, total)
+    kernel, bias = convolutions["conv1_1"]
+    convolutions["conv1_1"] = (published.convention.folded(kernel), bias)
+    return NetworkWeights(
+        architecture,
+        convolutions,
+        published.convention.rgb_mean,
+        published.source,
+        source_sha256,
+        published.licence,
+    )
+
+
+def _architecture(convolutions: Mapping[str, object]) -> Architecture:
+    for architecture in ARCHITECTURES.values():
+        if set(convolutions) == set(architecture.convolutions):
+            return architecture
+    depths = [
+        sum(name.startswith(f"conv{block}_") for name in convolutions) for block in range(1, 6)
+    ]
+    known = " or ".join(
+        f"{', '.join(map(str, architecture.depths))} ({architecture.name})"
+        for architecture in ARCHITECTURES.values()
+    )
+    raise Fault(
+        f"must have {known} convolutions in its five blocks, "
+        f"got {', '.join(map(str, depths))} of {len(convolutions)} in all",
+        "Only VGG-16 and VGG-19 are read, whole up to the last convolution.",
+    )
+
+
+def _check_published_shapes(architecture: Architecture, published: PublishedNetwork) -> None:
+    shapes = {}
+    for name, (kernel, bias) in published.convolutions.items():
+        if len(kernel.shape) != 4:
+            raise Fault(f"must hold {name}'s kernel with 4 axes, got the shape {kernel.shape}")
+        axes = tuple(kernel.shape[axis] for axis in published.kernel_axes)
+        sides = tuple(side for side in bias.shape if side != 1) or (1,)
+        shapes[name] = (axes, sides)
+    check_shapes(architecture, shapes)
+
+
+def _in_our_axes(kernel: Tensor, published: PublishedNetwork) -> Tensor:
+    return np.ascontiguousarray(kernel.transpose(published.kernel_axes))
+
+
+def _flat(bias: Tensor) -> Tensor:
+    """MATLAB has no vectors, only matrices of one row or one column."""
+    return np.ascontiguousarray(bias.reshape(-1))

@@ -1,0 +1,125 @@
+"""A process of its own for reading a file that nobody vouches for.
+
+HDF5's, PyTorch's and SciPy's readers are made for files that mean well. One wrong byte, and
+some crash, some search for ever, some ask for all memory there is. A process can't defend
+itself against that, but it can leave the reading to a child that may fail: it has a limit
+on its memory, it is ended when it has not been heard of for too long, and all that comes
+back from it is one line of text at a time and a file that is checked again.
+
+    child says     {"ready": true}                         its imports are done
+                   {"done": 1234, "total": 58866625}       so many bytes are read
+                   {"fault": "weights file …", "remedy": "…"}
+                   {"written": true}
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from nst_jax.request.errors import WeightsError
+from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.publishers.publisher import Progress
+
+LONGEST_SILENCE_S = 120.0
+"""After so long without a word a child is taken to search for ever."""
+
+_MEMORY_OF_A_READER = 2**30
+"""For Python, NumPy and the readers' libraries themselves, in bytes."""
+
+_MODULE = "nst_jax.weights.subprocess_main"
+
+
+def run_apart(source: Path, destination: Path, publisher: str, progress: Progress) -> None:
+    """Converts `source` in a child process and waits for it.
+
+    Args:
+        source: Any file.
+        destination: Written by the child, in place.
+        publisher: As `convert` takes it.
+        progress: Called for every word of the child's.
+
+    Raises:
+        WeightsError: What the child found, or that it crashed, hung, or needed too much memory.
+    """
+    with reading(source):
+        memory = _MEMORY_OF_A_READER + 2 * source.stat().st_size
+        arguments = [str(source), str(destination), publisher, str(memory)]
+        with _child(arguments) as child, _watched(child) as heard:
+            outcome = _outcome(child, heard, progress)
+        _raise_unless_written(outcome, child.returncode)
+
+
+@contextlib.contextmanager
+def _child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    # -P: a json.py in the folder where the user works must not be taken for Python's own.
+    # One thread: a reader has no use for more, and each takes its share of the memory limit.
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", _MODULE, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@contextlib.contextmanager
+def _watched(child: "subprocess.Popen[str]") -> Iterator[threading.Event]:
+    """Ends the child when the event that is yielded has not been set for too long."""
+    heard, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while heard.wait(LONGEST_SILENCE_S):
+            heard.clear()
+            if over.is_set():
+                return
+        child.kill()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        heard.set()
+        watcher.join()
+
+
+def _outcome(
+    child: "subprocess.Popen[str]", heard: threading.Event, progress: Progress
+) -> dict[str, object]:
+    """The child's last word; {} if it ended without one."""
+    assert child.stdout is not None
+    outcome: dict[str, object] = {}
+    for line in child.stdout:
+        heard.set()
+        match json.loads(line):
+            case {"done": int(done), "total": int(total)}:
+                progress(done, total)
+            case dict(word):
+                outcome = word
+    child.wait()
+    return outcome
+
+
+def _raise_unless_written(outcome: dict[str, object], status: int) -> None:
+    if "fault" in outcome:
+        raise WeightsError(str(outcome["fault"]), str(outcome["remedy"]))
+    if "written" not in outcome:
+        if not outcome:
+            raise WeightsError(
+                f"the process that reads weight files could not start (status {status})",
+                "Install nst_jax again, or free some memory",
+            )
+        how = "did not end" if status == -9 else "crashed"
+        raise Fault(f"is damaged: the library that reads such files {how}")
