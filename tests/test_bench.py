@@ -570,7 +570,7 @@ def test_the_readme_has_the_markers():
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     specification = importlib.util.spec_from_file_location(
-        "run_benchmarks", ROOT / "scripts" / "run_benchmarks.py"
+        "run_benchmarks", ROOT / "scripts" / "measure" / "run_benchmarks.py"
     )
     assert specification
     assert specification.loader
@@ -587,7 +587,7 @@ def test_a_run_replaces_the_one_of_its_size_and_type_and_pages_are_written(
         script._keep(fake_report(monkeypatch, size=size).record(), tmp_path)
     device = json.loads((tmp_path / "a-gpu.json").read_bytes())
     assert [run["size"] for run in device["runs"]] == [64, 256]
-    assert device["command"] == "python scripts/run_benchmarks.py --rounds 2"
+    assert device["command"] == "python scripts/measure/run_benchmarks.py --rounds 2"
     readme = tmp_path / "README.md"
     readme.write_text("<!-- speed -->\n<!-- /speed -->\n")
     script._write_pages(tmp_path, readme)

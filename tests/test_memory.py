@@ -12,7 +12,7 @@ from engine_jobs import content_of, one_device, own_options, style_of, tiny_opti
 from nst_jax.engine.batch import render_batch
 from nst_jax.request.job import Job
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "measure_memory.py"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "measure" / "measure_memory.py"
 
 
 def measure_memory():

@@ -21,7 +21,9 @@ ROOT = Path(__file__).parent.parent
 
 def loaded(name: str) -> ModuleType:
     """A script as a module."""
-    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    specification = importlib.util.spec_from_file_location(
+        name, ROOT / "scripts" / "measure" / f"{name}.py"
+    )
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -88,7 +88,7 @@ def speed_text(device: Mapping[str, Any]) -> str:
     """What the README says of one device: how it was measured, and the table.
 
     Args:
-        device: A file of `benchmarks/`: `command`, `date` and the `runs`, which are records.
+        device: A file of `docs/benchmarks/`: `command`, `date` and the `runs`, which are records.
     """
     first = device["runs"][0]
     hardware, versions = first["hardware"], first["versions"]
@@ -125,7 +125,7 @@ def with_speed(document: str, text: str) -> str:
 
 
 def device_document(device: Mapping[str, Any]) -> str:
-    """A page of `benchmarks/`: the README's table of this device, and what stands behind it.
+    """A page of `docs/benchmarks/`: the README's table of this device, and what stands behind it.
 
     Args:
         device: As for `speed_text`.

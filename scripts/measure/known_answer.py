@@ -1,6 +1,6 @@
 """Prints a network's known answer as lines for weights/registry.toml.
 
-python scripts/known_answer.py NAME_OR_FILE
+python scripts/measure/known_answer.py NAME_OR_FILE
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     git clone https://github.com/crowsonkb/style-transfer-pytorch
     pip install torch torchvision aiohttp
-    python scripts/race_crowsonkb.py style-transfer-pytorch CONTENT STYLE [CONTENT STYLE ...]
+    python scripts/measure/race_crowsonkb.py style-transfer-pytorch CONTENT STYLE [...]
         [--sizes 256 512] [--scale 0.2] [--steps 50] [--output-dir DIR]
 
 Both programs render the same pictures from the same VGG-16 weights on the same CPU, in turns.

@@ -1,14 +1,14 @@
 """A million pictures on paper: time, cost, storage and traffic on devices that were not measured.
 
-    python scripts/scale_on_paper.py
-    python scripts/scale_on_paper.py --share 0.2 --compile-seconds 60
+    python scripts/measure/scale_on_paper.py
+    python scripts/measure/scale_on_paper.py --share 0.2 --compile-seconds 60
 
 Everything printed is an ESTIMATE, derived from
 
 counted     operations of the network's table, bytes of arrays: exact
 published   peaks and memory bandwidths of chips
 measured    what the host does for a picture, on the machine that `docs/scale.json` names
-            (`scripts/measure_host_side.py`), and `benchmarks/` on CPUs
+            (`scripts/measure/measure_host_side.py`), and `docs/benchmarks/` on CPUs
 assumed     the share of a chip's peak that a step reaches, seconds of compilation, sizes of inputs;
             no accelerator has been measured
 """
@@ -33,9 +33,9 @@ from nst_jax.request.rules import Rule, whole
 from nst_jax.request.rules import number as number_that
 from nst_jax.request.taps import VGG16, poolings_before
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "scale.json"
-BENCHMARK = ROOT / "benchmarks" / "amd-epyc-2-cores.json"
+BENCHMARK = ROOT / "docs" / "benchmarks" / "amd-epyc-2-cores.json"
 
 SIZE = (512, 512)
 """The largest that a picture of 512 px is; one of 4:3 is three quarters of it."""

@@ -1,6 +1,6 @@
 """Seconds of CPU and memory that a manifest of a million rows takes to be read and checked.
 
-python scripts/measure_manifest.py [ROWS]
+python scripts/measure/measure_manifest.py [ROWS]
 
 Each kind of manifest in a process of its own: CSV and JSON Lines with 21 different sets of
 options, CSV with a seed for each row, and CSV whose outputs get their default names.

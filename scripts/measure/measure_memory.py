@@ -1,6 +1,6 @@
 """Host memory, threads and open files of batches of different lengths.
 
-python scripts/measure_memory.py [JOBS ...]
+python scripts/measure/measure_memory.py [JOBS ...]
 
 Each batch (100 and 10,000 jobs unless told otherwise) runs in a process of its own: pictures of
 64 pixels, two steps, a narrow network from a seed, a hundred contents and a seed for each job.

@@ -1,6 +1,6 @@
 """What a schedule of step sizes and steps is worth, by the objective that all of them minimise.
 
-    python scripts/compare_schedules.py [--size 192] [--figures FOLDER] [CONTENT STYLE ...]
+    python scripts/measure/compare_schedules.py [--size 192] [--figures FOLDER] [CONTENT STYLE ...]
 
 Renders each pair of pictures (two of the examples, where none are named) once for each
 schedule, all as one batch, and prints crowsonkb/style-transfer-pytorch's objective at the
@@ -28,7 +28,7 @@ from nst_jax.scores import scored
 
 Pair = tuple[Path, Path]
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PAIRS = [
     (EXAMPLES / "contents/lighthouse.jpg", EXAMPLES / "styles/flow.jpg"),
     (EXAMPLES / "contents/lake.jpg", EXAMPLES / "styles/woodcut.jpg"),

@@ -4,7 +4,7 @@ The still life is drawn here by following rays of light through a small modelled
 river town from many little shapes; the landscapes and the styles have modules of their own. The
 pictures come from this code alone. To draw them into `examples/` or another folder:
 
-    python scripts/make_examples.py [FOLDER]
+    python scripts/draw/make_examples.py [FOLDER]
 """
 
 import sys
@@ -393,5 +393,5 @@ def save_all(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    beside = Path(__file__).resolve().parent.parent / "examples"
+    beside = Path(__file__).resolve().parents[2] / "examples"
     save_all(Path(sys.argv[1]) if len(sys.argv) > 1 else beside)

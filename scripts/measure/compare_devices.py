@@ -1,6 +1,6 @@
 """One CPU device with all threads against several host devices, on the same cores.
 
-    python scripts/compare_devices.py [--size 256] [--jobs 4] [--steps 8] [--rounds 3]
+    python scripts/measure/compare_devices.py [--size 256] [--jobs 4] [--steps 8] [--rounds 3]
 
 JAX can cut a CPU into several devices that share its cores. Each number of devices renders
 the same batch in a process of its own, in turns; printed are the seconds of an image-step,

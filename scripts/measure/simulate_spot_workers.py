@@ -1,7 +1,7 @@
 """A simulation of spot workers: preemptions, stragglers, retries, and what they cost a batch.
 
-    python scripts/simulate_spot_workers.py
-    python scripts/simulate_spot_workers.py --job-seconds 200 --slots 1 --jobs 200000 --json
+    python scripts/measure/simulate_spot_workers.py
+    python scripts/measure/simulate_spot_workers.py --job-seconds 200 --slots 1 --jobs 200000 --json
 
 Nothing is rendered and nothing is measured here: every duration is an option, most defaults are
 assumptions, and what is printed follows from them. What is real is the design that it plays:

@@ -1,9 +1,9 @@
 """What a picture, a job and a start take of the host, beside the device: seconds, bytes, requests.
 
-    python scripts/measure_host_side.py --output docs/scale.json
+    python scripts/measure/measure_host_side.py --output docs/scale.json
 
 Pictures are the results in `examples/gallery.jpg`, cut to about 512 px. Seconds are CPU seconds
-of this process, the fastest of a few turns. `scripts/scale_on_paper.py` reads the file.
+of this process, the fastest of a few turns. `scripts/measure/scale_on_paper.py` reads the file.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from nst_jax.request.options import resolved
 from nst_jax.request.shards import Shard, share
 from nst_jax.request.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
 
-GALLERY = Path(__file__).parent.parent / "examples" / "gallery.jpg"
+GALLERY = Path(__file__).parents[2] / "examples" / "gallery.jpg"
 
 _SIDE = 512
 _TURNS = 5

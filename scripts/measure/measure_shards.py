@@ -1,6 +1,6 @@
 """How many times as fast two workers of one core each are as one worker of one core.
 
-    python scripts/measure_shards.py --jobs 16 --size 256 --steps 30 --rounds 3
+    python scripts/measure/measure_shards.py --jobs 16 --size 256 --steps 30 --rounds 3
 
 Each round renders the same batch twice, each time into a new folder: by one process on the first
 core, and as two shards on two cores at once. Programs are compiled before the first round and

@@ -1,6 +1,6 @@
 """Seconds and memory of a resume over many finished jobs, none of whose files is read again.
 
-python scripts/measure_resume.py [JOBS]
+python scripts/measure/measure_resume.py [JOBS]
 
 Pictures and ledger are made up: small files, with the stamps, fingerprints and curves that a run
 would have left. Then the batch is asked for once more.

@@ -1,6 +1,6 @@
 """Makes the pictures of docs/why-hidden-layers.md from the project's own examples.
 
-    python scripts/make_study_figures.py [STUDY...] [--work FOLDER]
+    python scripts/draw/make_study_figures.py [STUDY...] [--work FOLDER]
 
 Runs `nst-jax study` at 128 px into FOLDER (renders/studies), where what is done is kept, and
 writes each contact sheet as a small JPEG into docs/images.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT = "examples/contents/lighthouse.jpg"
 STYLE = "examples/styles/flow.jpg"
 STUDIES = {

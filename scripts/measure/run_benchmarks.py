@@ -1,10 +1,10 @@
 """Measures the standard set on the device at hand, and writes what the README says of speed.
 
-    python scripts/run_benchmarks.py [--sizes 128 256] [--dtypes float32] [--peer none]
+    python scripts/measure/run_benchmarks.py [--sizes 128 256] [--dtypes float32] [--peer none]
 
 On a CPU: 128 px with 8 and 1 a batch and growing numbers of jobs, 256 px with 1 and 4. On a
 GPU or a TPU: 256, 512 and 1024 px, 1 to 64 a batch, in bfloat16 and TF32. A run replaces
-the earlier one of the same size and data type in `benchmarks/<device>.json`; from that file
+the earlier one of the same size and data type in `docs/benchmarks/<device>.json`; from that file
 come `<device>.md` and the README's part between the speed markers. Run it with nothing else
 running. `--trial` measures tiny pictures in one round, to see that all of it works.
 """
@@ -26,7 +26,7 @@ from nst_jax.files.atomic import write_bytes
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.options import Options
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # Largest batch by size in pixels: what float32 activations leave room for in 80 GB.
 ACCELERATOR_BATCHES = {256: (1, 4, 16, 64), 512: (1, 4, 16, 64), 1024: (1, 4, 16)}
@@ -66,13 +66,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
     parser.add_argument("--peer", choices=("torch", "none"), default="torch")
     parser.add_argument("--weights", default=Options().weights, help="a network's name or file")
-    parser.add_argument("--output-dir", type=Path, help="default: benchmarks/")
+    parser.add_argument("--output-dir", type=Path, help="default: docs/benchmarks/")
     parser.add_argument("--readme", type=Path, help="default: README.md")
     parser.add_argument("--trial", action="store_true", help="tiny pictures, one round")
     arguments = parser.parse_args()
     if arguments.trial and not (arguments.output_dir and arguments.readme):
         parser.error("--trial needs --output-dir and --readme, because its figures mean nothing")
-    arguments.output_dir = arguments.output_dir or ROOT / "benchmarks"
+    arguments.output_dir = arguments.output_dir or ROOT / "docs" / "benchmarks"
     arguments.readme = arguments.readme or ROOT / "README.md"
     return arguments
 
@@ -121,7 +121,7 @@ def _keep(record: dict[str, Any], folder: Path) -> None:
     device = {
         "device": name,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python scripts/run_benchmarks.py", *sys.argv[1:]]),
+        "command": " ".join(["python scripts/measure/run_benchmarks.py", *sys.argv[1:]]),
         "runs": runs,
     }
     folder.mkdir(parents=True, exist_ok=True)
