@@ -342,16 +342,16 @@ def test_a_disk_that_takes_no_more_ends_the_run(batches, expected, name):
 
 
 def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkeypatch):
-    original, left = writer.saved, [1]
+    original, left = writer.write_result, [1]
 
-    def saved(result: Any, *others: Any) -> Any:
+    def write_result(result: Any, *others: Any) -> Any:
         if left[0]:
             left[0] -= 1
             with failing_pictures(errno.EIO, after=0):
                 return original(result, *others)
         return original(result, *others)
 
-    monkeypatch.setattr(writer, "saved", saved)
+    monkeypatch.setattr(writer, "write_result", write_result)
     assert_goes_on(batches, expected, "--retries", "1")
 
 
@@ -421,9 +421,9 @@ def test_a_read_only_disk_is_refused_before_any_work(batches):
 
 @contextlib.contextmanager
 def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
-    original, left = writer.saved, [1]
+    original, left = writer.write_result, [1]
 
-    def saved(*arguments: Any) -> Any:
+    def write_result(*arguments: Any) -> Any:
         if left[0]:
             left[0] -= 1
             return original(*arguments)
@@ -432,7 +432,7 @@ def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
             happens()
         return original(*arguments)
 
-    with mock.patch.object(writer, "saved", saved):
+    with mock.patch.object(writer, "write_result", write_result):
         yield
 
 

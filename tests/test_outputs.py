@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.sparing import check_spared
+from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request import errors
 from nst_jax.request.errors import OptionError, OutputError
 from nst_jax.request.job import Job, completed, every_pair, picture_name
@@ -283,11 +283,11 @@ def test_no_output_takes_the_place_of_a_picture_that_is_read(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
     folder = LocalFolder(tmp_path / "link")
     pictures = [tmp_path / "deep/../cat.png", np.zeros((2, 2, 3)), "s3://bucket/dog.png"]
-    check_spared(pictures, ["dog.png", "deep/cat.png"], folder)
+    check_inputs_not_overwritten(pictures, ["dog.png", "deep/cat.png"], folder)
     with pytest.raises(OutputError, match=r"output 'cat.png' would take the place"):
-        check_spared(pictures, ["dog.png", "cat.png"], folder)
+        check_inputs_not_overwritten(pictures, ["dog.png", "cat.png"], folder)
     with pytest.raises(OutputError, match=r"output 'dog.png' would take the place"):
-        check_spared(pictures, ["cat.png", "dog.png"], RemoteFolder("s3://bucket"))
+        check_inputs_not_overwritten(pictures, ["cat.png", "dog.png"], RemoteFolder("s3://bucket"))
 
 
 @pytest.mark.parametrize("name", ["report/pictures/a.png", "Report/Pictures/deep/a.png"])

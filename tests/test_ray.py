@@ -21,7 +21,7 @@ from nst_jax.engine.cluster import ray_batch, worker
 from nst_jax.engine.inputs.picture_index import Inputs
 from nst_jax.engine.inputs.session import open_setup
 from nst_jax.engine.plan.demand import foreseen
-from nst_jax.engine.run.shard import batch_digest
+from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError, OutputError
 from nst_jax.request.handling import Handling
@@ -61,8 +61,8 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     render_batch(jobs, whole, options, devices=one_device())
     parts.mkdir()
     seen = foreseen(jobs, options, ARCHITECTURES["vgg16"], Inputs())
-    digest = batch_digest(jobs, options)
-    one = worker.Worker(worker.Batch(str(parts), options, Handling(), seen, digest))
+    digest = batch_hash(jobs, options)
+    one = worker.Worker(worker.WorkerConfig(str(parts), options, Handling(), seen, digest))
     first = one.render(jobs[:3], {}, {})
     assert [name for name, _ in first.finished] == [job.output for job in jobs[:3]]
     second = one.render(jobs[1:], {}, {})  # as when another worker died over them
@@ -72,7 +72,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
         assert (parts / job.output).read_bytes() == (whole / job.output).read_bytes()
     with pytest.raises(OutputError, match="on every machine"):
         worker.Worker(
-            worker.Batch(str(tmp_path / "gone"), options, Handling(), seen, digest)
+            worker.WorkerConfig(str(tmp_path / "gone"), options, Handling(), seen, digest)
         ).open()
 
 
@@ -80,11 +80,11 @@ class Lost:
     """A list over which workers die."""
 
     def __init__(self, jobs: int) -> None:
-        self.one = ray_batch._List([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
+        self.one = ray_batch._Task([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
 
     def parts(self, deaths: int) -> list[int]:
-        self.one.deaths = deaths
-        return [len(part.jobs) for part in self.one.parts()]
+        self.one.failures = deaths
+        return [len(part.jobs) for part in self.one.split()]
 
 
 def test_a_list_that_ends_workers_is_taken_apart():
@@ -269,7 +269,7 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
             return super().render(jobs, records, seen)
 
     monkeypatch.setattr(ray_batch, "Worker", Mortal)
-    monkeypatch.setattr(ray_batch, "_LISTS_A_WORKER", 1)  # three jobs in the deadly one's list
+    monkeypatch.setattr(ray_batch, "_TASKS_A_WORKER", 1)  # three jobs in the deadly one's list
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     jobs = [

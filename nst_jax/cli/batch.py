@@ -95,10 +95,10 @@ class Batch:
             note_another_network(self.options)
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
         from nst_jax.engine.device.process import configured_process
-        from nst_jax.engine.run.shard import asked_shard
+        from nst_jax.engine.run.shard import resolve_shard
         from nst_jax.engine.schedule.stop import Stop
 
-        shard = asked_shard(shard)  # before anything asks for devices
+        shard = resolve_shard(shard)  # before anything asks for devices
         stop = Stop()
         with (
             ended_by_signal(stop),

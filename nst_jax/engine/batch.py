@@ -25,25 +25,25 @@ from nst_jax.engine.plan.demand import foreseen, told_costs
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.run.checkpoint import STATE_NAME, Keeper
+from nst_jax.engine.run.checkpoint import STATE_NAME, CheckpointFile
 from nst_jax.engine.run.plan_file import (
     PLAN_NAME,
     RUN_NAME,
     check_shared_batch,
-    fixed_plan,
+    load_or_make_plan,
     run_record,
     write_json,
 )
-from nst_jax.engine.run.preflight import say_if_short_of_space
-from nst_jax.engine.run.remaining import Work, left_to_do
-from nst_jax.engine.run.shard import Parts, asked_shard, batch_digest
-from nst_jax.engine.run.writer import PREVIEWS_NAME, Writer, save_preview
+from nst_jax.engine.run.preflight import warn_if_disk_is_short
+from nst_jax.engine.run.remaining import RemainingWork, remaining_work
+from nst_jax.engine.run.shard import WorkerFiles, batch_hash, resolve_shard
+from nst_jax.engine.run.writer import PREVIEWS_NAME, ResultWriter, save_preview
 from nst_jax.engine.schedule.scheduler import Renderer, Timing
 from nst_jax.engine.schedule.stop import Care, Stop
 from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
-from nst_jax.files.sparing import check_spared
+from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, OutputError, StoppedError, WriteError
 from nst_jax.request.handling import Handling
 from nst_jax.request.job import Job, completed
@@ -79,7 +79,7 @@ def render_batch(
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.
         stop: Asks the run to stop, from another thread or a signal handler.
-        shard: Render one worker's share alone: `0/4`, or as `sharing.asked_shard` has it. Every
+        shard: Render one worker's share alone: `0/4`, or as `shard.resolve_shard` has it. Every
             worker is given all jobs. What is done already by any worker is skipped.
 
     Raises:
@@ -89,8 +89,8 @@ def render_batch(
         StoppedError: The run was asked to stop, or too many jobs failed; the next run goes on.
     """
     began = time.perf_counter()
-    own = asked_shard(shard)
-    parts = Parts(own.name if own else "")
+    own = resolve_shard(shard)
+    parts = WorkerFiles(own.name if own else "")
     options, handling, progress = (
         options or Options(),
         handling or Handling(),
@@ -104,20 +104,20 @@ def render_batch(
         if existed:
             stack.enter_context(folder.held(parts.part))
         known: dict[str, Seen] = {}
-        records = folder.records(slim=functools.partial(take_apart, known))
+        records = folder.records(slim=functools.partial(slim_record, known))
         setup = _setup(options, handling, devices, known)
         whole = _Whole(listed, options, parts)
-        if not parts.alone:
+        if not parts.is_alone:
             check_shared_batch(folder, whole.digest)
         examined = examine(whole.share(own, setup), setup, progress)
         folder.make()
         folder.check_inside(one.job.output for one in examined)
         if not existed:
             stack.enter_context(folder.held(parts.part))
-        if parts.alone:  # else they may be those of others
+        if parts.is_alone:  # else they may be those of others
             folder.remove_partial_files()
-        work = left_to_do(examined, records, folder, handling)
-        say_if_short_of_space(work.requests, options, folder, progress)
+        work = remaining_work(examined, records, folder, handling)
+        warn_if_disk_is_short(work.requests, options, folder, progress)
         run = _Run(work, setup, folder, handling, progress, stop or Stop(), whole)
         fault = run.render()
         summary = run.summary(time.perf_counter() - began, str(own) if own else "")
@@ -144,10 +144,10 @@ def check_outputs(jobs: Sequence[Job], options: Options, folder: Folder) -> None
             raise OutputError(f"output {job.output!r} lies in the folder of previews")
         check_output_suffix(job.output, bit_depth=options.bit_depth)
     read = itertools.chain.from_iterable(job.pictures for job in jobs)
-    check_spared(read, (job.output for job in jobs), folder)
+    check_inputs_not_overwritten(read, (job.output for job in jobs), folder)
 
 
-def take_apart(known: dict[str, Seen], record: Record) -> None:
+def slim_record(known: dict[str, Seen], record: Record) -> None:
     """Leaves of a line what a resume asks for, and keeps what is known of its inputs once."""
     known |= seen_earlier([record])
     for key in record.keys() - _ASKED:
@@ -177,12 +177,12 @@ class _Whole:
 
     jobs: Sequence[Job]
     options: Options
-    parts: Parts
+    parts: WorkerFiles
 
     @functools.cached_property
     def digest(self) -> str:
         """What tells the batch from others."""
-        return batch_digest(self.jobs, self.options)
+        return batch_hash(self.jobs, self.options)
 
     def share(self, shard: Shard | None, setup: Setup) -> Sequence[Job]:
         """The jobs of one worker."""
@@ -194,16 +194,16 @@ class _Whole:
     def plan(
         self, requests: Sequence[Request], setup: Setup, folder: Folder, progress: Progress
     ) -> Plan:
-        """The slots of every canvas; see `run_files.fixed_plan`."""
+        """The slots of every canvas; see `plan_file.load_or_make_plan`."""
         architecture = setup.weights.architecture
-        return fixed_plan(
+        return load_or_make_plan(
             requests,
             setup,
             folder,
             progress,
             whole=foreseen(self.jobs, self.options, architecture, setup.inputs),
             batch=self.digest,
-            alone=self.parts.alone,
+            alone=self.parts.is_alone,
         )
 
 
@@ -212,7 +212,7 @@ class _Run:
 
     def __init__(
         self,
-        work: Work,
+        work: RemainingWork,
         setup: Setup,
         folder: Folder,
         handling: Handling,
@@ -234,7 +234,7 @@ class _Run:
 
     def render(self) -> NstJaxError | None:
         """Renders; returns why it ended early, or None."""
-        writer = Writer(
+        writer = ResultWriter(
             self._folder,
             self._setup.options,
             self._progress,
@@ -244,7 +244,7 @@ class _Run:
         with self._stop.listening(), writer:
             for result in itertools.chain(self._failed_before(), self._rendered()):
                 writer.put(result)
-                self._keeper.finished(result.index)
+                self._keeper.discard(result.index)
                 self._failures += result.error is not None
                 if writer.fault or self._too_many(writer.tally["failed"]):
                     self._stop.request()
@@ -269,12 +269,12 @@ class _Run:
             stop=self._stop,
             retries=self._handling.retries,
             checkpoint_every=self._handling.checkpoint_every,
-            keep=self._keeper.keep,
+            keep=self._keeper.save,
         )
         fixed = self._whole.plan(requests, setup, self._folder, self._progress)
         steps = sum(one.image_steps for one in requests)
         self._progress.started(len(requests), steps - self._keeper.steps_taken)
-        for result in run(requests, setup, self.renderer, fixed, self._keeper.standings):
+        for result in run(requests, setup, self.renderer, fixed, self._keeper.snapshots):
             if self.renderer.plan is not fixed:  # a batch did not fit the device and was halved
                 fixed = self.renderer.plan
                 write_json(self._folder, PLAN_NAME, fixed.to_json())
@@ -286,7 +286,7 @@ class _Run:
         if done == jobs and not self._too_many(0):
             self._keeper.remove()
             return None
-        kept = self._keeper.keep(self.renderer.standings() if self.renderer else [])
+        kept = self._keeper.save(self.renderer.standings() if self.renderer else [])
         if fault:
             return fault
         why = "stopped"
@@ -318,8 +318,10 @@ class _Run:
         )
 
 
-def _keeper(folder: Folder, work: Work, progress: Progress, parts: Parts) -> Keeper:
+def _keeper(
+    folder: Folder, work: RemainingWork, progress: Progress, parts: WorkerFiles
+) -> CheckpointFile:
     """What keeps jobs in mid-schedule; a whole run takes over what single workers have left."""
-    others = folder.names(Parts("*").name(STATE_NAME)) if parts.alone else ()
+    others = folder.names(WorkerFiles("*").name(STATE_NAME)) if parts.is_alone else ()
     name = parts.name(STATE_NAME)
-    return Keeper(folder, work.requests, progress, name=name, others=others)
+    return CheckpointFile(folder, work.requests, progress, name=name, others=others)

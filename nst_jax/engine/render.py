@@ -11,13 +11,13 @@ from nst_jax.engine.inputs.session import Request, Setup, open_setup
 from nst_jax.engine.plan.planning import planned
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result
-from nst_jax.engine.run.checkpoint import Keeper
-from nst_jax.engine.run.writer import check_output_file, save_preview, saved
+from nst_jax.engine.run.checkpoint import CheckpointFile
+from nst_jax.engine.run.writer import check_output_file, save_preview, write_result
 from nst_jax.engine.schedule.previews import Preview
 from nst_jax.engine.schedule.stop import Care, Stop
 from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import folder_and_name
-from nst_jax.files.sparing import check_spared
+from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, StoppedError
 from nst_jax.request.job import Job, completed
 from nst_jax.request.options import Options
@@ -106,7 +106,7 @@ def render(
         check_output_suffix(str(output), bit_depth=options.bit_depth)
         check_output_file(output)
         folder, name = folder_and_name(output)
-        check_spared(job.pictures, [name], folder)
+        check_inputs_not_overwritten(job.pictures, [name], folder)
         job = dataclasses.replace(job, output=name)
         on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
     setup = open_setup(options, devices)
@@ -114,14 +114,14 @@ def render(
     if isinstance(request, Result):
         raise _error_of(request)
     keeper = _keeper(request, output, progress)
-    care = Care(stop=stop or Stop(), checkpoint_every=checkpoint_every, keep=keeper.keep)
+    care = Care(stop=stop or Stop(), checkpoint_every=checkpoint_every, keep=keeper.save)
     result = _rendered(request, setup, keeper, care, progress, on_preview)
     if result.error:
         raise result.error
     progress.finished(result.job.output, None)
     if output is not None:
         image, alpha = result.image, result.alpha
-        written = saved(result, *folder_and_name(output), options)
+        written = write_result(result, *folder_and_name(output), options)
         if written.error:
             raise written.error
         result = dataclasses.replace(written, image=image, alpha=alpha)
@@ -129,18 +129,18 @@ def render(
     return result
 
 
-def _keeper(request: Request, output: str | Path | None, progress: Progress) -> Keeper:
+def _keeper(request: Request, output: str | Path | None, progress: Progress) -> CheckpointFile:
     """What keeps the state of one picture: a hidden file beside it, or nothing."""
     if output is None:
-        return Keeper(None, [request], progress)
+        return CheckpointFile(None, [request], progress)
     folder, name = folder_and_name(output)
-    return Keeper(folder, [request], progress, name=f".{name}.state.npz")
+    return CheckpointFile(folder, [request], progress, name=f".{name}.state.npz")
 
 
 def _rendered(
     request: Request,
     setup: Setup,
-    keeper: Keeper,
+    keeper: CheckpointFile,
     care: Care,
     progress: Progress,
     on_preview: Callable[[Preview], None] | None,
@@ -155,9 +155,9 @@ def _rendered(
     renderer = setup.renderer([request], progress, on_preview)
     renderer.care = care
     with care.stop.listening():
-        for result in run([request], setup, renderer, fixed, keeper.standings):
+        for result in run([request], setup, renderer, fixed, keeper.snapshots):
             return result
-    kept = "kept" if keeper.keep(renderer.standings()) else "not kept"
+    kept = "kept" if keeper.save(renderer.standings()) else "not kept"
     raise StoppedError(
         f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
     )

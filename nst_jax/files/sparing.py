@@ -9,7 +9,9 @@ from nst_jax.request.errors import OutputError
 from nst_jax.request.outputs import is_url
 
 
-def check_spared(pictures: Iterable[object], outputs: Iterable[str], folder: Folder) -> None:
+def check_inputs_not_overwritten(
+    pictures: Iterable[object], outputs: Iterable[str], folder: Folder
+) -> None:
     """Refuses outputs that would take the place of a picture.
 
     Args:

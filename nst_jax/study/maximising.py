@@ -19,8 +19,8 @@ from nst_jax.engine.plan.levels import Stage
 from nst_jax.engine.plan.planning import planned
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.run.remaining import left_to_do
-from nst_jax.engine.run.writer import Writer, make_folder
+from nst_jax.engine.run.remaining import remaining_work
+from nst_jax.engine.run.writer import ResultWriter, make_folder
 from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import LocalFolder
 from nst_jax.model.activation import ActivationTarget
@@ -116,10 +116,10 @@ def made_for(
     make_folder(folder)
     place = LocalFolder(folder)
     marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
-    work = left_to_do(marked, place.records(), place, Handling())
+    work = remaining_work(marked, place.records(), place, Handling())
     left = {one.index for one in work.requests}
     missing = [one for one in requests if one.index in left]
-    with Writer(place, setup.options, progress) as writer:
+    with ResultWriter(place, setup.options, progress) as writer:
         for result in _rendered(missing, neurons, scales, setup, progress):
             writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
     if writer.fault:

@@ -28,14 +28,14 @@ from measure_memory import write_network
 from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
-from nst_jax.engine.batch import check_outputs, take_apart
+from nst_jax.engine.batch import check_outputs, slim_record
 from nst_jax.engine.device.targets import style_target
 from nst_jax.engine.device.warm_start import carried, continued, started
 from nst_jax.engine.inputs.load import prepared
 from nst_jax.engine.inputs.picture_index import Inputs
 from nst_jax.engine.plan.demand import foreseen
 from nst_jax.engine.plan.levels import stages
-from nst_jax.engine.run.shard import batch_digest
+from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files import storage
 from nst_jax.files.encode import encoded_picture
 from nst_jax.files.folders import folder_at
@@ -265,7 +265,7 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
         "manifest": lambda: completed(read_manifest(path, options), options),
         "outputs": lambda: check_outputs(jobs, options, folder_at(folder)),
         "deal": lambda: share(jobs, Shard(0, 1000)),
-        "digest": lambda: batch_digest(jobs, options),
+        "digest": lambda: batch_hash(jobs, options),
         "foresee": lambda: foreseen(jobs, options, VGG16, Inputs()),
     }
     return {name: _fastest(call, turns=2) / _ROWS for name, call in kinds.items()}
@@ -274,7 +274,7 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
 def seconds_a_line(line: bytes) -> float:
     """CPU seconds to read one line of the ledger at a start."""
     jobs = [line.replace(b"000000", f"{number:06d}".encode()) for number in range(_LINES)]
-    return _fastest(lambda: merged(jobs, functools.partial(take_apart, {})), turns=2) / _LINES
+    return _fastest(lambda: merged(jobs, functools.partial(slim_record, {})), turns=2) / _LINES
 
 
 if __name__ == "__main__":

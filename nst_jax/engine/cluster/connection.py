@@ -17,7 +17,7 @@ from nst_jax.request.errors import OptionError
 _KNOCK_S = 10.0
 
 
-def imported_ray() -> Any:
+def import_ray() -> Any:
     """The package.
 
     Raises:
@@ -33,7 +33,7 @@ def imported_ray() -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class WorkerResources:
     """What each worker asks of the cluster, and how many there are."""
 
     count: int
@@ -52,8 +52,8 @@ class Cluster:
         if self._ours:
             where = self._address or os.environ.get("RAY_ADDRESS") or None
             try:
-                _knock(where)
-                with _signals_kept(), warnings.catch_warnings():
+                _check_reachable(where)
+                with _keep_signal_handler(), warnings.catch_warnings():
                     # Ray's children begin another program at once, and never wait for a lock.
                     warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
                     self._ray.init(address=where, log_to_driver=False, logging_level="error")
@@ -69,18 +69,20 @@ class Cluster:
         if self._ours:
             self._ray.shutdown()
 
-    def kind(self, workers: int) -> Kind:
+    def worker_resources(self, workers: int) -> WorkerResources:
         """One worker a GPU, a TPU host, or else a node with all its cores."""
         nodes = [node["Resources"] for node in self._alive()]
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
         tpus = [int(node["TPU"]) for node in nodes if node.get("TPU")]
         if gpus:
-            return Kind(workers or gpus, {"num_gpus": 1})
+            return WorkerResources(workers or gpus, {"num_gpus": 1})
         if tpus:
-            return Kind(workers or len(tpus), {"resources": {"TPU": min(tpus)}})
+            return WorkerResources(workers or len(tpus), {"resources": {"TPU": min(tpus)}})
         cores = [int(node["CPU"]) for node in nodes if node.get("CPU")]
         least = min(cores, default=1)
-        return Kind(workers or sum(one // least for one in cores) or 1, {"num_cpus": least})
+        return WorkerResources(
+            workers or sum(one // least for one in cores) or 1, {"num_cpus": least}
+        )
 
     def lost_nodes(self) -> int:
         """How many nodes have gone so far."""
@@ -91,7 +93,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _keep_signal_handler() -> Iterator[None]:
     """Puts back the handler of SIGTERM, which Ray replaces by one that exits after a dump."""
     before = signal.getsignal(signal.SIGTERM)
     yield
@@ -99,7 +101,7 @@ def _signals_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _knock(where: str | None) -> None:
+def _check_reachable(where: str | None) -> None:
     """Finds out in seconds what Ray would take minutes for: whether anybody is there.
 
     Raises:

@@ -21,18 +21,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.batch import check_outputs, take_apart
-from nst_jax.engine.cluster.connection import Cluster, Kind, imported_ray
-from nst_jax.engine.cluster.worker import Batch, Report, Worker
+from nst_jax.engine.batch import check_outputs, slim_record
+from nst_jax.engine.cluster.connection import Cluster, WorkerResources, import_ray
+from nst_jax.engine.cluster.worker import TaskReport, Worker, WorkerConfig
 from nst_jax.engine.inputs.picture_index import Inputs, Seen
 from nst_jax.engine.plan.demand import foreseen, last_groups
 from nst_jax.engine.plan.levels import Group
 from nst_jax.engine.plan.slots import WAVE_JOBS
 from nst_jax.engine.progress import Progress, Silence
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.run.plan_file import RUN_NAME, take_over_plan, write_json
-from nst_jax.engine.run.shard import batch_digest
-from nst_jax.engine.run.writer import Writer
+from nst_jax.engine.run.plan_file import RUN_NAME, adopt_plan, write_json
+from nst_jax.engine.run.shard import batch_hash
+from nst_jax.engine.run.writer import ResultWriter
 from nst_jax.engine.schedule.stop import Stop
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
@@ -44,7 +44,7 @@ from nst_jax.request.taps import Architecture
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights
 
-_LISTS_A_WORKER = 4
+_TASKS_A_WORKER = 4
 """Each worker gets at least so many lists, if there are jobs enough: the last ones end together."""
 
 _LOOK_S = 0.5
@@ -85,7 +85,7 @@ def render_on_ray(
     began = time.perf_counter()
     options, handling = options or Options(), handling or Handling()
     progress, stop = progress or Silence(), stop or Stop()
-    ray = imported_ray()
+    ray = import_ray()
     listed = completed(jobs, options)
     folder = folder_at(output_dir)
     check_outputs(listed, options, folder)
@@ -95,18 +95,18 @@ def render_on_ray(
         stack.enter_context(folder.held())
         folder.remove_partial_files()
         seen: dict[str, Seen] = {}
-        records = folder.records(slim=functools.partial(take_apart, seen))
+        records = folder.records(slim=functools.partial(slim_record, seen))
         if handling.verify:
             seen.clear()
         inputs = Inputs(seen, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
         whole = foreseen(listed, options, architecture, inputs)
-        digest = batch_digest(listed, options)
-        take_over_plan(folder, digest)
-        batch = Batch(os.fspath(output_dir), options, handling, whole, digest)
-        kind = cluster.kind(workers)
-        lists = _lists(listed, options, architecture, inputs, kind.count)
-        known = _Known(records, inputs)
+        digest = batch_hash(listed, options)
+        adopt_plan(folder, digest)
+        batch = WorkerConfig(os.fspath(output_dir), options, handling, whole, digest)
+        kind = cluster.worker_resources(workers)
+        lists = _make_tasks(listed, options, architecture, inputs, kind.count)
+        known = _ResumeInfo(records, inputs)
         pool = _Pool(ray, cluster, kind, batch, known, progress, stop)
         with stop.listening():
             fault = pool.render(lists)
@@ -119,7 +119,7 @@ def render_on_ray(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Known:
+class _ResumeInfo:
     """What earlier runs tell.
 
     Attributes:
@@ -130,7 +130,7 @@ class _Known:
     records: Mapping[str, Record]
     inputs: Inputs
 
-    def of(self, jobs: Iterable[Job]) -> tuple[dict[str, Record], dict[str, Seen]]:
+    def select(self, jobs: Iterable[Job]) -> tuple[dict[str, Record], dict[str, Seen]]:
         """As much of it as concerns these jobs."""
         listed = list(jobs)
         records = {
@@ -140,7 +140,7 @@ class _Known:
 
 
 @dataclasses.dataclass(eq=False)
-class _List:
+class _Task:
     """Jobs that go to a worker together.
 
     Attributes:
@@ -149,26 +149,26 @@ class _List:
     """
 
     jobs: Sequence[Job]
-    deaths: int = 0
+    failures: int = 0
 
-    def parts(self) -> list["_List"]:
+    def split(self) -> list["_Task"]:
         """As it is at first, then job by job."""
-        if len(self.jobs) == 1 or self.deaths < 2:
+        if len(self.jobs) == 1 or self.failures < 2:
             return [self]
-        return [_List([job]) for job in self.jobs]
+        return [_Task([job]) for job in self.jobs]
 
 
-def _lists(
+def _make_tasks(
     jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs, workers: int
-) -> list[_List]:
+) -> list[_Task]:
     """Jobs that can share slots together, so that these are full; the largest first."""
     known = last_groups(jobs, options, architecture, inputs)
     groups: dict[Group | None, list[Job]] = collections.defaultdict(list)
     for job in jobs:
         groups[known.get(job.output)].append(job)
-    most = max(1, min(WAVE_JOBS, len(jobs) // (_LISTS_A_WORKER * workers)))
+    most = max(1, min(WAVE_JOBS, len(jobs) // (_TASKS_A_WORKER * workers)))
     lists = [
-        _List(group[first : first + most])
+        _Task(group[first : first + most])
         for group in groups.values()
         for first in range(0, len(group), most)
     ]
@@ -183,9 +183,9 @@ class _Pool:
         self,
         ray: Any,
         cluster: Cluster,
-        kind: Kind,
-        batch: Batch,
-        known: _Known,
+        kind: WorkerResources,
+        batch: WorkerConfig,
+        known: _ResumeInfo,
         progress: Progress,
         stop: Stop,
     ) -> None:
@@ -200,14 +200,14 @@ class _Pool:
         self._known = known
         self._progress = progress
         self._stop = stop
-        self._waiting = collections.deque[_List]()
+        self._waiting = collections.deque[_Task]()
         self._idle = collections.deque[Any]()
-        self._running: dict[Any, tuple[Any, _List | None]] = {}
+        self._running: dict[Any, tuple[Any, _Task | None]] = {}
         self._lost_nodes = cluster.lost_nodes()
         actor = ray.remote(Worker).options(max_restarts=-1, max_task_retries=0, **kind.resources)
         self._actors = [actor.remote(batch) for _ in range(kind.count)]
 
-    def render(self, lists: Sequence[_List]) -> NstJaxError | None:
+    def render(self, lists: Sequence[_Task]) -> NstJaxError | None:
         """Renders; returns why it ended early, or None."""
         self._waiting.extend(lists)
         jobs = sum(len(one.jobs) for one in lists)
@@ -232,7 +232,7 @@ class _Pool:
             "Run the same command again to go on",
         )
 
-    def _outcomes(self) -> Iterator[tuple[Any, Any, _List | None]]:
+    def _outcomes(self) -> Iterator[tuple[Any, Any, _Task | None]]:
         """Each end of what a worker was at, as long as there is work."""
         said = time.monotonic()
         while self._waiting or any(one for _, one in self._running.values()):
@@ -249,7 +249,7 @@ class _Pool:
                 self._progress.note("waiting for the cluster to start workers")
                 said = time.monotonic()
 
-    def _take(self, reference: Any, actor: Any, given: _List | None) -> None:
+    def _take(self, reference: Any, actor: Any, given: _Task | None) -> None:
         exceptions = self._ray.exceptions
         try:
             told = self._ray.get(reference)
@@ -272,7 +272,7 @@ class _Pool:
         """Gives the next lists to the workers that are free."""
         while self._waiting and self._idle:
             given, actor = self._waiting.popleft(), self._idle.popleft()
-            known = self._known.of(given.jobs)
+            known = self._known.select(given.jobs)
             self._running[actor.render.remote(list(given.jobs), *known)] = actor, given
 
     def _ask(self, actor: Any) -> None:
@@ -289,32 +289,32 @@ class _Pool:
             )
         self._progress.note("the cluster could not start one of the workers")
 
-    def _died(self, actor: Any, given: _List, error: Exception) -> None:
+    def _died(self, actor: Any, given: _Task, error: Exception) -> None:
         lost = self._cluster.lost_nodes()
-        given.deaths += lost <= self._lost_nodes
+        given.failures += lost <= self._lost_nodes
         self._lost_nodes = max(lost, self._lost_nodes)
-        if len(given.jobs) == 1 and given.deaths > self._batch.handling.retries:
+        if len(given.jobs) == 1 and given.failures > self._batch.handling.retries:
             self._give_up(given, error)
         else:
-            self._waiting.extendleft(given.parts())
+            self._waiting.extendleft(given.split())
         jobs = "1 job" if len(given.jobs) == 1 else f"{len(given.jobs)} jobs"
         self._progress.note(f"a worker died over {jobs}; any worker takes over")
         self._ask(actor)
         self._hand_out()
 
-    def _give_up(self, given: _List, error: Exception) -> None:
+    def _give_up(self, given: _Task, error: Exception) -> None:
         (job,) = given.jobs
         first_line = str(error).strip().split("\n")[0]
         fault = DeviceError(
-            f"job {job.output!r} ended its worker each of {given.deaths} times: {first_line}",
+            f"job {job.output!r} ended its worker each of {given.failures} times: {first_line}",
             "Look at the memory of the nodes, and at the logs of Ray",
         )
-        _write_failure(self._batch, job, fault, given.deaths)
+        _write_failure(self._batch, job, fault, given.failures)
         self.tally["failed"] += 1
         self._failures += 1
         self._progress.finished(job.output, fault)
 
-    def _count(self, report: Report) -> None:
+    def _count(self, report: TaskReport) -> None:
         for job, error in report.finished:
             self.tally["failed" if error else "done"] += 1
             self._failures += error is not None
@@ -352,10 +352,10 @@ def _own(error: Any) -> Exception:
     return cause if isinstance(cause, NstJaxError) else error
 
 
-def _write_failure(batch: Batch, job: Job, fault: NstJaxError, attempt: int) -> None:
+def _write_failure(batch: WorkerConfig, job: Job, fault: NstJaxError, attempt: int) -> None:
     """Writes the ledger's line of a job over which workers died."""
-    folder = folder_at(batch.place)
-    with Writer(folder, batch.options, Silence()) as writer:
+    folder = folder_at(batch.output_dir)
+    with ResultWriter(folder, batch.options, Silence()) as writer:
         writer.put(Result(0, job, error=fault, attempt=attempt))
 
 

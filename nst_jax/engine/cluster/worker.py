@@ -17,9 +17,9 @@ from nst_jax.engine.inputs.session import Request, Setup, open_setup
 from nst_jax.engine.plan.demand import Foreseen
 from nst_jax.engine.progress import Silence
 from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.run.plan_file import fixed_plan, run_record
-from nst_jax.engine.run.remaining import left_to_do
-from nst_jax.engine.run.writer import Writer
+from nst_jax.engine.run.plan_file import load_or_make_plan, run_record
+from nst_jax.engine.run.remaining import remaining_work
+from nst_jax.engine.run.writer import ResultWriter
 from nst_jax.engine.schedule.stop import Care
 from nst_jax.engine.schedule.waves import examine, run
 from nst_jax.files.folders import folder_at
@@ -31,7 +31,7 @@ from nst_jax.request.options import Options
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class WorkerConfig:
     """What every worker of a batch is told; it can be sent.
 
     Attributes:
@@ -42,15 +42,15 @@ class Batch:
         digest: What tells the batch from others.
     """
 
-    place: str
+    output_dir: str
     options: Options
     handling: Handling
-    whole: Foreseen
-    digest: str
+    demand: Foreseen
+    batch: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class TaskReport:
     """What became of a list of jobs.
 
     Attributes:
@@ -83,7 +83,7 @@ class _Finished(Silence):
 class Worker:
     """Renders lists of jobs of one batch, on all devices of its process."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: WorkerConfig) -> None:
         """A worker of a batch; it opens when it is first asked for something."""
         self._batch = batch
         self._stack = contextlib.ExitStack()
@@ -101,15 +101,15 @@ class Worker:
         """
         batch = self._batch
         self._stack.enter_context(configured_process())
-        self._folder = folder_at(batch.place)
+        self._folder = folder_at(batch.output_dir)
         if not self._folder.exists():
             raise OutputError(
-                f"output folder {batch.place!r} must be there on every machine of the cluster",
+                f"output folder {batch.output_dir!r} must be there on every machine of the cluster",
                 "Name a shared mount, or an address such as gs://",
             )
         opened = open_setup(batch.options)
         self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
-        taps = itertools.chain.from_iterable(itertools.chain(*batch.whole.taps))
+        taps = itertools.chain.from_iterable(itertools.chain(*batch.demand.taps))
         self._renderer = self._setup.renderer((), Silence(), taps=frozenset(taps))
         self._is_open = True
         nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
@@ -117,7 +117,7 @@ class Worker:
 
     def render(
         self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, Seen]
-    ) -> Report:
+    ) -> TaskReport:
         """Renders what is missing of some jobs.
 
         Args:
@@ -134,10 +134,10 @@ class Worker:
         newest = self._newest(jobs, records)
         setup = self._setup_knowing(seen)
         examined = examine(jobs, setup, Silence())
-        work = left_to_do(examined, newest, self._folder, self._batch.handling)
+        work = remaining_work(examined, newest, self._folder, self._batch.handling)
         ended = _Finished()
         before = dataclasses.replace(self._renderer.timing)
-        with Writer(
+        with ResultWriter(
             self._folder,
             self._batch.options,
             ended,
@@ -149,7 +149,7 @@ class Worker:
         if writer.fault:
             raise writer.fault
         timing = self._renderer.timing
-        return Report(
+        return TaskReport(
             ended.jobs,
             work.skipped,
             work.given_up,
@@ -162,13 +162,13 @@ class Worker:
         if not requests:
             return
         self._renderer.care = Care(retries=self._batch.handling.retries)
-        plan = fixed_plan(
+        plan = load_or_make_plan(
             requests,
             setup,
             self._folder,
             Silence(),
-            whole=self._batch.whole,
-            batch=self._batch.digest,
+            whole=self._batch.demand,
+            batch=self._batch.batch,
             alone=False,
         )
         yield from run(requests, setup, self._renderer, plan)

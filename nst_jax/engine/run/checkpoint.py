@@ -20,7 +20,7 @@ from nst_jax.files.folders import Folder, reason_of
 STATE_NAME = "state.npz"
 
 
-class Keeper:
+class CheckpointFile:
     """Keeps the jobs under way of one run.
 
     Attributes:
@@ -48,35 +48,35 @@ class Keeper:
         self._folder, self._progress, self._name = folder, progress, name
         self._others = tuple(others)
         self._requests = {request.index: request for request in requests}
-        self.standings: dict[int, Standing] = {}
+        self.snapshots: dict[int, Standing] = {}
         for one in (*self._others, name):
-            self._take_over(one)
+            self._load(one)
 
-    def keep(self, standings: Sequence[Standing]) -> int:
+    def save(self, standings: Sequence[Standing]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
 
         Returns:
             How many jobs the file holds; 0 where it can't be written.
         """
-        self.standings |= {standing.index: standing for standing in standings}
-        if not self.standings or self._folder is None:
+        self.snapshots |= {standing.index: standing for standing in standings}
+        if not self.snapshots or self._folder is None:
             return 0
         try:
             with self._folder.replacing(self._name) as file:
-                write_bundle(file, *_packed(self.standings, self._requests))
+                write_bundle(file, *_pack(self.snapshots, self._requests))
         except OSError as error:
             self._progress.note(f"the jobs under way can't be kept: {reason_of(error)}")
             return 0
-        return len(self.standings)
+        return len(self.snapshots)
 
     @property
     def steps_taken(self) -> int:
         """Steps that need not be taken again, as far as stages are behind them."""
-        return sum(standing.steps for standing in self.standings.values())
+        return sum(standing.steps for standing in self.snapshots.values())
 
-    def finished(self, index: int) -> None:
+    def discard(self, index: int) -> None:
         """Forgets a job that has its result."""
-        self.standings.pop(index, None)
+        self.snapshots.pop(index, None)
 
     def remove(self) -> None:
         """Removes the files: every job has its result."""
@@ -84,14 +84,14 @@ class Keeper:
             for name in (*self._others, self._name):
                 self._folder.remove(name)
 
-    def _take_over(self, name: str) -> None:
+    def _load(self, name: str) -> None:
         """Adds what a file has, where it is further than what is known."""
         try:
             content = None if self._folder is None else self._folder.read(name)
             if content is None:
                 return
             header, arrays = read_bundle(content)
-            found = list(_unpacked(header, arrays, self._requests.values()))
+            found = list(_unpack(header, arrays, self._requests.values()))
         except OSError as error:
             self._progress.note(f"{name} is passed over: {reason_of(error)}")
             return
@@ -99,12 +99,12 @@ class Keeper:
             self._progress.note(f"{name} is passed over: {error}")
             return
         for standing in found:
-            known = self.standings.get(standing.index)
+            known = self.snapshots.get(standing.index)
             if known is None or known.steps < standing.steps:
-                self.standings[standing.index] = standing
+                self.snapshots[standing.index] = standing
 
 
-def _packed(
+def _pack(
     standings: Mapping[int, Standing], requests: Mapping[int, Request]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A header for the file, and its arrays by job and name."""
@@ -131,7 +131,7 @@ def _packed(
     return header, arrays
 
 
-def _unpacked(
+def _unpack(
     header: Any, arrays: Mapping[str, np.ndarray], requests: Iterable[Request]
 ) -> Iterator[Standing]:
     """The jobs of a file that this run asks for.
@@ -144,12 +144,12 @@ def _unpacked(
         for number, entry in enumerate(header):
             index = wanted.get((entry["job"], entry["fingerprint"]))
             if index is not None:
-                yield _standing(index, entry, arrays, number)
+                yield _read_snapshot(index, entry, arrays, number)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a foreign header: {error!r}") from error
 
 
-def _standing(
+def _read_snapshot(
     index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
 ) -> Standing:
     level, phase = map(int, entry["place"])

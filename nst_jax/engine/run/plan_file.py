@@ -21,7 +21,7 @@ PLAN_NAME = "plan.json"
 RUN_NAME = "run.json"
 
 
-def fixed_plan(
+def load_or_make_plan(
     requests: Sequence[Request],
     setup: Setup,
     folder: Folder,
@@ -69,7 +69,7 @@ def check_shared_batch(folder: Folder, batch: str) -> None:
     _check_batch(_read_plan(folder), batch, folder)
 
 
-def take_over_plan(folder: Folder, batch: str) -> None:
+def adopt_plan(folder: Folder, batch: str) -> None:
     """Makes the folder's plan, if there is one, that of another batch; groups keep their slots.
 
     Raises:

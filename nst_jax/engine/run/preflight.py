@@ -18,7 +18,7 @@ def needed_bytes(requests: Iterable[Request], options: Options) -> int:
     return sum(_needed_bytes(one, options) for one in requests)
 
 
-def say_if_short_of_space(
+def warn_if_disk_is_short(
     requests: Iterable[Request], options: Options, folder: Folder, progress: Progress
 ) -> None:
     """Warns where the folder's file system has less than what is needed, as far as it tells."""

@@ -15,7 +15,7 @@ _OWN_FAULTS = frozenset((PictureError.kind, NonFiniteError.kind))
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class RemainingWork:
     """What is left to do of a batch.
 
     Attributes:
@@ -31,12 +31,12 @@ class Work:
     given_up: int
 
 
-def left_to_do(
+def remaining_work(
     examined: Iterable[Request | Result],
     records: Mapping[str, Record],
     folder: Folder,
     handling: Handling,
-) -> Work:
+) -> RemainingWork:
     """Sorts examined jobs by what the ledger and the folder have of them."""
     requests: list[Request] = []
     failures: list[Result] = []
@@ -46,14 +46,14 @@ def left_to_do(
         if isinstance(one, Result) and _fails_alike(one, record) and not handling.retry_failed:
             given_up += 1
         elif isinstance(one, Result):
-            failures.append(dataclasses.replace(one, attempt=_failed_before(one, record) + 1))
+            failures.append(dataclasses.replace(one, attempt=_failures_before(one, record) + 1))
         elif _is_up_to_date(one, record, folder, verify=handling.verify):
             skipped += 1
         elif _would_fail_again(one, record) and not handling.retry_failed:
             given_up += 1
         else:
-            requests.append(dataclasses.replace(one, attempts=_failed_before(one, record)))
-    return Work(requests, failures, skipped, given_up)
+            requests.append(dataclasses.replace(one, attempts=_failures_before(one, record)))
+    return RemainingWork(requests, failures, skipped, given_up)
 
 
 def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: bool) -> bool:
@@ -74,19 +74,19 @@ def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: 
 
 def _would_fail_again(request: Request, record: Record) -> bool:
     """Whether the job failed by its own fault and nothing has changed since."""
-    return bool(_failed_before(request, record)) and record["error"].get("kind") in _OWN_FAULTS
+    return bool(_failures_before(request, record)) and record["error"].get("kind") in _OWN_FAULTS
 
 
 def _fails_alike(result: Result, record: Record) -> bool:
     """Whether the job has failed just now as it did before, by its own fault."""
     now = result.error
-    if now is None or now.kind not in _OWN_FAULTS or not _failed_before(result, record):
+    if now is None or now.kind not in _OWN_FAULTS or not _failures_before(result, record):
         return False
     before = record["error"]
     return (before.get("kind"), before.get("message")) == (now.kind, now.message)
 
 
-def _failed_before(one: Request | Result, record: Record) -> int:
+def _failures_before(one: Request | Result, record: Record) -> int:
     """How often the job has failed as it is now, by the ledger."""
     error = record.get("error")
     if record.get("status") != "failed" or record.get("fingerprint") != one.fingerprint:

@@ -27,7 +27,7 @@ _LEAVE_SECONDS = 30 * 24 * 3600
 """How long one that is done waits for the others to be; JAX would abort it after 5 minutes."""
 
 
-def asked_shard(asked: Shard | str | None) -> Shard | None:
+def resolve_shard(asked: Shard | str | None) -> Shard | None:
     """The shard that was asked for; None: the whole.
 
     Args:
@@ -40,17 +40,17 @@ def asked_shard(asked: Shard | str | None) -> Shard | None:
     if isinstance(asked, Shard) or not asked:
         return asked or None
     if asked == "auto":
-        return scheduled_shard(os.environ, _of_processes())
-    return _joined() if asked == "distributed" else parsed_shard(asked)
+        return scheduled_shard(os.environ, _process_shard())
+    return _join_processes() if asked == "distributed" else parsed_shard(asked)
 
 
-def _of_processes() -> dict[str, Shard]:
+def _process_shard() -> dict[str, Shard]:
     if not jax.distributed.is_initialized():
         return {}
     return {"jax.distributed": Shard(jax.process_index(), jax.process_count())}
 
 
-def _joined() -> Shard:
+def _join_processes() -> Shard:
     """Joins the other processes, if that was not done already."""
     if not jax.distributed.is_initialized():
         try:
@@ -75,7 +75,7 @@ def _number(variable: str) -> int | None:
     return int(text) if text else None
 
 
-def batch_digest(jobs: Iterable[Job], options: Options) -> str:
+def batch_hash(jobs: Iterable[Job], options: Options) -> str:
     """What tells a batch from others: outputs, names of the inputs, options; in any order.
 
     Folders of inputs do not count: workers may have them mounted elsewhere.
@@ -95,7 +95,7 @@ def _line(job: Job, texts: dict[int, str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class WorkerFiles:
     """Names of the files that a run, or one of several workers, writes for itself.
 
     Attributes:
@@ -105,7 +105,7 @@ class Parts:
     part: str = ""
 
     @property
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether nobody else is in the folder."""
         return not self.part
 

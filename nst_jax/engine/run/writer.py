@@ -35,7 +35,7 @@ _OF_THE_WHOLE_FOLDER = frozenset(
 )
 
 
-def saved(result: Result, folder: Folder, name: str, options: Options) -> Result:
+def write_result(result: Result, folder: Folder, name: str, options: Options) -> Result:
     """The result with its picture in a file and out of memory; a failed one as it is.
 
     A picture that can't be written makes a failed result, not an exception.
@@ -110,7 +110,7 @@ def check_output_file(output: str | os.PathLike[str]) -> None:
         raise OutputError(f"output {os.fspath(output)!r} must be a file, but it is a folder")
 
 
-class Writer:
+class ResultWriter:
     """Saves results in one thread of its own, in their order; use it in a `with` block.
 
     Attributes:
@@ -139,7 +139,7 @@ class Writer:
         self._waiting = collections.deque[concurrent.futures.Future[None]]()
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "ResultWriter":
         try:
             self._ledger = self._stack.enter_context(self._folder.ledger(self._part))
         except OSError as error:
@@ -170,7 +170,7 @@ class Writer:
     def _finish(self, result: Result) -> None:
         if self.fault:
             return
-        done = self._saved_at_last(result)
+        done = self._write_with_retries(result)
         try:
             self._ledger.append(done.record())
         except OSError as error:
@@ -179,24 +179,24 @@ class Writer:
         self.tally[done.status] += 1
         self._progress.finished(done.job.output, done.error)
         cause = _cause(done.error)
-        if cause is not None and self._meets_all(cause):
+        if cause is not None and self._is_fatal(cause):
             self.fault = WriteError(
                 f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",
                 "Mend that and run the same command again: what is done is kept",
             )
 
-    def _saved_at_last(self, result: Result) -> Result:
+    def _write_with_retries(self, result: Result) -> Result:
         """The result saved, after as many tries as are allowed."""
-        done = saved(result, self._folder, result.job.output, self._options)
+        done = write_result(result, self._folder, result.job.output, self._options)
         for number in range(self._retries):
-            if not self._meets_all(_cause(done.error)):
+            if not self._is_fatal(_cause(done.error)):
                 break
             time.sleep(_BACK_OFF_S * 2**number)
             again = dataclasses.replace(result, attempt=result.attempt + number + 1)
-            done = saved(again, self._folder, result.job.output, self._options)
+            done = write_result(again, self._folder, result.job.output, self._options)
         return done
 
-    def _meets_all(self, error: OSError | None) -> bool:
+    def _is_fatal(self, error: OSError | None) -> bool:
         """Whether the next picture would meet it as well."""
         # Folders of one disk may have permissions of their own; a store has one for all.
         refused = isinstance(error, PermissionError) and is_url(self._folder.name)
