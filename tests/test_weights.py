@@ -24,7 +24,7 @@ import pytest
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import VGG16, VGG19, Architecture
 from nst_jax.weights import format as weights_module
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.format import read_weights, report_of, write_weights
 from nst_jax.weights.network import NetworkWeights
 
@@ -83,7 +83,7 @@ def refusal(path: Path) -> WeightsError:
     with pytest.raises(WeightsError) as caught:
         read_weights(path)
     error = caught.value
-    assert not isinstance(error, Fault), "the file's name is missing"
+    assert not isinstance(error, InvalidWeights), "the file's name is missing"
     assert repr(str(path)) in error.message
     assert error.remedy
     assert "\n" not in str(error)

@@ -31,13 +31,13 @@ from nst_jax.request.taps import VGG16
 from nst_jax.weights import download, find, registry
 from nst_jax.weights import fetch as fetch_module
 from nst_jax.weights.checksums import Checksum
-from nst_jax.weights.download import Patience
+from nst_jax.weights.download import RetryPolicy
 from nst_jax.weights.fetch import fetch
 from nst_jax.weights.format import read_weights, write_weights
 from nst_jax.weights.network import NetworkWeights
 from nst_jax.weights.registry import KnownWeights
 
-IMPATIENT = Patience(connect_s=1.0, silence_s=0.3, attempts=3, pause_s=0.0)
+IMPATIENT = RetryPolicy(connect_s=1.0, silence_s=0.3, attempts=3, pause_s=0.0)
 MOST_BYTES = 2**25
 """After so many, even an endless answer ends: a test must fail, not fill the machine."""
 
@@ -313,19 +313,19 @@ class Notes:
         self.fetched: list[tuple[int, int]] = []
         self.reasons: list[str] = []
 
-    def downloaded(self, done: int, total: int) -> None:
+    def on_download(self, done: int, total: int) -> None:
         self.fetched.append((done, total))
 
-    def retrying(self, reason: str) -> None:
+    def on_retry(self, reason: str) -> None:
         self.reasons.append(reason)
 
-    def converted(self, done: int, total: int) -> None: ...
+    def on_conversion(self, done: int, total: int) -> None: ...
 
 
 def fetched(entry: KnownWeights, folder: Path) -> Notes:
     """Fetches what is known to arrive, and checks that it has."""
     notes = Notes()
-    weights = fetch(entry, folder / "narrow.h5", progress=notes, patience=IMPATIENT)
+    weights = fetch(entry, folder / "narrow.h5", progress=notes, retry_policy=IMPATIENT)
     assert [path.name for path in folder.iterdir()] == ["narrow.h5"]
     expected = narrow_network("vgg16").convolutions
     for name, (kernel, bias) in read_weights(folder / "narrow.h5").convolutions.items():
@@ -339,7 +339,7 @@ def refusal(entry: KnownWeights, folder: Path) -> WeightsError:
     """Fetches what can't be fetched; checks what holds for every failure."""
     destination = folder / "narrow.h5"
     with pytest.raises(WeightsError) as caught:
-        fetch(entry, destination, patience=IMPATIENT)
+        fetch(entry, destination, retry_policy=IMPATIENT)
     assert list(folder.iterdir()) == []
     error = caught.value
     assert f"'narrow' could not be fetched from {entry.url}: " in error.message
@@ -375,7 +375,7 @@ def test_a_checksum_may_be_stated_by_its_first_digits(
 def test_a_checksum_of_no_digits_is_none() -> None:
     for text in ("sha256:", "sha256", "sha256:dcbb9e9"):
         with pytest.raises(ValueError, match="8 digits or more"):
-            Checksum.parsed(text)
+            Checksum.parse(text)
 
 
 def test_a_redirection_is_followed(server: Server, folder: Path) -> None:
@@ -441,7 +441,11 @@ def test_pauses_grow(server: Server, folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(download.time, "sleep", pauses.append)
     server.answers = [status(503)]
     with pytest.raises(WeightsError):
-        fetch(entry_of(server), folder / "narrow.h5", patience=Patience(attempts=4, pause_s=0.5))
+        fetch(
+            entry_of(server),
+            folder / "narrow.h5",
+            retry_policy=RetryPolicy(attempts=4, pause_s=0.5),
+        )
     assert pauses == [0.5, 1.0, 2.0]
     assert len(server.requests) == 4
 
@@ -518,7 +522,7 @@ def test_the_way_out_names_the_publisher(server: Server, folder: Path) -> None:
     server.answers = [status(404)]
     destination = folder / "caffe's.h5"
     with pytest.raises(WeightsError) as caught:
-        fetch(entry_of(server, publisher="caffe-torch"), destination, patience=IMPATIENT)
+        fetch(entry_of(server, publisher="caffe-torch"), destination, retry_policy=IMPATIENT)
     command = caught.value.remedy.split("and run: ")[1]
     expected = ["nst-jax", "weights", "convert", "--publisher", "caffe-torch", "FILE"]
     assert shlex.split(command) == [*expected, str(destination)]
@@ -533,7 +537,7 @@ def test_a_file_that_was_there_before_survives_a_failure(server: Server, folder:
     (folder / "narrow.h5").write_bytes(b"older")
     server.answers = [wrong]
     with pytest.raises(WeightsError):
-        fetch(entry_of(server), folder / "narrow.h5", patience=IMPATIENT)
+        fetch(entry_of(server), folder / "narrow.h5", retry_policy=IMPATIENT)
     assert [path.read_bytes() for path in folder.iterdir()] == [b"older"]
 
 
@@ -679,7 +683,7 @@ def test_a_full_disk_is_told(
 def test_a_folder_that_can_not_be_written_is_told(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(WeightsError, match="can't be written to") as caught:
-        fetch(entry_of(server), tmp_path / "file" / "narrow.h5", patience=IMPATIENT)
+        fetch(entry_of(server), tmp_path / "file" / "narrow.h5", retry_policy=IMPATIENT)
     assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
     assert not server.requests
 
@@ -692,7 +696,7 @@ def test_another_ending_than_h5_is_refused_before_anything_is_fetched(
     assert not server.requests
 
 
-@pytest.mark.parametrize("moment", ["downloaded", "retrying"])
+@pytest.mark.parametrize("moment", ["on_download", "on_retry"])
 def test_an_interrupt_passes_through_and_leaves_nothing(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -703,7 +707,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing(
     monkeypatch.setattr(notes, moment, interrupt)
     server.answers = [truncated]
     with pytest.raises(KeyboardInterrupt):
-        fetch(entry_of(server), folder / "narrow.h5", progress=notes, patience=IMPATIENT)
+        fetch(entry_of(server), folder / "narrow.h5", progress=notes, retry_policy=IMPATIENT)
     assert list(folder.iterdir()) == []
 
 
@@ -717,7 +721,7 @@ def test_an_interrupt_while_converting_leaves_nothing(
 
     monkeypatch.setattr(fetch_module, "convert", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fetch(entry_of(server), folder / "narrow.h5", patience=IMPATIENT)
+        fetch(entry_of(server), folder / "narrow.h5", retry_policy=IMPATIENT)
     assert list(folder.iterdir()) == []
 
 
@@ -779,8 +783,8 @@ def command(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., int]]:
     """`nst-jax weights fetch`, which knows the server's file as `narrow`."""
-    monkeypatch.setattr(registry, "registered_weights", lambda: [entry_of(server)])
-    monkeypatch.setattr(fetch_module, "Patience", lambda: IMPATIENT)
+    monkeypatch.setattr(registry, "read_registry", lambda: [entry_of(server)])
+    monkeypatch.setattr(fetch_module, "RetryPolicy", lambda: IMPATIENT)
     monkeypatch.setenv(find.FOLDER_VARIABLE, str(folder))
     before = signal.getsignal(signal.SIGTERM)
     yield lambda *arguments: run(["weights", "fetch", *arguments])
@@ -868,8 +872,8 @@ def test_lines_in_a_log_come_every_ten_seconds(
     monkeypatch.setattr(downloading.time, "monotonic", lambda: float(next(clock)))
     with downloading.DownloadLines("vgg19") as lines:
         for done in range(1, 10):
-            lines.downloaded(done * 10**6, 9 * 10**6)
-        lines.retrying("the connection broke")
+            lines.on_download(done * 10**6, 9 * 10**6)
+        lines.on_retry("the connection broke")
     *counts, retry = capsys.readouterr().err.splitlines()[1:]
     assert 1 <= len(counts) <= 4
     assert all("of 9.0 MB" in line for line in counts)
@@ -884,7 +888,7 @@ def test_only_a_download_announces_itself(
     with downloading.conversion_watcher("a.pth", quiet=False):
         assert capsys.readouterr().err == ""
     with downloading.conversion_watcher("a.pth", quiet=True) as nothing:
-        nothing.converted(1, 1)
+        nothing.on_conversion(1, 1)
         assert capsys.readouterr().err == ""
 
 
@@ -892,9 +896,9 @@ def test_the_bar_shows_bytes_and_tells_of_another_attempt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with downloading.DownloadBar("vgg19") as bar:
-        bar.downloaded(500_000, 1_000_000)
-        bar.retrying("the server [red] can't answer")
-        bar.converted(1, 2)
+        bar.on_download(500_000, 1_000_000)
+        bar.on_retry("the server [red] can't answer")
+        bar.on_conversion(1, 2)
     err = capsys.readouterr().err
     assert "the server [red] can't answer; trying again" in err
     assert "0.5/1.0 MB" in err

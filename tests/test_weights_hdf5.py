@@ -365,12 +365,12 @@ def test_the_publisher_may_be_named(tmp_path: Path, publisher: Publisher) -> Non
 
 def test_matlab_files_are_left_to_matlab(tmp_path: Path) -> None:
     start = keras_file(tmp_path / "source").read_bytes()[:1024]
-    assert hdf5.CONTAINER.recognises(start)
-    assert hdf5.CONTAINER.recognises(bytes(512) + start)
-    assert hdf5.CONTAINER.recognises(start[:8])
-    assert not hdf5.CONTAINER.recognises(b"MATLAB 7.3 MAT-file".ljust(512, b"\0") + start[:512])
-    assert not hdf5.CONTAINER.recognises(bytes(100) + start)
-    assert not hdf5.CONTAINER.recognises(b"")
+    assert hdf5.CONTAINER.is_kind(start)
+    assert hdf5.CONTAINER.is_kind(bytes(512) + start)
+    assert hdf5.CONTAINER.is_kind(start[:8])
+    assert not hdf5.CONTAINER.is_kind(b"MATLAB 7.3 MAT-file".ljust(512, b"\0") + start[:512])
+    assert not hdf5.CONTAINER.is_kind(bytes(100) + start)
+    assert not hdf5.CONTAINER.is_kind(b"")
 
 
 # What is no VGG-16 or VGG-19.

@@ -20,7 +20,7 @@ from nst_jax.request.errors import WeightsError
 from nst_jax.weights.containers.matlab import CONTAINER
 from nst_jax.weights.containers.matlab_elements import MOST_INFLATED_BYTES
 from nst_jax.weights.convert import convert, convert_here
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.format import read_weights
 from nst_jax.weights.network import NetworkWeights
 
@@ -386,7 +386,7 @@ def refusal(source: Path) -> WeightsError:
         convert_here(source, destination)
     assert sorted(source.parent.iterdir()) == [source]
     error = caught.value
-    assert not isinstance(error, Fault)
+    assert not isinstance(error, InvalidWeights)
     assert repr(str(source)) in error.message
     assert error.remedy
     assert "\n" not in str(error)
@@ -400,13 +400,13 @@ def refused(path: Path, *elements: bytes) -> WeightsError:
 
 def test_the_kinds_of_mat_file_are_told_by_their_first_bytes(tmp_path: Path) -> None:
     for order in "<>":
-        assert CONTAINER.recognises(Writer(order).header())
-    assert CONTAINER.recognises(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
+        assert CONTAINER.is_kind(Writer(order).header())
+    assert CONTAINER.is_kind(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
     scipy.io.savemat(tmp_path / "old.mat", {"a": np.ones((2, 3))}, format="4")
-    assert CONTAINER.recognises((tmp_path / "old.mat").read_bytes())
+    assert CONTAINER.is_kind((tmp_path / "old.mat").read_bytes())
     wrong_version = Writer().header()[:124] + b"\x00\x02IM"
     for start in (b"", b"MATLAB", wrong_version, bytes(1024), b"\x80\x04K\x01.", b"PK\x03\x04"):
-        assert not CONTAINER.recognises(start)
+        assert not CONTAINER.is_kind(start)
 
 
 def test_other_versions_are_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -414,7 +414,10 @@ def test_other_versions_are_refused_with_a_remedy(tmp_path: Path) -> None:
     new.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
     scipy.io.savemat(old, {"layers": np.ones((2, 3))}, format="4")
     for path, version in ((new, "7.3"), (old, "4")):
-        with pytest.raises(Fault, match=f"version {version}") as caught, CONTAINER.opened(path):
+        with (
+            pytest.raises(InvalidWeights, match=f"version {version}") as caught,
+            CONTAINER.open(path),
+        ):
             pass
         assert "-v7'" in caught.value.remedy
 
@@ -691,7 +694,7 @@ def ends_well(
         error = caught
     else:
         error = None
-    assert not isinstance(error, Fault)
+    assert not isinstance(error, InvalidWeights)
     assert "\n" not in str(error)
     left = [path.name for path in destination.parent.iterdir()]
     assert left == ([] if error else [destination.name])

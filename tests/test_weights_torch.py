@@ -223,7 +223,7 @@ def test_what_torch_writes_is_what_is_written_here(
 def arrays_of(content: bytes, folder: Path) -> dict[str, np.ndarray]:
     path = folder / "source.pth"
     path.write_bytes(content)
-    with torch.CONTAINER.opened(path) as arrays:
+    with torch.CONTAINER.open(path) as arrays:
         return {name: array.float32() for name, array in arrays.items()}
 
 
@@ -814,10 +814,10 @@ def test_an_unsound_safetensors_file_is_refused(name: str, tmp_path: Path) -> No
 def test_the_safetensors_header_written_by_hand_is_sound(tmp_path: Path) -> None:
     """Proves that the test above can fail."""
     content = with_header(b"{" + one_array() + b"}", np.array([1, 2], np.float32).tobytes())
-    assert safetensors_container.CONTAINER.recognises(content)
+    assert safetensors_container.CONTAINER.is_kind(content)
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with safetensors_container.CONTAINER.opened(path) as arrays:
+    with safetensors_container.CONTAINER.open(path) as arrays:
         np.testing.assert_array_equal(arrays["a"].float32(), [1, 2])
 
 

@@ -42,15 +42,15 @@ class DownloadBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def downloaded(self, done: int, total: int) -> None:
+    def on_download(self, done: int, total: int) -> None:
         self._bar.update(
             self._download, completed=done, total=total, description=f"fetching {self._name}"
         )
 
-    def retrying(self, reason: str) -> None:
+    def on_retry(self, reason: str) -> None:
         self._bar.console.print(_retry(reason), markup=False, highlight=False, soft_wrap=True)
 
-    def converted(self, done: int, total: int) -> None:
+    def on_conversion(self, done: int, total: int) -> None:
         self._bar.update(self._conversion, completed=done, total=total, visible=True)
 
 
@@ -68,13 +68,13 @@ class DownloadLines:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def downloaded(self, done: int, total: int) -> None:
+    def on_download(self, done: int, total: int) -> None:
         self._count("fetched", done, total)
 
-    def retrying(self, reason: str) -> None:
+    def on_retry(self, reason: str) -> None:
         self._say(_retry(reason))
 
-    def converted(self, done: int, total: int) -> None:
+    def on_conversion(self, done: int, total: int) -> None:
         self._count("converted", done, total)
 
     def _count(self, what: str, done: int, total: int) -> None:
@@ -97,11 +97,11 @@ class NoDownloadReport:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def downloaded(self, done: int, total: int) -> None: ...
+    def on_download(self, done: int, total: int) -> None: ...
 
-    def retrying(self, reason: str) -> None: ...
+    def on_retry(self, reason: str) -> None: ...
 
-    def converted(self, done: int, total: int) -> None: ...
+    def on_conversion(self, done: int, total: int) -> None: ...
 
 
 def download_watcher(name: str, *, quiet: bool) -> DownloadBar | DownloadLines | NoDownloadReport:

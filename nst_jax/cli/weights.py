@@ -78,7 +78,7 @@ class Convert:
         quiet = self.quiet or self.json
         with raised_signals(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
             weights = convert(
-                self.source, self.dest, publisher=self.publisher, progress=watcher.converted
+                self.source, self.dest, publisher=self.publisher, progress=watcher.on_conversion
             )
         report = {
             "path": str(self.dest),
@@ -117,7 +117,7 @@ class Fetch:
         from nst_jax.cli.downloading import download_watcher
         from nst_jax.weights.fetch import fetch
         from nst_jax.weights.find import destination_of, find_weights, known_network
-        from nst_jax.weights.verify import verified
+        from nst_jax.weights.verify import verify_file
 
         entry = known_network(self.name)
         checked = "it was here already and is undamaged"
@@ -129,7 +129,7 @@ class Fetch:
             with raised_signals(), download_watcher(entry.name, quiet=quiet) as watcher:
                 fetch(entry, path, progress=watcher)
             checked = f"size and {entry.checksum} of the source, every shape and number"
-        contents, name = verified(path)
+        contents, name = verify_file(path)
         report = {
             "name": entry.name,
             "path": str(path),
@@ -153,10 +153,10 @@ class Verify:
     def run(self) -> int:
         """Verifies; returns the exit status."""
         from nst_jax.weights.find import find_weights
-        from nst_jax.weights.verify import verified
+        from nst_jax.weights.verify import verify_file
 
         path = find_weights(self.file)
-        contents, name = verified(path)
+        contents, name = verify_file(path)
         known = f"as {name}" if name else "not known: no answer is kept for these numbers"
         report = {"file": str(path)} | dataclasses.asdict(contents) | {"answer": known}
         if self.json:

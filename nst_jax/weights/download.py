@@ -23,14 +23,14 @@ import requests
 import urllib3
 
 from nst_jax.weights.checksums import Checksum
-from nst_jax.weights.download_failures import DownloadFailure, explained
+from nst_jax.weights.download_failures import DownloadFailure, explain_failure
 from nst_jax.weights.registry import KnownWeights
 
 _CHUNK_BYTES = 2**14
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a network, and how often to ask it again.
 
     Attributes:
@@ -50,15 +50,15 @@ class Patience:
 class DownloadProgress(Protocol):
     """What a download tells whoever watches it."""
 
-    def downloaded(self, done: int, total: int) -> None:
+    def on_download(self, done: int, total: int) -> None:
         """So many bytes are here. Fewer than last time if it had to begin again."""
 
-    def retrying(self, reason: str) -> None:
+    def on_retry(self, reason: str) -> None:
         """An attempt failed for this reason, and there is another one."""
 
 
 def download(
-    entry: KnownWeights, path: Path, *, progress: DownloadProgress, patience: Patience
+    entry: KnownWeights, path: Path, *, progress: DownloadProgress, retry_policy: RetryPolicy
 ) -> None:
     """Downloads a known file and checks its size and its checksum.
 
@@ -66,28 +66,28 @@ def download(
         entry: Says where from, how large and with which checksum.
         path: The file to write. What is in it after an exception is worth nothing.
         progress: Called as bytes arrive and before every further attempt.
-        patience: How long and how often to try.
+        retry_policy: How long and how often to try.
 
     Raises:
         DownloadFailure: The last attempt's, when there is no point in another one.
         OSError: The file can't be written.
     """
     with path.open("wb") as file:
-        arrival = _Arrival(file, entry, progress)
+        arrival = PartialDownload(file, entry, progress)
         failures = Counter[int]()
         while True:
             try:
-                _attempt(entry.url, arrival, patience)
+                _attempt(entry.url, arrival, retry_policy)
                 return
             except DownloadFailure as failure:
                 failures[failure.attempts] += 1
-                if failures[failure.attempts] >= min(failure.attempts, patience.attempts):
+                if failures[failure.attempts] >= min(failure.attempts, retry_policy.attempts):
                     raise
-                progress.retrying(failure.reason)
-                time.sleep(patience.pause_s * 2 ** (failures.total() - 1))
+                progress.on_retry(failure.reason)
+                time.sleep(retry_policy.pause_s * 2 ** (failures.total() - 1))
 
 
-class _Arrival:
+class PartialDownload:
     """What is here of a file, on disk and in its checksum. pooch writes into it.
 
     pooch's own progress counts whole chunks and trusts the stated length, hence this.
@@ -98,7 +98,7 @@ class _Arrival:
     ) -> None:
         self._file = file
         self._size = entry.size
-        self._checksum = Checksum.parsed(entry.checksum)
+        self._checksum = Checksum.parse(entry.checksum)
         self._progress = progress
         self.restart()
 
@@ -106,7 +106,7 @@ class _Arrival:
         """Forgets everything."""
         self._file.seek(0)
         self._file.truncate()
-        self._hash = self._checksum.begun()
+        self._hash = self._checksum.new_hash()
         self._start = b""
         self.bytes = 0
 
@@ -123,7 +123,7 @@ class _Arrival:
         self._file.write(chunk)
         self._hash.update(chunk)
         self.bytes += len(chunk)
-        self._progress.downloaded(self.bytes, self._size)
+        self._progress.on_download(self.bytes, self._size)
 
     def flush(self) -> None:
         """Nothing: pooch asks for it after every chunk, and nobody reads along."""
@@ -140,7 +140,7 @@ class _Arrival:
                 "Run the command again when the network is better",
                 attempts=sys.maxsize,
             )
-        if fault := self._checksum.fault(self._hash.hexdigest()):
+        if fault := self._checksum.mismatch(self._hash.hexdigest()):
             raise self._failure(f"its {fault}")
 
     def _failure(self, reason: str) -> DownloadFailure:
@@ -167,31 +167,31 @@ def web_page() -> DownloadFailure:
     )
 
 
-def _attempt(url: str, arrival: _Arrival, patience: Patience) -> None:
+def _attempt(url: str, partial: PartialDownload, retry_policy: RetryPolicy) -> None:
     """Asks for the rest of the file once, and checks the whole."""
     headers = {"Accept-Encoding": "identity"}
-    if arrival.bytes:
-        headers["Range"] = f"bytes={arrival.bytes}-"
+    if partial.bytes:
+        headers["Range"] = f"bytes={partial.bytes}-"
     with contextlib.ExitStack() as answers:  # pooch closes none of them
         ask = pooch.HTTPDownloader(
             chunk_size=_CHUNK_BYTES,
-            timeout=(patience.connect_s, patience.silence_s),
+            timeout=(retry_policy.connect_s, retry_policy.silence_s),
             headers=headers,
-            hooks={"response": functools.partial(_look_at, arrival, answers)},
+            hooks={"response": functools.partial(_check_answer, partial, answers)},
         )
         try:
-            ask(url, arrival, None)
+            ask(url, partial, None)
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise explained(error, urlsplit(url).hostname or url, arrival.bytes) from error
+            raise explain_failure(error, urlsplit(url).hostname or url, partial.bytes) from error
         except OSError as error:
             if error.errno:
                 raise  # the disk's
-            raise explained(error, urlsplit(url).hostname or url, arrival.bytes) from error
-    arrival.check()
+            raise explain_failure(error, urlsplit(url).hostname or url, partial.bytes) from error
+    partial.check()
 
 
-def _look_at(
-    arrival: _Arrival, answers: contextlib.ExitStack, response: requests.Response, **_: Any
+def _check_answer(
+    partial: PartialDownload, answers: contextlib.ExitStack, response: requests.Response, **_: Any
 ) -> None:
     """Judges an answer by its head, before its body is read or a redirection is followed.
 
@@ -203,11 +203,11 @@ def _look_at(
         response.close()  # or else requests would read its body, of whatever length
         _check_redirection(response.url, urljoin(response.url, response.headers["location"]))
     elif response.status_code in (206, 416):
-        _check_range(arrival, response.headers.get("content-range", ""))
+        _check_range(partial, response.headers.get("content-range", ""))
     elif response.ok:
         if response.headers.get("content-type", "").lower().startswith("text/html"):
             raise web_page()
-        arrival.restart()  # the server sends all of it, whatever it was asked for
+        partial.restart()  # the server sends all of it, whatever it was asked for
 
 
 def _check_redirection(here: str, there: str) -> None:
@@ -219,9 +219,9 @@ def _check_redirection(here: str, there: str) -> None:
         )
 
 
-def _check_range(arrival: _Arrival, content_range: str) -> None:
-    if not content_range.startswith(f"bytes {arrival.bytes}-"):
-        arrival.restart()
+def _check_range(partial: PartialDownload, content_range: str) -> None:
+    if not content_range.startswith(f"bytes {partial.bytes}-"):
+        partial.restart()
         raise DownloadFailure(
             "the server sent another part than was asked for",
             "Run the command again later",

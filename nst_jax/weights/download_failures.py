@@ -32,7 +32,7 @@ class DownloadFailure(Exception):
         self.attempts = attempts
 
 
-def explained(error: Exception, host: str, received: int) -> DownloadFailure:
+def explain_failure(error: Exception, host: str, received: int) -> DownloadFailure:
     """What an exception of the HTTP library means.
 
     Args:

@@ -1,8 +1,9 @@
 """Whatever goes wrong with a weights file becomes one clear sentence that names the file.
 
 The code that finds a fault mostly does not know which file it looks at, and the code that
-knows the file does not know what was found. So the finder raises a `Fault`, half a
-sentence, and `reading` or `writing` around it adds the file's name and how to mend it.
+knows the file does not know what was found. So the finder raises an `InvalidWeights`, half a
+sentence, and `explain_read_errors` or `explain_write_errors` around it adds the file's name and
+how to mend it.
 """
 
 import contextlib
@@ -19,17 +20,17 @@ MEND_A_COPY = (
 )
 
 
-class Fault(WeightsError):
+class InvalidWeights(WeightsError):
     """What is wrong with a file's content, to be read after "weights file 'name' "."""
 
 
 @contextlib.contextmanager
-def reading(path: Path, remedy: str = MEND_A_COPY) -> Iterator[None]:
+def explain_read_errors(path: Path, remedy: str = MEND_A_COPY) -> Iterator[None]:
     """Turns every exception of the `with` block into a `WeightsError` about `path`.
 
     Args:
         path: The file that is read in the block. It is checked to be an ordinary file first.
-        remedy: What to do when its content is at fault and the `Fault` has no better advice.
+        remedy: What to do when its content is at fault and the finder has no better advice.
 
     Raises:
         WeightsError: The file is missing, may not be read, or is not what it should be.
@@ -37,7 +38,7 @@ def reading(path: Path, remedy: str = MEND_A_COPY) -> Iterator[None]:
     try:
         _check_plain_file(path)
         yield
-    except Fault as fault:
+    except InvalidWeights as fault:
         message = f"weights file {str(path)!r} {fault.message}"
         raise WeightsError(message, fault.remedy or remedy) from fault
     except WeightsError:
@@ -45,11 +46,11 @@ def reading(path: Path, remedy: str = MEND_A_COPY) -> Iterator[None]:
     except Exception as error:
         # Broad on purpose: for a damaged file HDF5's reader raises OSError, RuntimeError,
         # KeyError, ValueError, TypeError and others, with texts about its own insides.
-        raise _explained(error, path, remedy) from error
+        raise _explain(error, path, remedy) from error
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turns every failure to write `path` into a `WeightsError`.
 
     Raises:
@@ -58,7 +59,7 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Fault as fault:
+    except InvalidWeights as fault:
         message = f"weights can't be written to {str(path)!r}: the network {fault.message}"
         raise WeightsError(message, fault.remedy) from fault
     except (OSError, RuntimeError, ValueError) as error:  # a full disk is any of them in HDF5
@@ -71,15 +72,15 @@ def writing(path: Path) -> Iterator[None]:
 def _check_plain_file(path: Path) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise Fault("is a folder", "Name the file itself.")
+        raise InvalidWeights("is a folder", "Name the file itself.")
     if not stat.S_ISREG(status.st_mode):
         # Opening a pipe would wait for a writer, perhaps for ever.
-        raise Fault("is no ordinary file", "Name a file on a disk.")
+        raise InvalidWeights("is no ordinary file", "Name a file on a disk.")
     if status.st_size == 0:
-        raise Fault("is empty (0 bytes)")
+        raise InvalidWeights("is empty (0 bytes)")
 
 
-def _explained(error: Exception, path: Path, remedy: str) -> WeightsError:
+def _explain(error: Exception, path: Path, remedy: str) -> WeightsError:
     name = f"weights file {str(path)!r}"
     if isinstance(error, FileNotFoundError):
         return WeightsError(f"{name} does not exist", "Check the path and its spelling.")

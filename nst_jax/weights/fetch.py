@@ -15,7 +15,7 @@ from nst_jax.files.atomic import workshop
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.checksums import check_source
 from nst_jax.weights.convert import convert
-from nst_jax.weights.download import DownloadProgress, Patience, download
+from nst_jax.weights.download import DownloadProgress, RetryPolicy, download
 from nst_jax.weights.download_failures import DownloadFailure
 from nst_jax.weights.find import FOLDER_VARIABLE, source_file
 from nst_jax.weights.format import SUFFIX, check_suffix
@@ -27,18 +27,18 @@ from nst_jax.weights.registry import KnownWeights
 class FetchProgress(DownloadProgress, Protocol):
     """What `fetch` tells whoever watches it."""
 
-    def converted(self, done: int, total: int) -> None:
+    def on_conversion(self, done: int, total: int) -> None:
         """So many bytes of the downloaded file are converted."""
 
 
 class NoProgress:
     """For those who do not watch."""
 
-    def downloaded(self, done: int, total: int) -> None: ...
+    def on_download(self, done: int, total: int) -> None: ...
 
-    def retrying(self, reason: str) -> None: ...
+    def on_retry(self, reason: str) -> None: ...
 
-    def converted(self, done: int, total: int) -> None: ...
+    def on_conversion(self, done: int, total: int) -> None: ...
 
 
 def fetch(
@@ -46,7 +46,7 @@ def fetch(
     destination: Path,
     *,
     progress: FetchProgress | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
 ) -> NetworkWeights:
     """Gets a known network and writes it in our format, in place of an older file.
 
@@ -57,7 +57,7 @@ def fetch(
         entry: Of the registry.
         destination: Its name ends in `.h5`. Its folder is made if it is missing.
         progress: Called throughout.
-        patience: How long to wait for the network and how often to ask it again.
+        retry_policy: How long to wait for the network and how often to ask it again.
 
     Returns:
         The network as it was written.
@@ -71,23 +71,25 @@ def fetch(
     if not entry.url:
         source = source_file(entry)
         check_source(entry, source)
-        return convert(source, destination, publisher=entry.publisher, progress=progress.converted)
-    with _told(entry, destination):
+        return convert(
+            source, destination, publisher=entry.publisher, progress=progress.on_conversion
+        )
+    with _explain_errors(entry, destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-    with _told(entry, destination), workshop(destination) as folder:
+    with _explain_errors(entry, destination), workshop(destination) as folder:
         source, converted = folder / "download", folder / f"converted{SUFFIX}"
-        download(entry, source, progress=progress, patience=patience or Patience())
-        weights = _converted(entry, source, converted, progress)
+        download(entry, source, progress=progress, retry_policy=retry_policy or RetryPolicy())
+        weights = _convert_download(entry, source, converted, progress)
         converted.replace(destination)
     return weights
 
 
-def _converted(
+def _convert_download(
     entry: KnownWeights, source: Path, destination: Path, progress: FetchProgress
 ) -> NetworkWeights:
     try:
         weights = convert(
-            source, destination, publisher=entry.publisher, progress=progress.converted
+            source, destination, publisher=entry.publisher, progress=progress.on_conversion
         )
     except WeightsError as error:
         # Their names mean nothing to a user: both files are about to be removed.
@@ -103,7 +105,7 @@ def _converted(
 
 
 @contextlib.contextmanager
-def _told(entry: KnownWeights, destination: Path) -> Iterator[None]:
+def _explain_errors(entry: KnownWeights, destination: Path) -> Iterator[None]:
     """Turns whatever fails in the `with` block into a `WeightsError` with a way out."""
     try:
         yield

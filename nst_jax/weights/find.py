@@ -21,10 +21,10 @@ from nst_jax.request.outputs import is_url
 from nst_jax.weights import registry
 from nst_jax.weights.checksums import check_source, sha256_of
 from nst_jax.weights.convert import convert
-from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors
 from nst_jax.weights.format import SUFFIX
 from nst_jax.weights.registry import KnownWeights
-from nst_jax.weights.seal import is_sealed, peeked
+from nst_jax.weights.seal import is_sealed, peek_header
 
 FOLDER_VARIABLE = "NST_JAX_WEIGHTS_DIR"
 
@@ -45,17 +45,17 @@ def find_weights(name_or_path: str) -> Path:
     """
     known = {entry.name: entry for entry in known_weights()}
     if entry := known.get(name_or_path):
-        return _checked(entry, entry.path) if entry.path else _converted(entry)
-    path = _fetched(name_or_path) if is_url(name_or_path) else _expanded(name_or_path)
+        return _check_known(entry, entry.path) if entry.path else _convert_known(entry)
+    path = _copy_remote(name_or_path) if is_url(name_or_path) else _expand_home(name_or_path)
     if name_or_path and os.path.lexists(path):
-        return _converted_copy(path)
+        return _convert_copy(path)
     raise WeightsError(
         f"weights {name_or_path!r} are no known network and no file",
         f"Known networks: {', '.join(known)}. A file is named with its path.",
     )
 
 
-def _fetched(url: str) -> Path:
+def _copy_remote(url: str) -> Path:
     """A copy of a file in an object store, under a name that says which state of it this is.
 
     Raises:
@@ -78,7 +78,8 @@ def _fetched(url: str) -> Path:
 def known_weights() -> list[KnownWeights]:
     """Every known network, each with its converted file's path if it has been converted."""
     return [
-        dataclasses.replace(entry, path=_present(entry)) for entry in registry.registered_weights()
+        dataclasses.replace(entry, path=_converted_file(entry))
+        for entry in registry.read_registry()
     ]
 
 
@@ -96,7 +97,7 @@ def known_network(name: str) -> KnownWeights:
     return known[name]
 
 
-def _present(entry: KnownWeights) -> Path | None:
+def _converted_file(entry: KnownWeights) -> Path | None:
     for folder in _folders():
         path = folder / (entry.name + SUFFIX)
         if path.is_file():
@@ -113,7 +114,7 @@ def destination_of(entry: KnownWeights) -> Path:
     return folder_to_write() / (entry.name + SUFFIX)
 
 
-def _converted(entry: KnownWeights) -> Path:
+def _convert_known(entry: KnownWeights) -> Path:
     if entry.url:
         raise WeightsError(
             f"weights {entry.name!r} are not here yet", f"nst-jax weights fetch {entry.name}"
@@ -124,19 +125,21 @@ def _converted(entry: KnownWeights) -> Path:
     return path
 
 
-def _checked(entry: KnownWeights, path: Path) -> Path:
+def _check_known(entry: KnownWeights, path: Path) -> Path:
     """The file that lies under a known name, if it can be that network's."""
     replace_it = f"Name it otherwise, or replace it: nst-jax weights fetch {entry.name} --force"
-    with reading(path, replace_it):
+    with explain_read_errors(path, replace_it):
         if not is_sealed(path):
-            raise Fault(f"is called {entry.name}, but is none that nst-jax has written", replace_it)
-        index = peeked(path)
+            raise InvalidWeights(
+                f"is called {entry.name}, but is none that nst-jax has written", replace_it
+            )
+        index = peek_header(path)
         kind, _, digits = entry.checksum.partition(":")
         # A source in our own format, which has no publisher, keeps the hash of its own source.
         has_hash = kind == "sha256" and entry.publisher
         is_other = has_hash and not index["source_sha256"].startswith(digits)
         if is_other or index["architecture"] != entry.architecture:
-            raise Fault(
+            raise InvalidWeights(
                 f"is called {entry.name}, but holds a {index['architecture']} that was made "
                 f"from another file ({index['source']})",
                 replace_it,
@@ -144,9 +147,9 @@ def _checked(entry: KnownWeights, path: Path) -> Path:
     return path
 
 
-def _converted_copy(path: Path) -> Path:
+def _convert_copy(path: Path) -> Path:
     """The file itself if it is sealed, else what was made of it, now or earlier."""
-    with reading(path):
+    with explain_read_errors(path):
         if is_sealed(path):
             return path
         # Names may have 255 bytes, and a letter may take four of them.
@@ -159,7 +162,7 @@ def _converted_copy(path: Path) -> Path:
 def _folders() -> list[Path]:
     """Where converted files may lie, the preferred folder first."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
-        return [_expanded(chosen)]
+        return [_expand_home(chosen)]
     cache = Path(platformdirs.user_cache_dir("nst_jax")) / "weights"
     return [registry.CHECKOUT_FOLDER, cache] if _in_checkout() else [cache]
 
@@ -184,7 +187,7 @@ def folder_to_write() -> Path:
     return folder
 
 
-def _expanded(path: str) -> Path:
+def _expand_home(path: str) -> Path:
     """With a leading `~` replaced; as it is where nobody has that home."""
     try:
         return Path(path).expanduser()

@@ -23,10 +23,10 @@ import numpy as np
 from nst_jax.files.atomic import replacing
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import ARCHITECTURES
-from nst_jax.weights.errors import Fault, reading, writing
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
 from nst_jax.weights.network import NetworkWeights, Tensor, check_network
 from nst_jax.weights.plain_hdf5 import FORMAT, VERSION, read_plain
-from nst_jax.weights.seal import SEAL_BYTES, is_sealed, read_seal, write_seal
+from nst_jax.weights.seal import SEAL_BYTES, is_sealed, read_header, write_seal
 
 SUFFIX = ".h5"
 
@@ -65,7 +65,7 @@ def read_weights(path: Path) -> NetworkWeights:
     Raises:
         WeightsError: The file is missing, damaged, foreign, or not a whole network.
     """
-    with reading(path):
+    with explain_read_errors(path):
         return read_sealed(path) if is_sealed(path) else read_plain(path)
 
 
@@ -73,10 +73,10 @@ def read_sealed(path: Path) -> NetworkWeights:
     """Reads a file of ours by its seal. HDF5 has no part in it.
 
     Raises:
-        Fault: Or anything else, if the file is damaged.
+        InvalidWeights: Or anything else, if the file is damaged.
     """
     with path.open("rb") as file:
-        index = read_seal(file)
+        index = read_header(file)
         size = path.stat().st_size
         arrays = {name: _array(file, place, size) for name, place in index["arrays"].items()}
     weights = NetworkWeights(
@@ -92,7 +92,9 @@ def read_sealed(path: Path) -> NetworkWeights:
     )
     check_network(weights)
     if arrays or weights.content_sha256 != index["content_sha256"]:
-        raise Fault("is damaged: its numbers do not have the checksum that they were written with")
+        raise InvalidWeights(
+            "is damaged: its numbers do not have the checksum that they were written with"
+        )
     return weights
 
 
@@ -100,7 +102,7 @@ def _array(file: BufferedReader, place: list[int], size: int) -> Tensor:
     offset, *shape = place
     count = math.prod(shape)
     if min(place) < 0 or offset + 4 * count > size:
-        raise Fault("is damaged: an array lies beyond its end")
+        raise InvalidWeights("is damaged: an array lies beyond its end")
     file.seek(offset)
     return np.frombuffer(file.read(4 * count), "<f4").astype(np.float32, copy=False).reshape(shape)
 
@@ -113,7 +115,7 @@ def write_weights(path: Path, weights: NetworkWeights) -> None:
             arrays are no working network.
     """
     check_suffix(path)
-    with writing(path):
+    with explain_write_errors(path):
         check_network(weights)
         with replacing(path) as temporary:
             _write(temporary, weights)
@@ -161,7 +163,8 @@ def _write(path: Path, weights: NetworkWeights) -> None:
         file.attrs["mean"] = np.array(weights.mean, np.float64)
         file.attrs["content_sha256"] = weights.content_sha256
         places = {
-            name: _stored(file, name, tensor.astype("<f4")) for name, tensor in weights.tensors()
+            name: _write_array(file, name, tensor.astype("<f4"))
+            for name, tensor in weights.tensors()
         }
     index = {
         "architecture": weights.architecture.name,
@@ -175,7 +178,7 @@ def _write(path: Path, weights: NetworkWeights) -> None:
     write_seal(path, index)
 
 
-def _stored(file: h5py.File, name: str, values: Tensor) -> list[int]:
+def _write_array(file: h5py.File, name: str, values: Tensor) -> list[int]:
     """Stores an array; returns where it starts in the file, and its sides."""
     dataset = file.create_dataset(name, data=values, track_times=False)
     return [dataset.id.get_offset(), *values.shape]

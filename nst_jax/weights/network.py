@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.request.taps import Architecture
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 Tensor = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -86,7 +86,7 @@ def check_network(weights: NetworkWeights) -> None:
     """Refuses arrays that do not make a working network of the architecture.
 
     Raises:
-        Fault: Convolutions are missing or superfluous, shapes do not fit each other, or
+        InvalidWeights: Convolutions are missing or superfluous, shapes do not fit each other, or
             there are numbers that are no float32 or not finite.
     """
     convolutions = weights.convolutions
@@ -102,15 +102,17 @@ def check_convolution_names(architecture: Architecture, names: Mapping[str, obje
     """Refuses any names but those of the architecture's convolutions.
 
     Raises:
-        Fault: The first missing or the first superfluous name.
+        InvalidWeights: The first missing or the first superfluous name.
     """
     for name in architecture.convolutions:
         if name not in names:
-            raise Fault(f"must hold {name}, because {architecture.name} has it, but does not")
+            raise InvalidWeights(
+                f"must hold {name}, because {architecture.name} has it, but does not"
+            )
     for name in sorted(names):
         if name not in architecture.convolutions:
             # Not ignored: a vgg19 that is labelled vgg16 would otherwise pass for one.
-            raise Fault(f"holds {name!r}, which {architecture.name} does not have")
+            raise InvalidWeights(f"holds {name!r}, which {architecture.name} does not have")
 
 
 def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, Shape]]) -> None:
@@ -121,29 +123,29 @@ def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, S
         shapes: Of kernel and bias, for each of the architecture's convolutions.
 
     Raises:
-        Fault: The first shape that does not fit.
+        InvalidWeights: The first shape that does not fit.
     """
     channels = _IMAGE_CHANNELS
     for name in architecture.convolutions:
         kernel, bias = shapes[name]
         if len(kernel) != 4 or kernel[:3] != (3, 3, channels) or kernel[3] < 1:
-            raise Fault(
+            raise InvalidWeights(
                 f"must hold {name}/kernel in the shape (3, 3, {channels}, 1 or more), got {kernel}"
             )
         channels = kernel[3]
         if bias != (channels,):
-            raise Fault(f"must hold {name}/bias in the shape ({channels},), got {bias}")
+            raise InvalidWeights(f"must hold {name}/bias in the shape ({channels},), got {bias}")
 
 
 def _check_numbers(name: str, tensor: np.ndarray) -> None:
     if tensor.dtype != np.float32:
-        raise Fault(f"must hold {name} as float32, got {tensor.dtype}")
+        raise InvalidWeights(f"must hold {name} as float32, got {tensor.dtype}")
     if not np.isfinite(tensor).all():
-        raise Fault(f"holds numbers that are not finite in {name}")
+        raise InvalidWeights(f"holds numbers that are not finite in {name}")
     if name.endswith("/kernel") and not tensor.any():
-        raise Fault(f"holds nothing but zeros in {name}, which no picture gets through")
+        raise InvalidWeights(f"holds nothing but zeros in {name}, which no picture gets through")
 
 
 def _check_mean(mean: tuple[float, ...]) -> None:
     if len(mean) != _IMAGE_CHANNELS or not all(0 <= value <= 1 for value in mean):
-        raise Fault(f"must have three numbers from 0 to 1 as its mean, got {mean}")
+        raise InvalidWeights(f"must have three numbers from 0 to 1 as its mean, got {mean}")

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import (
     NetworkWeights,
     Tensor,
@@ -39,7 +39,7 @@ def read_plain(path: Path) -> NetworkWeights:
     """Reads a file that h5py or the like has written after our description.
 
     Raises:
-        Fault: Or anything else, if the file is damaged or foreign.
+        InvalidWeights: Or anything else, if the file is damaged or foreign.
     """
     with _opened(path) as file:
         return _network(file, limit_bytes=path.stat().st_size)
@@ -51,7 +51,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     # should another process put a new one in its place meanwhile.
     with path.open("rb") as file:
         if file.read(len(_SIGNATURE)) != _SIGNATURE:
-            raise Fault("is no weights file: it does not begin as one", _MEND_A_FOREIGN_FILE)
+            raise InvalidWeights(
+                "is no weights file: it does not begin as one", _MEND_A_FOREIGN_FILE
+            )
         with h5py.File(file, "r") as hdf5:
             yield hdf5
 
@@ -73,13 +75,13 @@ def _network(file: h5py.File, limit_bytes: int) -> NetworkWeights:
 
 def _check_format(file: h5py.File) -> None:
     if "format" not in file.attrs or _text(file, "format") != FORMAT:
-        raise Fault(
+        raise InvalidWeights(
             f"is an HDF5 file, but its format attribute is not {FORMAT!r}",
             "Convert it first (nst-jax weights convert).",
         )
     version = _number(file, "version")
     if version != VERSION:
-        raise Fault(
+        raise InvalidWeights(
             f"has version {version} of the format, but only version {VERSION} is read here",
             "Update nst_jax, or convert the weights again with this one.",
         )
@@ -89,7 +91,7 @@ def _architecture(file: h5py.File) -> Architecture:
     name = _text(file, "architecture")
     if name not in ARCHITECTURES:
         known = " or ".join(ARCHITECTURES)
-        raise Fault(f"must have {known} as its architecture, got {name!r}")
+        raise InvalidWeights(f"must have {known} as its architecture, got {name!r}")
     return ARCHITECTURES[name]
 
 
@@ -115,23 +117,25 @@ def _plain_dataset(file: h5py.File, group: str, name: str, limit_bytes: int) -> 
     path = f"{group}/{name}"
     holder = _member(file, group, group)
     if not isinstance(holder, h5py.Group) or name not in holder:
-        raise Fault(f"must hold {path}, but does not")
+        raise InvalidWeights(f"must hold {path}, but does not")
     dataset = _member(holder, name, path)
     if not isinstance(dataset, h5py.Dataset):
-        raise Fault(f"must hold {path} as a dataset, got something else")
+        raise InvalidWeights(f"must hold {path} as a dataset, got something else")
     if dataset.dtype != np.float32:
-        raise Fault(f"must hold {path} as float32, got {dataset.dtype}")
+        raise InvalidWeights(f"must hold {path} as float32, got {dataset.dtype}")
     if dataset.external or dataset.is_virtual or dataset.chunks is not None:
-        raise Fault(f"must hold {path} plain, but its data are compressed or lie elsewhere")
+        raise InvalidWeights(
+            f"must hold {path} plain, but its data are compressed or lie elsewhere"
+        )
     if dataset.shape is None or dataset.nbytes > limit_bytes:
-        raise Fault(f"claims more than its own size for {path}, or nothing at all")
+        raise InvalidWeights(f"claims more than its own size for {path}, or nothing at all")
     return dataset
 
 
 def _member(group: h5py.Group, name: str, path: str) -> object:
     """What a hard link leads to. Soft and external links may lead to any other file."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise Fault(f"must hold {path} itself, but has a link in its place")
+        raise InvalidWeights(f"must hold {path} itself, but has a link in its place")
     return group[name]
 
 
@@ -143,7 +147,9 @@ def _array(dataset: h5py.Dataset) -> Tensor:
 
 def _check_content(file: h5py.File, weights: NetworkWeights) -> None:
     if "content_sha256" in file.attrs and _text(file, "content_sha256") != weights.content_sha256:
-        raise Fault("is damaged: its numbers do not have the checksum that they were written with")
+        raise InvalidWeights(
+            "is damaged: its numbers do not have the checksum that they were written with"
+        )
 
 
 def _mean(file: h5py.File) -> tuple[float, float, float]:
@@ -159,16 +165,16 @@ def _text(file: h5py.File, name: str) -> str:
     value = _attribute(file, name, shape=(), kinds="S")
     text = value.decode() if isinstance(value, bytes) else value
     if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
-        raise Fault(f"must have a short text in its attribute {name!r}")
+        raise InvalidWeights(f"must have a short text in its attribute {name!r}")
     return text
 
 
 def _attribute(file: h5py.File, name: str, shape: tuple[int, ...], kinds: str) -> Any:
     """An attribute's value. What it claims to be is checked before it is read."""
     if name not in file.attrs:
-        raise Fault(f"must have the attribute {name!r}, but does not")
+        raise InvalidWeights(f"must have the attribute {name!r}, but does not")
     attribute = file.attrs.get_id(name)
     kind = "S" if h5py.check_string_dtype(attribute.dtype) else attribute.dtype.kind
     if attribute.shape != shape or kind not in kinds:
-        raise Fault(f"has a value of another type or shape in its attribute {name!r}")
+        raise InvalidWeights(f"has a value of another type or shape in its attribute {name!r}")
     return file.attrs[name]

@@ -44,24 +44,24 @@ class KnownWeights:
     path: Path | None = None
 
 
-def registered_weights() -> list[KnownWeights]:
+def read_registry() -> list[KnownWeights]:
     """Every entry of the registry, in its order, wherever its file may be.
 
     Raises:
         WeightsError: This installation has lost its registry.
     """
     with _registry_file().open("rb") as file:
-        return [_known(entry) for entry in tomllib.load(file)["network"]]
+        return [_parse_entry(entry) for entry in tomllib.load(file)["network"]]
 
 
-def _known(entry: dict[str, Any]) -> KnownWeights:
+def _parse_entry(entry: dict[str, Any]) -> KnownWeights:
     answer = {tap: tuple(values) for tap, values in entry.get("answer", {}).items()}
     return KnownWeights(**entry | {"mean": tuple(entry.get("mean", (0.0,) * 3)), "answer": answer})
 
 
-def registered(name: str) -> KnownWeights:
+def registry_entry(name: str) -> KnownWeights:
     """The registry's entry of a name that is sure to be in it."""
-    return next(entry for entry in registered_weights() if entry.name == name)
+    return next(entry for entry in read_registry() if entry.name == name)
 
 
 def _registry_file() -> Path:

@@ -19,7 +19,7 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
 
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 SEAL_BYTES = 16384
 """The user block; HDF5 wants a power of two."""
@@ -28,16 +28,16 @@ _START = "nst_jax weights, sha256 of all bytes after this line: "
 _FIRST_LINE_BYTES = len(_START) + 64 + 1
 
 
-def write_seal(path: Path, index: Mapping[str, Any]) -> None:
+def write_seal(path: Path, header: Mapping[str, Any]) -> None:
     """Seals a finished HDF5 file that has a user block of `SEAL_BYTES`.
 
     Raises:
-        Fault: The index does not fit, because its texts are too long.
+        InvalidWeights: The index does not fit, because its texts are too long.
     """
-    second = json.dumps(index).encode() + b"\n"
+    second = json.dumps(header).encode() + b"\n"
     room = SEAL_BYTES - _FIRST_LINE_BYTES
     if len(second) > room:
-        raise Fault(f"must describe itself in {room} bytes, got {len(second)}")
+        raise InvalidWeights(f"must describe itself in {room} bytes, got {len(second)}")
     with path.open("rb+") as file:
         file.seek(_FIRST_LINE_BYTES)
         file.write(second.ljust(room, b"\0"))
@@ -46,20 +46,20 @@ def write_seal(path: Path, index: Mapping[str, Any]) -> None:
         file.write(first)
 
 
-def read_seal(file: BufferedReader) -> Any:
+def read_header(file: BufferedReader) -> Any:
     """The index of a file that is, byte for byte, what it was when it was sealed.
 
     Raises:
-        Fault: It is damaged.
+        InvalidWeights: It is damaged.
     """
     first = file.read(_FIRST_LINE_BYTES)
     if first != _first_line(file):
-        raise Fault("is damaged or cut short: its bytes do not have their checksum")
+        raise InvalidWeights("is damaged or cut short: its bytes do not have their checksum")
     file.seek(_FIRST_LINE_BYTES)
     return json.loads(file.read(SEAL_BYTES - _FIRST_LINE_BYTES).rstrip(b"\0"))
 
 
-def peeked(path: Path) -> Any:
+def peek_header(path: Path) -> Any:
     """The index alone, in no time; whether the seal holds is not looked at."""
     with path.open("rb") as file:
         return json.loads(file.read(SEAL_BYTES)[_FIRST_LINE_BYTES:].rstrip(b"\0"))

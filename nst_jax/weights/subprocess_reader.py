@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nst_jax.request.errors import WeightsError
-from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors
 from nst_jax.weights.publishers.publisher import Progress
 
 LONGEST_SILENCE_S = 120.0
@@ -34,7 +34,7 @@ _MEMORY_OF_A_READER = 2**30
 _MODULE = "nst_jax.weights.subprocess_main"
 
 
-def run_apart(source: Path, destination: Path, publisher: str, progress: Progress) -> None:
+def convert_in_child(source: Path, destination: Path, publisher: str, progress: Progress) -> None:
     """Converts `source` in a child process and waits for it.
 
     Args:
@@ -46,16 +46,16 @@ def run_apart(source: Path, destination: Path, publisher: str, progress: Progres
     Raises:
         WeightsError: What the child found, or that it crashed, hung, or needed too much memory.
     """
-    with reading(source):
+    with explain_read_errors(source):
         memory = _MEMORY_OF_A_READER + 2 * source.stat().st_size
         arguments = [str(source), str(destination), publisher, str(memory)]
-        with _child(arguments) as child, _watched(child) as heard:
-            outcome = _outcome(child, heard, progress)
+        with _start_child(arguments) as child, _watch(child) as heard:
+            outcome = _await_outcome(child, heard, progress)
         _raise_unless_written(outcome, child.returncode)
 
 
 @contextlib.contextmanager
-def _child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
+def _start_child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
     # -P: a json.py in the folder where the user works must not be taken for Python's own.
     # One thread: a reader has no use for more, and each takes its share of the memory limit.
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -74,7 +74,7 @@ def _child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextlib.contextmanager
-def _watched(child: "subprocess.Popen[str]") -> Iterator[threading.Event]:
+def _watch(child: "subprocess.Popen[str]") -> Iterator[threading.Event]:
     """Ends the child when the event that is yielded has not been set for too long."""
     heard, over = threading.Event(), threading.Event()
 
@@ -95,7 +95,7 @@ def _watched(child: "subprocess.Popen[str]") -> Iterator[threading.Event]:
         watcher.join()
 
 
-def _outcome(
+def _await_outcome(
     child: "subprocess.Popen[str]", heard: threading.Event, progress: Progress
 ) -> dict[str, object]:
     """The child's last word; {} if it ended without one."""
@@ -122,4 +122,4 @@ def _raise_unless_written(outcome: dict[str, object], status: int) -> None:
                 "Install nst_jax again, or free some memory",
             )
         how = "did not end" if status == -9 else "crashed"
-        raise Fault(f"is damaged: the library that reads such files {how}")
+        raise InvalidWeights(f"is damaged: the library that reads such files {how}")

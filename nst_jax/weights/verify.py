@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import Architecture, deepest_tap
-from nst_jax.weights.errors import Fault, reading
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors
 from nst_jax.weights.format import WeightsReport, read_weights, report_of
 from nst_jax.weights.network import NetworkWeights, Tensor
 from nst_jax.weights.publishers.publisher import IMAGENET_RGB
-from nst_jax.weights.registry import KnownWeights, registered_weights
+from nst_jax.weights.registry import KnownWeights, read_registry
 
-Answer = Mapping[str, tuple[float, float]]
+ActivationStats = Mapping[str, tuple[float, float]]
 """Mean and standard deviation of a network's activations, over positions and channels, by tap."""
 
 TOLERANCE = 1e-4
@@ -37,7 +37,7 @@ _SIDE = 64
 _CONVERT_AGAIN = "Convert it again from its source (nst-jax weights convert)."
 
 
-_TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {
+KERNEL_LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda kernel: kernel,
     "the kernels' height and width are swapped": lambda kernel: kernel.swapaxes(0, 1),
     "the kernels are turned by half a circle": lambda kernel: kernel[::-1, ::-1],
@@ -48,18 +48,18 @@ _TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Repair:
+class _Mistake:
     """A usual mistake and what undoes it: `kernel * scale` in another order, another mean."""
 
-    mistake: str
+    name: str
     scale: npt.NDArray[np.float64]
     reverses_channels: bool
-    turned: Callable[[Tensor], Tensor]
+    layout: Callable[[Tensor], Tensor]
     mean: tuple[float, float, float]
 
-    def applied(self, weights: NetworkWeights) -> NetworkWeights:
+    def undo(self, weights: NetworkWeights) -> NetworkWeights:
         convolutions = {
-            name: (np.ascontiguousarray(self.turned(kernel)), bias)
+            name: (np.ascontiguousarray(self.layout(kernel)), bias)
             for name, (kernel, bias) in weights.convolutions.items()
         }
         kernel, bias = convolutions["conv1_1"]
@@ -87,7 +87,7 @@ def synthetic_picture() -> npt.NDArray[np.float32]:
     return picture.astype(np.float32)
 
 
-def answer(weights: NetworkWeights, taps: tuple[str, ...]) -> Answer:
+def activation_stats(weights: NetworkWeights, taps: tuple[str, ...]) -> ActivationStats:
     """What a network answers to the synthetic picture, computed in float32."""
     network = VGG(
         weights.architecture,
@@ -96,7 +96,7 @@ def answer(weights: NetworkWeights, taps: tuple[str, ...]) -> Answer:
         deepest=deepest_tap(taps, weights.architecture),
     )
     features = _features(network, jnp.asarray(synthetic_picture()), taps)
-    return {tap: _statistics(np.asarray(value, np.float64)) for tap, value in features.items()}
+    return {tap: _stats(np.asarray(value, np.float64)) for tap, value in features.items()}
 
 
 def relu_taps(architecture: Architecture) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def relu_taps(architecture: Architecture) -> tuple[str, ...]:
     return tuple(tap for tap in architecture.taps if tap.startswith("relu"))
 
 
-def verified(path: Path) -> tuple[WeightsReport, str]:
+def verify_file(path: Path) -> tuple[WeightsReport, str]:
     """Checks a weights file with everything there is: seal, structure, numbers, answer.
 
     Returns:
@@ -113,42 +113,44 @@ def verified(path: Path) -> tuple[WeightsReport, str]:
     Raises:
         WeightsError: What is wrong with it.
     """
-    with reading(path):
+    with explain_read_errors(path):
         weights = read_weights(path)
         _check_alive(weights)
-        return report_of(weights), recognised(weights)
+        return report_of(weights), identify(weights)
 
 
 def _check_alive(weights: NetworkWeights) -> None:
     """Refuses a network through which nothing gets, or from which no finite number comes."""
-    for tap, (mean, deviation) in answer(weights, relu_taps(weights.architecture)).items():
+    for tap, (mean, deviation) in activation_stats(
+        weights, relu_taps(weights.architecture)
+    ).items():
         if not math.isfinite(mean) or not deviation > 0:
-            raise Fault(
+            raise InvalidWeights(
                 f"computes nothing of use: at {tap} the mean is {mean:g} and the deviation "
                 f"{deviation:g} for a plain picture",
                 _CONVERT_AGAIN,
             )
 
 
-def recognised(weights: NetworkWeights) -> str:
+def identify(weights: NetworkWeights) -> str:
     """The name of the known network that these weights answer like.
 
     Returns:
         Empty if they answer like none, which a network of other numbers does.
 
     Raises:
-        Fault: They would answer like a known one, had a usual mistake not been made
+        InvalidWeights: They would answer like a known one, had a usual mistake not been made
             with them; or they are said to be a known one's numbers and are not.
     """
-    known = [one for one in registered_weights() if one.answer and _comparable(one, weights)]
+    known = [one for one in read_registry() if one.answer and _is_comparable(one, weights)]
     for entry in known:
-        if _answers(weights, entry.answer):
+        if _is_match(weights, entry.answer):
             return entry.name
     for entry in known:
         _refuse_mistaken(weights, entry)
     for entry in known:
         if entry.checksum == f"sha256:{weights.source_sha256}":
-            raise Fault(
+            raise InvalidWeights(
                 f"is said to come from the file of {entry.name}, but does not answer as that does",
                 _CONVERT_AGAIN,
             )
@@ -156,9 +158,9 @@ def recognised(weights: NetworkWeights) -> str:
 
 
 def _refuse_mistaken(weights: NetworkWeights, entry: KnownWeights) -> None:
-    for repair in _repairs(entry, weights):
-        if _answers(repair.applied(weights), entry.answer):
-            raise Fault(f"holds {entry.name}, but {repair.mistake}", _CONVERT_AGAIN)
+    for repair in _usual_mistakes(entry, weights):
+        if _is_match(repair.undo(weights), entry.answer):
+            raise InvalidWeights(f"holds {entry.name}, but {repair.name}", _CONVERT_AGAIN)
 
 
 @functools.partial(jax.jit, static_argnames="taps")
@@ -167,35 +169,35 @@ def _features(network: VGG, picture: jax.Array, taps: tuple[str, ...]) -> dict[s
         return network(picture, jnp.array(picture.shape[:2]), taps)
 
 
-def _statistics(features: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _stats(features: npt.NDArray[np.float64]) -> tuple[float, float]:
     with np.errstate(invalid="ignore"):  # of infinite activations, which are refused later
         return float(features.mean()), float(features.std())
 
 
-def _answers(weights: NetworkWeights, wanted: Answer) -> bool:
+def _is_match(weights: NetworkWeights, wanted: ActivationStats) -> bool:
     """Whether a network answers as wanted. The first tap alone refuses most that do not."""
     first, *_ = wanted
     return all(
         np.allclose(got[tap], wanted[tap], rtol=TOLERANCE)
         for taps in ((first,), tuple(wanted))
-        for got in [answer(weights, taps)]
+        for got in [activation_stats(weights, taps)]
         for tap in taps
     )
 
 
-def _comparable(entry: KnownWeights, weights: NetworkWeights) -> bool:
+def _is_comparable(entry: KnownWeights, weights: NetworkWeights) -> bool:
     widths = tuple(weights.convolutions[name][1].size for name in weights.architecture.convolutions)
-    return entry.architecture == weights.architecture.name and widths == _published_widths(
+    return entry.architecture == weights.architecture.name and widths == _full_widths(
         weights.architecture
     )
 
 
-def _published_widths(architecture: Architecture) -> tuple[int, ...]:
+def _full_widths(architecture: Architecture) -> tuple[int, ...]:
     blocks = zip(architecture.depths, architecture.channels, strict=True)
     return tuple(width for depth, width in blocks for _ in range(depth))
 
 
-def _repairs(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Repair]:
+def _usual_mistakes(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Mistake]:
     """Every combination of the usual mistakes, the single ones first."""
     deviation = np.array(IMAGENET_RGB.deviation)
     scales = {
@@ -207,15 +209,15 @@ def _repairs(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Repair]:
     }
     orders = {"": False, "conv1_1's input channels are in the order BGR": True}
     means = {"": weights.mean, _wrong_mean(weights, entry): entry.mean}
-    combinations = itertools.product(scales, orders, _TURNS, means)
+    combinations = itertools.product(scales, orders, KERNEL_LAYOUTS, means)
     for made in sorted(combinations, key=lambda made: sum(map(bool, made))):
         if any(made):
             scale, order, turn, mean = made
-            yield _Repair(
+            yield _Mistake(
                 " and ".join(filter(None, made)),
                 scales[scale],
                 orders[order],
-                _TURNS[turn],
+                KERNEL_LAYOUTS[turn],
                 means[mean],
             )
 

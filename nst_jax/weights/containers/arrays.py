@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import Shape, Tensor
 
 _READABLE = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")
@@ -21,7 +21,7 @@ class StoredArray:
     Attributes:
         shape: Its sides.
         dtype: What its numbers are stored as.
-        values: Reads it. Raises `Fault` or anything else if the file is damaged.
+        values: Reads it. Raises `InvalidWeights` or anything else if the file is damaged.
     """
 
     shape: Shape
@@ -40,13 +40,13 @@ class StoredArray:
         """Its values as float32, in the machine's byte order.
 
         Raises:
-            Fault: It holds something else than half, single or double precision numbers.
+            InvalidWeights: It holds something else than half, single or double precision numbers.
         """
         if self.dtype.str not in _READABLE:
-            raise Fault(f"stores its numbers as {self.dtype}; float16, 32 and 64 are read")
+            raise InvalidWeights(f"stores its numbers as {self.dtype}; float16, 32 and 64 are read")
         values = self.values()
         if values.shape != self.shape:
-            raise Fault("is damaged: an array is not as large as the file says")
+            raise InvalidWeights("is damaged: an array is not as large as the file says")
         with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite: refused later
             return np.asarray(values, np.float32)
 

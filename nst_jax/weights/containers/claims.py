@@ -3,7 +3,7 @@
 import dataclasses
 
 from nst_jax.weights.containers.arrays import StoredArray
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import Tensor
 
 _LONGEST_NAME = 200
@@ -20,8 +20,8 @@ class UnreadableArray(StoredArray):
     type_name: str = ""
 
     def float32(self) -> Tensor:
-        """Always raises a `Fault`."""
-        raise Fault(
+        """Always raises an `InvalidWeights`."""
+        raise InvalidWeights(
             f"stores its numbers as {self.type_name}; float16, 32 and 64 are read",
             "Save it as float32 with the program that wrote it.",
         )
@@ -31,8 +31,8 @@ def check_name(name: object) -> str:
     """An array's name, which messages can show as it is.
 
     Raises:
-        Fault: It is no text, very long, or holds what can't be printed on one line.
+        InvalidWeights: It is no text, very long, or holds what can't be printed on one line.
     """
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
-        raise Fault("holds an array whose name is no line of text")
+        raise InvalidWeights("holds an array whose name is no line of text")
     return name

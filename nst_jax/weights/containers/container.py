@@ -17,11 +17,11 @@ class Container:
 
     Attributes:
         name: What it is called, in words for a user.
-        recognises: Whether a file that starts with these bytes is of this kind.
-        opened: Its arrays, to be read while the context lasts. Raises `Fault` or anything
+        is_kind: Whether a file that starts with these bytes is of this kind.
+        open: Its arrays, to be read while the context lasts. Raises `InvalidWeights` or anything
             else if the file is damaged or claims more than it holds.
     """
 
     name: str
-    recognises: Callable[[bytes], bool]
-    opened: Callable[[Path], AbstractContextManager[Arrays]]
+    is_kind: Callable[[bytes], bool]
+    open: Callable[[Path], AbstractContextManager[Arrays]]

@@ -18,7 +18,7 @@ import numpy as np
 
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.containers.container import Container
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import Shape
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -45,7 +45,7 @@ _FILTERS = (
 """Those that h5py brings with it. HDF5 would look for any other on the disk and load it."""
 
 
-def _recognises(start: bytes) -> bool:
+def _is_hdf5(start: bytes) -> bool:
     # MATLAB's newer files are HDF5 behind a user block that says so.
     if start.startswith(_MATLAB):
         return False
@@ -53,12 +53,12 @@ def _recognises(start: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
+def _open(path: Path) -> Iterator[Arrays]:
     # HDF5 gets the open file, not its name: so it reads the very file that was recognised.
     with path.open("rb") as file, h5py.File(file, "r") as hdf5:
         limit_bytes = os.fstat(file.fileno()).st_size
         yield {
-            name: _stored(dataset, name, limit_bytes)
+            name: _describe(dataset, name, limit_bytes)
             for name, dataset in _datasets(hdf5)
             if dataset.id.get_type().get_class() == h5py.h5t.FLOAT
         }
@@ -68,14 +68,16 @@ def _datasets(root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
     """Every dataset by its path, of each group once: hard links may lead in circles.
 
     Raises:
-        Fault: There are links to elsewhere, or more members than any network has.
+        InvalidWeights: There are links to elsewhere, or more members than any network has.
     """
     met, waiting, members = {root}, [("", root)], 0
     while waiting:
         path, group = waiting.pop()
         members += len(group)
         if members > _MOST_MEMBERS:
-            raise Fault(f"holds more than {_MOST_MEMBERS} members, which no network here has")
+            raise InvalidWeights(
+                f"holds more than {_MOST_MEMBERS} members, which no network here has"
+            )
         for name in _names(group, path):
             member_path = f"{path}/{name}".removeprefix("/")
             member = _member(group, name, member_path)
@@ -88,32 +90,32 @@ def _datasets(root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
 
 def _names(group: h5py.Group, path: str) -> Iterator[str]:
     if path.count("/") >= _DEEPEST:
-        raise Fault(f"holds groups within groups, more than {_DEEPEST} deep: {path}")
+        raise InvalidWeights(f"holds groups within groups, more than {_DEEPEST} deep: {path}")
     for name in group:
         # h5py gives bytes where they are no text.
         if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise Fault(f"holds a name that can't be printed or is too long: {name!a:.60}")
+            raise InvalidWeights(f"holds a name that can't be printed or is too long: {name!a:.60}")
         yield name
 
 
 def _member(group: h5py.Group, name: str, path: str) -> object:
     """What a hard link leads to. Soft and external links may lead to any other file."""
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise Fault(f"must hold {path} itself, but has a link or nothing in its place")
+        raise InvalidWeights(f"must hold {path} itself, but has a link or nothing in its place")
     return group[name]
 
 
-def _stored(dataset: h5py.Dataset, path: str, limit_bytes: int) -> StoredArray:
+def _describe(dataset: h5py.Dataset, path: str, limit_bytes: int) -> StoredArray:
     """A dataset whose numbers lie in this file. How many there are is checked on reading.
 
     The order matters: to ask a virtual dataset for its shape may open other files.
     """
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
-        raise Fault(f"must hold {path} itself, but its numbers lie in another file")
+        raise InvalidWeights(f"must hold {path} itself, but its numbers lie in another file")
     shape = dataset.shape
     if shape is None:
-        raise Fault(f"holds {path} without a shape")
+        raise InvalidWeights(f"holds {path} without a shape")
     read = functools.partial(_read, dataset, path, shape, limit_bytes)
     return StoredArray(shape, dataset.dtype, read)
 
@@ -128,11 +130,13 @@ def _read(dataset: h5py.Dataset, path: str, shape: Shape, limit_bytes: int) -> n
     else:
         _check_filters(dataset, path)
         if max(math.prod(shape), math.prod(chunk)) * dataset.dtype.itemsize > _LARGEST_CHUNKED:
-            raise Fault(f"holds {path} in chunks, and it is larger than any kernel of a VGG")
+            raise InvalidWeights(
+                f"holds {path} in chunks, and it is larger than any kernel of a VGG"
+            )
         chunks = math.prod(-(-side // part) for side, part in zip(shape, chunk, strict=True))
         is_there = dataset.id.get_num_chunks() == chunks
     if not is_there:
-        raise Fault(f"claims to hold {path} in the shape {shape}, but does not")
+        raise InvalidWeights(f"claims to hold {path} in the shape {shape}, but does not")
     return np.asarray(dataset[()])
 
 
@@ -140,7 +144,7 @@ def _check_filters(dataset: h5py.Dataset, path: str) -> None:
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
     if not filters <= set(_FILTERS):
-        raise Fault(f"holds {path} compressed in a way that is not read here")
+        raise InvalidWeights(f"holds {path} compressed in a way that is not read here")
 
 
-CONTAINER = Container("HDF5", _recognises, _opened)
+CONTAINER = Container("HDF5", _is_hdf5, _open)

@@ -22,7 +22,7 @@ import numpy as np
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.containers.container import START_BYTES, Container
 from nst_jax.weights.containers.matlab_elements import HEADER_BYTES, check_elements
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 _VARIABLES = ["layers", "params", "normalization", "meta"]
 _REMEDY = "Load it in MATLAB and save it with the option '-v7'."
@@ -32,7 +32,7 @@ _NAMES_OF_WEIGHTS = ("filters", "biases")
 _NAMES_OF_NORMALISATION = ("gamma", "beta", "moments")
 
 
-def _recognises(start: bytes) -> bool:
+def _is_matlab(start: bytes) -> bool:
     return _is_version_5(start) or _is_version_7_3(start) or _is_version_4(start)
 
 
@@ -66,12 +66,12 @@ def _is_version_4(start: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
+def _open(path: Path) -> Iterator[Arrays]:
     _check_version(path)
     check_elements(path)
-    arrays = _arrays(_loaded(path))
+    arrays = _arrays(_load(path))
     if not arrays:
-        raise Fault(
+        raise InvalidWeights(
             "is a MAT-file without a network: none of its variables is 'layers' or 'params' "
             "as MatConvNet keeps them",
             "Save the network with 'save(file, '-struct', 'net')'.",
@@ -83,12 +83,14 @@ def _check_version(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(START_BYTES)
     if _is_version_7_3(start):
-        raise Fault("is a MAT-file of version 7.3, which is not read", _REMEDY)
+        raise InvalidWeights("is a MAT-file of version 7.3, which is not read", _REMEDY)
     if not _is_version_5(start):
-        raise Fault("is a MAT-file of version 4, which can't hold a network's layers", _REMEDY)
+        raise InvalidWeights(
+            "is a MAT-file of version 4, which can't hold a network's layers", _REMEDY
+        )
 
 
-def _loaded(path: Path) -> dict[str, object]:
+def _load(path: Path) -> dict[str, object]:
     """The file's variables as SciPy reads them: no axis left out, structs as records."""
     from scipy.io import loadmat
 
@@ -107,15 +109,15 @@ def _loaded(path: Path) -> dict[str, object]:
 
 def _arrays(variables: dict[str, object]) -> dict[str, StoredArray]:
     arrays = {}
-    for name, value in _named_values(variables):
+    for name, value in _name_values(variables):
         if name in arrays:
-            raise Fault(f"holds two arrays that are both named {name}")
+            raise InvalidWeights(f"holds two arrays that are both named {name}")
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-            arrays[name] = _stored(value)
+            arrays[name] = _describe(value)
     return arrays
 
 
-def _stored(values: np.ndarray) -> StoredArray:
+def _describe(values: np.ndarray) -> StoredArray:
     """An array that is in memory. Integers are taken for what MATLAB makes of them.
 
     MATLAB stores numbers of any precision as integers where they all are integral.
@@ -126,7 +128,7 @@ def _stored(values: np.ndarray) -> StoredArray:
     return StoredArray(values.shape, single, lambda: values.astype(single))
 
 
-def _named_values(variables: dict[str, object]) -> Iterator[tuple[str, object]]:
+def _name_values(variables: dict[str, object]) -> Iterator[tuple[str, object]]:
     for index, layer in enumerate(_structs(variables.get("layers")), start=1):
         name = _text(layer.get("name")) or f"layer {index}"
         for part, value in _layer_values(layer):
@@ -172,4 +174,4 @@ def _text(value: object) -> str:
     return ""
 
 
-CONTAINER = Container("MATLAB", _recognises, _opened)
+CONTAINER = Container("MATLAB", _is_matlab, _open)

@@ -28,7 +28,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 HEADER_BYTES = 128
 MOST_INFLATED_BYTES = 700_000_000
@@ -63,7 +63,7 @@ def check_elements(path: Path) -> None:
     """Walks through all elements of a MAT-file of version 5.
 
     Raises:
-        Fault: An element claims more than there is, grows too large, or is of a class that
+        InvalidWeights: An element claims more than there is, grows too large, or is of a class that
             no network needs.
     """
     end = path.stat().st_size
@@ -89,7 +89,7 @@ class _Allowance:
         """Notes bytes that will take memory without taking room in the file."""
         self.bytes -= count
         if self.bytes < 0:
-            raise Fault(
+            raise InvalidWeights(
                 f"grows to more than {MOST_INFLATED_BYTES // 10**6} MB when it is read, "
                 "more than the largest network that is read here"
             )
@@ -98,7 +98,9 @@ class _Allowance:
         """Notes one more element."""
         self.elements -= 1
         if self.elements < 0:
-            raise Fault(f"holds more than {_MOST_ELEMENTS} elements, which no network needs")
+            raise InvalidWeights(
+                f"holds more than {_MOST_ELEMENTS} elements, which no network needs"
+            )
 
 
 class _Plain:
@@ -252,13 +254,13 @@ class _Walk:
         array_class = flag & 0xFF
         if array_class not in (_CELL, _STRUCT, _TEXT, *_NUMBERS):
             what = _OTHER_CLASSES.get(array_class, f"an array of the unknown class {array_class}")
-            raise Fault(
+            raise InvalidWeights(
                 f"holds {what}; only numbers, text, cells and structs are read",
                 "Save nothing but the network's layers, parameters and normalization, as arrays "
                 "of numbers.",
             )
         if flag & _COMPLEX_FLAG:
-            raise Fault("holds complex numbers, which no network has")
+            raise InvalidWeights("holds complex numbers, which no network has")
         return array_class
 
     def _dimensions(self, end: int) -> tuple[int, ...]:
@@ -281,7 +283,7 @@ class _Walk:
 
     def _members(self, count: int, end: int, depth: int) -> None:
         if depth >= _DEEPEST_MATRIX:
-            raise Fault(f"holds matrices in matrices, more than {_DEEPEST_MATRIX} deep")
+            raise InvalidWeights(f"holds matrices in matrices, more than {_DEEPEST_MATRIX} deep")
         self._check_room(count * _TAG_BYTES, end)
         for _ in range(count):
             kind, size, content = self.tag(end)
@@ -324,5 +326,5 @@ class _Walk:
             raise _damaged("has an element that claims more bytes than there are")
 
 
-def _damaged(how: str) -> Fault:
-    return Fault(f"is damaged or cut short: it {how}")
+def _damaged(how: str) -> InvalidWeights:
+    return InvalidWeights(f"is damaged or cut short: it {how}")

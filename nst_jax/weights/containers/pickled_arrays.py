@@ -1,7 +1,7 @@
 """NumPy's arrays out of a pickle, with nothing of the pickle ever run.
 
 What comes out is nested dictionaries of float32 arrays, as Flax's parameters are pickled.
-See `unpickling` for why that is safe.
+See `pickle_structure` for why that is safe.
 """
 
 import contextlib
@@ -15,9 +15,14 @@ import numpy.typing as npt
 
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.containers.container import Container
-from nst_jax.weights.containers.pickle_structure import PLAIN_OPCODES, Dialect, Inert, unpickle
-from nst_jax.weights.errors import Fault
-from nst_jax.weights.registry import registered
+from nst_jax.weights.containers.pickle_structure import (
+    PLAIN_OPCODES,
+    AllowedPickle,
+    Placeholder,
+    unpickle,
+)
+from nst_jax.weights.errors import InvalidWeights
+from nst_jax.weights.registry import registry_entry
 
 _DEEPEST_DICTIONARY = 4
 _MOST_DIMENSIONS = 4
@@ -29,17 +34,17 @@ def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.floa
     The arrays are read-only.
 
     Raises:
-        Fault: The pickle is damaged, or holds anything else than nested dictionaries of
+        InvalidWeights: The pickle is damaged, or holds anything else than nested dictionaries of
             little-endian float32 arrays. None of it has been run then.
     """
     return dict(_leaves(unpickle(io.BytesIO(content), _DIALECT), (), set()))
 
 
-class _ArrayClass(Inert):
+class _ArrayClass(Placeholder):
     """Stands for `numpy.ndarray`, which only `_reconstruct` may be given."""
 
 
-class _PickledType(Inert):
+class _PickledType(Placeholder):
     """Stands for one `numpy.dtype`: notes its code and its byte order."""
 
     __slots__ = ("byte_order", "code")
@@ -52,7 +57,7 @@ class _PickledType(Inert):
         _, self.byte_order, *_ = _as_tuple(state)
 
 
-class _PickledArray(Inert):
+class _PickledArray(Placeholder):
     """Stands for one array: notes its values once they come."""
 
     __slots__ = ("values",)
@@ -67,15 +72,15 @@ class _PickledArray(Inert):
         )
 
 
-class _TypeMaker(Inert):
+class _TypeMaker(Placeholder):
     def __call__(self, code: object, *_flags: object) -> _PickledType:
         return _PickledType(code)
 
 
-class _ArrayMaker(Inert):
+class _ArrayMaker(Placeholder):
     def __call__(self, kind: object, _shape: object, _code: object) -> _PickledArray:
         if not isinstance(kind, _ArrayClass):
-            raise Fault("holds a pickle of a kind of array that is not read here")
+            raise InvalidWeights("holds a pickle of a kind of array that is not read here")
         return _PickledArray()
 
 
@@ -87,7 +92,7 @@ _STAND_INS = {
 }
 
 
-_DIALECT = Dialect(
+_DIALECT = AllowedPickle(
     "plain arrays",
     PLAIN_OPCODES
     | {"FRAME", "MEMOIZE", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"},
@@ -97,7 +102,7 @@ _DIALECT = Dialect(
 
 def _as_tuple(value: object) -> tuple[object, ...]:
     if not isinstance(value, tuple):
-        raise Fault("holds a pickle whose arrays are not laid out as NumPy does it")
+        raise InvalidWeights("holds a pickle whose arrays are not laid out as NumPy does it")
     return value
 
 
@@ -105,10 +110,10 @@ def _float32_array(
     shape: tuple[object, ...], dtype: object, data: object, *, in_fortran_order: bool
 ) -> npt.NDArray[np.float32]:
     if not isinstance(dtype, _PickledType) or (dtype.code, dtype.byte_order) != ("f4", "<"):
-        raise Fault("holds a pickle of arrays that are not little-endian float32")
+        raise InvalidWeights("holds a pickle of arrays that are not little-endian float32")
     sides = [side for side in shape if type(side) is int and side >= 0]
     if len(sides) != len(shape) or len(sides) > _MOST_DIMENSIONS or not isinstance(data, bytes):
-        raise Fault("holds a pickled array without a sound shape or without bytes")
+        raise InvalidWeights("holds a pickled array without a sound shape or without bytes")
     # No memory is asked for: the values stay in `data`, and a shape that does not fit fails.
     values = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     return values.reshape(sides, order="F" if in_fortran_order else "C")
@@ -124,27 +129,27 @@ def _leaves(
         seen.add(id(node))
         for key, value in node.items():
             if not isinstance(key, str):
-                raise Fault("holds a pickled dictionary with a key that is no text")
+                raise InvalidWeights("holds a pickled dictionary with a key that is no text")
             yield from _leaves(value, (*path, key), seen)
     else:
-        raise Fault("holds a pickle of something else than nested dictionaries of arrays")
+        raise InvalidWeights("holds a pickle of something else than nested dictionaries of arrays")
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
-    arrays = unpickle_arrays(_expected_bytes(path))
+def _open(path: Path) -> Iterator[Arrays]:
+    arrays = unpickle_arrays(_read_known(path))
     yield {
         "/".join(keys): StoredArray(array.shape, array.dtype, lambda array=array: array)
         for keys, array in arrays.items()
     }
 
 
-def _expected_bytes(path: Path) -> bytes:
+def _read_known(path: Path) -> bytes:
     """The file's content, if it is the very file that the registry means."""
-    known = registered("vgg16")
+    known = registry_entry("vgg16")
     content = path.read_bytes() if path.stat().st_size == known.size else b""
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != known.checksum:
-        raise Fault(
+        raise InvalidWeights(
             f"is a pickle, but not {known.package}'s {Path(known.file).name}: "
             f"its checksum is not {known.checksum}",
             "No other pickle of this kind is read, because a pickle can run programs. "
@@ -157,4 +162,4 @@ def _is_pickle(start: bytes) -> bool:
     return len(start) > 2 and start[0] == 0x80 and 2 <= start[1] <= 5
 
 
-CONTAINER = Container("pickled arrays", _is_pickle, _opened)
+CONTAINER = Container("pickled arrays", _is_pickle, _open)

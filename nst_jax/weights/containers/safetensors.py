@@ -15,7 +15,7 @@ import numpy as np
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.containers.claims import UnreadableArray, check_name
 from nst_jax.weights.containers.container import Container
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 _LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
@@ -24,13 +24,13 @@ _TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
+def _open(path: Path) -> Iterator[Arrays]:
     import safetensors
 
     try:
         opened = safetensors.safe_open(path, framework="numpy")
     except safetensors.SafetensorError as error:
-        raise Fault("is damaged, cut short or no safetensors file") from error
+        raise InvalidWeights("is damaged, cut short or no safetensors file") from error
     with opened as file:
         yield {check_name(name): _stored_array(file, name) for name in file.keys()}  # noqa: SIM118
 
@@ -49,4 +49,4 @@ def _is_safetensors(start: bytes) -> bool:
     return 2 <= length <= _LARGEST_HEADER and start[8:9] == b"{"
 
 
-CONTAINER = Container("safetensors", _is_safetensors, _opened)
+CONTAINER = Container("safetensors", _is_safetensors, _open)

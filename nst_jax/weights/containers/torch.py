@@ -33,7 +33,7 @@ from nst_jax.weights.containers.torch_pickle import (
     unpickle_plain,
     unpickle_state_dict,
 )
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 
 _ZIP_START = b"PK\x03\x04"
 _STREAM_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -63,7 +63,7 @@ class _Archive:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Arrays]:
+def _open(path: Path) -> Iterator[Arrays]:
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP_START)) == _ZIP_START
         archive = _read_zip(file) if is_zip else _read_stream(file)
@@ -114,7 +114,7 @@ def _loaded(torch: Any, path: Path, archive: _Archive) -> Any:
         raise
     except Exception as error:
         # Broad on purpose: pickle.UnpicklingError, RuntimeError, ValueError, EOFError and others.
-        raise Fault("is a PyTorch file that PyTorch itself refuses to read") from error
+        raise InvalidWeights("is a PyTorch file that PyTorch itself refuses to read") from error
     return tree
 
 
@@ -153,7 +153,9 @@ def _read_zip(file: BinaryIO) -> _Archive:
     for key, storage in state.storages.items():
         place = places.get(f"{root}/data/{key}")
         if place is None or place.size != storage.nbytes:
-            raise Fault("is damaged: a storage is missing or not as large as its tensors say")
+            raise InvalidWeights(
+                "is damaged: a storage is missing or not as large as its tensors say"
+            )
         starts[key] = place.start
     return _Archive(state, starts, _byte_order(file, places, root), may_be_mapped=True)
 
@@ -167,35 +169,37 @@ def _places(file: BinaryIO) -> dict[str, _Place]:
     places, end = {}, 0
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise Fault("is a zip with compressed entries, as PyTorch never writes", _SAVE_AGAIN)
+            raise InvalidWeights(
+                "is a zip with compressed entries, as PyTorch never writes", _SAVE_AGAIN
+            )
         if entry.header_offset < end:
-            raise Fault("is a zip whose entries overlap")
+            raise InvalidWeights("is a zip whose entries overlap")
         place = _Place(_start_of_data(file, entry.header_offset), entry.file_size)
         places[entry.filename] = place
         end = place.start + place.size
     if end > file.seek(0, os.SEEK_END):
-        raise Fault("is cut short: a zip's entry reaches beyond the file")
+        raise InvalidWeights("is cut short: a zip's entry reaches beyond the file")
     return places
 
 
 def _check_names(names: set[str], count: int) -> None:
     if len(names) != count:
-        raise Fault("is a zip with two entries of one name")
+        raise InvalidWeights("is a zip with two entries of one name")
     if any(name.endswith("/constants.pkl") for name in names):
-        raise Fault("is a TorchScript archive, that is a program", _SAVE_AGAIN)
+        raise InvalidWeights("is a TorchScript archive, that is a program", _SAVE_AGAIN)
     if any(name.endswith("/data.pkl") for name in names):
         return
     if {"config.json", "model.weights.h5"} <= names:
-        raise Fault(
+        raise InvalidWeights(
             "is a whole Keras model",
             "Save its weights alone: model.save_weights('x.weights.h5').",
         )
     if names and all(name.endswith(".npy") for name in names):
-        raise Fault(
+        raise InvalidWeights(
             "is an archive of NumPy arrays (.npz), which nobody publishes a VGG in",
             "Save it with the program that made it: as .pth, .safetensors or .weights.h5.",
         )
-    raise Fault(
+    raise InvalidWeights(
         "is a zip, but no archive of PyTorch's",
         "If the weights are packed in it, unpack it and name the file inside.",
     )
@@ -205,7 +209,7 @@ def _root(places: Mapping[str, _Place]) -> str:
     """The folder in which everything of a PyTorch archive lies."""
     folders = {name.partition("/")[0] for name in places}
     if len(folders) != 1 or f"{(root := folders.pop())}/data.pkl" not in places:
-        raise Fault("is a zip, but not laid out as PyTorch does it", _SAVE_AGAIN)
+        raise InvalidWeights("is a zip, but not laid out as PyTorch does it", _SAVE_AGAIN)
     return root
 
 
@@ -214,14 +218,14 @@ def _start_of_data(file: BinaryIO, header_offset: int) -> int:
     file.seek(header_offset)
     header = file.read(30)
     if len(header) < 30 or not header.startswith(_ZIP_START):
-        raise Fault("is a zip whose entries are not where it says")
+        raise InvalidWeights("is a zip whose entries are not where it says")
     name_length, extra_length = np.frombuffer(header, "<u2", 2, 26).tolist()
     return header_offset + 30 + name_length + extra_length
 
 
 def _small_entry(file: BinaryIO, place: _Place) -> bytes:
     if place.size > _LARGEST_PICKLE:
-        raise Fault(f"describes its tensors in {place.size} bytes, which is far too much")
+        raise InvalidWeights(f"describes its tensors in {place.size} bytes, which is far too much")
     file.seek(place.start)
     return file.read(place.size)
 
@@ -231,7 +235,7 @@ def _byte_order(file: BinaryIO, places: Mapping[str, _Place], root: str) -> Lite
     place = places.get(f"{root}/byteorder")
     order = b"little" if place is None else _small_entry(file, place)
     if order not in (b"little", b"big"):
-        raise Fault("is damaged: its byte order is neither little nor big")
+        raise InvalidWeights("is damaged: its byte order is neither little nor big")
     return "<" if order == b"little" else ">"
 
 
@@ -243,17 +247,19 @@ def _read_stream(file: BinaryIO) -> _Archive:
     stream = io.BytesIO(file.read(_LARGEST_PICKLE))
     stream.seek(len(_STREAM_START))
     if unpickle_plain(stream) != _STREAM_VERSION:
-        raise Fault(f"is a PyTorch stream of another version than {_STREAM_VERSION}", _SAVE_AGAIN)
+        raise InvalidWeights(
+            f"is a PyTorch stream of another version than {_STREAM_VERSION}", _SAVE_AGAIN
+        )
     unpickle_plain(stream)  # the writer's machine; the numbers are little-endian on every one
     state = unpickle_state_dict(stream)
-    keys = _listed_keys(unpickle_plain(stream), state)
+    keys = _check_keys(unpickle_plain(stream), state)
     return _Archive(state, _starts(file, stream.tell(), keys, state), "<", may_be_mapped=False)
 
 
-def _listed_keys(listed: object, state: StateDict) -> list[str]:
+def _check_keys(listed: object, state: StateDict) -> list[str]:
     keys = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
     if listed != keys or sorted(keys) != sorted(state.storages):
-        raise Fault("is damaged: its list of storages is not that of its tensors")
+        raise InvalidWeights("is damaged: its list of storages is not that of its tensors")
     return keys
 
 
@@ -265,11 +271,11 @@ def _starts(file: BinaryIO, start: int, keys: list[str], state: StateDict) -> di
         storage = state.storages[key]
         file.seek(start)
         if int.from_bytes(file.read(8), "little", signed=True) != storage.count:
-            raise Fault("is damaged: a storage is not as large as its tensors say")
+            raise InvalidWeights("is damaged: a storage is not as large as its tensors say")
         starts[key] = start + 8
         start += 8 + storage.nbytes
         if start > size:
-            raise Fault("is cut short: a storage reaches beyond the file")
+            raise InvalidWeights("is cut short: a storage reaches beyond the file")
     return starts
 
 
@@ -277,4 +283,4 @@ def _is_torch(start: bytes) -> bool:
     return start.startswith((_ZIP_START, _STREAM_START))
 
 
-CONTAINER = Container("PyTorch", _is_torch, _opened)
+CONTAINER = Container("PyTorch", _is_torch, _open)

@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 
 from nst_jax.weights.containers.claims import check_name
-from nst_jax.weights.containers.pickle_structure import PLAIN_OPCODES, Dialect, Inert, unpickle
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.containers.pickle_structure import (
+    PLAIN_OPCODES,
+    AllowedPickle,
+    Placeholder,
+    unpickle,
+)
+from nst_jax.weights.errors import InvalidWeights
 
 _MOST_DIMENSIONS = 8
 
@@ -22,7 +27,7 @@ _SAVE_A_STATE_DICT = "Save its state_dict() instead: torch.save(model.state_dict
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NumberType(Inert):
+class NumberType(Placeholder):
     """What a storage's numbers are.
 
     Attributes:
@@ -40,7 +45,7 @@ class NumberType(Inert):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Storage(Inert):
+class Storage(Placeholder):
     """A row of `count` numbers, which lies elsewhere in the file under `key`."""
 
     key: str
@@ -54,7 +59,7 @@ class Storage(Inert):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StoredTensor(Inert):
+class StoredTensor(Placeholder):
     """A view of a storage, known to lie inside it; offset and strides count numbers."""
 
     storage: Storage
@@ -80,14 +85,14 @@ class StateDict:
 
 def unpickle_plain(stream: io.BytesIO) -> object:
     """The numbers, texts and lists of a pickle that may hold no tensors."""
-    return unpickle(stream, _DIALECT)
+    return unpickle(stream, _ALLOWED)
 
 
 def unpickle_state_dict(stream: io.BytesIO) -> StateDict:
     """The tensors of the pickle that starts where `stream` stands.
 
     Raises:
-        Fault: It is damaged, holds anything but a network's tensors and plain values beside
+        InvalidWeights: It is damaged, holds anything but tensors and plain values beside
             them, or a tensor reaches beyond its storage.
     """
     storages: dict[str, Storage] = {}
@@ -96,14 +101,14 @@ def unpickle_state_dict(stream: io.BytesIO) -> StateDict:
         storage = _storage(identity)
         known = storages.setdefault(storage.key, storage)
         if (known.numbers, known.count) != (storage.numbers, storage.count):
-            raise Fault("holds a storage that contradicts itself")
+            raise InvalidWeights("holds a storage that contradicts itself")
         return known
 
-    tree = unpickle(stream, _DIALECT, storage_of)
+    tree = unpickle(stream, _ALLOWED, storage_of)
     for path in ((), ("state_dict",), ("model",)):
         if tensors := _tensors_at(tree, path):
             return StateDict(tensors, storages, path)
-    raise Fault("holds no state_dict of tensors", _SAVE_A_STATE_DICT)
+    raise InvalidWeights("holds no state_dict of tensors", _SAVE_A_STATE_DICT)
 
 
 def _tensors_at(tree: object, path: tuple[str, ...]) -> dict[str, StoredTensor]:
@@ -123,10 +128,10 @@ def _storage(identity: object) -> Storage:
         case ("storage", NumberType() as numbers, str(key), str(), int(count), *view):
             if type(count) is int and count >= 0 and view in ([], [None]):
                 return Storage(key, numbers, count)
-    raise Fault("holds a storage that is not laid out as PyTorch does it")
+    raise InvalidWeights("holds a storage that is not laid out as PyTorch does it")
 
 
-class _OrderedDictionary(dict[object, object], Inert):
+class _OrderedDictionary(dict[object, object], Placeholder):
     """Stands for `collections.OrderedDict`; its attributes, as `_metadata`, are not kept."""
 
     __slots__ = ()
@@ -135,46 +140,46 @@ class _OrderedDictionary(dict[object, object], Inert):
         """Forgets the attributes."""
 
 
-class _DictionaryMaker(Inert):
+class _DictionaryMaker(Placeholder):
     def __call__(self, pairs: Any = ()) -> _OrderedDictionary:
         return _OrderedDictionary(pairs)  # Python 2 gave it a list of names and values
 
 
-class _SizeMaker(Inert):
+class _SizeMaker(Placeholder):
     def __call__(self, sides: object) -> object:
         return sides
 
 
-class _TensorMaker(Inert):
+class _TensorMaker(Placeholder):
     """Stands for `_rebuild_tensor` of 2016 and `_rebuild_tensor_v2` of today."""
 
     def __call__(
         self, storage: object, offset: object, shape: object, strides: object, *_: object
     ) -> StoredTensor:
         if not isinstance(storage, Storage):
-            raise Fault("holds a tensor without a storage")
+            raise InvalidWeights("holds a tensor without a storage")
         [start], sides, steps = _whole((offset,)), _whole(shape), _whole(strides)
         if len(sides) != len(steps) or len(sides) > _MOST_DIMENSIONS:
-            raise Fault(f"holds a tensor of {len(sides)} sides and {len(steps)} strides")
+            raise InvalidWeights(f"holds a tensor of {len(sides)} sides and {len(steps)} strides")
         _check_extent(storage, start, sides, steps)
         return StoredTensor(storage, start, sides, steps)
 
 
-class _ParameterMaker(Inert):
+class _ParameterMaker(Placeholder):
     def __call__(self, tensor: object, *_: object) -> StoredTensor:
         if not isinstance(tensor, StoredTensor):
-            raise Fault("holds a parameter that is no tensor")
+            raise InvalidWeights("holds a parameter that is no tensor")
         return tensor
 
 
 def _whole(values: object) -> tuple[int, ...]:
     """The values, if all are numbers that sizes, strides and offsets can be."""
     if not isinstance(values, tuple):
-        raise Fault("holds a tensor that is not laid out as PyTorch does it")
+        raise InvalidWeights("holds a tensor that is not laid out as PyTorch does it")
     # `type` and not `isinstance`, for which True is a number.
     whole = tuple(value for value in values if type(value) is int and value >= 0)
     if len(whole) != len(values):
-        raise Fault("holds a tensor with a negative size, stride or offset")
+        raise InvalidWeights("holds a tensor with a negative size, stride or offset")
     return whole
 
 
@@ -185,7 +190,7 @@ def _check_extent(
     elements = math.prod(shape)
     reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if offset + (reach if elements else 0) > storage.count or elements > storage.count:
-        raise Fault("holds a tensor that reaches beyond its storage")
+        raise InvalidWeights("holds a tensor that reaches beyond its storage")
 
 
 _NUMBER_TYPES = {
@@ -201,7 +206,7 @@ _NUMBER_TYPES = {
     "BoolStorage": NumberType("bool", np.dtype(np.bool_)),
 }
 
-_STAND_INS: dict[tuple[str, str], Inert] = {
+_PLACEHOLDERS: dict[tuple[str, str], Placeholder] = {
     ("collections", "OrderedDict"): _DictionaryMaker(),
     ("torch", "Size"): _SizeMaker(),
     ("torch._utils", "_rebuild_tensor"): _TensorMaker(),
@@ -211,12 +216,12 @@ _STAND_INS: dict[tuple[str, str], Inert] = {
     **{("torch.cuda", name): numbers for name, numbers in _NUMBER_TYPES.items()},
 }
 
-_DIALECT = Dialect(
+_ALLOWED = AllowedPickle(
     "plain tensors",
     # Those of pickle's second protocol, as PyTorch's own careful reader has them.
     PLAIN_OPCODES
     | {"EMPTY_TUPLE", "EMPTY_LIST", "APPEND", "APPENDS"}
     | {"BINFLOAT", "LONG1", "SHORT_BINSTRING", "BINPERSID"},
-    _STAND_INS,
+    _PLACEHOLDERS,
     ("holds a whole model, that is a program, not its numbers alone", _SAVE_A_STATE_DICT),
 )

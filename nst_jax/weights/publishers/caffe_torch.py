@@ -15,12 +15,12 @@ from nst_jax.weights.publishers.torchvision import (
 )
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     named = features_and_heads(arrays)
     return _network(named) if named is not None and has_caffe_classifier(named) else None
 
 
-def _if_named(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise_named(arrays: Arrays) -> PublishedNetwork | None:
     named = features_and_heads(arrays)
     return None if named is None else _network(named)
 
@@ -31,4 +31,4 @@ def _network(named: Arrays) -> PublishedNetwork:
     )
 
 
-PUBLISHER = Publisher("caffe-torch", "jcjohnson's vgg16/vgg19 .pth", _recognised, _if_named)
+PUBLISHER = Publisher("caffe-torch", "jcjohnson's vgg16/vgg19 .pth", _recognise, _recognise_named)

@@ -3,7 +3,7 @@
 import re
 
 from nst_jax.weights.containers.arrays import Arrays
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.publishers.publisher import IMAGENET_RGB, PublishedNetwork, Publisher
 
 # Their own preprocessing is (rgb - mean) / deviation for RGB in [0, 1], with torchvision's
@@ -12,7 +12,7 @@ from nst_jax.weights.publishers.publisher import IMAGENET_RGB, PublishedNetwork,
 _NAME = re.compile(r"(?:(conv\d+_\d+)|fc[678])/(?:weight|bias)")
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     matches = [_NAME.fullmatch(name) for name in arrays]
     names = {match[1] for match in matches if match is not None and match[1] is not None}
     if not names or None in matches:
@@ -20,7 +20,7 @@ def _recognised(arrays: Arrays) -> PublishedNetwork | None:
     for name in sorted(names):
         for part in ("weight", "bias"):
             if f"{name}/{part}" not in arrays:
-                raise Fault(f"must hold {name}/{part}, but does not")
+                raise InvalidWeights(f"must hold {name}/{part}, but does not")
     return PublishedNetwork(
         {name: (arrays[f"{name}/weight"], arrays[f"{name}/bias"]) for name in sorted(names)},
         kernel_axes=(0, 1, 2, 3),
@@ -30,4 +30,4 @@ def _recognised(arrays: Arrays) -> PublishedNetwork | None:
     )
 
 
-PUBLISHER = Publisher("flaxmodels", "flaxmodels' vgg16_weights.h5/vgg19_weights.h5", _recognised)
+PUBLISHER = Publisher("flaxmodels", "flaxmodels' vgg16_weights.h5/vgg19_weights.h5", _recognise)

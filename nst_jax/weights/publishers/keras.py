@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import Shape
 from nst_jax.weights.publishers.publisher import CAFFE_BGR, PublishedNetwork, Publisher
 
@@ -43,14 +43,14 @@ _PARTS = {"W": "kernel", "b": "bias", "0": "kernel", "1": "bias"}
 _ALONE = "Save the VGG alone, with Keras: vgg.save_weights('vgg.weights.h5')."
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     arrays = _model_arrays(arrays)
-    networks = _named_networks(arrays) or _counted_networks(arrays)
+    networks = _networks_by_name(arrays) or _networks_by_count(arrays)
     if not networks:
         return None
     if len(networks) > 1:
         models = " and ".join(model or "the top" for model in sorted(networks))
-        raise Fault(f"holds more than one VGG: in {models}", _ALONE)
+        raise InvalidWeights(f"holds more than one VGG: in {models}", _ALONE)
     [network] = networks.values()
     _check_whole(network)
     _refuse_theano(network)
@@ -72,18 +72,18 @@ def _model_arrays(arrays: Arrays) -> Arrays:
     return {name: array for name, array in slashed.items() if not name.startswith("optimizer")}
 
 
-def _named_networks(arrays: Arrays) -> dict[str, Network]:
+def _networks_by_name(arrays: Arrays) -> dict[str, Network]:
     """The VGGs whose layers have Keras' names, by the path of their model."""
     networks: dict[str, Network] = {}
     for path, array in arrays.items():
         if match := _NAMED.fullmatch(path):
             name = f"conv{match['block']}_{match['depth']}"
             convolution = networks.setdefault(match["model"], {}).setdefault(name, {})
-            _put(convolution, _part(match), array, path)
+            _add_part(convolution, _part(match), array, path)
     return networks
 
 
-def _counted_networks(arrays: Arrays) -> dict[str, Network]:
+def _networks_by_count(arrays: Arrays) -> dict[str, Network]:
     """The VGGs whose layers are only counted, by the path of their model.
 
     A model that holds a VGG may have convolutions of its own beside it, counted likewise.
@@ -92,7 +92,7 @@ def _counted_networks(arrays: Arrays) -> dict[str, Network]:
     for path, array in arrays.items():
         if match := _COUNTED.fullmatch(path):
             layer = models.setdefault(match["model"], {}).setdefault(int(match["number"] or 0), {})
-            _put(layer, _part(match), array, path)
+            _add_part(layer, _part(match), array, path)
     networks = {}
     for model, layers in models.items():
         if (architecture := _architecture(layers)) is not None:
@@ -100,7 +100,9 @@ def _counted_networks(arrays: Arrays) -> dict[str, Network]:
             networks[model] = dict(zip(architecture.convolutions, ordered, strict=True))
     if models and not networks:
         counts = ", ".join(str(len(layers)) for layers in models.values())
-        raise Fault(f"counts {counts} convolutions, and they are no VGG-16 or VGG-19", _ALONE)
+        raise InvalidWeights(
+            f"counts {counts} convolutions, and they are no VGG-16 or VGG-19", _ALONE
+        )
     return networks
 
 
@@ -134,9 +136,11 @@ def _part(match: re.Match[str]) -> str:
     return _PARTS.get(match["part"], match["part"])
 
 
-def _put(convolution: dict[str, StoredArray], part: str, array: StoredArray, path: str) -> None:
+def _add_part(
+    convolution: dict[str, StoredArray], part: str, array: StoredArray, path: str
+) -> None:
     if part in convolution:
-        raise Fault(f"holds {path}, but another {part} of the same convolution as well")
+        raise InvalidWeights(f"holds {path}, but another {part} of the same convolution as well")
     convolution[part] = array
 
 
@@ -144,17 +148,17 @@ def _check_whole(network: Network) -> None:
     for name, parts in sorted(network.items()):
         for part in ("kernel", "bias"):
             if part not in parts:
-                raise Fault(f"must hold the {part} of {name}, but does not")
+                raise InvalidWeights(f"must hold the {part} of {name}, but does not")
 
 
 def _refuse_theano(network: Network) -> None:
     for name, parts in network.items():
         shape = parts["kernel"].shape
         if len(shape) == 4 and shape[2:] == (3, 3) != shape[:2]:
-            raise Fault(
+            raise InvalidWeights(
                 f"has Theano's order of axes: the kernel of {name} has the shape {shape}",
                 "Take the publisher's file for TensorFlow: …_tf_dim_ordering_tf_kernels.h5.",
             )
 
 
-PUBLISHER = Publisher("keras", "Keras' vgg16/vgg19 .h5", _recognised)
+PUBLISHER = Publisher("keras", "Keras' vgg16/vgg19 .h5", _recognise)

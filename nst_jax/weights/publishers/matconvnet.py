@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.publishers.publisher import (
     InputConvention,
     PublishedNetwork,
@@ -33,7 +33,7 @@ _PARAM = re.compile(
 _PARTS = {"f": "filters", "b": "biases"}
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     if not any(_match(name) for name in arrays):
         return None
     layers = _layers(arrays)
@@ -65,16 +65,18 @@ def _layers(arrays: Arrays) -> Mapping[str, Mapping[str, StoredArray]]:
             continue
         match = _match(key)
         if match is None:
-            raise Fault(f"is no plain VGG: it holds {key}, which no VGG has")
+            raise InvalidWeights(f"is no plain VGG: it holds {key}, which no VGG has")
         parts = layers.setdefault(match["layer"], {})
         part = _PARTS[match["part"][0]]
         if part in parts:
-            raise Fault(f"holds the {part} of {match['layer']} twice, under different names")
+            raise InvalidWeights(
+                f"holds the {part} of {match['layer']} twice, under different names"
+            )
         parts[part] = array
     for name, parts in layers.items():
         for part in _PARTS.values():
             if part not in parts:
-                raise Fault(f"must hold the {part} of {name}, but does not")
+                raise InvalidWeights(f"must hold the {part} of {name}, but does not")
     return layers
 
 
@@ -93,12 +95,12 @@ def _mean(average: StoredArray | None) -> tuple[float, float, float]:
     if average is None or 0 in average.shape:
         return _RELEASED_MEAN
     if average.shape[-1] != 3 and average.shape != (3, 1):
-        raise Fault(f"must hold an average image of three channels, got {average.shape}")
+        raise InvalidWeights(f"must hold an average image of three channels, got {average.shape}")
     channels = average.float32().reshape(-1, 3).astype(np.float64)
     red, green, blue = channels.mean(axis=0).tolist()
     if not all(0 <= value <= 255 for value in (red, green, blue)):
-        raise Fault(f"must have a mean from 0 to 255, got {red:g}, {green:g}, {blue:g}")
+        raise InvalidWeights(f"must have a mean from 0 to 255, got {red:g}, {green:g}, {blue:g}")
     return red, green, blue
 
 
-PUBLISHER = Publisher("matconvnet", "MatConvNet's imagenet-vgg-verydeep-16/19.mat", _recognised)
+PUBLISHER = Publisher("matconvnet", "MatConvNet's imagenet-vgg-verydeep-16/19.mat", _recognise)

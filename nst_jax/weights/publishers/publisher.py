@@ -12,7 +12,7 @@ import numpy as np
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
 from nst_jax.weights.containers.arrays import Arrays, StoredArray, total_bytes
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import NetworkWeights, Tensor, check_shapes
 
 Progress = Callable[[int, int], None]
@@ -35,7 +35,7 @@ class InputConvention:
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
-    def folded(self, kernel: Tensor) -> Tensor:
+    def fold_into(self, kernel: Tensor) -> Tensor:
         """The first kernel, (3, 3, 3, d), for RGB in [0, 1] minus `rgb_mean`.
 
         A convolution is linear: to reorder and scale its input's channels or its kernel's
@@ -88,16 +88,16 @@ class Publisher:
     Attributes:
         name: A short word for the command line.
         files: Which files it publishes, in words for a user.
-        recognised: The network in a container's arrays, or None if they are not this
-            publisher's. Raises `Fault` if they are, but not of a network that is read here.
-        if_named: The same for one who says that they are this publisher's, where the
-            arrays alone could be another's. None where `recognised` needs no such help.
+        recognise: The network in a container's arrays, or None if they are not this
+            publisher's. Raises `InvalidWeights` if they are, but not of a network that is read.
+        recognise_named: The same for one who says that they are this publisher's, where the
+            arrays alone could be another's. None where `recognise` needs no such help.
     """
 
     name: str
     files: str
-    recognised: Callable[[Arrays], PublishedNetwork | None]
-    if_named: Callable[[Arrays], PublishedNetwork | None] | None = None
+    recognise: Callable[[Arrays], PublishedNetwork | None]
+    recognise_named: Callable[[Arrays], PublishedNetwork | None] | None = None
 
 
 def read_published(
@@ -108,7 +108,7 @@ def read_published(
     Every shape is checked before the first array is read.
 
     Raises:
-        Fault: It is no whole VGG-16 or VGG-19, or its arrays do not fit each other.
+        InvalidWeights: It is no whole VGG-16 or VGG-19, or its arrays do not fit each other.
     """
     architecture = _architecture(published.convolutions)
     _check_published_shapes(architecture, published)
@@ -119,11 +119,11 @@ def read_published(
     )
     for name in architecture.convolutions:
         kernel, bias = published.convolutions[name]
-        convolutions[name] = (_in_our_axes(kernel.float32(), published), _flat(bias.float32()))
+        convolutions[name] = (_to_our_axes(kernel.float32(), published), _flatten(bias.float32()))
         done += kernel.nbytes + bias.nbytes
         progress(done, total)
     kernel, bias = convolutions["conv1_1"]
-    convolutions["conv1_1"] = (published.convention.folded(kernel), bias)
+    convolutions["conv1_1"] = (published.convention.fold_into(kernel), bias)
     return NetworkWeights(
         architecture,
         convolutions,
@@ -145,7 +145,7 @@ def _architecture(convolutions: Mapping[str, object]) -> Architecture:
         f"{', '.join(map(str, architecture.depths))} ({architecture.name})"
         for architecture in ARCHITECTURES.values()
     )
-    raise Fault(
+    raise InvalidWeights(
         f"must have {known} convolutions in its five blocks, "
         f"got {', '.join(map(str, depths))} of {len(convolutions)} in all",
         "Only VGG-16 and VGG-19 are read, whole up to the last convolution.",
@@ -156,17 +156,19 @@ def _check_published_shapes(architecture: Architecture, published: PublishedNetw
     shapes = {}
     for name, (kernel, bias) in published.convolutions.items():
         if len(kernel.shape) != 4:
-            raise Fault(f"must hold {name}'s kernel with 4 axes, got the shape {kernel.shape}")
+            raise InvalidWeights(
+                f"must hold {name}'s kernel with 4 axes, got the shape {kernel.shape}"
+            )
         axes = tuple(kernel.shape[axis] for axis in published.kernel_axes)
         sides = tuple(side for side in bias.shape if side != 1) or (1,)
         shapes[name] = (axes, sides)
     check_shapes(architecture, shapes)
 
 
-def _in_our_axes(kernel: Tensor, published: PublishedNetwork) -> Tensor:
+def _to_our_axes(kernel: Tensor, published: PublishedNetwork) -> Tensor:
     return np.ascontiguousarray(kernel.transpose(published.kernel_axes))
 
 
-def _flat(bias: Tensor) -> Tensor:
+def _flatten(bias: Tensor) -> Tensor:
     """MATLAB has no vectors, only matrices of one row or one column."""
     return np.ascontiguousarray(bias.reshape(-1))

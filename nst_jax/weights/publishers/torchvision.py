@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
 from nst_jax.weights.containers.arrays import Arrays
-from nst_jax.weights.errors import Fault
+from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.publishers.publisher import (
     IMAGENET_RGB,
     InputConvention,
@@ -41,13 +41,13 @@ def features_and_heads(arrays: Arrays) -> Arrays | None:
         for name in arrays:
             prefix = name.removesuffix(first)
             if prefix != name and (not prefix or prefix.endswith(".")):
-                named = _renamed(arrays, prefix, missing)
+                named = _strip_prefix(arrays, prefix, missing)
                 if named is not None:
                     return named
     return None
 
 
-def _renamed(arrays: Arrays, prefix: str, missing: str) -> Arrays | None:
+def _strip_prefix(arrays: Arrays, prefix: str, missing: str) -> Arrays | None:
     if not all(name.startswith(prefix) for name in arrays):
         return None
     named = {missing + name.removeprefix(prefix): array for name, array in arrays.items()}
@@ -67,7 +67,7 @@ def numbered_network(
         licence: The publisher's terms.
 
     Raises:
-        Fault: It is another VGG than those that are read here, or arrays are missing.
+        InvalidWeights: It is another VGG than those that are read here, or arrays are missing.
     """
     numbers = {int(match[1]) for name in named if (match := _FEATURE.fullmatch(name))}
     architecture = _architecture(numbers)
@@ -76,7 +76,7 @@ def numbered_network(
         kernel, bias = f"features.{number}.weight", f"features.{number}.bias"
         for needed in (kernel, bias):
             if needed not in named:
-                raise Fault(f"must hold {needed}, but does not")
+                raise InvalidWeights(f"must hold {needed}, but does not")
         convolutions[name] = (named[kernel], named[bias])
     return PublishedNetwork(
         convolutions,
@@ -102,19 +102,21 @@ def _architecture(numbers: set[int]) -> Architecture:
             return architecture
     for architecture in (*_OTHERS, *ARCHITECTURES.values()):
         if numbers == set(_positions(architecture).values()):
-            raise Fault(f"is a {architecture.name}, which is not read", _TAKE_ANOTHER)
+            raise InvalidWeights(f"is a {architecture.name}, which is not read", _TAKE_ANOTHER)
         convolutions = set(_positions(architecture, layers_between=1).values())
         normalisations = {number + 1 for number in convolutions}
         if convolutions <= numbers <= convolutions | normalisations:
-            raise Fault(
+            raise InvalidWeights(
                 f"is a {architecture.name} with batch normalisation, told by its layers' numbers, "
                 "which is another network",
                 "Take the plain vgg16 or vgg19 of the same publisher.",
             )
-    raise Fault(f"has weights at the layers {_listed(numbers)}, which is no VGG", _TAKE_ANOTHER)
+    raise InvalidWeights(
+        f"has weights at the layers {_list_text(numbers)}, which is no VGG", _TAKE_ANOTHER
+    )
 
 
-def _listed(numbers: Iterable[int]) -> str:
+def _list_text(numbers: Iterable[int]) -> str:
     first = sorted(numbers)[:20]
     return ", ".join(map(str, first)) + (", …" if len(first) == 20 else "")
 
@@ -125,7 +127,7 @@ def has_caffe_classifier(named: Arrays) -> bool:
     return {"1", "4"} <= numbers and not {"0", "3"} & numbers
 
 
-def _recognised(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     named = features_and_heads(arrays)
     if named is None or has_caffe_classifier(named):
         return None
@@ -133,5 +135,5 @@ def _recognised(arrays: Arrays) -> PublishedNetwork | None:
 
 
 PUBLISHER = Publisher(
-    "torchvision", "torchvision's or timm's vgg16/vgg19 .pth or .safetensors", _recognised
+    "torchvision", "torchvision's or timm's vgg16/vgg19 .pth or .safetensors", _recognise
 )
