@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.plan.canvas import fitted, size_text
+from nst_jax.engine.plan.canvas import fit_long_edge, size_text
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.model.lpips import lpips
 from nst_jax.model.vgg import VGG
@@ -135,8 +135,8 @@ def _together(
     """All three at the sizes at which they are compared."""
     height, width = output.shape[:2]
     edge = size or max(height, width)
-    height, width = own = fitted((height, width), edge)
-    expected = fitted(content.shape[:2], edge)
+    height, width = own = fit_long_edge((height, width), edge)
+    expected = fit_long_edge(content.shape[:2], edge)
     if max(abs(height - expected[0]), abs(width - expected[1])) > 1:
         raise PictureError(
             f"content and output must have one aspect ratio, got {size_text(expected)} and "
@@ -144,7 +144,7 @@ def _together(
             "Score an output against the content that it was made from",
         )
     smallest = smallest_side(("relu5_3",))
-    asked = fitted(style.shape[:2], edge)
+    asked = fit_long_edge(style.shape[:2], edge)
     if min(*own, *asked) < smallest:
         raise PictureError(
             f"pictures must be at least {smallest} px on both sides, got {size_text(own)} and a "

@@ -67,7 +67,7 @@ def stages_of_its_own() -> Iterator[None]:
     """What a test has made of levels, canvases and phases is not what the next one meets."""
     yield
     if levels := sys.modules.get("nst_jax.engine.plan.levels"):
-        levels.stages.cache_clear()
+        levels.pyramid.cache_clear()
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import references
 from networks import CHANNELS, narrow_network, picture
 
 from nst_jax.engine.device.solver import Problem, State
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
-from nst_jax.engine.plan.slots import Plan, plan
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.plan.slots import Plan, choose_slots
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.scheduler import Renderer
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.scheduler import Scheduler
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.request.job import Job, completed
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, shares
 from nst_jax.request.presets import PRESETS
@@ -153,14 +153,14 @@ def shared_programs() -> Iterator[None]:
     So the runs in it must share the network and all that is static.
     """
     kept: dict[str, Any] = {}
-    original = Setup.renderer
+    original = Session.make_scheduler
 
-    def renderer(self: Setup, *arguments: Any) -> Renderer:
+    def renderer(self: Session, *arguments: Any) -> Scheduler:
         made = original(self, *arguments)
         made.programs._programs = kept
         return made
 
-    with mock.patch.object(Setup, "renderer", renderer):
+    with mock.patch.object(Session, "renderer", renderer):
         yield
 
 
@@ -190,35 +190,35 @@ class Studio:
 
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         self.options = options
-        self.setup = open_setup(options, devices or one_device())
-        self._renderer: Renderer | None = None
+        self.setup = open_session(options, devices or one_device())
+        self._renderer: Scheduler | None = None
 
     @property
-    def renderer(self) -> Renderer:
+    def renderer(self) -> Scheduler:
         assert self._renderer is not None, "nothing was rendered yet"
         return self._renderer
 
-    def requests(self, jobs: Iterable[Job]) -> list[Request]:
-        examined = examine(completed(jobs, self.options), self.setup, Silence())
-        return [one for one in examined if isinstance(one, Request)]
+    def requests(self, jobs: Iterable[Job]) -> list[ExaminedJob]:
+        examined = examine_jobs(completed(jobs, self.options), self.setup, NullProgress())
+        return [one for one in examined if isinstance(one, ExaminedJob)]
 
-    def plan(self, requests: Sequence[Request], **changes: Any) -> Plan:
+    def plan(self, requests: Sequence[ExaminedJob], **changes: Any) -> Plan:
         options = dataclasses.replace(self.options, **changes)
-        return plan([one.ladder for one in requests], options, self.setup.devices)
+        return choose_slots([one.levels for one in requests], options, self.setup.devices)
 
     def render(self, jobs: Iterable[Job], **changes: Any) -> list[Result]:
         """Results in the order of the jobs; `changes` may give another `batch_size`."""
         requests = self.requests(jobs)
         if self._renderer is None:
-            self._renderer = self.setup.renderer(requests, Silence())
-        results = run(requests, self.setup, self._renderer, self.plan(requests, **changes))
+            self._renderer = self.setup.make_scheduler(requests, NullProgress())
+        results = render_jobs(requests, self.setup, self._renderer, self.plan(requests, **changes))
         return sorted(results, key=lambda result: result.index)
 
     def calls(self, jobs: Iterable[Job], **changes: Any) -> list[Call]:
         """Renders, and tells what went into the step programs and came out, call by call."""
         jobs, seen = list(jobs), []
         if self._renderer is None:
-            self._renderer = self.setup.renderer(self.requests(jobs), Silence())
+            self._renderer = self.setup.make_scheduler(self.requests(jobs), NullProgress())
         original = self._renderer.programs.run_chunk
 
         def spy(canvas, states, problems, num_steps):

@@ -9,7 +9,7 @@ import numpy as np
 from networks import picture
 from PIL import Image
 
-from nst_jax.engine.curve import Point
+from nst_jax.engine.curve import LossPoint
 from nst_jax.engine.results import Result
 from nst_jax.files.ledger import Ledger
 from nst_jax.request.errors import NstJaxError, PictureError
@@ -46,7 +46,7 @@ def result(
 ) -> Result:
     """A job's end, its picture in the folder where it is done."""
     losses = {name: 1.0 / (number + 1 + place) for place, name in enumerate(LOSSES)}
-    curve = tuple(Point(step, 9 / step, 3 / step, 1 / step, 0.1) for step in (1, 5, 20, 40))
+    curve = tuple(LossPoint(step, 9 / step, 3 / step, 1 / step, 0.1) for step in (1, 5, 20, 40))
     if error:
         return Result(number, job, error=error, steps=3)
     path = save(folder / job.output, seed=number + 50, size=size)

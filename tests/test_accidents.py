@@ -22,8 +22,8 @@ from batch_runs import Batches
 from engine_jobs import shared_programs
 from PIL import Image
 
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.run import preflight, writer
 from nst_jax.files import atomic, opening
 from nst_jax.files.folders import LocalFolder
@@ -210,15 +210,15 @@ def test_an_output_that_can_not_be_written_is_its_jobs_fault(batches, expected):
 
 def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batches, monkeypatch):
     """The device's word is injected: for every batch of one canvas, down to a single slot."""
-    original, tried = Programs.run_chunk, []
+    original, tried = ProgramCache.run_chunk, []
 
-    def run_chunk(self: Programs, canvas: Any, states: Any, problems: Any, steps: Any) -> Any:
+    def run_chunk(self: ProgramCache, canvas: Any, states: Any, problems: Any, steps: Any) -> Any:
         if canvas[0] < canvas[1]:
             tried.append(len(problems.steps))
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return original(self, canvas, states, problems, steps)
 
-    monkeypatch.setattr(Programs, "run_chunk", run_chunk)
+    monkeypatch.setattr(ProgramCache, "run_chunk", run_chunk)
     with Image.open("a.png") as image:
         image.crop((0, 0, 40, 20)).save("flat.png")
     batches.rows(*GOOD, "flat.png,b.png,u.png")
@@ -230,7 +230,7 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
     error = batches.errors()["u.png"]
     assert (error["kind"], error["attempt"]) == ("memory", 1)
     assert error["remedy"]
-    monkeypatch.setattr(Programs, "run_chunk", original)
+    monkeypatch.setattr(ProgramCache, "run_chunk", original)
     with shared_programs():
         answer = batches.run()
     assert (answer.status, answer.counts) == (0, (1, 0, 3))
@@ -289,16 +289,16 @@ def test_a_content_of_the_same_size_and_date_is_noticed(batches, expected):
 
 
 def test_an_interrupt_does_not_wait_for_all_pictures_to_be_looked_at(batches, monkeypatch):
-    looks, original = [], Inputs.seen
+    looks, original = [], PictureIndex.lookup
 
-    def seen(self: Inputs, source: Any) -> Any:
+    def seen(self: PictureIndex, source: Any) -> Any:
         looks.append(source)
         if len(looks) == 1:
             raise KeyboardInterrupt
         time.sleep(0.02)
         return original(self, source)
 
-    monkeypatch.setattr(Inputs, "seen", seen)
+    monkeypatch.setattr(PictureIndex, "seen", seen)
     batches.rows(*(f"a.png,b.png,{number}.png" for number in range(500)))
     assert batches.run().status == 130
     assert len(looks) < 100

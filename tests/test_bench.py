@@ -32,8 +32,8 @@ from nst_jax.bench.tables import batch_rows, headline_rows, speed_text, with_spe
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Studio, Workload, synthetic_pair
 from nst_jax.cli.main import run
-from nst_jax.engine.plan.levels import long_edges
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.plan.levels import level_edges
+from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast import chips
 from nst_jax.model import winograd
 from nst_jax.model.objective import objective
@@ -238,7 +238,7 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios():
 
 @pytest.fixture(scope="module")
 def tiny_studio(narrow_file: str) -> Studio:
-    return Studio(Options(preset="gram", weights=narrow_file, dtype="float32"), Silence())
+    return Studio(Options(preset="gram", weights=narrow_file, dtype="float32"), NullProgress())
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_rates_and_shares_agree_with_the_seconds(record):
 
 def test_images_an_hour_follow_from_the_levels_of_the_default_schedule(record):
     levels = record["levels"]
-    assert [level["size"] for level in levels] == list(long_edges(32, Options().levels))
+    assert [level["size"] for level in levels] == list(level_edges(32, Options().levels))
     assert {level["steps"] for level in levels} == {Options().steps}
     seconds = sum(level["steps"] * level["seconds_per_image_step"] for level in levels)
     assert record["images_per_hour"] == pytest.approx(3600 / seconds, rel=1e-4)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nst_jax.engine.plan.canvas import canvas_of, fitted, square_canvas, waste
-from nst_jax.engine.plan.levels import long_edges, stages
+from nst_jax.engine.plan.canvas import fit_long_edge, padded_shape, padding_share, square_canvas
+from nst_jax.engine.plan.levels import level_edges, pyramid
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import JobOptions, Options
 
@@ -20,7 +20,7 @@ edges = st.integers(16, 4096)
 
 @given(sizes, edges)
 def test_a_fitted_size_has_the_long_edge_and_the_aspect_ratio(size, edge):
-    height, width = fitted(size, edge)
+    height, width = fit_long_edge(size, edge)
     assert max(height, width) == edge
     assert min(height, width) >= 1
     assert (height >= width) == (size[0] >= size[1]) or height == width
@@ -30,12 +30,12 @@ def test_a_fitted_size_has_the_long_edge_and_the_aspect_ratio(size, edge):
 
 @given(sizes)
 def test_a_size_fits_itself(size):
-    assert fitted(size, max(size)) == size
+    assert fit_long_edge(size, max(size)) == size
 
 
 @given(sizes)
 def test_a_canvas_keeps_the_long_edge_and_rounds_up_the_short_one(size):
-    canvas = canvas_of(size)
+    canvas = padded_shape(size)
     assert max(canvas) == max(size)
     assert all(side >= own for side, own in zip(canvas, size, strict=True))
     assert canvas[0] >= canvas[1] if size[0] >= size[1] else canvas[0] <= canvas[1]
@@ -43,49 +43,51 @@ def test_a_canvas_keeps_the_long_edge_and_rounds_up_the_short_one(size):
 
 @given(sizes)
 def test_a_canvas_is_its_own_canvas(size):
-    assert canvas_of(canvas_of(size)) == canvas_of(size)
+    assert padded_shape(padded_shape(size)) == padded_shape(size)
 
 
 @given(sizes)
 def test_a_turned_picture_has_the_turned_canvas(size):
-    assert canvas_of(size[::-1]) == canvas_of(size)[::-1]
+    assert padded_shape(size[::-1]) == padded_shape(size)[::-1]
 
 
 @given(sizes)
 def test_a_rounded_up_edge_wastes_less_than_one_step(size):
     step = max(16, -(-max(size) // 8))
-    assert min(canvas_of(size)) - min(size) < step
+    assert min(padded_shape(size)) - min(size) < step
 
 
 @settings(max_examples=25, deadline=None)
 @given(edges)
 def test_an_edge_has_at_most_eight_canvases_each_way(edge):
-    canvases = {canvas_of((edge, short)) for short in range(1, edge + 1)}
+    canvases = {padded_shape((edge, short)) for short in range(1, edge + 1)}
     assert len(canvases) <= 8
 
 
 def _photographs():
     """Sizes as cameras and phones give them, both ways up, and crops by hand."""
     ratios = [(3, 2), (4, 3), (16, 9), (1, 1)]
-    common = [fitted(size, 512) for a, b in ratios for size in ((a, b), (b, a))]
+    common = [fit_long_edge(size, 512) for a, b in ratios for size in ((a, b), (b, a))]
     rng = np.random.default_rng(0)
-    crops = [fitted((int(a), int(b)), 512) for a, b in rng.integers(600, 4000, size=(200, 2))]
+    crops = [
+        fit_long_edge((int(a), int(b)), 512) for a, b in rng.integers(600, 4000, size=(200, 2))
+    ]
     return common, crops
 
 
 def test_photographs_waste_less_than_fifteen_percent():
     common, crops = _photographs()
-    assert waste(common) < 0.15
-    assert waste(crops) < 0.15
+    assert padding_share(common) < 0.15
+    assert padding_share(crops) < 0.15
     for edge in (256, 362, 512, 768, 1024, 2048):
-        assert waste(fitted(size, edge) for size in common) < 0.15, edge
+        assert padding_share(fit_long_edge(size, edge) for size in common) < 0.15, edge
 
 
 def test_waste_is_a_share_of_the_canvas():
-    assert waste([]) == 0
-    assert waste([(512, 512)]) == 0
-    assert waste([(512, 384), (384, 512)]) == 0
-    assert waste([(512, 321)]) == pytest.approx(1 - 321 / 384)
+    assert padding_share([]) == 0
+    assert padding_share([(512, 512)]) == 0
+    assert padding_share([(512, 384), (384, 512)]) == 0
+    assert padding_share([(512, 321)]) == pytest.approx(1 - 321 / 384)
 
 
 def test_styles_share_a_square():
@@ -97,7 +99,7 @@ SHALLOW: dict[str, Any] = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1
 
 @given(st.integers(16, 16384), st.integers(1, 16))
 def test_levels_grow_by_the_root_of_two_and_end_at_the_size(size, levels):
-    made = long_edges(size, levels)
+    made = level_edges(size, levels)
     assert made[-1] == size
     assert list(made) == sorted(set(made))
     assert len(made) <= levels
@@ -119,43 +121,43 @@ def test_levels_grow_by_the_root_of_two_and_end_at_the_size(size, levels):
     ],
 )
 def test_levels_begin_at_128_px_of_themselves(size, edges):
-    assert long_edges(size, "auto") == edges
+    assert level_edges(size, "auto") == edges
 
 
 def test_three_levels_of_512():
-    assert long_edges(512, 3) == (256, 362, 512)
+    assert level_edges(512, 3) == (256, 362, 512)
 
 
 @given(sizes, st.integers(64, 1024), st.integers(1, 6), st.floats(0.25, 4))
 def test_stages_follow_from_the_own_size_alone(size, edge, levels, scale):
     options = Options(size=edge, levels=levels, **SHALLOW)
     own = JobOptions(style_scale=scale, **SHALLOW)
-    if min(fitted(size, edge)) < 2:
+    if min(fit_long_edge(size, edge)) < 2:
         with pytest.raises(PictureError, match="at least 2 px"):
-            stages(size, options, own)
+            pyramid(size, options, own)
         return
-    made = stages(size, options, own)
-    assert made == stages(size, options, own)
-    assert made[-1].size == fitted(size, edge)
-    assert made[-1].level == len(long_edges(edge, levels)) - 1
+    made = pyramid(size, options, own)
+    assert made == pyramid(size, options, own)
+    assert made[-1].size == fit_long_edge(size, edge)
+    assert made[-1].index == len(level_edges(edge, levels)) - 1
     for stage in made:
-        assert stage.size == fitted(size, long_edges(edge, levels)[stage.level])
-        assert stage.canvas == canvas_of(stage.size)
+        assert stage.size == fit_long_edge(size, level_edges(edge, levels)[stage.index])
+        assert stage.canvas == padded_shape(stage.size)
         assert stage.style_edge == max(2, round(max(stage.size) * scale))
-    assert [stage.level for stage in made] == list(range(made[0].level, made[-1].level + 1))
+    assert [stage.index for stage in made] == list(range(made[0].index, made[-1].index + 1))
 
 
 def test_a_narrow_picture_leaves_the_coarse_levels_out():
     """relu5_1 needs 16 px: 1000x40 has 10, 14 and 20 px at 256, 362 and 512 px."""
     options = Options(size=512, levels=3)
-    assert [stage.level for stage in stages((1000, 40), options, options)] == [2]
-    assert [stage.level for stage in stages((1000, 800), options, options)] == [0, 1, 2]
+    assert [stage.index for stage in pyramid((1000, 40), options, options)] == [2]
+    assert [stage.index for stage in pyramid((1000, 800), options, options)] == [0, 1, 2]
 
 
 def test_a_picture_too_narrow_for_every_level_is_refused_with_its_sizes():
     options = Options(size=512, levels=3)
     with pytest.raises(PictureError, match="16 px") as caught:
-        stages((1000, 30), options, options)
+        pyramid((1000, 30), options, options)
     assert "15x512" in str(caught.value)
     assert "30x1000" in str(caught.value)
     assert "--size" in caught.value.remedy

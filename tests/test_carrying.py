@@ -23,8 +23,8 @@ from engine_jobs import (
 )
 from references import relative_error
 
-from nst_jax.engine.device.solver import State, Trend
-from nst_jax.engine.device.warm_start import Carried, carried, continued, started
+from nst_jax.engine.device.solver import EarlyStopState, State
+from nst_jax.engine.device.warm_start import Carried, carried, cold_start, warm_start
 from nst_jax.model.objective import Terms
 
 B1, B2, EPSILON = 0.8, 0.99, 1e-8
@@ -116,7 +116,7 @@ def _state(size: Size, canvas: Size, *, count: int, outside: float = 0.0, seed: 
         averaged=zero + np.float32(1 - 0.9**count),
         step=number,
         terms=Terms(zero, zero, zero, zero),
-        trend=Trend(zero + 3, zero + 4, zero == 0),
+        trend=EarlyStopState(zero + 3, zero + 4, zero == 0),
         finite=zero == 0,
     )
 
@@ -143,7 +143,7 @@ def sizes(request) -> tuple[Size, Size, Size]:
 def test_a_level_begins_with_what_the_formulas_say(sizes, count):
     old, new, canvas = sizes
     state = _state(old, (old[0] + 5, old[1] + 2), count=count, outside=7.0)
-    after: Any = continued(carried(state, old), new, canvas)
+    after: Any = warm_start(carried(state, old), new, canvas)
     for name, expected in _by_hand(state, old, new).items():
         got = _parts(after)[name]
         assert got.shape == (*canvas, 3)
@@ -155,7 +155,7 @@ def test_nothing_is_carried_outside_of_the_image(sizes):
     """Whatever the old canvas held there: exact zeros around the new image."""
     old, new, canvas = sizes
     state = _state(old, (old[0] + 3, old[1] + 3), count=9, outside=np.nan)
-    for name, array in _parts(continued(carried(state, old), new, canvas)).items():
+    for name, array in _parts(warm_start(carried(state, old), new, canvas)).items():
         outside = array.copy()
         outside[: new[0], : new[1]] = 0
         assert not outside.any(), name
@@ -167,7 +167,7 @@ def test_moments_shrink_with_the_pixels_and_count_as_one_step():
     state = _state((8, 12), (8, 12), count=1000)
     flat = np.full((8, 12, 3), 0.5, np.float32)
     state = state._replace(optimizer=optax.ScaleByAdamState(np.int32(1000), -flat, flat))
-    after: Any = continued(carried(state, (8, 12)), (16, 24), (16, 24))
+    after: Any = warm_start(carried(state, (8, 12)), (16, 24), (16, 24))
     assert int(after.optimizer.count) == 1
     np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * (1 - B1), rtol=1e-4)
     np.testing.assert_allclose(after.optimizer.nu, 0.5 / 16 * 0.01, rtol=1e-4)
@@ -197,14 +197,14 @@ def test_a_second_moment_never_falls_below_zero():
     state = state._replace(
         optimizer=optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
     )
-    after: Any = continued(carried(state, old), new, (16, 17))
+    after: Any = warm_start(carried(state, old), new, (16, 17))
     assert after.optimizer.nu.min() >= 0
     assert after.optimizer.nu.max() > 0
 
 
 def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_average():
     state = _state((8, 12), (16, 16), count=3)
-    after: Any = continued(carried(state, (8, 12)), (11, 17), (16, 17))
+    after: Any = warm_start(carried(state, (8, 12)), (11, 17), (16, 17))
     assert int(after.step) == 0
     assert float(after.averaged) == pytest.approx(1 - 0.9**3)
     assert np.isinf(after.trend.smoothed)
@@ -226,7 +226,7 @@ def test_what_is_carried_is_a_copy_of_the_image_alone():
 
 
 def test_a_job_that_failed_at_its_first_step_carries_finite_numbers():
-    taken = carried(started(np.full((4, 5, 3), 0.5, np.float32), (16, 16)), (4, 5))
+    taken = carried(cold_start(np.full((4, 5, 3), 0.5, np.float32), (16, 16)), (4, 5))
     assert all(np.isfinite(part).all() for part in taken)
     assert taken.averaged == 0
     assert np.array_equal(taken.image, np.full((4, 5, 3), 0.5, np.float32))
@@ -234,7 +234,7 @@ def test_a_job_that_failed_at_its_first_step_carries_finite_numbers():
 
 def test_the_first_level_begins_without_moments_and_without_an_average():
     pixels = np.random.default_rng(0).random((4, 5, 3), np.float32)
-    state: Any = started(pixels, (16, 16))
+    state: Any = cold_start(pixels, (16, 16))
     assert np.array_equal(state.image[:4, :5], pixels)
     assert not state.image[4:].any()
     assert not state.image[:, 5:].any()
@@ -248,7 +248,7 @@ def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
     edge[:, 6:] = 1
     assert np.abs(_enlarged(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
     zeros = np.zeros_like(edge)
-    after: Any = continued(Carried(edge, zeros, zeros, 1, edge, 0.5), (11, 17), (16, 17))
+    after: Any = warm_start(Carried(edge, zeros, zeros, 1, edge, 0.5), (11, 17), (16, 17))
     for array in (after.image, after.average):
         assert array.min() == 0
         assert array.max() == 1

@@ -14,7 +14,12 @@ from engine_jobs import Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
 
 from nst_jax.engine.device import runtime
-from nst_jax.engine.device.runtime import CACHE_VARIABLE, cache_folder, kept_programs, watched
+from nst_jax.engine.device.runtime import (
+    CACHE_VARIABLE,
+    cache_folder,
+    count_cache_hits,
+    persistent_cache,
+)
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -61,7 +66,7 @@ def _kept(root):
 def _skip_where_nothing_comes_back():
     """On some CPUs the backend rejects what it has stored itself (jax-ml/jax#38445)."""
     for _ in range(2):
-        with kept_programs() as folder:
+        with persistent_cache() as folder:
             pass
     if folder is None:
         pytest.skip("this CPU rejects what its compiler stored")
@@ -69,10 +74,10 @@ def _skip_where_nothing_comes_back():
 
 def test_a_second_engine_loads_what_the_first_compiled(narrow_file, root):
     _skip_where_nothing_comes_back()
-    with kept_programs():
+    with persistent_cache():
         first, programs = _rendered(narrow_file)
     assert programs.loaded == set()
-    with kept_programs():
+    with persistent_cache():
         second, others = _rendered(narrow_file)
     assert others.loaded == set(others.compiled) == set(programs.compiled)
     assert second.tobytes() == first.tobytes()
@@ -81,7 +86,7 @@ def test_a_second_engine_loads_what_the_first_compiled(narrow_file, root):
 
 def test_another_batch_size_is_another_program(narrow_file, root):
     _skip_where_nothing_comes_back()
-    with kept_programs():
+    with persistent_cache():
         _rendered(narrow_file)
         _, programs = _rendered(narrow_file, batch_size=2)
     missed = set(programs.compiled) - programs.loaded
@@ -91,7 +96,7 @@ def test_another_batch_size_is_another_program(narrow_file, root):
 def test_a_second_process_loads_what_the_first_compiled(root):
     program = (
         "import jax; from nst_jax.engine.device.runtime import *\n"
-        "with kept_programs() as folder, watched() as loads:\n"
+        "with persistent_cache() as folder, count_cache_hits() as loads:\n"
         "    jax.jit(lambda x: x * 3).lower(1.0).compile()\n"
         "print(loads.count, folder is not None)"
     )
@@ -113,7 +118,7 @@ def test_a_second_process_loads_what_the_first_compiled(root):
 @pytest.mark.parametrize("value", ["", "off", "OFF", " "])
 def test_it_can_be_switched_off(root, monkeypatch, value):
     monkeypatch.setenv(CACHE_VARIABLE, value)
-    with kept_programs() as folder:
+    with persistent_cache() as folder:
         assert getattr(jax.config, FOLDER) is None
         _compiled_anew()
     assert folder is None
@@ -129,7 +134,7 @@ def test_a_library_call_keeps_nothing(narrow_file, root):
 def test_jax_is_left_as_it_was(root):
     names = (FOLDER, *runtime._SETTINGS)
     before = [getattr(jax.config, name) for name in names]
-    with kept_programs() as folder:
+    with persistent_cache() as folder:
         assert getattr(jax.config, FOLDER) == str(folder)
         _compiled_anew()
     assert [getattr(jax.config, name) for name in names] == before
@@ -141,20 +146,23 @@ def test_jax_is_left_as_it_was(root):
 
 def test_jax_is_left_as_it_was_by_a_run_that_fails(root):
     before = getattr(jax.config, FOLDER)
-    with pytest.raises(KeyError), kept_programs():
+    with pytest.raises(KeyError), persistent_cache():
         raise KeyError
     assert getattr(jax.config, FOLDER) == before
 
 
 def test_a_folder_that_can_not_be_made_is_no_fault(root):
     root.write_text("a file is in the way")
-    with kept_programs() as folder:
+    with persistent_cache() as folder:
         _compiled_anew()
     assert folder is None
 
 
 def test_a_folder_that_can_not_be_written_is_no_fault(root):
-    with mock.patch.object(Path, "touch", side_effect=PermissionError), kept_programs() as folder:
+    with (
+        mock.patch.object(Path, "touch", side_effect=PermissionError),
+        persistent_cache() as folder,
+    ):
         _compiled_anew()
     assert folder is None
 
@@ -162,9 +170,9 @@ def test_a_folder_that_can_not_be_written_is_no_fault(root):
 def test_a_machine_that_rejects_what_it_stored_goes_without(root):
     """As if nothing ever came back: the first try can't know, the second does."""
     with mock.patch.object(runtime, "_HIT", "an event that never comes"):
-        with kept_programs() as first:
+        with persistent_cache() as first:
             assert getattr(jax.config, FOLDER) == str(first)
-        with kept_programs() as second:
+        with persistent_cache() as second:
             assert getattr(jax.config, FOLDER) is None
     assert first is not None
     assert second is None
@@ -175,7 +183,7 @@ def test_a_cache_that_the_user_has_set_up_is_left_alone(tmp_path, monkeypatch):
     own = str(tmp_path / "own")
     jax.config.update(FOLDER, own)
     try:
-        with kept_programs() as folder:
+        with persistent_cache() as folder:
             assert getattr(jax.config, FOLDER) == own
         assert folder is None
     finally:
@@ -191,7 +199,7 @@ def test_a_folder_of_ours_goes_before_one_that_jax_already_uses(tmp_path, root):
             jax.config.update(name, value)
         _compiled_anew()
         before = len(_kept(own))
-        with kept_programs():
+        with persistent_cache():
             _compiled_anew()
         assert before
         assert len(_kept(own)) == before
@@ -226,11 +234,11 @@ def test_another_version_or_processor_has_another_folder(root):
 
 def test_a_damaged_entry_is_compiled_anew(narrow_file, root):
     _skip_where_nothing_comes_back()
-    with kept_programs():
+    with persistent_cache():
         first, _ = _rendered(narrow_file)
     for path in root.rglob("*run_chunk*-cache"):
         path.write_bytes(path.read_bytes()[:100])
-    with kept_programs(), pytest.warns(UserWarning, match="persistent compilation cache"):
+    with persistent_cache(), pytest.warns(UserWarning, match="persistent compilation cache"):
         second, programs = _rendered(narrow_file)
     assert [name.split()[0] for name in set(programs.compiled) - programs.loaded] == ["step"]
     assert second.tobytes() == first.tobytes()
@@ -242,9 +250,9 @@ def test_only_loads_in_the_block_are_counted(root):
     def compiled():
         jax.jit(lambda x: np.float32(5) * x).lower(1.0).compile()
 
-    with kept_programs():
+    with persistent_cache():
         compiled()
-        with watched() as loads:
+        with count_cache_hits() as loads:
             compiled()
         compiled()
     assert loads.count == 1

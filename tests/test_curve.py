@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from engine_jobs import tiny_job
 
-from nst_jax.engine.curve import MOST_POINTS, Curve, Point
+from nst_jax.engine.curve import MOST_POINTS, LossCurve, LossPoint
 from nst_jax.engine.results import Result
 from nst_jax.request.job import Job
 from nst_jax.request.options import JobOptions
 
 
-def curve_of(*steps: int) -> Curve:
-    curve = Curve()
+def curve_of(*steps: int) -> LossCurve:
+    curve = LossCurve()
     for step in steps:
         curve.add(step, [1 / step, 0.5, 0.25, 0.125])
     return curve
 
 
-def steps_of(curve: Curve) -> list[int]:
+def steps_of(curve: LossCurve) -> list[int]:
     return [point.step for point in curve.points]
 
 
@@ -57,7 +57,7 @@ def test_a_rendered_job_has_a_curve_that_ends_where_it_ends(studio):
 
 
 def test_a_record_has_a_curve_that_json_can_hold():
-    points = (Point(1, 0.123456789, 1, 2, 3), Point(2, math.inf, math.nan, 2, 3))
+    points = (LossPoint(1, 0.123456789, 1, 2, 3), LossPoint(2, math.inf, math.nan, 2, 3))
     record = Result(0, Job("a.png", ["b.png", "c.png"], "x.png"), curve=points).record()
     assert record["curve"] == [[1, 0.12346, 1, 2, 3], [2, None, None, 2, 3]]
     assert json.loads(json.dumps(record, allow_nan=False))["curve"] == record["curve"]

@@ -8,23 +8,23 @@ import pytest
 from engine_jobs import Studio, image_of, one_device, tiny_job, tiny_options
 from jax.sharding import PartitionSpec
 
-from nst_jax.engine.plan.devices import over
+from nst_jax.engine.plan.devices import data_mesh
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_a_mesh_has_one_axis_over_the_devices_given(count):
     chosen = jax.devices()[:count]
-    devices = over(chosen)
+    devices = data_mesh(chosen)
     assert devices.count == count
     assert devices.mesh.axis_names == ("data",)
     assert list(devices.mesh.devices) == chosen
     assert devices.platform == "cpu"
     assert devices.kind == chosen[0].device_kind
-    assert devices.fill_pixels == count * over(one_device()).fill_pixels
+    assert devices.fill_pixels == count * data_mesh(one_device()).fill_pixels
 
 
 def test_arrays_of_every_kind_are_put_and_keep_their_type():
-    devices = over(jax.devices()[:2])
+    devices = data_mesh(jax.devices()[:2])
     tree = {
         "a": np.arange(4, dtype=np.int32),
         "b": (np.float32(1.5), np.ones((4, 2), jax.numpy.bfloat16)),
@@ -38,7 +38,7 @@ def test_arrays_of_every_kind_are_put_and_keep_their_type():
         assert np.array_equal(before, np.asarray(after))
         assert after.sharding.is_fully_replicated
         assert len(after.sharding.device_set) == 2
-    spread = devices.put(tree["a"], devices.sharded(4))
+    spread = devices.put(tree["a"], devices.slot_sharding(4))
     assert spread.sharding.spec == PartitionSpec("data")
     assert [list(shard.data) for shard in spread.addressable_shards] == [[0, 1], [2, 3]]
 

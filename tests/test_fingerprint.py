@@ -10,19 +10,19 @@ from PIL import Image
 
 from nst_jax import Job, Options
 from nst_jax.engine.inputs.fingerprint import fingerprint
-from nst_jax.engine.inputs.picture_index import Inputs
-from nst_jax.engine.inputs.session import Request, open_setup
-from nst_jax.engine.progress import Silence
-from nst_jax.engine.schedule.waves import examine
+from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.inputs.session import ExaminedJob, open_session
+from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.request.job import completed
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
 
 def numbers(jobs, options):
     """Fingerprints as a batch has them."""
-    setup = open_setup(options, one_device())
-    examined = examine(completed(jobs, options), setup, Silence())
-    assert all(isinstance(one, Request) for one in examined), examined
+    setup = open_session(options, one_device())
+    examined = examine_jobs(completed(jobs, options), setup, NullProgress())
+    assert all(isinstance(one, ExaminedJob) for one in examined), examined
     return [one.fingerprint for one in examined]
 
 
@@ -209,7 +209,9 @@ def test_the_method_counts(monkeypatch):
         options = Options()
         job = Job(content_of(0), style_of(0), output="a.png")
         own = job_options(options)
-        return fingerprint(job, own, options, Inputs(), dtype="float32", weights_sha256="0" * 64)
+        return fingerprint(
+            job, own, options, PictureIndex(), dtype="float32", weights_sha256="0" * 64
+        )
 
     before = number()
     monkeypatch.setattr("nst_jax.engine.inputs.fingerprint.METHOD_VERSION", 10**6)

@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_jax import Job, render, render_batch
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.checkpoint import STATE_NAME
 from nst_jax.engine.schedule import scheduler
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.request.errors import OptionError, StoppedError
 from nst_jax.request.handling import Handling
@@ -50,11 +50,11 @@ JOBS = [
 ]
 
 
-class StopAfter(Silence):
+class StopAfter(NullProgress):
     """Asks a run to stop once so many chunks are done; counts the steps of images."""
 
     def __init__(self, chunks: int) -> None:
-        self.stop = Stop()
+        self.stop = StopToken()
         self.image_steps = 0
         self.notes: list[str] = []
         self._left = chunks

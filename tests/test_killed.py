@@ -23,7 +23,7 @@ import threading
 from nst_jax.cli.signals import ended_by_signal
 
 class Stop:
-    heeded = True
+    is_watched = True
     def request(self):
         print("asked", flush=True)
 

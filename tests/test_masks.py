@@ -59,7 +59,7 @@ def halves(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("size", [LANDSCAPE, (33, 47), (16, 16)])
 def test_a_position_has_the_mean_of_the_pixels_that_it_stands_for(size):
     regions = [soft_mask(size), 1 - soft_mask(size, seed=1)]
-    got = masks.by_tap(regions, size, (48, 48), TAPS)
+    got = masks.tap_weights(regions, size, (48, 48), TAPS)
     for tap, depth in zip(TAPS, (0, 0, 1, 2, 3), strict=True):
         assert got[tap].shape == (2, 48 >> depth, 48 >> depth)
         for number, region in enumerate(regions):
@@ -74,20 +74,20 @@ def test_a_position_has_the_mean_of_the_pixels_that_it_stands_for(size):
 def test_masks_that_share_a_picture_share_it_at_every_size():
     one = soft_mask((90, 128))
     for size in (LANDSCAPE, (90, 128), (180, 256)):
-        scaled = [masks.scaled(mask, size) for mask in (one, 1 - one)]
+        scaled = [masks.resize_mask(mask, size) for mask in (one, 1 - one)]
         np.testing.assert_allclose(sum(scaled), 1, atol=1e-6)
         assert min(mask.min() for mask in scaled) >= 0
 
 
 @pytest.mark.parametrize("array", [np.full((4, 5), 128, np.uint8), np.full((4, 5, 3), 0.5)])
 def test_a_mask_is_its_grey(array):
-    np.testing.assert_allclose(masks.mask_of(from_array(array), "m"), 0.5, atol=0.01)
+    np.testing.assert_allclose(masks.mask_weights(from_array(array), "m"), 0.5, atol=0.01)
 
 
 def test_transparency_of_a_mask_is_black():
     array = np.ones((4, 6, 4), np.float32)
     array[:, 3:, 3] = 0
-    weights = masks.mask_of(from_array(array), "m")
+    weights = masks.mask_weights(from_array(array), "m")
     np.testing.assert_allclose(weights[:, :3], 1, atol=1e-6)
     assert not weights[:, 3:].any()
 
@@ -127,7 +127,9 @@ def test_moments_under_a_mask_equal_the_definition():
     image = np.float32(style_of(0))
     network, size = build(NARROW), jnp.asarray(image.shape[:2])
     mask = soft_mask(STYLE_SIZE)
-    weights = {tap: one[0] for tap, one in masks.by_tap([mask], STYLE_SIZE, (48, 48), TAPS).items()}
+    weights = {
+        tap: one[0] for tap, one in masks.tap_weights([mask], STYLE_SIZE, (48, 48), TAPS).items()
+    }
     got = jax.jit(lambda *each: model.style_moments(*each[:1], network, size, TAPS, *each[1:]))(
         on_canvas(image, (48, 48)), weights
     )
@@ -150,7 +152,7 @@ def test_the_objective_of_regions_equals_the_definition_through_the_network():
     regions = [soft_mask(size), 0.7 * soft_mask(size, seed=1)[:, ::-1]]
     strengths, shares = (1.4, 0.6), {"relu1_1": 0.25, "pool2": 0.75}
     styles = [references.vgg(style_of(number), NARROW) for number in (0, 1)]
-    weights = masks.by_tap(regions, size, canvas, taps)
+    weights = masks.tap_weights(regions, size, canvas, taps)
     targets = {tap: regions_target(tap, GramTarget, styles, weights, strengths) for tap in taps}
 
     features = references.vgg(image, NARROW, deepest="pool2")

@@ -22,7 +22,7 @@ from engine_jobs import (
 )
 
 from nst_jax.engine.device.optimizers import Schedule
-from nst_jax.engine.plan.levels import PHASES, stages
+from nst_jax.engine.plan.levels import PHASES, pyramid
 from nst_jax.request.options import JobOptions, Options
 
 STEPS = 3
@@ -132,7 +132,7 @@ def test_a_schedule_is_optax_s_and_goes_on_in_the_next_phase(kind, end):
             "exponential": optax.exponential_decay(1.0, steps, own.learning_rate_end),
         }
         expected = float(known[kind](before + step))
-        assert float(schedule.share(jnp.int32(step))) == pytest.approx(expected, rel=1e-5)
+        assert float(schedule.multiplier(jnp.int32(step))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_falling_rate_knows_no_phases(narrow_file, monkeypatch):
@@ -148,12 +148,12 @@ def test_the_first_level_may_have_steps_of_its_own():
     own = JobOptions(steps=10, first_steps=25, content_taps=("relu5_1",))
     for loss in PHASES:
         options = Options(size=128, levels=5, style_loss=loss)
-        made = stages((128, 40), options, own)
-        by_level = {stage.level: stage.level_steps for stage in made}
+        made = pyramid((128, 40), options, own)
+        by_level = {stage.index: stage.level_steps for stage in made}
         assert list(by_level.values()) == [25] + [10] * (len(by_level) - 1)
         assert min(by_level) > 0, "the coarsest levels are too narrow, so another is its first"
         for level, steps in by_level.items():
-            here = [stage for stage in made if stage.level == level]
+            here = [stage for stage in made if stage.index == level]
             assert sum(stage.steps for stage in here) == steps
             assert [stage.steps_before for stage in here] == [0, *[here[0].steps] * (len(here) - 1)]
 
@@ -290,7 +290,7 @@ def test_l_bfgs_remembers_one_objective_alone(monkeypatch):
     """Its level has no phase of another kind of style loss."""
     for loss in PHASES:
         options = Options(size=64, levels=2, style_loss=loss, optimizer="lbfgs")
-        made = stages((64, 48), options, options)
+        made = pyramid((64, 48), options, options)
         assert [stage.style_kind for stage in made] == [PHASES[loss][-1][0]] * 2
         assert [stage.steps for stage in made] == [options.steps] * 2
 

@@ -5,7 +5,7 @@ import pytest
 from engine_jobs import LANDSCAPE, Studio, same, tiny_job, tiny_options
 
 from nst_jax.engine.plan import levels
-from nst_jax.engine.plan.levels import PHASES, stages
+from nst_jax.engine.plan.levels import PHASES, pyramid
 from nst_jax.request.options import JobOptions, Options
 
 JOBS = [tiny_job(number, LANDSCAPE, steps=steps) for number, steps in enumerate((7, 4, 4, 1, 6))]
@@ -30,9 +30,9 @@ def test_the_steps_of_a_level_are_dealt_out_and_none_is_lost():
     for steps in range(1, 30):
         for loss in PHASES:
             options = Options(size=64, levels=2, style_loss=loss, steps=steps)
-            made = stages((64, 48), options, options)
+            made = pyramid((64, 48), options, options)
             for level in (0, 1):
-                here = [stage for stage in made if stage.level == level]
+                here = [stage for stage in made if stage.index == level]
                 assert sum(stage.steps for stage in here) == steps
                 assert min(stage.steps for stage in here) > 0
                 assert [stage.style_kind for stage in here][-1] in (loss, PHASES[loss][0][0])
@@ -44,7 +44,7 @@ TWO_KINDS = (("gram", 0.75), ("wasserstein", 0.25))
 
 def test_stages_are_in_order_and_share_what_a_level_has(monkeypatch):
     monkeypatch.setitem(PHASES, "wasserstein", TWO_KINDS)
-    made = stages((640, 480), Options(levels=3, style_loss="wasserstein"), JobOptions())
+    made = pyramid((640, 480), Options(levels=3, style_loss="wasserstein"), JobOptions())
     places = [stage.place for stage in made]
     assert places == sorted(places)
     assert len(places) == len(set(places)) == 6

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CHANNELS, DEPTHS, narrow_network
 
-from nst_jax.engine.device.programs import Programs, bytes_on_each_device
+from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device
 from nst_jax.engine.plan import host_memory
-from nst_jax.engine.plan.canvas import canvas_of
-from nst_jax.engine.plan.devices import Devices, over
-from nst_jax.engine.plan.levels import Group, Stage
-from nst_jax.engine.plan.memory_budget import Room, largest_that_fits
-from nst_jax.engine.plan.memory_model import Costs
-from nst_jax.engine.plan.planning import costs_of, planned
-from nst_jax.engine.plan.slots import Plan, plan
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.plan.canvas import padded_shape
+from nst_jax.engine.plan.devices import Devices, data_mesh
+from nst_jax.engine.plan.levels import Bucket, Level
+from nst_jax.engine.plan.memory_budget import MemoryBudget, largest_that_fits
+from nst_jax.engine.plan.memory_model import CostModel
+from nst_jax.engine.plan.planning import cost_model, make_plan
+from nst_jax.engine.plan.slots import Plan, choose_slots
+from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import inspected
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
@@ -43,12 +43,12 @@ AUTO = Options()
 
 def _ladders(size, jobs):
     """Jobs of one level and one size."""
-    return [(Stage(0, size, canvas_of(size), max(size), steps=1, level_steps=1),)] * jobs
+    return [(Level(0, size, padded_shape(size), max(size), steps=1, level_steps=1),)] * jobs
 
 
 def _slots(size, jobs, options=AUTO, devices=None):
-    devices = over(one_device()) if devices is None else devices
-    return plan(_ladders(size, jobs), options, devices).slots[Group(canvas_of(size))]
+    devices = data_mesh(one_device()) if devices is None else devices
+    return choose_slots(_ladders(size, jobs), options, devices).slots[Bucket(padded_shape(size))]
 
 
 @given(st.integers(16, 2048), st.integers(16, 2048), st.integers(1, 200), st.integers(1, 4096))
@@ -69,8 +69,8 @@ def test_one_job_alone_gets_one_slot(height, width):
 @given(st.integers(16, 1024), st.integers(16, 1024), st.integers(1, 32))
 def test_padding_never_costs_more_than_a_smaller_rung(height, width, jobs):
     """In pixels that the device computes, where a batch that doesn't fill it counts as full."""
-    devices = over(one_device())
-    canvas = canvas_of((height, width))
+    devices = data_mesh(one_device())
+    canvas = padded_shape((height, width))
     pixels = canvas[0] * canvas[1]
 
     def cost(rung):
@@ -94,8 +94,8 @@ def test_the_jobs_of_a_wave_and_not_of_the_run_are_counted():
 @pytest.mark.parametrize("size", [(64, 64), (128, 128), (512, 384)])
 @pytest.mark.parametrize(("jobs", "used"), [(1, 1), (2, 2), (4, 4), (9, 4)])
 def test_as_many_devices_as_have_a_job_are_used(size, jobs, used):
-    devices = over(jax.devices()[:4])
-    assert devices.used(_slots(size, jobs, devices=devices)).count == used
+    devices = data_mesh(jax.devices()[:4])
+    assert devices.subset_for(_slots(size, jobs, devices=devices)).count == used
 
 
 def test_small_pictures_go_together_and_large_ones_alone():
@@ -111,16 +111,16 @@ def test_what_a_second_wave_leaves_empty_is_paid_for():
 
 def test_each_canvas_has_its_own_slots():
     small, large = _ladders((64, 64), 5), _ladders((512, 512), 3)
-    made = plan([*small, *large], AUTO, over(one_device()))
-    assert set(made.slots) == {Group((64, 64)), Group((512, 512))}
-    assert made.slots[Group((64, 64))] == _slots((64, 64), 5)
-    assert made.slots[Group((512, 512))] == _slots((512, 512), 3)
+    made = choose_slots([*small, *large], AUTO, data_mesh(one_device()))
+    assert set(made.slots) == {Bucket((64, 64)), Bucket((512, 512))}
+    assert made.slots[Bucket((64, 64))] == _slots((64, 64), 5)
+    assert made.slots[Bucket((512, 512))] == _slots((512, 512), 3)
 
 
 def test_the_order_of_jobs_is_no_other_plan():
     jobs = [*_ladders((64, 48), 3), *_ladders((96, 96), 2), *_ladders((48, 64), 7)]
-    devices = over(one_device())
-    one, other = plan(jobs, AUTO, devices), plan(reversed(jobs), AUTO, devices)
+    devices = data_mesh(one_device())
+    one, other = choose_slots(jobs, AUTO, devices), choose_slots(reversed(jobs), AUTO, devices)
     assert json.dumps(one.to_json()) == json.dumps(other.to_json())
 
 
@@ -136,11 +136,11 @@ def test_jobs_that_cant_share_a_batch_have_slots_of_their_own(narrow_file):
 
 
 def test_an_earlier_plan_stays_and_grows():
-    earlier = Plan({Group((64, 64)): 2, Group((32, 32)): 16})
+    earlier = Plan({Bucket((64, 64)): 2, Bucket((32, 32)): 16})
     jobs = [*_ladders((64, 64), 20), *_ladders((128, 128), 1)]
-    made = plan(jobs, Options(batch_size=4), over(one_device()), earlier)
-    assert made.slots == {Group((64, 64)): 2, Group((32, 32)): 16, Group((128, 128)): 4}
-    assert earlier.slots == {Group((64, 64)): 2, Group((32, 32)): 16}
+    made = choose_slots(jobs, Options(batch_size=4), data_mesh(one_device()), earlier)
+    assert made.slots == {Bucket((64, 64)): 2, Bucket((32, 32)): 16, Bucket((128, 128)): 4}
+    assert earlier.slots == {Bucket((64, 64)): 2, Bucket((32, 32)): 16}
 
 
 canvases = st.tuples(st.integers(1, 9999), st.integers(1, 9999))
@@ -148,7 +148,7 @@ structures = st.builds(
     Structure, *[st.lists(st.text(), max_size=2).map(tuple)] * 2, st.sampled_from(["none", "l1"])
 )
 plans = st.dictionaries(
-    st.builds(Group, canvases, st.integers(0, 9), structures), st.integers(1, 128), max_size=5
+    st.builds(Bucket, canvases, st.integers(0, 9), structures), st.integers(1, 128), max_size=5
 )
 
 
@@ -232,27 +232,27 @@ def test_anything_else_is_refused_or_understood(groups):
     [(1, [32, 16, 8, 4, 2, 1]), (1, [7, 3, 1]), (2, [8, 4, 2]), (4, [24, 12, 4])],
 )
 def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
-    now = Plan({Group((64, 64)): slots[0], Group((32, 32)): 5}, devices)
+    now = Plan({Bucket((64, 64)): slots[0], Bucket((32, 32)): 5}, devices)
     for fewer in slots[1:]:
-        now = now.halved(Group((64, 64)))
-        assert now == Plan({Group((64, 64)): fewer, Group((32, 32)): 5}, devices)
+        now = now.halve(Bucket((64, 64)))
+        assert now == Plan({Bucket((64, 64)): fewer, Bucket((32, 32)): 5}, devices)
     with pytest.raises(NoRoomError, match="64x64"):
-        now.halved(Group((64, 64)))
+        now.halve(Bucket((64, 64)))
 
 
 def test_slots_that_were_not_spread_are_spread_when_halved():
-    assert Plan({Group((64, 64)): 3}, devices=2).halved(Group((64, 64))).slots == {
-        Group((64, 64)): 2
+    assert Plan({Bucket((64, 64)): 3}, devices=2).halve(Bucket((64, 64))).slots == {
+        Bucket((64, 64)): 2
     }
 
 
 def test_the_plan_knows_its_devices():
-    devices = over(jax.devices()[:4])
-    made = plan(_ladders((64, 64), 100), AUTO, devices)
+    devices = data_mesh(jax.devices()[:4])
+    made = choose_slots(_ladders((64, 64), 100), AUTO, devices)
     assert made.devices == 4
-    while made.slots[Group((64, 64))] > 4:
-        made = made.halved(Group((64, 64)))
-        assert made.slots[Group((64, 64))] % 4 == 0
+    while made.slots[Bucket((64, 64))] > 4:
+        made = made.halve(Bucket((64, 64)))
+        assert made.slots[Bucket((64, 64))] % 4 == 0
 
 
 # Costs, against those of compiled programs and of the literature.
@@ -260,7 +260,7 @@ def test_the_plan_knows_its_devices():
 
 def _costs(channels, *, use_winograd=False):
     network = narrow_network("vgg16", channels=channels)
-    return Costs(
+    return CostModel(
         VGG16,
         {name: kernel.shape[2:] for name, (kernel, _) in network.convolutions.items()},
         value_bytes=4,
@@ -277,7 +277,7 @@ def _programs(channels, *, use_winograd=False):
         deepest="relu5_1",
         use_winograd=use_winograd,
     )
-    return Programs(vgg, over(one_device()), Silence())
+    return ProgramCache(vgg, data_mesh(one_device()), NullProgress())
 
 
 TAPS = (DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS)
@@ -291,7 +291,7 @@ def test_operations_of_the_published_network_are_those_of_the_literature():
         for index in range(1, depth + 1):
             channels[f"conv{block + 1}_{index}"] = (width, sides[block])
             width = sides[block]
-    costs = Costs(VGG16, channels, value_bytes=4, use_winograd=False)
+    costs = CostModel(VGG16, channels, value_bytes=4, use_winograd=False)
     assert costs.operations((512, 512), ("relu5_1", "relu1_1")) == pytest.approx(301.4e9, rel=1e-3)
     assert costs.operations((224, 224), ("relu5_3",)) / 2 == pytest.approx(30.7e9, rel=2e-3)
     assert costs.operations((512, 512), ("pixels",)) == 0
@@ -315,7 +315,7 @@ def narrow_programs():
 @pytest.mark.parametrize("canvas", [(48, 64), (128, 96)])
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
     options = Options(preset="gram", tv_loss=tv_loss)
-    where = over(one_device()), canvas, slots
+    where = data_mesh(one_device()), canvas, slots
     seen = inspected(_programs(CHANNELS), *where, Structure(*TAPS), options=options)
     costs = dataclasses.replace(_costs(CHANNELS), tv_loss=tv_loss)
     estimate = costs.step_bytes(canvas, slots, *TAPS)
@@ -327,7 +327,7 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
-    where = over(one_device()), (96, 128), 2
+    where = data_mesh(one_device()), (96, 128), 2
     seen = inspected(programs, *where, Structure(*TAPS), options=Options(preset="gram"))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
@@ -347,7 +347,7 @@ def test_bytes_of_a_look_at_a_style_are_the_compilers_within_a_fifth(narrow_prog
         jax.jit(grams).lower(image, size, narrow_programs.network).compile()
     )
     assert needed is not None
-    estimate = _costs(CHANNELS).looking_bytes((edge, edge), DEFAULT_STYLE_TAPS)
+    estimate = _costs(CHANNELS).style_bytes((edge, edge), DEFAULT_STYLE_TAPS)
     assert 0.8 < estimate / needed < 1.25
 
 
@@ -355,7 +355,7 @@ def test_bytes_of_a_look_at_a_style_are_the_compilers_within_a_fifth(narrow_prog
 def test_every_tap_has_a_cost(architecture):
     network = narrow_network(architecture)
     channels = {name: kernel.shape[2:] for name, (kernel, _) in network.convolutions.items()}
-    costs = Costs(ARCHITECTURES[architecture], channels, value_bytes=2, use_winograd=False)
+    costs = CostModel(ARCHITECTURES[architecture], channels, value_bytes=2, use_winograd=False)
     for tap in ARCHITECTURES[architecture].taps:
         deepest = deepest_tap((tap, "relu1_1"), ARCHITECTURES[architecture])
         one = costs.step_bytes((32, 32), 1, (tap,), ("relu1_1",))
@@ -366,7 +366,7 @@ def test_every_tap_has_a_cost(architecture):
 
 
 def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
-    inspected(narrow_programs, over(one_device()), (48, 64), 1, Structure(*TAPS))
+    inspected(narrow_programs, data_mesh(one_device()), (48, 64), 1, Structure(*TAPS))
     (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
     assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
     assert set(narrow_programs.memory) == set(narrow_programs.compiled)
@@ -381,7 +381,7 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
     devices = studio.setup.devices
-    seen = inspected(programs, devices, request.ladder[0].canvas, 2, request.own.structure)
+    seen = inspected(programs, devices, request.levels[0].canvas, 2, request.options.structure)
     assert programs.compiled == before
     assert seen.bytes_per_device in programs.memory.values()
 
@@ -390,35 +390,35 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
 
 
 def _room(limit_bytes, taps=TAPS):
-    return Room(_costs(CHANNELS), (taps,), limit_bytes)
+    return MemoryBudget(_costs(CHANNELS), (taps,), limit_bytes)
 
 
 def _planned(size, jobs, limit_bytes, options=AUTO, devices=None, earlier=None):
-    devices = over(one_device()) if devices is None else devices
-    return plan(_ladders(size, jobs), options, devices, earlier, room=_room(limit_bytes))
+    devices = data_mesh(one_device()) if devices is None else devices
+    return choose_slots(_ladders(size, jobs), options, devices, earlier, room=_room(limit_bytes))
 
 
 def test_slots_are_as_many_as_the_memory_holds():
     canvas = (64, 64)
     whole = _slots(canvas, 16)
     for slots in (1, 2, 4, 8):
-        limit = _room(None).needed(canvas, slots)
+        limit = _room(None).required_bytes(canvas, slots)
         assert slots < whole
-        assert _planned(canvas, 16, limit).slots[Group(canvas)] == slots
-        assert _planned(canvas, 16, 2 * limit).slots[Group(canvas)] > slots
-    assert _planned(canvas, 16, None).slots[Group(canvas)] == whole
+        assert _planned(canvas, 16, limit).slots[Bucket(canvas)] == slots
+        assert _planned(canvas, 16, 2 * limit).slots[Bucket(canvas)] > slots
+    assert _planned(canvas, 16, None).slots[Bucket(canvas)] == whole
 
 
 def test_several_devices_hold_several_times_as_much_unless_they_are_of_one_host():
-    limit = _room(None).needed((64, 64), 2)
-    devices = over(jax.devices()[:4])
-    assert _planned((64, 64), 32, limit, devices=devices).slots[Group((64, 64))] == 2
+    limit = _room(None).required_bytes((64, 64), 2)
+    devices = data_mesh(jax.devices()[:4])
+    assert _planned((64, 64), 32, limit, devices=devices).slots[Bucket((64, 64))] == 2
     with mock.patch.object(Devices, "platform", "gpu"):
-        assert _planned((64, 64), 32, limit, devices=devices).slots[Group((64, 64))] == 8
+        assert _planned((64, 64), 32, limit, devices=devices).slots[Bucket((64, 64))] == 8
 
 
 def test_a_picture_that_fits_no_device_is_refused_with_a_size_that_would_fit():
-    limit = _room(None).needed((256, 192), 1)
+    limit = _room(None).required_bytes((256, 192), 1)
     _planned((256, 192), 1, limit)
     with pytest.raises(OptionError, match=r"512x384") as refused:
         _planned((384, 512), 3, limit)
@@ -428,41 +428,46 @@ def test_a_picture_that_fits_no_device_is_refused_with_a_size_that_would_fit():
 
 
 def test_a_batch_that_fits_no_device_is_refused_with_one_that_would():
-    limit = _room(None).needed((64, 64), 5)
+    limit = _room(None).required_bytes((64, 64), 5)
     with pytest.raises(OptionError, match="6 slots of 64x64") as refused:
         _planned((64, 64), 1, limit, Options(batch_size=6))
     assert "--batch-size 5" in refused.value.remedy
-    assert _planned((64, 64), 1, limit, Options(batch_size=5)).slots[Group((64, 64))] == 5
+    assert _planned((64, 64), 1, limit, Options(batch_size=5)).slots[Bucket((64, 64))] == 5
 
 
 def test_the_batch_size_that_would_fit_does_so_on_every_canvas():
-    room = _room(_room(None).needed((128, 128), 3))
+    room = _room(_room(None).required_bytes((128, 128), 3))
     ladders = [*_ladders((64, 64), 1), *_ladders((128, 128), 1)]
     with pytest.raises(OptionError, match="128x128") as refused:
-        plan(ladders, Options(batch_size=64), over(one_device()), room=room)
+        choose_slots(ladders, Options(batch_size=64), data_mesh(one_device()), room=room)
     assert "--batch-size 3 " in refused.value.remedy
 
 
 def test_a_resume_on_a_smaller_machine_is_refused():
-    limit = _room(None).needed((64, 64), 2)
+    limit = _room(None).required_bytes((64, 64), 2)
     with pytest.raises(OptionError, match=r"4 slots.*plan\.json"):
-        _planned((64, 64), 4, limit, earlier=Plan({Group((64, 64)): 4}))
+        _planned((64, 64), 4, limit, earlier=Plan({Bucket((64, 64)): 4}))
 
 
 def test_a_style_that_fits_no_device_is_refused():
-    stage = Stage(0, (64, 64), (64, 64), style_edge=512, steps=1, level_steps=1)
-    room = _room(_room(None).needed((64, 64), 1))
+    stage = Level(0, (64, 64), (64, 64), style_edge=512, steps=1, level_steps=1)
+    room = _room(_room(None).required_bytes((64, 64), 1))
     with pytest.raises(OptionError, match="long edge of 512 px") as refused:
-        plan([(stage,)], AUTO, over(one_device()), room=room)
+        choose_slots([(stage,)], AUTO, data_mesh(one_device()), room=room)
     largest = int(refused.value.remedy.split()[-1])
-    plan([(dataclasses.replace(stage, style_edge=largest),)], AUTO, over(one_device()), room=room)
+    choose_slots(
+        [(dataclasses.replace(stage, style_edge=largest),)],
+        AUTO,
+        data_mesh(one_device()),
+        room=room,
+    )
 
 
 def test_the_most_expensive_taps_of_a_run_count():
     cheap, dear = (("relu1_1",), ("relu1_1",)), TAPS
-    both = Room(_costs(CHANNELS), (cheap, dear), None)
-    assert both.needed((64, 64), 2) == _room(None, dear).needed((64, 64), 2)
-    assert both.needed((64, 64), 2) > _room(None, cheap).needed((64, 64), 2)
+    both = MemoryBudget(_costs(CHANNELS), (cheap, dear), None)
+    assert both.required_bytes((64, 64), 2) == _room(None, dear).required_bytes((64, 64), 2)
+    assert both.required_bytes((64, 64), 2) > _room(None, cheap).required_bytes((64, 64), 2)
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))
@@ -470,7 +475,7 @@ def test_the_largest_that_fits_is_found(most, limit):
     assert largest_that_fits(lambda value: value <= limit, most) == min(most, limit)
 
 
-class _Notes(Silence):
+class _Notes(NullProgress):
     def __init__(self):
         self.said = []
 
@@ -481,7 +486,9 @@ class _Notes(Silence):
 @pytest.mark.parametrize(("jobs", "said"), [(1, 1), (3, 1), (4, 0), (5, 0)])
 def test_a_batch_size_beyond_the_jobs_is_said(narrow_file, jobs, said):
     studio, notes = Studio(tiny_options(narrow_file)), _Notes()
-    made = planned(studio.requests(tiny_job(number) for number in range(jobs)), studio.setup, notes)
+    made = make_plan(
+        studio.requests(tiny_job(number) for number in range(jobs)), studio.setup, notes
+    )
     assert set(made.slots.values()) == {4}
     assert len(notes.said) == said
     assert all("batch size of 4" in note for note in notes.said)
@@ -490,23 +497,23 @@ def test_a_batch_size_beyond_the_jobs_is_said(narrow_file, jobs, said):
 def test_jobs_are_planned_within_the_devices_memory(narrow_file):
     studio = Studio(tiny_options(narrow_file, batch_size="auto"))
     requests = studio.requests(tiny_job(number) for number in range(8))
-    free = planned(requests, studio.setup, Silence())
-    needed = costs_of(studio.setup).step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
+    free = make_plan(requests, studio.setup, NullProgress())
+    needed = cost_model(studio.setup).step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
     with mock.patch.object(Devices, "memory_bytes", needed):
-        tight = planned(requests, studio.setup, Silence())
+        tight = make_plan(requests, studio.setup, NullProgress())
     assert by_canvas(free)[48, 48] == 8
     assert by_canvas(tight)[48, 48] == 2
 
 
 def test_no_job_is_planned_as_nothing(narrow_file):
     studio = Studio(tiny_options(narrow_file))
-    assert planned([], studio.setup, Silence()).slots == {}
+    assert make_plan([], studio.setup, NullProgress()).slots == {}
 
 
 def test_costs_are_those_of_the_weight_file(tmp_path):
     channels = (2, 3, 5, 7, 9)
     studio = Studio(tiny_options(write_narrow_weights(tmp_path / "odd.h5", channels=channels)))
-    costs = costs_of(studio.setup)
+    costs = cost_model(studio.setup)
     assert costs.channels["conv1_1"] == (3, 2)
     assert costs.channels["conv4_1"] == (5, 7)
     assert costs.value_bytes == np.dtype(np.float32).itemsize
@@ -517,7 +524,7 @@ def test_costs_are_those_of_the_weight_file(tmp_path):
 
 
 def test_devices_of_the_host_share_its_memory():
-    one, four = over(one_device()), over(jax.devices()[:4])
+    one, four = data_mesh(one_device()), data_mesh(jax.devices()[:4])
     assert one.memory_bytes is not None
     assert four.memory_bytes == one.memory_bytes
     assert one.memory_bytes < (host_memory.host_bytes() or 0)
@@ -527,7 +534,7 @@ def test_devices_of_the_host_share_its_memory():
 
 @pytest.mark.parametrize(("slots", "each"), [(1, 1), (2, 1), (3, 3), (4, 2)])
 def test_slots_on_each_of_two_devices(slots, each):
-    assert over(jax.devices()[:2]).slots_on_each(slots) == each
+    assert data_mesh(jax.devices()[:2]).slots_on_each(slots) == each
 
 
 @pytest.mark.parametrize(

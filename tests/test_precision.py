@@ -17,9 +17,9 @@ from engine_jobs import (
     tiny_options,
 )
 
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.plan.devices import over, precision_of
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.plan.devices import choose_precision, data_mesh
+from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import batch_shapes
 from nst_jax.request.options import Options, Structure
 
@@ -108,18 +108,18 @@ def test_the_network_itself_is_in_the_type_asked_for(studios):
 
 
 def test_auto_is_float32_on_a_cpu_and_so_is_tf32():
-    devices = over(one_device())
+    devices = data_mesh(one_device())
     for name in ("auto", "float32", "tensorfloat32"):
-        precision = precision_of(Options(dtype=name), devices)
+        precision = choose_precision(Options(dtype=name), devices)
         assert (precision.name, precision.dtype) == ("float32", np.float32)
-    assert precision_of(Options(dtype="bfloat16"), devices).dtype.name == "bfloat16"
+    assert choose_precision(Options(dtype="bfloat16"), devices).dtype.name == "bfloat16"
 
 
 @pytest.mark.parametrize("products", ["highest", "tensorfloat32"])
 def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
-    network, devices = studios["float32"][2].renderer.programs.network, over(one_device())
-    programs = Programs(network, devices, Silence(), products=products)
+    network, devices = studios["float32"][2].renderer.programs.network, data_mesh(one_device())
+    programs = ProgramCache(network, devices, NullProgress(), products=products)
     structure = Structure(DEEP["content_taps"], DEEP["style_taps"])
     states, problems = batch_shapes(network, devices, (32, 48), 2, structure)
     text = programs.compiled_step((32, 48), states, problems).as_text()

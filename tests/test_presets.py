@@ -14,9 +14,9 @@ from networks import Network, narrow_network, picture
 
 from nst_jax import Job, Options
 from nst_jax.cli.main import run
-from nst_jax.engine.device.problem import problem_of
-from nst_jax.engine.device.targets import VARIATIONS, style_target
-from nst_jax.engine.plan.levels import PHASES, Stage
+from nst_jax.engine.device.problem import make_problem
+from nst_jax.engine.device.targets import VARIATIONS, make_style_target
+from nst_jax.engine.plan.levels import PHASES, Level
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, objective
 from nst_jax.model.region import Region
@@ -178,11 +178,14 @@ def asked(options: Options, network: Network, style: np.ndarray):
             )
             for tap in own.content_taps
         },
-        {tap: style_target(kind, own.style_normalization, one) for tap, one in moments.items()},
+        {
+            tap: make_style_target(kind, own.style_normalization, one)
+            for tap, one in moments.items()
+        },
         VARIATIONS[options.tv_loss],
     )
-    stage = Stage(0, SIZE, SIZE, 48, steps=1, level_steps=1, style_kind=kind)
-    return jax.tree.map(jnp.asarray, problem_of(own, stage, targets))
+    stage = Level(0, SIZE, SIZE, 48, steps=1, level_steps=1, style_kind=kind)
+    return jax.tree.map(jnp.asarray, make_problem(own, stage, targets))
 
 
 _with_slope = jax.jit(jax.value_and_grad(objective, has_aux=True))

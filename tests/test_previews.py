@@ -18,7 +18,7 @@ from engine_jobs import (
 from PIL import Image
 
 from nst_jax import Job, render, render_batch, render_many
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.schedule.previews import Previews
 from nst_jax.request.errors import OutputError
 
@@ -138,7 +138,7 @@ def test_a_preview_that_can_not_be_written_is_a_note_and_the_job_goes_on(
 ):
     notes = []
 
-    class Notes(Silence):
+    class Notes(NullProgress):
         def note(self, message: str) -> None:
             notes.append(message)
 

@@ -18,9 +18,9 @@ from engine_jobs import content_of, one_device, style_of, tiny_options
 from nst_jax import Job, render_batch
 from nst_jax.cli.main import run
 from nst_jax.engine.cluster import ray_batch, worker
-from nst_jax.engine.inputs.picture_index import Inputs
-from nst_jax.engine.inputs.session import open_setup
-from nst_jax.engine.plan.demand import foreseen
+from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError, OutputError
@@ -42,7 +42,7 @@ HEALTH = {
 def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is_done(
     narrow_file, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(worker, "open_setup", lambda options: open_setup(options, one_device()))
+    monkeypatch.setattr(worker, "open_session", lambda options: open_session(options, one_device()))
     options = tiny_options(narrow_file, levels=1, batch_size="auto")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -60,7 +60,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     render_batch(jobs, whole, options, devices=one_device())
     parts.mkdir()
-    seen = foreseen(jobs, options, ARCHITECTURES["vgg16"], Inputs())
+    seen = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex())
     digest = batch_hash(jobs, options)
     one = worker.Worker(worker.WorkerConfig(str(parts), options, Handling(), seen, digest))
     first = one.render(jobs[:3], {}, {})

@@ -9,7 +9,7 @@ from networks import DEPTHS, Network, picture
 from test_vgg import without_convolutions
 
 from nst_jax.bench.workload import Pair, Studio
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import NullProgress
 from nst_jax.model import winograd
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.losses import gram_matrix
@@ -113,7 +113,7 @@ def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(plain)
 @pytest.mark.parametrize("preset", ["default", "gram"])
 def test_a_job_has_the_same_bytes_in_every_slot_of_an_odd_canvas(preset):
     sides = np.random.default_rng(0).random((2, 50, 75, 3), dtype=np.float32)
-    studio = Studio(Options(preset=preset), Silence())
+    studio = Studio(Options(preset=preset), NullProgress())
     workload = studio.workload(Pair(*sides), 75, batch_size=4)
     workload.run(3)
     first, *others = workload.fetch_images()

@@ -34,12 +34,12 @@ from PIL import Image
 
 from nst_jax import Job
 from nst_jax.cli.main import run as run_command
-from nst_jax.engine.plan.levels import Group
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import Plan
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.stop import Care
-from nst_jax.engine.schedule.waves import run
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.request.errors import (
     DeviceError,
     ManifestError,
@@ -54,7 +54,7 @@ COARSE, FINE, UPRIGHT = (32, 34), (48, 48), (48, 32)
 """Canvases of landscapes at their two levels, and of a portrait at the second."""
 
 
-class Notes(Silence):
+class Notes(NullProgress):
     """A `Progress` that remembers what was said and counted."""
 
     def __init__(self) -> None:
@@ -82,15 +82,15 @@ class Workshop(Studio):
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         super().__init__(options, devices)
         self.notes = Notes()
-        self._renderer = self.setup.renderer(self.requests([tiny_job(0)]), self.notes)
+        self._renderer = self.setup.make_scheduler(self.requests([tiny_job(0)]), self.notes)
 
     def planned(self, jobs: Sequence[Job], slots: dict[tuple[int, int], int]) -> list[Result]:
         """Results of a run with this plan."""
         requests = self.requests(jobs)
-        groups = {stage.group for one in requests for stage in one.ladder}
+        groups = {stage.bucket for one in requests for stage in one.levels}
         chosen = {group: slots[group.canvas] for group in groups}
         plan = Plan(chosen, self.setup.devices.count)
-        results = run(requests, self.setup, self.renderer, plan)
+        results = render_jobs(requests, self.setup, self.renderer, plan)
         return sorted(results, key=lambda result: result.index)
 
     @contextlib.contextmanager
@@ -235,7 +235,7 @@ def test_every_picture_comes_out_before_the_last_chunk_when_it_is_over(workshop)
     jobs = [tiny_job(0, steps=40), *(tiny_job(number, steps=2) for number in range(1, 5))]
     requests = workshop.requests(jobs)
     with workshop.watched("run_chunk", lambda *_: events.append("chunk")):
-        for result in run(
+        for result in render_jobs(
             requests, workshop.setup, workshop.renderer, workshop.plan(requests, batch_size=2)
         ):
             events.append(f"job {result.index}")
@@ -723,7 +723,7 @@ def test_a_single_picture_that_does_not_fit_fails_as_the_plan_says(workshop, not
     with short_of_memory(workshop, most=0, canvas=FINE):
         results = workshop.render([*JOBS[:3], *portraits], batch_size=2)
     with pytest.raises(NoRoomError) as planned:
-        Plan({Group(FINE): 1}).halved(Group(FINE))
+        Plan({Bucket(FINE): 1}).halve(Bucket(FINE))
     for result in results[:3]:
         assert isinstance(result.error, NoRoomError)
         assert str(result.error) == str(planned.value)

@@ -14,16 +14,16 @@ from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, t
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
-from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan import demand
-from nst_jax.engine.plan.planning import planned
+from nst_jax.engine.plan.planning import make_plan
 from nst_jax.engine.plan.slots import Plan
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run import plan_file
 from nst_jax.engine.schedule import scheduler
-from nst_jax.engine.schedule.stop import Stop
-from nst_jax.engine.schedule.waves import examine
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.ledger import read_ledger
 from nst_jax.files.report.runs import read_run
@@ -128,7 +128,7 @@ def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_p
 
     class StopAfter:
         def __init__(self, chunks: int) -> None:
-            self.left, self.steps, self.stop = chunks, 0, Stop()
+            self.left, self.steps, self.stop = chunks, 0, StopToken()
 
         def started(self, jobs: int, image_steps: int) -> None: ...
         def compiling(self, program: str) -> None: ...
@@ -206,7 +206,7 @@ def test_no_worker_opens_pictures_whose_sizes_are_told(batch, jobs, unbroken, tm
 def _shares_by_cost(told: list[Job], index: int) -> list[Job]:
     options = Options(preset="gram", size=48, levels=1, steps=4)
     listed = completed(told, options)
-    costs = demand.told_costs(listed, options, ARCHITECTURES["vgg16"])
+    costs = demand.job_costs(listed, options, ARCHITECTURES["vgg16"])
     return share(listed, Shard(index, 2), costs)
 
 
@@ -218,12 +218,15 @@ def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
     jobs, options, monkeypatch
 ):
     monkeypatch.setattr(demand, "MOST_HEADERS", COUNT - 1)
-    setup = open_setup(options, one_device())
+    setup = open_session(options, one_device())
     listed = completed(jobs, options)
-    requests = examine(listed, setup, Silence())
-    whole = demand.foreseen(listed, options, setup.weights.architecture, setup.inputs)
+    requests = examine_jobs(listed, setup, NullProgress())
+    whole = demand.measure_demand(listed, options, setup.weights.architecture, setup.pictures)
     assert not whole.counts
-    made = [planned(some, setup, Silence(), whole=whole).slots for some in (requests, requests[:1])]
+    made = [
+        make_plan(some, setup, NullProgress(), whole=whole).slots
+        for some in (requests, requests[:1])
+    ]
     assert made[0].items() > made[1].items()
     assert set(made[0].values()) == {32}
 
@@ -261,7 +264,7 @@ def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
     def slowly_planned(*args: Any, **kwargs: Any) -> Plan:
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait()  # as if both had found no plan
-        return planned(*args, **kwargs)
+        return make_plan(*args, **kwargs)
 
     monkeypatch.setattr(plan_file, "planned", slowly_planned)
 

@@ -11,8 +11,8 @@ from references import relative_error
 
 from nst_jax import render_many
 from nst_jax.engine.device.programs import collectives_in
-from nst_jax.engine.plan.devices import over
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.plan.devices import data_mesh
+from nst_jax.engine.progress import NullProgress
 
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
 
@@ -58,8 +58,8 @@ def test_nothing_else_that_a_batch_runs_has_a_collective_but_taking_one_slot(sha
 
 def test_a_collective_would_be_seen():
     """The mean over a batch is what a careless loss would do."""
-    devices = over(jax.devices()[:2])
-    values = devices.put(np.ones((4, 3), np.float32), devices.sharded(4))
+    devices = data_mesh(jax.devices()[:2])
+    values = devices.put(np.ones((4, 3), np.float32), devices.slot_sharding(4))
     program: Any = jax.jit(lambda batch: batch - batch.mean(0)).lower(values).compile()
     assert "all-reduce" in collectives_in(program.as_text())
 
@@ -83,7 +83,7 @@ def test_each_device_holds_its_own_slots_alone(sharded):
     """One eighth of the step's memory, not all of it, lies on each of eight devices."""
     count, studio, _ = sharded
     devices = studio.setup.devices
-    batch = devices.put(np.zeros((count, *LANDSCAPE, 3), np.float32), devices.sharded(count))
+    batch = devices.put(np.zeros((count, *LANDSCAPE, 3), np.float32), devices.slot_sharding(count))
     assert [shard.data.shape[0] for shard in batch.addressable_shards] == [1] * count
     assert {shard.device for shard in batch.addressable_shards} == set(jax.devices()[:count])
 
@@ -107,10 +107,10 @@ def test_slots_that_do_not_divide_are_still_rendered(narrow_file, alone):
     ("slots", "used"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1), (6, 3), (7, 1), (8, 4), (10, 2)]
 )
 def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
-    devices = over(jax.devices()[:4])
-    assert devices.used(slots).count == used
+    devices = data_mesh(jax.devices()[:4])
+    assert devices.subset_for(slots).count == used
     assert devices.slots_on_each(slots) * used == slots
-    sharding = devices.sharded(slots)
+    sharding = devices.slot_sharding(slots)
     assert isinstance(sharding, NamedSharding)
     assert sharding.spec == PartitionSpec("data")
     assert sharding.device_set == set(jax.devices()[:used])
@@ -120,7 +120,7 @@ def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
 def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):
     options = tiny_options(narrow_file, levels=1, batch_size=8)
     studio = Studio(options, jax.devices())
-    programs: Any = studio.setup.renderer((), Silence(), taps=["relu1_2"]).programs
+    programs: Any = studio.setup.make_scheduler((), NullProgress(), taps=["relu1_2"]).programs
     network = programs._network_on(studio.setup.devices)
     for leaf in jax.tree.leaves(network):
         places = {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}

@@ -15,9 +15,9 @@ from engine_jobs import (
 )
 
 from nst_jax import Job, render_many
-from nst_jax.engine.inputs.initial_image import first_image
-from nst_jax.engine.inputs.load import PreparedJob, prepared
-from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.inputs.initial_image import initial_image
+from nst_jax.engine.inputs.load import LoadedJob, load_job
+from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.files.images import resized
 from nst_jax.model.color import color_moments
 from nst_jax.request.errors import OptionError, PictureError
@@ -27,13 +27,13 @@ FIRST = (24, 34)
 
 
 def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.ndarray:
-    return first_image(_prepared(job or tiny_job(0), init_image, **own), size)
+    return initial_image(_prepared(job or tiny_job(0), init_image, **own), size)
 
 
-def _prepared(job: Job, init_image=None, **own) -> PreparedJob:
+def _prepared(job: Job, init_image=None, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
-    return prepared(0, job, own, tiny_options("none"), Inputs())
+    return load_job(0, job, own, tiny_options("none"), PictureIndex())
 
 
 CONTENT = resized(content_of(0), FIRST)
@@ -83,7 +83,7 @@ def test_style_statistics_are_the_blended_mean_and_covariance():
     weights = {"style_blend_weights": (1.0, 3.0)}
     job = _prepared(blended(), init="style-statistics", **weights)
     (mean, spread), (other_mean, other) = (color_moments(one.pixels) for one in job.styles)
-    made_mean, made = color_moments(first_image(job, (400, 300)))
+    made_mean, made = color_moments(initial_image(job, (400, 300)))
     np.testing.assert_allclose(made_mean, 0.25 * mean + 0.75 * other_mean, atol=0.02)
     np.testing.assert_allclose(made, 0.25 * spread + 0.75 * other, atol=0.01)  # clipped a little
 
@@ -114,7 +114,7 @@ def test_a_blend_mixes_the_content_with_styles_that_cover_it():
 
 def test_style_size_is_the_long_edge_at_the_last_level():
     edges = [
-        [stage.style_edge for stage in _prepared(tiny_job(0), **own).stages]
+        [stage.style_edge for stage in _prepared(tiny_job(0), **own).levels]
         for own in ({"style_size": 24}, {"style_scale": 0.5}, {"style_size": 96}, {})
     ]
     assert edges == [[17, 24], [17, 24], [68, 96], [34, 48]]

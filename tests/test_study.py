@@ -14,8 +14,8 @@ from engine_jobs import NARROW
 from networks import picture
 from PIL import Image
 
-from nst_jax.engine.progress import Silence
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.images import resized
 from nst_jax.model.receptive_field import Field, receptive_field
 from nst_jax.request.errors import StoppedError
@@ -281,9 +281,9 @@ def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
 def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(options, tmp_path):
     options = dataclasses.replace(options, content_taps=("relu1_1",), style_taps=("relu1_1",))
     grid = {"style_weights": (1.0, 50.0), "learning_rates": (0.01,), "measure": measure}
-    stop = Stop()
+    stop = StopToken()
 
-    class Watcher(Silence):
+    class Watcher(NullProgress):
         def stepped(self, image_steps: int) -> None:
             stop.request()
 

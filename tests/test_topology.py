@@ -10,9 +10,9 @@ from engine_jobs import tiny_options
 from jax.experimental import topologies as jax_topologies
 
 from nst_jax.cli.main import run
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.inputs.session import open_setup
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast import topologies
 from nst_jax.forecast.chips import CHIPS, published_peak
 from nst_jax.forecast.compiled_step import Inspection, batch_shapes, inspected
@@ -196,7 +196,7 @@ def test_memory_that_the_compiler_lacks_is_a_wrong_request(faked, monkeypatch, n
     def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nmore")
 
-    monkeypatch.setattr(Programs, "compiled_step", exhausted)
+    monkeypatch.setattr(ProgramCache, "compiled_step", exhausted)
     assert run([*PLAN, "--weights", narrow_file, "--topology", "v5e:2x2"]) == 2
     error = capsys.readouterr().err
     assert "Ran out of memory. Lower --batch-size or --size" in error
@@ -225,12 +225,12 @@ _HOST_TRANSFERS = r"\b(?:infeed|outfeed|send|recv)(?:-done)?\(|custom_call_targe
 def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     topology = opened("v5e:2x2")
     options = tiny_options(narrow_file)
-    setup = open_setup(options, topology.devices)
+    setup = open_session(options, topology.devices)
     assert setup.precision.name == "bfloat16"
     assert not setup.use_winograd
     structure = Structure(options.content_taps, options.style_taps)
     devices, asked = topology.devices, ((48, 48), 8, structure)
-    programs = Programs(setup.network(options.style_taps), devices, Silence())
+    programs = ProgramCache(setup.network(options.style_taps), devices, NullProgress())
     seen = inspected(programs, devices, *asked, options=options)
     assert seen.collectives == []
     assert seen.bytes_per_device is not None

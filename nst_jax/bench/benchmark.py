@@ -27,7 +27,7 @@ from nst_jax.bench.settings import PeerForm, Settings
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Pair, Studio, Workload, opened_pair, synthetic_pair
 from nst_jax.engine.device.process import usable_cores
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.forecast.chips import Peak
 from nst_jax.request.options import Options
 
@@ -52,7 +52,7 @@ def benchmark(
         WeightsError: There are no such weights.
         PictureError: A picture is missing or too narrow.
     """
-    return _Benchmark(settings, progress or Silence(), product_side).report()
+    return _Benchmark(settings, progress or NullProgress(), product_side).report()
 
 
 def _options(settings: Settings) -> Options:

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.bench.operations import Operations, step_operations
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
-from nst_jax.engine.plan.canvas import Size, fitted
-from nst_jax.engine.plan.slots import plan
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.plan.canvas import Size, fit_long_edge
+from nst_jax.engine.plan.slots import choose_slots
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.render import render_many
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, completed
@@ -47,7 +47,7 @@ class Pair:
     def at(self, long_edge: int) -> "Pair":
         """Both pictures with this long edge in pixels."""
         content, style = (
-            resized(pixels, fitted(_size(pixels), long_edge))
+            resized(pixels, fit_long_edge(_size(pixels), long_edge))
             for pixels in (self.content, self.style)
         )
         return Pair(content, style)
@@ -95,7 +95,7 @@ class Workload:
     compile_seconds: dict[str, float]
     target_seconds: float
     program_bytes: int | None
-    _programs: Programs
+    _programs: ProgramCache
     _states: Any
     _problems: Any
 
@@ -133,7 +133,7 @@ class Studio:
         local = jax.local_devices()
         self.device: Any = local[0]
         self._used = local if self.device.platform == "cpu" else local[:1]
-        self.setup = open_setup(options, self._used)
+        self.setup = open_session(options, self._used)
 
     @property
     def dtype(self) -> str:
@@ -154,7 +154,7 @@ class Studio:
         pair = pair.at(size)
         setup = self._setup(size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size)
         requests = self._requests([_job(pair)] * (batch_size or _MANY_JOBS), setup)
-        renderer = setup.renderer(requests, self._progress)
+        renderer = setup.make_scheduler(requests, self._progress)
         began = time.perf_counter()
         canvas, states, problems = _first_call(requests, setup, renderer)
         ready = time.perf_counter() - began - sum(renderer.programs.compiled.values())
@@ -162,7 +162,7 @@ class Studio:
             pair=pair,
             canvas=canvas,
             batch_size=len(jax.tree.leaves(problems)[0]),
-            own=requests[0].own,
+            own=requests[0].options,
             weights=setup.weights,
             operations=_operations(requests[0], setup),
             compile_seconds={},
@@ -182,7 +182,7 @@ class Studio:
         setup = self._setup(size=size)
         request = self._requests([_job(pair.at(size))], setup)[0]
         steps: dict[int, int] = collections.Counter()
-        for stage in request.ladder:
+        for stage in request.levels:
             steps[max(stage.size)] += stage.steps
         return list(steps.items())
 
@@ -204,15 +204,15 @@ class Studio:
         results = render_many(map(_job, pairs), options, on_error="raise", devices=self._used)
         return sum(result.compile_seconds for result in results)
 
-    def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Setup:
+    def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Session:
         slots = "auto" if batch_size is None else batch_size
         options = dataclasses.replace(self._options, batch_size=slots, **changes)
         return dataclasses.replace(self.setup, options=options)
 
-    def _requests(self, jobs: Sequence[Job], setup: Setup) -> list[Request]:
+    def _requests(self, jobs: Sequence[Job], setup: Session) -> list[ExaminedJob]:
         requests = []
-        for one in examine(completed(jobs, setup.options), setup, self._progress):
-            if not isinstance(one, Request):
+        for one in examine_jobs(completed(jobs, setup.options), setup, self._progress):
+            if not isinstance(one, ExaminedJob):
                 assert isinstance(one.error, NstJaxError)
                 raise one.error
             requests.append(one)
@@ -227,16 +227,18 @@ class _StepCall(Exception):
         self.arguments = (canvas, states, problems)
 
 
-def _first_call(requests: list[Request], setup: Setup, renderer: Any) -> tuple[Size, Any, Any]:
+def _first_call(
+    requests: list[ExaminedJob], setup: Session, renderer: Any
+) -> tuple[Size, Any, Any]:
     """Canvas, states and problems of the first batch, caught on their way into the step."""
 
     def caught(canvas: Size, states: Any, problems: Any, num_steps: Any) -> Any:
         raise _StepCall(canvas, states, problems)
 
-    fixed = plan([one.ladder for one in requests], setup.options, setup.devices)
+    fixed = choose_slots([one.levels for one in requests], setup.options, setup.devices)
     renderer.programs.run_chunk = caught
     try:
-        for result in run(requests, setup, renderer, fixed):
+        for result in render_jobs(requests, setup, renderer, fixed):
             assert result.error is not None
             raise result.error
     except _StepCall as call:
@@ -246,21 +248,21 @@ def _first_call(requests: list[Request], setup: Setup, renderer: Any) -> tuple[S
     raise AssertionError("the renderer ended without a step")
 
 
-def _operations(request: Request, setup: Setup) -> Operations:
-    stage = request.ladder[-1]
+def _operations(request: ExaminedJob, setup: Session) -> Operations:
+    stage = request.levels[-1]
     convolutions = setup.weights.convolutions
     return step_operations(
         setup.weights.architecture,
         {name: kernel.shape[2:] for name, (kernel, _) in convolutions.items()},
-        content_taps=request.own.content_taps,
-        style_taps=request.own.style_taps,
+        content_taps=request.options.content_taps,
+        style_taps=request.options.style_taps,
         size=stage.size,
         canvas=stage.canvas,
         use_winograd=setup.use_winograd,
     )
 
 
-def _last_memory(programs: Programs) -> int | None:
+def _last_memory(programs: ProgramCache) -> int | None:
     """Of the program that was compiled last: the step's."""
     return programs.memory.get(list(programs.compiled)[-1])
 

@@ -94,16 +94,16 @@ class Batch:
         if not self.quiet:
             note_another_network(self.options)
         from nst_jax.engine.batch import render_batch  # jax takes a second to import
-        from nst_jax.engine.device.process import configured_process
+        from nst_jax.engine.device.process import configure_process
         from nst_jax.engine.run.shard import resolve_shard
-        from nst_jax.engine.schedule.stop import Stop
+        from nst_jax.engine.schedule.stop import StopToken
 
         shard = resolve_shard(shard)  # before anything asks for devices
-        stop = Stop()
+        stop = StopToken()
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
-            configured_process(),
+            configure_process(),
         ):
             asked = jobs, self.output_dir, self.options
             care = {"handling": self.handling, "progress": progress, "stop": stop}

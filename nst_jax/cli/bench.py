@@ -71,9 +71,9 @@ class Bench:
         if settings.peer:
             _share_the_device()
         from nst_jax.bench.benchmark import benchmark  # jax takes a second to import
-        from nst_jax.engine.device.process import split_cpu
+        from nst_jax.engine.device.process import one_device_per_core
 
-        split_cpu()
+        one_device_per_core()
         # Plain lines, because a bar that draws itself takes time from what is being timed.
         with Nothing() if self.quiet or self.json else Lines() as progress:
             report = benchmark(settings, progress)

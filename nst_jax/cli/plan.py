@@ -54,10 +54,10 @@ class Plan:
         if self.topology:
             return self._forecast()
         jobs = self._jobs()
-        from nst_jax.engine.device.process import configured_process  # jax takes a second to import
+        from nst_jax.engine.device.process import configure_process  # jax takes a second to import
         from nst_jax.forecast.outlook import outlook
 
-        with watcher(quiet=self.quiet or self.json) as progress, configured_process():
+        with watcher(quiet=self.quiet or self.json) as progress, configure_process():
             made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
         if self.json:
             print_json(made.record())

@@ -65,15 +65,15 @@ class Render:
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         if not self.quiet:
             note_another_network(self.options)
-        from nst_jax.engine.device.process import configured_process  # jax takes a second to import
+        from nst_jax.engine.device.process import configure_process  # jax takes a second to import
         from nst_jax.engine.render import render
-        from nst_jax.engine.schedule.stop import Stop
+        from nst_jax.engine.schedule.stop import StopToken
 
-        stop = Stop()
+        stop = StopToken()
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
-            configured_process(),
+            configure_process(),
         ):
             result = render(
                 job,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from nst_jax.request.errors import StoppedError
 
 if TYPE_CHECKING:
-    from nst_jax.engine.schedule.stop import Stop
+    from nst_jax.engine.schedule.stop import StopToken
 
 SHELL_BASE = 128
 """A process that a signal ended has this exit status and the signal's number."""
@@ -85,7 +85,7 @@ class _Caught:
 
 
 @contextlib.contextmanager
-def ended_by_signal(stop: "Stop") -> Iterator[None]:
+def ended_by_signal(stop: "StopToken") -> Iterator[None]:
     """In this `with` block the first signal asks the run to stop, the second ends the process.
 
     Where nobody listens to the wish, the first one ends the process too: nothing is lost there.
@@ -104,9 +104,9 @@ def ended_by_signal(stop: "Stop") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _passed_on(stop: "Stop", caught: _Caught) -> Iterator[None]:
+def _passed_on(stop: "StopToken", caught: _Caught) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
-        if not stop.heeded:  # else the thread has told it, or is about to
+        if not stop.is_watched:  # else the thread has told it, or is about to
             _end(signum, frame)
 
     reader, writer = socket.socketpair()
@@ -142,7 +142,7 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _pass_on(reader: socket.socket, stop: "Stop", caught: _Caught) -> None:
+def _pass_on(reader: socket.socket, stop: "StopToken", caught: _Caught) -> None:
     """The thread: reads a byte for each signal, which is its number."""
     while (number := reader.recv(1)[0]) != _END:
         if number not in _SIGNALS:

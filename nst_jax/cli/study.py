@@ -45,16 +45,16 @@ class _Common:
         """Makes the study and writes it; returns the exit status."""
         if not self.output_dir:
             raise OptionError("study must be told where to write, got an empty --output-dir")
-        from nst_jax.engine.device.process import configured_process
+        from nst_jax.engine.device.process import configure_process
         from nst_jax.engine.run.writer import make_folder
-        from nst_jax.engine.schedule.stop import Stop
+        from nst_jax.engine.schedule.stop import StopToken
         from nst_jax.study.writing import record, write_study
 
-        stop = Stop()
+        stop = StopToken()
         with (
             ended_by_signal(stop),
             watcher(quiet=self.quiet or self.json) as progress,
-            configured_process(),
+            configure_process(),
         ):
             study = make(output_dir=self.output_dir, progress=progress, stop=stop)
         make_folder(Path(self.output_dir))

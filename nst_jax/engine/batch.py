@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.inputs.picture_index import Inputs, Seen, seen_earlier
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
-from nst_jax.engine.plan.demand import foreseen, told_costs
+from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo, index_from_ledger
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.plan.demand import job_costs, measure_demand
 from nst_jax.engine.plan.slots import Plan
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.run.checkpoint import STATE_NAME, CheckpointFile
 from nst_jax.engine.run.plan_file import (
@@ -38,9 +38,9 @@ from nst_jax.engine.run.preflight import warn_if_disk_is_short
 from nst_jax.engine.run.remaining import RemainingWork, remaining_work
 from nst_jax.engine.run.shard import WorkerFiles, batch_hash, resolve_shard
 from nst_jax.engine.run.writer import PREVIEWS_NAME, ResultWriter, save_preview
-from nst_jax.engine.schedule.scheduler import Renderer, Timing
-from nst_jax.engine.schedule.stop import Care, Stop
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.scheduler import Scheduler, Timing
+from nst_jax.engine.schedule.stop import Care, StopToken
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.files.sparing import check_inputs_not_overwritten
@@ -63,7 +63,7 @@ def render_batch(
     handling: Handling | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
     shard: Shard | str | None = None,
 ) -> Summary:
     """Renders every job into a folder, except those whose picture is there and up to date.
@@ -94,7 +94,7 @@ def render_batch(
     options, handling, progress = (
         options or Options(),
         handling or Handling(),
-        progress or Silence(),
+        progress or NullProgress(),
     )
     folder = folder_at(output_dir)
     listed = completed(jobs, options)
@@ -103,13 +103,13 @@ def render_batch(
         existed = folder.exists()
         if existed:
             stack.enter_context(folder.held(parts.part))
-        known: dict[str, Seen] = {}
+        known: dict[str, PictureInfo] = {}
         records = folder.records(slim=functools.partial(slim_record, known))
         setup = _setup(options, handling, devices, known)
         whole = _Whole(listed, options, parts)
         if not parts.is_alone:
             check_shared_batch(folder, whole.digest)
-        examined = examine(whole.share(own, setup), setup, progress)
+        examined = examine_jobs(whole.share(own, setup), setup, progress)
         folder.make()
         folder.check_inside(one.job.output for one in examined)
         if not existed:
@@ -118,7 +118,7 @@ def render_batch(
             folder.remove_partial_files()
         work = remaining_work(examined, records, folder, handling)
         warn_if_disk_is_short(work.requests, options, folder, progress)
-        run = _Run(work, setup, folder, handling, progress, stop or Stop(), whole)
+        run = _Run(work, setup, folder, handling, progress, stop or StopToken(), whole)
         fault = run.render()
         summary = run.summary(time.perf_counter() - began, str(own) if own else "")
         try:
@@ -147,9 +147,9 @@ def check_outputs(jobs: Sequence[Job], options: Options, folder: Folder) -> None
     check_inputs_not_overwritten(read, (job.output for job in jobs), folder)
 
 
-def slim_record(known: dict[str, Seen], record: Record) -> None:
+def slim_record(known: dict[str, PictureInfo], record: Record) -> None:
     """Leaves of a line what a resume asks for, and keeps what is known of its inputs once."""
-    known |= seen_earlier([record])
+    known |= index_from_ledger([record])
     for key in record.keys() - _ASKED:
         del record[key]
 
@@ -158,10 +158,10 @@ def _setup(
     options: Options,
     handling: Handling,
     devices: Sequence[Any] | None,
-    known: Mapping[str, Seen],
-) -> Setup:
-    inputs = Inputs({} if handling.verify else known, max_pixels=options.max_input_pixels)
-    setup = open_setup(options, devices)
+    known: Mapping[str, PictureInfo],
+) -> Session:
+    inputs = PictureIndex({} if handling.verify else known, max_pixels=options.max_input_pixels)
+    setup = open_session(options, devices)
     return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
 
 
@@ -184,15 +184,15 @@ class _Whole:
         """What tells the batch from others."""
         return batch_hash(self.jobs, self.options)
 
-    def share(self, shard: Shard | None, setup: Setup) -> Sequence[Job]:
+    def share(self, shard: Shard | None, setup: Session) -> Sequence[Job]:
         """The jobs of one worker."""
         if shard is None:
             return self.jobs
-        costs = told_costs(self.jobs, self.options, setup.weights.architecture)
+        costs = job_costs(self.jobs, self.options, setup.weights.architecture)
         return share(self.jobs, shard, costs)
 
     def plan(
-        self, requests: Sequence[Request], setup: Setup, folder: Folder, progress: Progress
+        self, requests: Sequence[ExaminedJob], setup: Session, folder: Folder, progress: Progress
     ) -> Plan:
         """The slots of every canvas; see `plan_file.load_or_make_plan`."""
         architecture = setup.weights.architecture
@@ -201,7 +201,7 @@ class _Whole:
             setup,
             folder,
             progress,
-            whole=foreseen(self.jobs, self.options, architecture, setup.inputs),
+            whole=measure_demand(self.jobs, self.options, architecture, setup.pictures),
             batch=self.digest,
             alone=self.parts.is_alone,
         )
@@ -213,15 +213,15 @@ class _Run:
     def __init__(
         self,
         work: RemainingWork,
-        setup: Setup,
+        setup: Session,
         folder: Folder,
         handling: Handling,
         progress: Progress,
-        stop: Stop,
+        stop: StopToken,
         whole: _Whole,
     ) -> None:
         self.work = work
-        self.renderer: Renderer | None = None
+        self.renderer: Scheduler | None = None
         self.tally = collections.Counter[str]()
         self._setup = setup
         self._folder = folder
@@ -241,7 +241,7 @@ class _Run:
             retries=self._handling.retries,
             part=self._whole.parts.part,
         )
-        with self._stop.listening(), writer:
+        with self._stop.watch(), writer:
             for result in itertools.chain(self._failed_before(), self._rendered()):
                 writer.put(result)
                 self._keeper.discard(result.index)
@@ -264,7 +264,7 @@ class _Run:
         if not requests or self._stop.requested:
             return
         show = functools.partial(save_preview, self._folder, progress=self._progress)
-        self.renderer = setup.renderer(requests, self._progress, show)
+        self.renderer = setup.make_scheduler(requests, self._progress, show)
         self.renderer.care = Care(
             stop=self._stop,
             retries=self._handling.retries,
@@ -274,7 +274,7 @@ class _Run:
         fixed = self._whole.plan(requests, setup, self._folder, self._progress)
         steps = sum(one.image_steps for one in requests)
         self._progress.started(len(requests), steps - self._keeper.steps_taken)
-        for result in run(requests, setup, self.renderer, fixed, self._keeper.snapshots):
+        for result in render_jobs(requests, setup, self.renderer, fixed, self._keeper.snapshots):
             if self.renderer.plan is not fixed:  # a batch did not fit the device and was halved
                 fixed = self.renderer.plan
                 write_json(self._folder, PLAN_NAME, fixed.to_json())
@@ -286,7 +286,7 @@ class _Run:
         if done == jobs and not self._too_many(0):
             self._keeper.remove()
             return None
-        kept = self._keeper.save(self.renderer.standings() if self.renderer else [])
+        kept = self._keeper.save(self.renderer.snapshots() if self.renderer else [])
         if fault:
             return fault
         why = "stopped"

@@ -10,7 +10,7 @@ LOOKS_A_STAGE = 8
 """A chunk of a long stage is at most this part of what is left, so that a curve has a shape."""
 
 
-class Point(NamedTuple):
+class LossPoint(NamedTuple):
     """The objective after so many steps over all levels; the parts are unweighted."""
 
     step: int
@@ -20,15 +20,15 @@ class Point(NamedTuple):
     tv: float
 
 
-class Curve:
+class LossCurve:
     """A job's points in order; where there are too many, every second one goes."""
 
     def __init__(self) -> None:
-        self._points: list[Point] = []
+        self._points: list[LossPoint] = []
         self._gap = 1
 
     @property
-    def points(self) -> tuple[Point, ...]:
+    def points(self) -> tuple[LossPoint, ...]:
         """From the first step to the last one that was looked at."""
         return tuple(self._points)
 
@@ -42,7 +42,7 @@ class Curve:
             terms: total, content, style, tv.
         """
         total, content, style, tv = map(float, terms)
-        point = Point(step, total, content, style, tv)
+        point = LossPoint(step, total, content, style, tv)
         while self._points and self._points[-1].step >= step:
             self._points.pop()
         if len(self._points) > 1 and step - self._points[-2].step < self._gap:

@@ -25,7 +25,7 @@ class Progress(Protocol):
         """Something that the user may want to know."""
 
 
-class Silence:
+class NullProgress:
     """A `Progress` that listens to nothing."""
 
     def started(self, jobs: int, image_steps: int) -> None: ...

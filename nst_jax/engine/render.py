@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
-from nst_jax.engine.plan.planning import planned
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.plan.planning import make_plan
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.checkpoint import CheckpointFile
 from nst_jax.engine.run.writer import check_output_file, save_preview, write_result
 from nst_jax.engine.schedule.previews import Preview
-from nst_jax.engine.schedule.stop import Care, Stop
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.stop import Care, StopToken
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import folder_and_name
 from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, StoppedError
@@ -51,16 +51,18 @@ def render_many(
         RequestError: The request is wrong in itself; raised before the first result.
         JobError: A job failed and `on_error` is "raise".
     """
-    options, progress = options or Options(), progress or Silence()
-    setup = open_setup(options, devices)
-    examined = examine(completed(jobs, options), setup, progress)
-    requests = [one for one in examined if isinstance(one, Request)]
+    options, progress = options or Options(), progress or NullProgress()
+    setup = open_session(options, devices)
+    examined = examine_jobs(completed(jobs, options), setup, progress)
+    requests = [one for one in examined if isinstance(one, ExaminedJob)]
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())
     if requests:
-        fixed = planned(requests, setup, progress)
+        fixed = make_plan(requests, setup, progress)
         progress.started(len(requests), sum(one.image_steps for one in requests))
-        results = run(requests, setup, setup.renderer(requests, progress, on_preview), fixed)
+        results = render_jobs(
+            requests, setup, setup.make_scheduler(requests, progress, on_preview), fixed
+        )
     for result in itertools.chain(failures, results):
         if result.error and on_error == "raise":
             raise result.error
@@ -77,7 +79,7 @@ def render(
     on_preview: Callable[[Preview], None] | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
 ) -> Result:
     """Renders one picture, and writes it where `output` is given.
 
@@ -101,7 +103,7 @@ def render(
             not be written.
         StoppedError: It was asked to stop.
     """
-    options, progress = options or Options(), progress or Silence()
+    options, progress = options or Options(), progress or NullProgress()
     if output is not None:
         check_output_suffix(str(output), bit_depth=options.bit_depth)
         check_output_file(output)
@@ -109,12 +111,12 @@ def render(
         check_inputs_not_overwritten(job.pictures, [name], folder)
         job = dataclasses.replace(job, output=name)
         on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
-    setup = open_setup(options, devices)
-    (request,) = examine(completed([job], options), setup, progress)
+    setup = open_session(options, devices)
+    (request,) = examine_jobs(completed([job], options), setup, progress)
     if isinstance(request, Result):
         raise _error_of(request)
     keeper = _keeper(request, output, progress)
-    care = Care(stop=stop or Stop(), checkpoint_every=checkpoint_every, keep=keeper.save)
+    care = Care(stop=stop or StopToken(), checkpoint_every=checkpoint_every, keep=keeper.save)
     result = _rendered(request, setup, keeper, care, progress, on_preview)
     if result.error:
         raise result.error
@@ -129,7 +131,7 @@ def render(
     return result
 
 
-def _keeper(request: Request, output: str | Path | None, progress: Progress) -> CheckpointFile:
+def _keeper(request: ExaminedJob, output: str | Path | None, progress: Progress) -> CheckpointFile:
     """What keeps the state of one picture: a hidden file beside it, or nothing."""
     if output is None:
         return CheckpointFile(None, [request], progress)
@@ -138,8 +140,8 @@ def _keeper(request: Request, output: str | Path | None, progress: Progress) -> 
 
 
 def _rendered(
-    request: Request,
-    setup: Setup,
+    request: ExaminedJob,
+    setup: Session,
     keeper: CheckpointFile,
     care: Care,
     progress: Progress,
@@ -150,14 +152,14 @@ def _rendered(
     Raises:
         StoppedError: There is none, because the run was asked to stop.
     """
-    fixed = planned([request], setup, progress)
+    fixed = make_plan([request], setup, progress)
     progress.started(1, request.image_steps - keeper.steps_taken)
-    renderer = setup.renderer([request], progress, on_preview)
+    renderer = setup.make_scheduler([request], progress, on_preview)
     renderer.care = care
-    with care.stop.listening():
-        for result in run([request], setup, renderer, fixed, keeper.snapshots):
+    with care.stop.watch():
+        for result in render_jobs([request], setup, renderer, fixed, keeper.snapshots):
             return result
-    kept = "kept" if keeper.save(renderer.standings()) else "not kept"
+    kept = "kept" if keeper.save(renderer.snapshots()) else "not kept"
     raise StoppedError(
         f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
     )

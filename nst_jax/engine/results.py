@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.curve import Point
+from nst_jax.engine.curve import LossPoint
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, changed_options
@@ -36,7 +36,7 @@ class Result:
         sha256: Of the written file's bytes.
         stamp: What changes whenever the written file does.
         attempt: How often the job was tried, counted from 1.
-        inputs: What is known of its input files, by path; see `inputs.Inputs.records`.
+        inputs: What is known of its input files, by path; see `picture_index.PictureIndex.records`.
     """
 
     index: int
@@ -44,7 +44,7 @@ class Result:
     image: npt.NDArray[np.float32] | None = None
     alpha: npt.NDArray[np.float32] | None = None
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    curve: tuple[Point, ...] = ()
+    curve: tuple[LossPoint, ...] = ()
     steps: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -148,7 +148,7 @@ def _place(source: PictureSource) -> str:
     return os.path.abspath(name) if local else name
 
 
-def _rounded(point: Point) -> list[int | float | None]:
+def _rounded(point: LossPoint) -> list[int | float | None]:
     """A point with five digits, as many as a curve can show; None for what is no number."""
     step, *terms = point
     return [step, *(float(f"{value:.5g}") if np.isfinite(value) else None for value in terms)]

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from nst_jax.engine.device.problem import problem_of
-from nst_jax.engine.device.programs import Programs, bytes_on_each_device, collectives_in
-from nst_jax.engine.device.targets import VARIATIONS, style_target
-from nst_jax.engine.device.warm_start import started
-from nst_jax.engine.inputs.masks import by_tap
+from nst_jax.engine.device.problem import make_problem
+from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device, collectives_in
+from nst_jax.engine.device.targets import VARIATIONS, make_style_target
+from nst_jax.engine.device.warm_start import cold_start
+from nst_jax.engine.inputs.masks import tap_weights
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Stage, StyleKind
+from nst_jax.engine.plan.levels import Level, StyleKind
 from nst_jax.model import objective
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
@@ -48,7 +48,7 @@ class Inspection:
 
 
 def inspected(
-    programs: Programs,
+    programs: ProgramCache,
     devices: Devices,
     canvas: Size,
     slots: int,
@@ -96,14 +96,14 @@ def batch_shapes(
 ) -> tuple[Any, Any]:
     """States and problems of a batch, as shapes and shardings without a value."""
     options = options or Options()
-    state = started(np.zeros((1, 1, 3), np.float32), canvas, options.optimizer)
+    state = cold_start(np.zeros((1, 1, 3), np.float32), canvas, options.optimizer)
     own = dataclasses.replace(
         job_options(options),
         **structure._asdict(),
         content_tap_weights=(),
         style_tap_weights=(),
     )
-    stage = Stage(
+    stage = Level(
         0,
         canvas,
         canvas,
@@ -114,8 +114,8 @@ def batch_shapes(
         regions=regions,
     )
     targets = _target_shapes(network, stage, own, VARIATIONS[options.tv_loss])
-    problem = problem_of(own, stage, targets)
-    sharding = devices.sharded(slots)
+    problem = make_problem(own, stage, targets)
+    sharding = devices.slot_sharding(slots)
 
     def batched(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
@@ -123,7 +123,7 @@ def batch_shapes(
     return jax.tree.map(batched, (state, problem))
 
 
-def _target_shapes(network: VGG, stage: Stage, own: JobOptions, variation: Variation) -> Any:
+def _target_shapes(network: VGG, stage: Level, own: JobOptions, variation: Variation) -> Any:
     """A job's targets, every array as its shape."""
     image = jax.ShapeDtypeStruct((*stage.canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
@@ -136,7 +136,7 @@ def _target_shapes(network: VGG, stage: Stage, own: JobOptions, variation: Varia
     # Made on the host, of zeros: a target is more than its moments' shapes.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
     style: dict[str, Any] = {
-        tap: style_target(stage.style_kind, own.style_normalization, one)
+        tap: make_style_target(stage.style_kind, own.style_normalization, one)
         for tap, one in zeros.items()
     }
     if stage.regions:
@@ -149,10 +149,10 @@ def _target_shapes(network: VGG, stage: Stage, own: JobOptions, variation: Varia
     )
 
 
-def _in_regions(style: dict[str, Any], stage: Stage) -> dict[str, Any]:
+def _in_regions(style: dict[str, Any], stage: Level) -> dict[str, Any]:
     """Targets of as many regions as a stage has, made of zeros."""
     masks = [np.zeros(stage.canvas, np.float32)] * stage.regions
-    weights = by_tap(masks, stage.canvas, stage.canvas, tuple(style))
+    weights = tap_weights(masks, stage.canvas, stage.canvas, tuple(style))
     strengths = np.zeros(stage.regions, np.float32)
     return {
         tap: RegionsTarget.of([one] * stage.regions, weights[tap], strengths)

@@ -13,18 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.demand import foreseen
+from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Group, Stage, StyleKind
+from nst_jax.engine.plan.levels import Bucket, Level, StyleKind
 from nst_jax.engine.plan.memory_budget import TapPair
-from nst_jax.engine.plan.planning import costs_of, padding_note, planned
+from nst_jax.engine.plan.planning import cost_model, make_plan, padding_note
 from nst_jax.engine.plan.slots import Plan
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.waves import examine
+from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.forecast.compiled_step import Inspection, inspected
 from nst_jax.request.job import Job, completed
 from nst_jax.request.options import Options
@@ -213,17 +213,17 @@ def outlook(
     Raises:
         RequestError: The request is wrong in itself, or fits no device.
     """
-    options, progress = options or Options(), progress or Silence()
-    setup = open_setup(options, devices)
+    options, progress = options or Options(), progress or NullProgress()
+    setup = open_session(options, devices)
     listed = completed(jobs, options)
-    examined = examine(listed, setup, progress)
-    whole = foreseen(listed, options, setup.weights.architecture, setup.inputs)
-    requests = [one for one in examined if isinstance(one, Request)]
+    examined = examine_jobs(listed, setup, progress)
+    whole = measure_demand(listed, options, setup.weights.architecture, setup.pictures)
+    requests = [one for one in examined if isinstance(one, ExaminedJob)]
     failures = [one for one in examined if isinstance(one, Result)]
-    made = planned(requests, setup, Silence(), whole=whole)
+    made = make_plan(requests, setup, NullProgress(), whole=whole)
     programs = None
     if requests and (compile_steps or measure):
-        programs = setup.renderer(requests, progress).programs
+        programs = setup.make_scheduler(requests, progress).programs
     canvases = _canvases(requests, setup, made, programs if compile_steps else None)
     rate = measured_rate(programs, setup, requests) if programs and measure else 0.0
     note = padding_note(len(requests), setup)
@@ -231,7 +231,7 @@ def outlook(
         jobs=len(examined),
         failures=failures,
         canvases=canvases,
-        levels=len({stage.level for one in requests for stage in one.ladder}),
+        levels=len({stage.index for one in requests for stage in one.levels}),
         compilations=len(_program_names(requests)),
         device=_device_record(setup),
         dtype=setup.precision.name,
@@ -241,13 +241,13 @@ def outlook(
     )
 
 
-def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request]) -> float:
+def measured_rate(programs: ProgramCache, setup: Session, requests: Sequence[ExaminedJob]) -> float:
     """Model operations a second, as the network looks at a small grey picture, over all devices.
 
     It compiles the way to the deepest tap and takes the fastest of some turns. A step goes
     the same layers forth and back, so it is a guide to its rate and not its rate.
     """
-    taps = {tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)}
+    taps = {tap for one in requests for tap in (*one.options.content_taps, *one.options.style_taps)}
     deepest = (deepest_tap(taps, setup.weights.architecture),)
     edge = _PROBE_EDGE_PX.get(setup.devices.platform, _PROBE_EDGE_ELSEWHERE_PX)
     image = np.full((edge, edge, 3), 0.5, np.float32)
@@ -257,7 +257,7 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
         began = time.perf_counter()
         jax.block_until_ready(programs.content_features((edge, edge), deepest, image, size))
         seconds.append(time.perf_counter() - began)
-    operations = costs_of(setup).operations((edge, edge), deepest) / 2
+    operations = cost_model(setup).operations((edge, edge), deepest) / 2
     # Processors that are simulated devices are one and the same.
     parallel = 1 if setup.devices.platform == "cpu" else setup.devices.count
     return parallel * operations / min(seconds[1:])
@@ -267,10 +267,10 @@ def measured_rate(programs: Programs, setup: Setup, requests: Sequence[Request])
 class _Part:
     """The stages that one program steps, with their jobs."""
 
-    group: Group
+    group: Bucket
     style_kind: StyleKind
     slots: int
-    members: Sequence[tuple[Request, Stage]]
+    members: Sequence[tuple[ExaminedJob, Level]]
 
     @property
     def batches(self) -> int:
@@ -287,13 +287,13 @@ class _Part:
 
 
 def _canvases(
-    requests: Sequence[Request], setup: Setup, made: Plan, programs: Programs | None
+    requests: Sequence[ExaminedJob], setup: Session, made: Plan, programs: ProgramCache | None
 ) -> list[CanvasOutlook]:
     """One entry a canvas, from small to large."""
-    members: dict[tuple[Group, StyleKind], list[tuple[Request, Stage]]] = {}
+    members: dict[tuple[Bucket, StyleKind], list[tuple[ExaminedJob, Level]]] = {}
     for one in requests:
-        for stage in one.ladder:
-            members.setdefault((stage.group, stage.style_kind), []).append((one, stage))
+        for stage in one.levels:
+            members.setdefault((stage.bucket, stage.style_kind), []).append((one, stage))
     by_canvas: dict[Size, list[_Part]] = collections.defaultdict(list)
     for (group, kind), listed in members.items():
         by_canvas[group.canvas].append(_Part(group, kind, made.slots[group], listed))
@@ -304,9 +304,9 @@ def _canvases(
 
 
 def _canvas(
-    canvas: Size, parts: Sequence[_Part], setup: Setup, programs: Programs | None
+    canvas: Size, parts: Sequence[_Part], setup: Session, programs: ProgramCache | None
 ) -> CanvasOutlook:
-    costs, devices = costs_of(setup), setup.devices
+    costs, devices = cost_model(setup), setup.devices
     steps = [_compiled(part, setup, programs) for part in parts] if programs else []
     estimates = [
         costs.step_bytes(canvas, devices.slots_on_each(part.slots), *part.taps) for part in parts
@@ -333,7 +333,7 @@ def _canvas(
     )
 
 
-def _compiled(part: _Part, setup: Setup, programs: Programs) -> CompiledStep:
+def _compiled(part: _Part, setup: Session, programs: ProgramCache) -> CompiledStep:
     structure, kind, regions = part.group.structure, part.style_kind, part.group.regions
     asked = structure, kind, regions, setup.options
     seen = inspected(programs, setup.devices, part.group.canvas, part.slots, *asked)
@@ -352,19 +352,19 @@ def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
     return max(busy)
 
 
-def _program_names(requests: Sequence[Request]) -> set[tuple[Any, ...]]:
+def _program_names(requests: Sequence[ExaminedJob]) -> set[tuple[Any, ...]]:
     """What tells the programs of a run apart, except those that refill slots."""
     names: set[tuple[Any, ...]] = set()
     for one in requests:
-        for stage in one.ladder:
-            names.add(("step", stage.group, stage.style_kind))
-            names.add(("content features", stage.canvas, one.own.content_taps))
+        for stage in one.levels:
+            names.add(("step", stage.bucket, stage.style_kind))
+            names.add(("content features", stage.canvas, one.options.content_taps))
             masked = bool(one.job.style_masks)
-            names.add(("style moments", stage.style_edge, one.own.style_taps, masked))
+            names.add(("style moments", stage.style_edge, one.options.style_taps, masked))
     return names
 
 
-def _device_record(setup: Setup) -> dict[str, Any]:
+def _device_record(setup: Session) -> dict[str, Any]:
     devices = setup.devices
     return {
         "platform": devices.platform,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
@@ -28,7 +28,7 @@ def study_balance(
     learning_rates: Sequence[float] = LEARNING_RATES,
     step_counts: Sequence[int] = (),
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Renders every style weight with every learning rate, or with every number of steps.

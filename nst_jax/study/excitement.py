@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.device.targets import on_canvas
+from nst_jax.engine.device.targets import place_on_canvas
 from nst_jax.engine.plan.canvas import square_canvas
 from nst_jax.model.receptive_field import Field
 from nst_jax.model.vgg import VGG
@@ -50,7 +50,7 @@ def answers(
     look = jax.jit(lambda network, image, size: network(image, size, tuple(taps)))
     said = []
     for image in images:
-        pixels, size = on_canvas(image, square_canvas(edge_px))
+        pixels, size = place_on_canvas(image, square_canvas(edge_px))
         features = look(network, jnp.asarray(pixels), jnp.asarray(size))
         said.append({tap: _own(np.asarray(features[tap], np.float32), size, tap) for tap in taps})
     return said

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options
@@ -37,7 +37,7 @@ def study_layers(
     grid: Grid = "full",
     balance: float = BALANCE,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Renders every content tap with every depth of style, as one batch.

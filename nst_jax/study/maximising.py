@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.inputs.load import PreparedJob
-from nst_jax.engine.inputs.session import Request, Setup
-from nst_jax.engine.plan.levels import Stage
-from nst_jax.engine.plan.planning import planned
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.plan.levels import Level
+from nst_jax.engine.plan.planning import make_plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.engine.run.writer import ResultWriter, make_folder
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
@@ -55,7 +55,7 @@ class Neuron:
 
 
 class ChannelTargets:
-    """Asks each job's image to excite the job's own channel; stands in for `TargetMaker`.
+    """Asks each job's image to excite the job's own channel; stands in for `TargetCache`.
 
     Args:
         neurons: One a job, by the job's index.
@@ -73,7 +73,7 @@ class ChannelTargets:
         self._variation = variation
         self._scales = scales
 
-    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
         """No content, and for each tap a direction, which is 0 but at the job's own tap."""
         del stage
         neuron = self._neurons[job.index]
@@ -94,7 +94,7 @@ def before_activation(tap: str) -> str:
 def made_for(
     neurons: Sequence[Neuron],
     scales: Mapping[str, Scale],
-    setup: Setup,
+    setup: Session,
     folder: Path,
     progress: Progress,
 ) -> list[Cell]:
@@ -111,7 +111,7 @@ def made_for(
         WriteError: A picture or the ledger can't be written.
     """
     jobs = completed([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
-    requests = [one for one in examine(jobs, setup, progress) if isinstance(one, Request)]
+    requests = [one for one in examine_jobs(jobs, setup, progress) if isinstance(one, ExaminedJob)]
     asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
     make_folder(folder)
     place = LocalFolder(folder)
@@ -133,32 +133,32 @@ def made_for(
 
 
 def _rendered(
-    requests: Sequence[Request],
+    requests: Sequence[ExaminedJob],
     neurons: Sequence[Neuron],
     scales: Mapping[str, Scale],
-    setup: Setup,
+    setup: Session,
     progress: Progress,
 ) -> Iterator[Result]:
     if not requests:
         return
-    plan = planned(requests, setup, progress)
-    renderer = setup.renderer(
+    plan = make_plan(requests, setup, progress)
+    renderer = setup.make_scheduler(
         requests,
         progress,
         targets=lambda programs, variation: ChannelTargets(neurons, scales, variation),
     )
     progress.started(len(requests), sum(one.image_steps for one in requests))
-    yield from run(requests, setup, renderer, plan)
+    yield from render_jobs(requests, setup, renderer, plan)
 
 
-def _fingerprint(request: Request, neuron: Neuron, scales: Mapping[str, Scale]) -> str:
+def _fingerprint(request: ExaminedJob, neuron: Neuron, scales: Mapping[str, Scale]) -> str:
     """What a made picture follows from: what other jobs do, its channel, the answer's unit."""
     unit = float(scales[before_activation(neuron.tap)][neuron.channel])
     text = f"{request.fingerprint}|{neuron.tap}|{neuron.channel}|{unit!r}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _job(neuron: Neuron, taps: tuple[str, ...], setup: Setup) -> Job:
+def _job(neuron: Neuron, taps: tuple[str, ...], setup: Session) -> Job:
     """A job whose content and style do not count; they only have the size of the picture.
 
     The deeper the tap, the more fine grain excites it beside its motif; at the first ones fine

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nst_jax.engine.inputs.session import Setup, open_setup
-from nst_jax.engine.plan.canvas import Size, fitted
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.inputs.session import Session, open_session
+from nst_jax.engine.plan.canvas import Size, fit_long_edge
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import composited, from_array, load_picture, resized
 from nst_jax.model.receptive_field import Field, receptive_field
@@ -70,10 +70,10 @@ def study_neurons(
         RequestError: A tap or a channel that does not exist, an option that does not count.
         PictureError: A picture is missing, no picture, or too small for a tap.
     """
-    progress, folder = progress or Silence(), Path(output_dir)
+    progress, folder = progress or NullProgress(), Path(output_dir)
     options = options or study_options("neurons")
     _check_ignored(options)
-    setup = open_setup(options)
+    setup = open_session(options)
     names = [canonical_tap(tap, setup.weights.architecture) for tap in taps]
     _check(setup, names, channels, count, patches)
     images = [_opened(picture, options.size, names) for picture in pictures]
@@ -116,7 +116,7 @@ def _check_ignored(options: Options) -> None:
 
 
 def _check(
-    setup: Setup, taps: Sequence[str], channels: Sequence[int], count: int, patches: int
+    setup: Session, taps: Sequence[str], channels: Sequence[int], count: int, patches: int
 ) -> None:
     if not taps or len(set(taps)) != len(taps) or not all(tap.startswith("relu") for tap in taps):
         raise OptionError(
@@ -139,7 +139,7 @@ def _opened(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
         pixels = composited(load_picture(Path(picture)), "white")
     else:
         pixels = composited(from_array(np.asarray(picture)), "white")
-    size = fitted((pixels.shape[0], pixels.shape[1]), edge_px)
+    size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)
     smallest = smallest_side(taps)
     if min(size) < smallest:
         raise PictureError(

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nst_jax.engine.device.targets import style_target
-from nst_jax.engine.inputs.session import open_setup
+from nst_jax.engine.device.targets import make_style_target
+from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.levels import PHASES, StyleKind
 from nst_jax.files.images import resized
 from nst_jax.model.objective import own_region, style_moments
@@ -48,7 +48,7 @@ class Units:
 def measured_units(bench: Bench) -> Units:
     """The units of a pair at the size of the output, for every tap of the bench's options."""
     own = bench.prepared.options
-    setup = open_setup(bench.options)
+    setup = open_session(bench.options)
     network = setup.network((*own.content_taps, *own.style_taps))
     stretched = resized(bench.style, bench.prepared.content.size)
     content, style = jnp.asarray(bench.content), jnp.asarray(stretched)
@@ -136,7 +136,7 @@ def _relative(value: Any, target: Any) -> float:
 
 
 def _style_target(kind: StyleKind, own: JobOptions, moments: Moments) -> StyleTarget:
-    target = style_target(kind, own.style_normalization, moments)
+    target = make_style_target(kind, own.style_normalization, moments)
     return jax.tree.map(jnp.asarray, target)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.run.writer import make_folder
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import resized
 from nst_jax.request.errors import OptionError
@@ -57,7 +57,7 @@ def study_pixels(
     *,
     ratios: Sequence[float] = RATIOS,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Blends, raw optimisation, colours and hidden layers, at several ratios, as one batch.

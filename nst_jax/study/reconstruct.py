@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options, job_options
 from nst_jax.request.studies import study_options
@@ -35,7 +35,7 @@ def study_reconstruct(
     options: Options | None = None,
     *,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
     measure: Measure | None = None,
 ) -> Study:
     """Reconstructs a content from each content tap, and a style from each depth, from noise.

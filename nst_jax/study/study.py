@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.batch import render_batch
-from nst_jax.engine.inputs.load import PreparedJob, prepared
-from nst_jax.engine.inputs.session import Request, open_setup
-from nst_jax.engine.progress import Progress, Silence
-from nst_jax.engine.schedule.stop import Stop
-from nst_jax.engine.schedule.waves import examine
+from nst_jax.engine.inputs.load import LoadedJob, load_job
+from nst_jax.engine.inputs.session import ExaminedJob, open_session
+from nst_jax.engine.progress import NullProgress, Progress
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
@@ -117,7 +117,7 @@ class Bench:
     """
 
     job: Job
-    prepared: PreparedJob
+    prepared: LoadedJob
     options: Options
 
     @property
@@ -154,13 +154,13 @@ def opened(
         PictureError: A picture is missing, no picture, or too small for a tap.
         WeightsError: The network is missing.
     """
-    setup = open_setup(options)
+    setup = open_session(options)
     listed = completed([Job(content, style, options=options)], options)
-    (examined,) = examine(listed, setup, progress or Silence())
-    if not isinstance(examined, Request):
+    (examined,) = examine_jobs(listed, setup, progress or NullProgress())
+    if not isinstance(examined, ExaminedJob):
         assert examined.error is not None
         raise examined.error
-    ready = prepared(0, examined.job, examined.own, options, setup.inputs)
+    ready = load_job(0, examined.job, examined.options, options, setup.pictures)
     return Bench(examined.job, ready, options)
 
 
@@ -171,7 +171,7 @@ def run_trials(
     measure: Measure,
     *,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
 ) -> list[Cell]:
     """Renders trials as one batch into a folder; what is there and up to date is kept."""
     jobs = [

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from nst_jax import Job, Options, render_many
-from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.results import Result
 from nst_jax.files.contact_sheet import Tile, drawn_grid
 from nst_jax.files.images import composited, load_picture, resized
@@ -101,11 +101,11 @@ def _cost(result: Result, options: Options) -> float:
     return pixels / (size[0] * size[1])
 
 
-def _ladder(result: Result, options: Options) -> tuple[tuple[int, int], Sequence[Stage]]:
+def _ladder(result: Result, options: Options) -> tuple[tuple[int, int], Sequence[Level]]:
     height, width = _image(result).shape[:2]
     own = result.job.options
     assert own is not None
-    return (height, width), stages((height, width), options, own)
+    return (height, width), pyramid((height, width), options, own)
 
 
 def _save_pictures(finished: Mapping[Pair, Mapping[str, Result]], path: Path) -> None:

@@ -29,12 +29,12 @@ from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.engine.batch import check_outputs, slim_record
-from nst_jax.engine.device.targets import style_target
-from nst_jax.engine.device.warm_start import carried, continued, started
-from nst_jax.engine.inputs.load import prepared
-from nst_jax.engine.inputs.picture_index import Inputs
-from nst_jax.engine.plan.demand import foreseen
-from nst_jax.engine.plan.levels import stages
+from nst_jax.engine.device.targets import make_style_target
+from nst_jax.engine.device.warm_start import carried, cold_start, warm_start
+from nst_jax.engine.inputs.load import load_job
+from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.plan.demand import measure_demand
+from nst_jax.engine.plan.levels import pyramid
 from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files import storage
 from nst_jax.files.encode import encoded_picture
@@ -149,8 +149,8 @@ def seconds_a_picture(folder: Path) -> dict[str, float]:
     pixels = finished_picture()
     square = np.random.default_rng(0).random((512, 512, 3), dtype=np.float32)
     return {
-        "examine": _fastest(lambda: [Inputs().seen(one) for one in job.pictures]),
-        "decode": _fastest(lambda: prepared(0, job, own, options, Inputs())),
+        "examine": _fastest(lambda: [PictureIndex().lookup(one) for one in job.pictures]),
+        "decode": _fastest(lambda: load_job(0, job, own, options, PictureIndex())),
         "carry": _fastest(lambda: _carry(square, options, own)),
         "style": _fastest(_new_style),
         "encode": _fastest(lambda: hashlib.sha256(_encoded(pixels))),
@@ -160,13 +160,13 @@ def seconds_a_picture(folder: Path) -> dict[str, float]:
 def _carry(content: np.ndarray, options: Options, own: JobOptions) -> None:
     """A square job from level to level, and the content as each level wants it."""
     before = None
-    for stage in stages((512, 512), options, own):
+    for stage in pyramid((512, 512), options, own):
         resized(content, stage.size)
         where = stage.size, stage.canvas
         if before is None:
-            state = started(resized(content, stage.size), stage.canvas)
+            state = cold_start(resized(content, stage.size), stage.canvas)
         else:
-            state = continued(before, *where)
+            state = warm_start(before, *where)
         before = carried(state, stage.size)
 
 
@@ -179,11 +179,11 @@ def _moments(channels: int) -> Moments:
 
 def _new_style() -> None:
     """What a style that was not seen before asks, at every level and tap."""
-    levels = len(stages((512, 512), Options(size=512), resolved(Options(), VGG16)))
+    levels = len(pyramid((512, 512), Options(size=512), resolved(Options(), VGG16)))
     for _ in range(levels):
         for tap in DEFAULT_STYLE_TAPS:
             moments = _moments(VGG16.channels[block_of(tap) - 1])
-            style_target("wasserstein", "relative", moments)
+            make_style_target("wasserstein", "relative", moments)
 
 
 def ledger_line(folder: Path) -> bytes:
@@ -266,7 +266,7 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
         "outputs": lambda: check_outputs(jobs, options, folder_at(folder)),
         "deal": lambda: share(jobs, Shard(0, 1000)),
         "digest": lambda: batch_hash(jobs, options),
-        "foresee": lambda: foreseen(jobs, options, VGG16, Inputs()),
+        "foresee": lambda: measure_demand(jobs, options, VGG16, PictureIndex()),
     }
     return {name: _fastest(call, turns=2) / _ROWS for name, call in kinds.items()}
 

@@ -21,11 +21,11 @@ from unittest import mock
 from PIL import Image
 
 from nst_jax import Job, JobOptions, Options, render_batch
-from nst_jax.engine.curve import MOST_POINTS, Point
-from nst_jax.engine.inputs.session import Request, open_setup
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.curve import MOST_POINTS, LossPoint
+from nst_jax.engine.inputs.session import ExaminedJob, open_session
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.waves import examine
+from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files import opening
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.stamps import stamp_of
@@ -82,11 +82,11 @@ def make(folder: Path, count: int) -> None:
         os.utime(
             name, (time.time() - OLD_S, time.time() - OLD_S)
         )  # long enough ago for its stamp to count
-    curve = tuple(Point(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
-    setup = open_setup(OPTIONS)
+    curve = tuple(LossPoint(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
+    setup = open_session(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:
-        for one in examine(completed(jobs, OPTIONS), setup, Silence()):
-            assert isinstance(one, Request), one
+        for one in examine_jobs(completed(jobs, OPTIONS), setup, NullProgress()):
+            assert isinstance(one, ExaminedJob), one
             path = out / one.job.output
             path.write_bytes(content)
             result = Result(
@@ -97,7 +97,7 @@ def make(folder: Path, count: int) -> None:
                 fingerprint=one.fingerprint,
                 sha256=sha256,
                 stamp=stamp_of(path),
-                inputs=setup.inputs.records([one.job.content, *one.job.styles]),
+                inputs=setup.pictures.records([one.job.content, *one.job.styles]),
             )
             ledger.write(json.dumps(result.record()) + "\n")
 

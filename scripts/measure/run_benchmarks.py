@@ -40,9 +40,9 @@ def main() -> None:
     import jax
 
     from nst_jax.bench.benchmark import benchmark
-    from nst_jax.engine.device.process import split_cpu
+    from nst_jax.engine.device.process import one_device_per_core
 
-    split_cpu()
+    one_device_per_core()
     platform = jax.local_devices()[0].platform
     failures = 0
     with Lines() as progress:

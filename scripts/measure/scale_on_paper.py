@@ -23,7 +23,7 @@ from typing import Any
 from ruled_options import Parser, following
 
 from nst_jax.bench.operations import Operations, step_operations
-from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.plan.memory_model import PICTURES_OF_A_STATE
 from nst_jax.engine.plan.slots import WAVE_JOBS
 from nst_jax.forecast.chips import published_peak
@@ -118,9 +118,9 @@ def jobs_of(system: System, assumed: Assumed) -> float:
 # ---- What a picture takes of the device: counted.
 
 
-def ladder() -> tuple[Stage, ...]:
+def ladder() -> tuple[Level, ...]:
     """The stages of the default schedule at 512 px."""
-    return stages(SIZE, Options(size=SIZE[0]), _own())
+    return pyramid(SIZE, Options(size=SIZE[0]), _own())
 
 
 def _own() -> JobOptions:
@@ -137,13 +137,13 @@ def channels() -> dict[str, tuple[int, int]]:
     return table
 
 
-def operations(stage: Stage) -> int:
+def operations(stage: Level) -> int:
     """Of one step of one picture: convolutions by their definition, and products of statistics."""
     counted = _counted(stage)
     return counted.direct_convolutions + counted.grams
 
 
-def _counted(stage: Stage) -> Operations:
+def _counted(stage: Level) -> Operations:
     """W² with its 128 strong directions counts as Gram matrices do."""
     own = _own()
     return step_operations(
@@ -162,7 +162,7 @@ def picture_operations() -> int:
     return sum(stage.steps * operations(stage) for stage in ladder())
 
 
-def roofline_seconds(stage: Stage, peak: float, bandwidth: float) -> float:
+def roofline_seconds(stage: Level, peak: float, bandwidth: float) -> float:
     """The least that a step takes: each convolution bound by arithmetic or by memory.
 
     Forth and back it reads its input and writes its output once, in bfloat16; all else is fused.

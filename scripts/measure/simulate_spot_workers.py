@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 import numpy as np
 from ruled_options import Parser, following
 
-from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.plan.slots import WAVE_JOBS
 from nst_jax.request.options import Options, resolved
 from nst_jax.request.rules import FROM_0_TO_1, Rule, number, one_of, whole
@@ -208,13 +208,13 @@ class Schedule:
 def schedule(job_seconds: float) -> Schedule:
     """The default schedule at 512 px, with steps that cost as their pixels do."""
     options = Options(size=512)
-    ladder = stages((512, 512), options, resolved(options, VGG16))
+    ladder = pyramid((512, 512), options, resolved(options, VGG16))
     each = job_seconds / sum(stage.steps * _pixels(stage) for stage in ladder)
     ends = itertools.accumulate(stage.steps for stage in ladder)
     return Schedule(tuple(ends), tuple(each * _pixels(stage) for stage in ladder))
 
 
-def _pixels(stage: Stage) -> int:
+def _pixels(stage: Level) -> int:
     return stage.canvas[0] * stage.canvas[1]
 
 

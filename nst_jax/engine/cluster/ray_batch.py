@@ -24,16 +24,16 @@ from typing import Any
 from nst_jax.engine.batch import check_outputs, slim_record
 from nst_jax.engine.cluster.connection import Cluster, WorkerResources, import_ray
 from nst_jax.engine.cluster.worker import TaskReport, Worker, WorkerConfig
-from nst_jax.engine.inputs.picture_index import Inputs, Seen
-from nst_jax.engine.plan.demand import foreseen, last_groups
-from nst_jax.engine.plan.levels import Group
+from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo
+from nst_jax.engine.plan.demand import final_buckets, measure_demand
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import WAVE_JOBS
-from nst_jax.engine.progress import Progress, Silence
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.run.plan_file import RUN_NAME, adopt_plan, write_json
 from nst_jax.engine.run.shard import batch_hash
 from nst_jax.engine.run.writer import ResultWriter
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import DeviceError, NstJaxError, StoppedError
@@ -60,7 +60,7 @@ def render_on_ray(
     workers: int = 0,
     handling: Handling | None = None,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: StopToken | None = None,
 ) -> Summary:
     """Renders every job into a folder that all nodes share, except those that are up to date.
 
@@ -84,7 +84,7 @@ def render_on_ray(
     """
     began = time.perf_counter()
     options, handling = options or Options(), handling or Handling()
-    progress, stop = progress or Silence(), stop or Stop()
+    progress, stop = progress or NullProgress(), stop or StopToken()
     ray = import_ray()
     listed = completed(jobs, options)
     folder = folder_at(output_dir)
@@ -94,13 +94,13 @@ def render_on_ray(
         folder.check_inside(job.output for job in listed)
         stack.enter_context(folder.held())
         folder.remove_partial_files()
-        seen: dict[str, Seen] = {}
+        seen: dict[str, PictureInfo] = {}
         records = folder.records(slim=functools.partial(slim_record, seen))
         if handling.verify:
             seen.clear()
-        inputs = Inputs(seen, max_pixels=options.max_input_pixels)
+        inputs = PictureIndex(seen, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
-        whole = foreseen(listed, options, architecture, inputs)
+        whole = measure_demand(listed, options, architecture, inputs)
         digest = batch_hash(listed, options)
         adopt_plan(folder, digest)
         batch = WorkerConfig(os.fspath(output_dir), options, handling, whole, digest)
@@ -108,7 +108,7 @@ def render_on_ray(
         lists = _make_tasks(listed, options, architecture, inputs, kind.count)
         known = _ResumeInfo(records, inputs)
         pool = _Pool(ray, cluster, kind, batch, known, progress, stop)
-        with stop.listening():
+        with stop.watch():
             fault = pool.render(lists)
         summary = pool.summary(len(listed), time.perf_counter() - began)
         _write_run(folder, pool, summary)
@@ -128,9 +128,9 @@ class _ResumeInfo:
     """
 
     records: Mapping[str, Record]
-    inputs: Inputs
+    inputs: PictureIndex
 
-    def select(self, jobs: Iterable[Job]) -> tuple[dict[str, Record], dict[str, Seen]]:
+    def select(self, jobs: Iterable[Job]) -> tuple[dict[str, Record], dict[str, PictureInfo]]:
         """As much of it as concerns these jobs."""
         listed = list(jobs)
         records = {
@@ -159,11 +159,15 @@ class _Task:
 
 
 def _make_tasks(
-    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs, workers: int
+    jobs: Sequence[Job],
+    options: Options,
+    architecture: Architecture,
+    inputs: PictureIndex,
+    workers: int,
 ) -> list[_Task]:
     """Jobs that can share slots together, so that these are full; the largest first."""
-    known = last_groups(jobs, options, architecture, inputs)
-    groups: dict[Group | None, list[Job]] = collections.defaultdict(list)
+    known = final_buckets(jobs, options, architecture, inputs)
+    groups: dict[Bucket | None, list[Job]] = collections.defaultdict(list)
     for job in jobs:
         groups[known.get(job.output)].append(job)
     most = max(1, min(WAVE_JOBS, len(jobs) // (_TASKS_A_WORKER * workers)))
@@ -187,7 +191,7 @@ class _Pool:
         batch: WorkerConfig,
         known: _ResumeInfo,
         progress: Progress,
-        stop: Stop,
+        stop: StopToken,
     ) -> None:
         self.tally = collections.Counter[str]()
         self.record: dict[str, Any] = {}
@@ -355,7 +359,7 @@ def _own(error: Any) -> Exception:
 def _write_failure(batch: WorkerConfig, job: Job, fault: NstJaxError, attempt: int) -> None:
     """Writes the ledger's line of a job over which workers died."""
     folder = folder_at(batch.output_dir)
-    with ResultWriter(folder, batch.options, Silence()) as writer:
+    with ResultWriter(folder, batch.options, NullProgress()) as writer:
         writer.put(Result(0, job, error=fault, attempt=attempt))
 
 

@@ -11,17 +11,17 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.device.process import configured_process
-from nst_jax.engine.inputs.picture_index import Inputs, Seen
-from nst_jax.engine.inputs.session import Request, Setup, open_setup
-from nst_jax.engine.plan.demand import Foreseen
-from nst_jax.engine.progress import Silence
+from nst_jax.engine.device.process import configure_process
+from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo
+from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.plan.demand import Demand
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.run.plan_file import load_or_make_plan, run_record
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.engine.run.writer import ResultWriter
 from nst_jax.engine.schedule.stop import Care
-from nst_jax.engine.schedule.waves import examine, run
+from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import NstJaxError, OutputError
@@ -45,7 +45,7 @@ class WorkerConfig:
     output_dir: str
     options: Options
     handling: Handling
-    demand: Foreseen
+    demand: Demand
     batch: str
 
 
@@ -70,7 +70,7 @@ class TaskReport:
     compile_seconds: float
 
 
-class _Finished(Silence):
+class _Finished(NullProgress):
     """Remembers what was finished."""
 
     def __init__(self) -> None:
@@ -100,23 +100,23 @@ class Worker:
             RequestError: The weights are damaged, or the output folder is not there.
         """
         batch = self._batch
-        self._stack.enter_context(configured_process())
+        self._stack.enter_context(configure_process())
         self._folder = folder_at(batch.output_dir)
         if not self._folder.exists():
             raise OutputError(
                 f"output folder {batch.output_dir!r} must be there on every machine of the cluster",
                 "Name a shared mount, or an address such as gs://",
             )
-        opened = open_setup(batch.options)
+        opened = open_session(batch.options)
         self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
         taps = itertools.chain.from_iterable(itertools.chain(*batch.demand.taps))
-        self._renderer = self._setup.renderer((), Silence(), taps=frozenset(taps))
+        self._renderer = self._setup.make_scheduler((), NullProgress(), taps=frozenset(taps))
         self._is_open = True
         nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
         return run_record(nothing, self._setup, None)
 
     def render(
-        self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, Seen]
+        self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, PictureInfo]
     ) -> TaskReport:
         """Renders what is missing of some jobs.
 
@@ -133,7 +133,7 @@ class Worker:
             self.open()
         newest = self._newest(jobs, records)
         setup = self._setup_knowing(seen)
-        examined = examine(jobs, setup, Silence())
+        examined = examine_jobs(jobs, setup, NullProgress())
         work = remaining_work(examined, newest, self._folder, self._batch.handling)
         ended = _Finished()
         before = dataclasses.replace(self._renderer.timing)
@@ -158,7 +158,7 @@ class Worker:
             timing.compilation - before.compilation,
         )
 
-    def _rendered(self, requests: Sequence[Request], setup: Setup) -> Iterator[Result]:
+    def _rendered(self, requests: Sequence[ExaminedJob], setup: Session) -> Iterator[Result]:
         if not requests:
             return
         self._renderer.care = Care(retries=self._batch.handling.retries)
@@ -166,15 +166,15 @@ class Worker:
             requests,
             setup,
             self._folder,
-            Silence(),
+            NullProgress(),
             whole=self._batch.demand,
             batch=self._batch.batch,
             alone=False,
         )
-        yield from run(requests, setup, self._renderer, plan)
+        yield from render_jobs(requests, setup, self._renderer, plan)
 
-    def _setup_knowing(self, seen: Mapping[str, Seen]) -> Setup:
-        inputs = Inputs(seen, max_pixels=self._batch.options.max_input_pixels)
+    def _setup_knowing(self, seen: Mapping[str, PictureInfo]) -> Session:
+        inputs = PictureIndex(seen, max_pixels=self._batch.options.max_input_pixels)
         return dataclasses.replace(self._setup, inputs=inputs)
 
     def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:

@@ -12,7 +12,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return _OUT_OF_MEMORY in str(error)
 
 
-def is_of_the_machine(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same again may succeed."""
     return str(error).lstrip().startswith(_OF_THE_MACHINE)
 

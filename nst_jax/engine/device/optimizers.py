@@ -16,7 +16,7 @@ from jaxtyping import Array, Float32, Int32
 
 from nst_jax.engine.plan.canvas import Size
 
-Kind = Literal["adam", "lbfgs"]
+OptimizerKind = Literal["adam", "lbfgs"]
 
 LBFGS_MEMORY = 10
 """Steps that L-BFGS remembers; as crowsonkb's, and SciPy's."""
@@ -50,7 +50,7 @@ class Schedule(NamedTuple):
     before: Int32[Array, ""]
     steps: Int32[Array, ""]
 
-    def share(self, step: Int32[Array, ""]) -> Float32[Array, ""]:
+    def multiplier(self, step: Int32[Array, ""]) -> Float32[Array, ""]:
         """What a step's rate is of the first one's; `step` counts from 0 in its phase."""
         passed = (self.before + step) / self.steps
         cosine = self.end + (1 - self.end) * (1 + jnp.cos(jnp.pi * passed)) / 2
@@ -59,14 +59,14 @@ class Schedule(NamedTuple):
         return constant + self.cosine * cosine + self.exponential * exponential
 
 
-def fresh(kind: Kind, canvas: Size) -> Any:
+def init_state(kind: OptimizerKind, canvas: Size) -> Any:
     """An optimiser's state before its first step, as host arrays of zeros."""
     image = jax.ShapeDtypeStruct((*canvas, _IMAGE_CHANNELS), np.float32)
     init = _LBFGS.init if kind == "lbfgs" else optax.scale_by_adam().init
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(init, image))
 
 
-def change(
+def update(
     state: Any,
     image: Float32[Array, "h w 3"],
     gradient: Float32[Array, "h w 3"],
@@ -96,14 +96,14 @@ def change(
     return jnp.asarray(moved), state
 
 
-def searches(state: Any) -> bool:
+def has_line_search(state: Any) -> bool:
     """Whether a step of the optimiser with this state has a line search."""
     return not isinstance(state, optax.ScaleByAdamState)
 
 
-def memory(state: Any) -> Any:
+def moments(state: Any) -> Any:
     """The numbers of a state that must be finite for the next step to be.
 
     A line search also tells how it ended, and may say infinity.
     """
-    return state[0] if searches(state) else state
+    return state[0] if has_line_search(state) else state

@@ -8,12 +8,12 @@ import numpy.typing as npt
 from nst_jax.engine.device.optimizers import AdamSettings, Schedule
 from nst_jax.engine.device.solver import Problem
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.levels import Stage
+from nst_jax.engine.plan.levels import Level
 from nst_jax.model.objective import Strengths, Targets, TermWeights
 from nst_jax.request.options import JobOptions, shares
 
 
-def problem_of(own: JobOptions, stage: Stage, targets: Targets) -> Problem:
+def make_problem(own: JobOptions, stage: Level, targets: Targets) -> Problem:
     """One job's problem, without a slot axis.
 
     Args:
@@ -24,7 +24,7 @@ def problem_of(own: JobOptions, stage: Stage, targets: Targets) -> Problem:
     return Problem(
         size=_host(stage.size, np.int32),
         targets=targets,
-        weights=term_weights(own, stage.size),
+        weights=loss_weights(own, stage.size),
         learning_rate=_host(own.learning_rate),
         schedule=_schedule(own, stage),
         adam=AdamSettings(*map(_host, (own.adam_b1, own.adam_b2, own.adam_eps))),
@@ -35,7 +35,7 @@ def problem_of(own: JobOptions, stage: Stage, targets: Targets) -> Problem:
     )
 
 
-def term_weights(own: JobOptions, size: Size) -> TermWeights:
+def loss_weights(own: JobOptions, size: Size) -> TermWeights:
     """A job's weights as arrays on the host, those of taps by name and summing to 1.
 
     Args:
@@ -60,7 +60,7 @@ def term_weights(own: JobOptions, size: Size) -> TermWeights:
     )
 
 
-def _schedule(own: JobOptions, stage: Stage) -> Schedule:
+def _schedule(own: JobOptions, stage: Level) -> Schedule:
     """How the rate falls in a stage, as arrays on the host."""
     return Schedule(
         cosine=_host(own.learning_rate_schedule == "cosine"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from nst_jax.engine.device.runtime import kept_programs
+from nst_jax.engine.device.runtime import persistent_cache
 
 _SETTING = "jax_num_cpu_devices"
 _UNSET = -1
@@ -19,17 +19,17 @@ _FLAG = "xla_force_host_platform_device_count"
 
 
 @contextlib.contextmanager
-def configured_process() -> Iterator[Path | None]:
+def configure_process() -> Iterator[Path | None]:
     """A device for every core, and compiled programs on disk in this `with` block.
 
-    Gives the folder of the programs; see `compile_cache.kept_programs`.
+    Gives the folder of the programs; see `runtime.persistent_cache`.
     """
-    split_cpu()
-    with kept_programs() as folder:
+    one_device_per_core()
+    with persistent_cache() as folder:
         yield folder
 
 
-def split_cpu() -> None:
+def one_device_per_core() -> None:
     """Makes each core of the host a device, where the user has not said otherwise.
 
     Each then steps pictures of its own instead of a share of every small operation of one

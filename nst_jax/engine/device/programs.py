@@ -34,7 +34,7 @@ _COLLECTIVES = (
 )
 
 
-class Programs:
+class ProgramCache:
     """Programs by name, compiled when they are first called.
 
     Attributes:
@@ -57,7 +57,7 @@ class Programs:
             progress: Told of compilations.
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
         """
-        self.network = devices.used(1).spread(network)
+        self.network = devices.subset_for(1).replicate(network)
         self._networks = {1: self.network}
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
@@ -101,14 +101,14 @@ class Programs:
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
         name, slots = self.step_name(canvas, problems), len(problems.steps)
-        used = self._devices.used(slots)
+        used = self._devices.subset_for(slots)
         arguments = (
             states,
             problems,
             self._network_on(used),
             used.put(num_steps, used.replicated),
         )
-        return self._call(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
+        return self._call(name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,))
 
     def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
         """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
@@ -119,10 +119,12 @@ class Programs:
             problems: Likewise.
         """
         name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
-        used = self._devices.used(slots)
+        used = self._devices.subset_for(slots)
         num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated)
         arguments = (states, problems, self._network_on(used), num_steps)
-        return self._program(name, solver.run_chunk, arguments, used.sharded(slots), donate=(0,))
+        return self._program(
+            name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,)
+        )
 
     def step_name(self, canvas: Size, problems: Any) -> str:
         """What the program of `run_chunk` is known by."""
@@ -138,10 +140,10 @@ class Programs:
             return jax.tree.map(replaced, batch, one)
 
         slots = _slots_of(batch)
-        used = self._devices.used(slots)
+        used = self._devices.subset_for(slots)
         slot, one = used.put((np.int32(slot), one), used.replicated)
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
-        return self._call(name, place, (batch, slot, one), used.sharded(slots), donate=(0,))
+        return self._call(name, place, (batch, slot, one), used.slot_sharding(slots), donate=(0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
         """One slot's state; the states given stay."""
@@ -152,14 +154,14 @@ class Programs:
             )
 
         slots = _slots_of(states)
-        everywhere = self._devices.used(slots).replicated
+        everywhere = self._devices.subset_for(slots).replicated
         slot = self._devices.put(np.int32(slot), everywhere)
         return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
 
     def _network_on(self, used: Devices) -> VGG:
         """The VGG on these of the devices."""
         if used.count not in self._networks:
-            self._networks[used.count] = used.spread(self.network)
+            self._networks[used.count] = used.replicate(self.network)
         return self._networks[used.count]
 
     def _call(
@@ -185,9 +187,9 @@ class Programs:
             return self._programs[name]
         self._progress.compiling(name)
         began = time.perf_counter()
-        results = layout or self._devices.used(1).replicated
+        results = layout or self._devices.subset_for(1).replicated
         jitted = jax.jit(function, donate_argnums=donate, out_shardings=results)
-        with runtime.watched() as loads, jax.default_matmul_precision(self._products):
+        with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()
         self.compiled[name] = time.perf_counter() - began
         self._programs[name] = program

@@ -1,7 +1,7 @@
 """Compiled programs kept on disk, so that the second run of a batch compiles nothing.
 
 This is JAX's own persistent cache in a folder of ours. It serves programs that are lowered
-and compiled ahead of time, which is how `Programs` makes them; tracing and lowering remain,
+and compiled ahead of time, which is how `ProgramCache` makes them; tracing and lowering remain,
 about a third of the time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they
 stored (jax-ml/jax#38445): this is found out with a tiny program, and then the cache is off.
 
@@ -43,7 +43,7 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def kept_programs() -> Iterator[Path | None]:
+def persistent_cache() -> Iterator[Path | None]:
     """Programs compiled in this `with` block are kept on disk, or loaded from it.
 
     Gives the folder, or None where the cache is off: by the user's wish, because the folder
@@ -54,7 +54,7 @@ def kept_programs() -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    with _configured(folder):
+    with _configure(folder):
         works = _works(folder)
         if works:
             yield folder
@@ -63,16 +63,16 @@ def kept_programs() -> Iterator[Path | None]:
 
 
 @dataclasses.dataclass
-class Loads:
+class CacheHits:
     """How many programs came from the cache while it was watched."""
 
     count: int = 0
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Loads]:
+def count_cache_hits() -> Iterator[CacheHits]:
     """Counts what is loaded from JAX's persistent cache in this `with` block."""
-    loads = Loads()
+    loads = CacheHits()
 
     def listen(event: str, **_: object) -> None:
         loads.count += event == _HIT
@@ -129,7 +129,7 @@ def _usable_folder() -> Path | None:
 
 
 @contextlib.contextmanager
-def _configured(folder: Path) -> Iterator[None]:
+def _configure(folder: Path) -> Iterator[None]:
     """JAX's configuration with this cache, and afterwards as it was."""
     wanted = {_FOLDER_SETTING: str(folder)} | _SETTINGS
     before = {name: _setting(name) for name in wanted}
@@ -151,7 +151,7 @@ def _setting(name: str) -> Any:
 def _works(folder: Path) -> bool:
     """Whether a tiny program comes back, if it was ever stored here before."""
     stored_before = (folder / _TRIED_NAME).exists()
-    with watched() as loads, warnings.catch_warnings():
+    with count_cache_hits() as loads, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jax.jit(lambda number: number + 1).lower(1.0).compile()
     with contextlib.suppress(OSError):

@@ -11,20 +11,20 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.device.programs import Programs
+from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.solver import Problem, State
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.devices import Devices
 
 
-class Entry(NamedTuple):
+class SlotInput(NamedTuple):
     """What goes into a slot, as host arrays without a slot axis."""
 
     state: State
     problem: Problem
 
 
-class Look(NamedTuple):
+class ChunkReport(NamedTuple):
     """What is known of every slot after a chunk.
 
     Attributes:
@@ -34,11 +34,11 @@ class Look(NamedTuple):
     """
 
     steps: npt.NDArray[np.integer]
-    over: npt.NDArray[np.bool_]
+    is_finished: npt.NDArray[np.bool_]
     terms: npt.NDArray[np.float32]
 
 
-class Slots:
+class SlotBatch:
     """States and problems of a batch, on the devices.
 
     Args:
@@ -51,10 +51,10 @@ class Slots:
 
     def __init__(
         self,
-        programs: Programs,
+        programs: ProgramCache,
         devices: Devices,
         canvas: Size,
-        entries: Sequence[Entry],
+        entries: Sequence[SlotInput],
         count: int,
     ) -> None:
         self._programs = programs
@@ -63,9 +63,9 @@ class Slots:
         idle = entries[0].problem._replace(steps=np.int32(0))
         filled = [*entries, *[entries[0]._replace(problem=idle)] * (count - len(entries))]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
-        self._states, self._problems = devices.put(stacked, devices.sharded(count))
+        self._states, self._problems = devices.put(stacked, devices.slot_sharding(count))
 
-    def step(self, num_steps: int) -> Look:
+    def step(self, num_steps: int) -> ChunkReport:
         """Takes every slot so many steps further, and waits until that is done."""
         self._states = self._programs.run_chunk(
             self._canvas, self._states, self._problems, np.int32(num_steps)
@@ -74,9 +74,9 @@ class Slots:
         steps, finite, converged, terms = jax.device_get(
             (now.step, now.finite, now.trend.converged, now.terms)
         )
-        return Look(steps, converged | ~finite, np.stack(terms, axis=-1))
+        return ChunkReport(steps, converged | ~finite, np.stack(terms, axis=-1))
 
-    def place(self, slot: int, entry: Entry) -> None:
+    def place(self, slot: int, entry: SlotInput) -> None:
         """Fills one slot anew."""
         batch = self._programs.place(
             self._canvas, (self._states, self._problems), slot, tuple(entry)

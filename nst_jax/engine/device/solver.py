@@ -40,7 +40,7 @@ class Problem(NamedTuple):
         bounds: The least and the greatest value that a step may leave a pixel at.
         average_decay: The memory of the image's moving average; 0: the last image.
         steps: To take, at most.
-        early_stop: See `Trend`.
+        early_stop: See `EarlyStopState`.
     """
 
     size: Int[Array, "2"]
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
     early_stop: Float32[Array, ""]
 
 
-class Trend(NamedTuple):
+class EarlyStopState(NamedTuple):
     """How a job's objective has been falling.
 
     Attributes:
@@ -89,7 +89,7 @@ class State(NamedTuple):
     averaged: Float32[Array, ""]
     step: Int32[Array, ""]
     terms: Terms
-    trend: Trend
+    trend: EarlyStopState
     finite: Bool[Array, ""]
 
 
@@ -98,7 +98,7 @@ def is_active(state: State, problem: Problem) -> Bool[Array, ""]:
     return state.finite & ~state.trend.converged & (state.step < problem.steps)
 
 
-def advance(state: State, problem: Problem, network: VGG) -> State:
+def take_step(state: State, problem: Problem, network: VGG) -> State:
     """One step of one job: gradient, optimiser, back into [0, 1], and the averages.
 
     A job that is not active stands still.
@@ -108,18 +108,18 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
         return objective(image, network, problem.size, problem.targets, problem.weights)
 
     (value, terms), gradient = jax.value_and_grad(asked, has_aux=True)(state.image)
-    change, optimizer = optimizers.change(
+    change, optimizer = optimizers.update(
         state.optimizer,
         state.image,
         gradient,
         value,
         lambda image: asked(image)[0],
-        rate=problem.learning_rate * problem.schedule.share(state.step),
+        rate=problem.learning_rate * problem.schedule.multiplier(state.step),
         adam=problem.adam,
     )
     image = jnp.clip(state.image + change, *problem.bounds)
-    finite = _all_finite((terms.total, image, optimizers.memory(optimizer)))
-    average, averaged = _averaged(state, image, problem.average_decay)
+    finite = _all_finite((terms.total, image, optimizers.moments(optimizer)))
+    average, averaged = _update_average(state, image, problem.average_decay)
     moved = State(
         image,
         optimizer,
@@ -127,7 +127,7 @@ def advance(state: State, problem: Problem, network: VGG) -> State:
         averaged,
         state.step + 1,
         terms,
-        _followed(state, terms.total, problem.early_stop),
+        _update_early_stop(state, terms.total, problem.early_stop),
         finite,
     )
     active = is_active(state, problem)
@@ -141,20 +141,18 @@ def run_chunk(states: State, problems: Problem, network: VGG, num_steps: Int[Arr
     The loop is `lax.fori_loop` with a traced bound, which is `lax.scan` without a stacked
     output: chunks of all lengths are one compilation.
     """
-    return jax.lax.fori_loop(
-        0, num_steps, lambda _, now: _advance_all(now, problems, network), states
-    )
+    return jax.lax.fori_loop(0, num_steps, lambda _, now: _step_all(now, problems, network), states)
 
 
-def _advance_all(states: State, problems: Problem, network: VGG) -> State:
+def _step_all(states: State, problems: Problem, network: VGG) -> State:
     """One step of every slot: of all together, or one after the other where each searches.
 
     A line search is a loop of its own, of another length for each job. Mapped, it would run as
     long as the longest, and take the network's kernels for one of each image.
     """
-    if optimizers.searches(states.optimizer):
-        return jax.lax.map(lambda slot: advance(slot[0], slot[1], network), (states, problems))
-    return jax.vmap(advance, in_axes=(0, 0, None))(states, problems, network)
+    if optimizers.has_line_search(states.optimizer):
+        return jax.lax.map(lambda slot: take_step(slot[0], slot[1], network), (states, problems))
+    return jax.vmap(take_step, in_axes=(0, 0, None))(states, problems, network)
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
@@ -162,7 +160,7 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _averaged(
+def _update_average(
     state: State, image: Float32[Array, "h w 3"], decay: Float32[Array, ""]
 ) -> tuple[Float32[Array, "h w 3"], Float32[Array, ""]]:
     """The moving average with one more image in it. It is a true mean from the first on."""
@@ -171,7 +169,9 @@ def _averaged(
     return (old * state.average + (1 - decay) * image) / weight, weight
 
 
-def _followed(state: State, total: Float32[Array, ""], early_stop: Float32[Array, ""]) -> Trend:
+def _update_early_stop(
+    state: State, total: Float32[Array, ""], early_stop: Float32[Array, ""]
+) -> EarlyStopState:
     """The trend after one more step.
 
     It follows from the job's own steps alone, so that a job stops at the same step whatever
@@ -185,7 +185,7 @@ def _followed(state: State, total: Float32[Array, ""], early_stop: Float32[Array
     looks = (state.step + 1) % CHECK_EVERY == 0
     fallen = state.trend.reference - smoothed
     stalled = fallen < early_stop * state.trend.reference
-    return Trend(
+    return EarlyStopState(
         smoothed,
         jnp.where(looks, smoothed, state.trend.reference),
         looks & stalled & (early_stop > 0),

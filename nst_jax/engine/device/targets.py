@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.device.programs import Programs, Taps
+from nst_jax.engine.device.programs import ProgramCache, Taps
 from nst_jax.engine.inputs import masks
-from nst_jax.engine.inputs.load import Picture, PreparedJob
-from nst_jax.engine.plan.canvas import Size, fitted, square_canvas
-from nst_jax.engine.plan.levels import Stage, StyleKind
+from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
+from nst_jax.engine.plan.canvas import Size, fit_long_edge, square_canvas
+from nst_jax.engine.plan.levels import Level, StyleKind
 from nst_jax.files.images import resized
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
@@ -45,56 +45,56 @@ VARIATIONS: Mapping[str, Variation] = {
 """By the option `tv_loss`."""
 
 
-class Targeting(Protocol):
+class TargetProvider(Protocol):
     """Says what a job's images are compared with."""
 
-    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
         """One job's targets at one of its stages, as host arrays on the stage's canvas."""
         ...
 
 
-class TargetMaker:
+class TargetCache:
     """Makes the targets of jobs and remembers the recent ones."""
 
-    def __init__(self, programs: Programs, variation: Variation) -> None:
+    def __init__(self, programs: ProgramCache, variation: Variation) -> None:
         self._programs = programs
         self._variation = variation
-        self._recent = _Recent(_KEPT_BYTES)
+        self._recent = _LRUCache(_KEPT_BYTES)
 
-    def targets(self, job: PreparedJob, stage: Stage) -> Targets:
+    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
         """One job's targets at one of its stages, as host arrays on the stage's canvas."""
         return Targets(self._content(job, stage), self._style(job, stage), self._variation)
 
-    def _content(self, job: PreparedJob, stage: Stage) -> Statistics:
+    def _content(self, job: LoadedJob, stage: Level) -> Statistics:
         normalized = job.options.content_normalization
         return {
             tap: ContentTarget.of(features, _positions(stage.size, tap), normalized)
             for tap, features in self._content_features(job, stage).items()
         }
 
-    def _content_features(self, job: PreparedJob, stage: Stage) -> Statistics:
+    def _content_features(self, job: LoadedJob, stage: Level) -> Statistics:
         taps = job.options.content_taps
         mixed = bool(job.options.pixel_blend) and PIXELS in taps
         others = (job.options, *(style.key for style in job.styles)) if mixed else ()
         key = ("content", job.content.key, stage.size, stage.canvas, taps, others)
 
         def make() -> Statistics:
-            image, size = on_canvas(resized(job.content.pixels, stage.size), stage.canvas)
+            image, size = place_on_canvas(resized(job.content.pixels, stage.size), stage.canvas)
             features = self._programs.content_features(stage.canvas, taps, image, size)
             if mixed:
-                features[PIXELS], _ = on_canvas(_pixel_target(job, stage.size), stage.canvas)
+                features[PIXELS], _ = place_on_canvas(_pixel_target(job, stage.size), stage.canvas)
             return features
 
         return self._recent.get(key, make)
 
-    def _style(self, job: PreparedJob, stage: Stage) -> Statistics:
+    def _style(self, job: LoadedJob, stage: Level) -> Statistics:
         """What a job's styles ask at a stage: together everywhere, or each in its region."""
         own = job.options
         blend = shares(own.style_blend_weights, len(job.styles))
         if not job.masks:
             return self._blended(job.styles, blend, own, stage)
         apart = [self._blended([style], (1.0,), own, stage) for style in job.styles]
-        weights = masks.by_tap(job.masks, stage.size, stage.canvas, own.style_taps)
+        weights = masks.tap_weights(job.masks, stage.size, stage.canvas, own.style_taps)
         strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
         return {
             tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
@@ -102,7 +102,11 @@ class TargetMaker:
         }
 
     def _blended(
-        self, styles: Sequence[Picture], blend: tuple[float, ...], own: JobOptions, stage: Stage
+        self,
+        styles: Sequence[LoadedPicture],
+        blend: tuple[float, ...],
+        own: JobOptions,
+        stage: Level,
     ) -> Statistics:
         """What styles ask together."""
         taps = own.style_taps
@@ -113,28 +117,30 @@ class TargetMaker:
         def make() -> Statistics:
             moments = [self._moments(style, taps, stage) for style in styles]
             return {
-                tap: style_target(*asked, _averaged([one[tap] for one in moments], blend))
+                tap: make_style_target(
+                    *asked, _average_moments([one[tap] for one in moments], blend)
+                )
                 for tap in taps
             }
 
         return self._recent.get(key, make)
 
-    def _moments(self, style: Picture, taps: Taps, stage: Stage) -> Statistics:
+    def _moments(self, style: LoadedPicture, taps: Taps, stage: Level) -> Statistics:
         canvas = square_canvas(stage.style_edge)
 
         def make() -> Statistics:
-            size = fitted(style.size, stage.style_edge)
-            image, own = on_canvas(resized(style.pixels, size), canvas)
+            size = fit_long_edge(style.size, stage.style_edge)
+            image, own = place_on_canvas(resized(style.pixels, size), canvas)
             weights = None
             if style.mask is not None:
-                regions = masks.by_tap([style.mask], size, canvas, taps)
+                regions = masks.tap_weights([style.mask], size, canvas, taps)
                 weights = {tap: region[0] for tap, region in regions.items()}
             return self._programs.style_moments(canvas, taps, image, own, weights)
 
         return self._recent.get(("style", style.key, stage.style_edge, taps), make)
 
 
-def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTarget:
+def make_style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTarget:
     """What a style with these moments asks where styles are compared in this way."""
     on_host = np.asarray(moments.mean), np.asarray(moments.second)
     match kind:
@@ -148,7 +154,7 @@ def style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTar
             return WassersteinTarget.of(*on_host, strong=len(on_host[0]))
 
 
-def _pixel_target(job: PreparedJob, size: Size) -> npt.NDArray[np.float32]:
+def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:
     """Content and styles blended pixel by pixel, the styles stretched to the content's shape."""
     blend = job.options.pixel_blend
     weights = shares(job.options.style_blend_weights, len(job.styles))
@@ -160,7 +166,7 @@ def _pixel_target(job: PreparedJob, size: Size) -> npt.NDArray[np.float32]:
     return np.asarray(mixed, np.float32)
 
 
-def on_canvas(
+def place_on_canvas(
     pixels: npt.NDArray[np.float32], canvas: Size
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """An image in the top left corner of a canvas of zeros, and its own size."""
@@ -170,7 +176,7 @@ def on_canvas(
     return image, np.asarray((height, width), np.int32)
 
 
-class _Recent:
+class _LRUCache:
     """Host copies of the most recently used statistics, up to a number of bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -189,7 +195,7 @@ class _Recent:
         return self._kept[key]
 
 
-def _averaged(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
+def _average_moments(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
     """The moments of several styles as if they were one, each with its weight."""
 
     def average(*arrays: Any) -> Any:

@@ -18,9 +18,9 @@ import optax
 from PIL import Image
 
 from nst_jax.engine.device import optimizers
-from nst_jax.engine.device.optimizers import Kind
-from nst_jax.engine.device.solver import State, Trend
-from nst_jax.engine.device.targets import on_canvas
+from nst_jax.engine.device.optimizers import OptimizerKind
+from nst_jax.engine.device.solver import EarlyStopState, State
+from nst_jax.engine.device.targets import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resized
 from nst_jax.model.objective import Terms
@@ -61,7 +61,7 @@ def carried(state: State, size: Size) -> Carried:
     """What a job takes along from its last state, of host arrays without a slot axis."""
     height, width = size
     adam = isinstance(state.optimizer, optax.ScaleByAdamState)
-    moments = state.optimizer if adam else optimizers.fresh("adam", size)
+    moments = state.optimizer if adam else optimizers.init_state("adam", size)
     image, first, second, average = (
         np.array(array[:height, :width])
         for array in (state.image, moments.mu, moments.nu, state.average)
@@ -69,18 +69,20 @@ def carried(state: State, size: Size) -> Carried:
     return Carried(image, first, second, int(moments.count), average, float(state.averaged))
 
 
-def started(image: Pixels, canvas: Size, optimizer: Kind = "adam") -> State:
+def cold_start(image: Pixels, canvas: Size, optimizer: OptimizerKind = "adam") -> State:
     """The state before the first step of all, as host arrays."""
-    pixels, _ = on_canvas(image, canvas)
-    return _state(pixels, optimizers.fresh(optimizer, canvas), np.zeros_like(pixels), averaged=0.0)
+    pixels, _ = place_on_canvas(image, canvas)
+    return _state(
+        pixels, optimizers.init_state(optimizer, canvas), np.zeros_like(pixels), averaged=0.0
+    )
 
 
-def continued(
+def warm_start(
     before: Carried,
     size: Size,
     canvas: Size,
     *,
-    optimizer: Kind = "adam",
+    optimizer: OptimizerKind = "adam",
     decays: Decays = DECAYS,
     evidence_steps: int = EVIDENCE_STEPS,
 ) -> State:
@@ -97,11 +99,11 @@ def continued(
     if before.image.shape[:2] != size:
         before = _enlarged(before, size, decays, evidence_steps)
     pixels, first, second, average = (
-        on_canvas(array, canvas)[0]
+        place_on_canvas(array, canvas)[0]
         for array in (before.image, before.first, before.second, before.average)
     )
     going_on = optax.ScaleByAdamState(_host(np.int32(before.evidence)), first, second)
-    state = going_on if optimizer == "adam" else optimizers.fresh(optimizer, canvas)
+    state = going_on if optimizer == "adam" else optimizers.init_state(optimizer, canvas)
     return _state(pixels, state, average, averaged=before.averaged)
 
 
@@ -136,7 +138,7 @@ def _state(image: Any, optimizer: Any, average: Any, *, averaged: float) -> Stat
         averaged=_host(np.float32(averaged)),
         step=_host(np.int32(0)),
         terms=Terms(zero, zero, zero, zero),
-        trend=Trend(far, far, false),
+        trend=EarlyStopState(far, far, false),
         finite=true,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.request.job import Job
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
@@ -23,7 +23,7 @@ def fingerprint(
     job: Job,
     own: JobOptions,
     options: Options,
-    inputs: Inputs,
+    inputs: PictureIndex,
     *,
     dtype: str,
     weights_sha256: str,
@@ -48,7 +48,7 @@ def fingerprint(
         "masks": [inputs.sha256(mask) for mask in job.masks],
         "style_masks": [inputs.sha256(mask) for mask in job.style_masks],
         "init_image": None if job.init_image is None else inputs.sha256(job.init_image),
-        "options": _counted(own, options),
+        "options": _options_that_count(own, options),
         "dtype": dtype,
         "weights": weights_sha256,
         "suffix": PurePosixPath(job.output).suffix.lower(),
@@ -62,6 +62,6 @@ def shared_options(options: Options) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _counted(own: JobOptions, options: Options) -> Mapping[str, Any]:
+def _options_that_count(own: JobOptions, options: Options) -> Mapping[str, Any]:
     """The options that decide a picture, by name."""
     return shared_options(options) | {name: getattr(own, name) for name in JOB_FIELDS}

@@ -7,8 +7,8 @@ alone and in any batch.
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.inputs.load import Picture, PreparedJob
-from nst_jax.engine.inputs.masks import scaled
+from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
+from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resized
 from nst_jax.model.color import color_moments, colors_like
@@ -17,7 +17,7 @@ from nst_jax.request.options import shares
 Image = npt.NDArray[np.float32]
 
 
-def first_image(job: PreparedJob, size: Size) -> Image:
+def initial_image(job: LoadedJob, size: Size) -> Image:
     """(h, w, 3) float32 in [0, 1] of the given size."""
     own = job.options
     match own.init:
@@ -27,19 +27,19 @@ def first_image(job: PreparedJob, size: Size) -> Image:
             return np.full((*size, 3), 0.5, np.float32)
         case "noise":
             noise = np.float32(0.5) + _noise(own.seed, own.noise_range, size)
-            return _mixed(_content(job, size), noise, own.noise_ratio)
+            return _mix(_content(job, size), noise, own.noise_ratio)
         case "noisy-content":
             return np.clip(_content(job, size) + _noise(own.seed, own.noise_range, size), 0, 1)
         case "style-statistics":
             return _style_colours(job, size)
         case "blend":
-            return _mixed(_content(job, size), _styles(job, size), own.init_blend)
+            return _mix(_content(job, size), _styles(job, size), own.init_blend)
         case "file":
             assert job.init_image is not None
             return resized(job.init_image, size)
 
 
-def _content(job: PreparedJob, size: Size) -> Image:
+def _content(job: LoadedJob, size: Size) -> Image:
     return resized(job.content.pixels, size)
 
 
@@ -49,13 +49,13 @@ def _noise(seed: int, half_range: float, size: Size) -> Image:
     return (uniform - np.float32(0.5)) * np.float32(2 * half_range)
 
 
-def _mixed(one: Image, other: Image, share: float) -> Image:
+def _mix(one: Image, other: Image, share: float) -> Image:
     """The first where the share is 0, the second where it is 1."""
     mixed = np.float32(1 - share) * one + np.float32(share) * other
     return np.asarray(mixed, np.float32)
 
 
-def _style_colours(job: PreparedJob, size: Size) -> Image:
+def _style_colours(job: LoadedJob, size: Size) -> Image:
     """Noise of the mean and covariance of the styles' colours, each style with its weight."""
     blend = shares(job.options.style_blend_weights, len(job.styles))
     means, covariances = zip(*map(_colours_of, job.styles), strict=True)
@@ -67,22 +67,22 @@ def _style_colours(job: PreparedJob, size: Size) -> Image:
     )
 
 
-def _colours_of(style: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    mask = None if style.mask is None else scaled(style.mask, style.size)
+def _colours_of(style: LoadedPicture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    mask = None if style.mask is None else resize_mask(style.mask, style.size)
     return color_moments(style.pixels, mask)
 
 
-def _styles(job: PreparedJob, size: Size) -> Image:
+def _styles(job: LoadedJob, size: Size) -> Image:
     """The style pictures laid over the whole image, each with its weight."""
     blend = shares(job.options.style_blend_weights, len(job.styles))
     layers = (
-        np.float32(share) * _covering(style.pixels, size)
+        np.float32(share) * _cover(style.pixels, size)
         for share, style in zip(blend, job.styles, strict=True)
     )
     return np.asarray(np.sum(list(layers), axis=0), np.float32)
 
 
-def _covering(pixels: Image, size: Size) -> Image:
+def _cover(pixels: Image, size: Size) -> Image:
     """A picture scaled until it covers another size, and cut to it around its middle."""
     height, width = pixels.shape[:2]
     factor = max(size[0] / height, size[1] / width)

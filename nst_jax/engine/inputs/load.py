@@ -7,10 +7,10 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.inputs.masks import Weights, mask_of
-from nst_jax.engine.inputs.picture_index import Inputs
-from nst_jax.engine.plan.canvas import Size, fitted, size_text
-from nst_jax.engine.plan.levels import Stage, stages
+from nst_jax.engine.inputs.masks import MaskWeights, mask_weights
+from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
+from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.files import images
 from nst_jax.files.storage import located
 from nst_jax.model.color import MATCHED
@@ -21,7 +21,7 @@ from nst_jax.request.taps import smallest_side
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Picture:
+class LoadedPicture:
     """A picture at the largest size at which it is needed.
 
     Attributes:
@@ -34,7 +34,7 @@ class Picture:
     key: str
     pixels: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32] | None = None
-    mask: Weights | None = None
+    mask: MaskWeights | None = None
 
     @property
     def size(self) -> Size:
@@ -43,7 +43,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PreparedJob:
+class LoadedJob:
     """A job ready for the device.
 
     Attributes:
@@ -60,20 +60,20 @@ class PreparedJob:
     index: int
     name: str
     options: JobOptions
-    stages: tuple[Stage, ...]
-    content: Picture
-    styles: tuple[Picture, ...]
-    masks: tuple[Weights, ...] = ()
+    levels: tuple[Level, ...]
+    content: LoadedPicture
+    styles: tuple[LoadedPicture, ...]
+    masks: tuple[MaskWeights, ...] = ()
     init_image: npt.NDArray[np.float32] | None = None
 
-    def stage(self, place: tuple[int, int]) -> Stage | None:
+    def stage(self, place: tuple[int, int]) -> Level | None:
         """The job's stage at a place in the run's order; None where it has none there."""
-        return next((stage for stage in self.stages if stage.place == place), None)
+        return next((stage for stage in self.levels if stage.place == place), None)
 
 
-def prepared(
-    index: int, job: Job, own: JobOptions, options: Options, inputs: Inputs
-) -> PreparedJob:
+def load_job(
+    index: int, job: Job, own: JobOptions, options: Options, inputs: PictureIndex
+) -> LoadedJob:
     """Opens and scales a job's pictures.
 
     Args:
@@ -87,28 +87,28 @@ def prepared(
         PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
             or of another shape than its picture.
     """
-    picture = _opened(job.content, options)
-    ladder = stages(picture.pixels.shape[:2], options, own, regions=len(job.masks))
+    picture = _open(job.content, options)
+    ladder = pyramid(picture.pixels.shape[:2], options, own, regions=len(job.masks))
     check_sizes(job, own, ladder, inputs)
-    content = _content(inputs.sha256(job.content), picture, ladder[-1].size, own)
-    return PreparedJob(
+    content = _load_content(inputs.sha256(job.content), picture, ladder[-1].size, own)
+    return LoadedJob(
         index=index,
         name=job.output,
         options=own,
-        stages=ladder,
+        levels=ladder,
         content=content,
         styles=tuple(
-            _style(source, mask, content, ladder, own, options, inputs)
+            _load_style(source, mask, content, ladder, own, options, inputs)
             for source, mask in itertools.zip_longest(job.styles, job.style_masks)
         ),
-        masks=tuple(_mask(mask, options) for mask in job.masks),
+        masks=tuple(_load_mask(mask, options) for mask in job.masks),
         init_image=None
         if job.init_image is None
-        else _start(job.init_image, ladder[-1].size, options),
+        else _load_init_image(job.init_image, ladder[-1].size, options),
     )
 
 
-def check_sizes(job: Job, own: JobOptions, ladder: tuple[Stage, ...], inputs: Inputs) -> None:
+def check_sizes(job: Job, own: JobOptions, ladder: tuple[Level, ...], inputs: PictureIndex) -> None:
     """Looks at the sizes of all pictures but the content, from their headers.
 
     Raises:
@@ -126,12 +126,15 @@ def check_sizes(job: Job, own: JobOptions, ladder: tuple[Stage, ...], inputs: In
 
 
 def _check_shape(
-    source: PictureSource, what: str, other: PictureSource, whose: str, inputs: Inputs
+    source: PictureSource, what: str, other: PictureSource, whose: str, inputs: PictureIndex
 ) -> None:
     """Refuses a picture of another aspect ratio, by more than a pixel of the smaller one."""
-    own, wanted = inputs.seen(source).size, inputs.seen(other).size
+    own, wanted = inputs.lookup(source).size, inputs.lookup(other).size
     edge = min(max(own), max(wanted))
-    (height, width), (other_height, other_width) = fitted(own, edge), fitted(wanted, edge)
+    (height, width), (other_height, other_width) = (
+        fit_long_edge(own, edge),
+        fit_long_edge(wanted, edge),
+    )
     if max(abs(height - other_height), abs(width - other_width)) > 1:
         raise PictureError(
             f"{what} {picture_name(source)!r} must have the aspect ratio of the {whose} "
@@ -141,58 +144,62 @@ def _check_shape(
         )
 
 
-def _opened(source: PictureSource, options: Options) -> images.Picture:
+def _open(source: PictureSource, options: Options) -> images.Picture:
     if isinstance(source, (str, os.PathLike)):
         return images.load_picture(located(source), max_pixels=options.max_input_pixels)
     return images.from_array(np.asarray(source))
 
 
-def _content(sha256: str, picture: images.Picture, size: Size, own: JobOptions) -> Picture:
+def _load_content(
+    sha256: str, picture: images.Picture, size: Size, own: JobOptions
+) -> LoadedPicture:
     alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
-    return Picture(
+    return LoadedPicture(
         key=f"{sha256} on {background}",
         pixels=images.resized(images.composited(picture, background), size),
         alpha=None if alpha is None else images.resized(alpha, size),
     )
 
 
-def _start(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:
-    return images.resized(images.composited(_opened(source, options), "white"), size)
+def _load_init_image(
+    source: PictureSource, size: Size, options: Options
+) -> npt.NDArray[np.float32]:
+    return images.resized(images.composited(_open(source, options), "white"), size)
 
 
-def _mask(source: PictureSource, options: Options) -> Weights:
-    return mask_of(_opened(source, options), picture_name(source))
+def _load_mask(source: PictureSource, options: Options) -> MaskWeights:
+    return mask_weights(_open(source, options), picture_name(source))
 
 
-def _style(
+def _load_style(
     source: PictureSource,
     mask: PictureSource | None,
-    content: Picture,
-    ladder: tuple[Stage, ...],
+    content: LoadedPicture,
+    ladder: tuple[Level, ...],
     own: JobOptions,
     options: Options,
-    inputs: Inputs,
-) -> Picture:
+    inputs: PictureIndex,
+) -> LoadedPicture:
     """A style, in the content's colours where the job asks for that."""
-    pixels = images.composited(_opened(source, options), "white")
+    pixels = images.composited(_open(source, options), "white")
     long_edge = ladder[-1].style_edge
-    pixels = images.resized(pixels, fitted(pixels.shape[:2], long_edge))
+    pixels = images.resized(pixels, fit_long_edge(pixels.shape[:2], long_edge))
     key = f"{inputs.sha256(source)} at {long_edge}"
     if own.color in MATCHED:
         pixels = MATCHED[own.color](pixels, content.pixels)
         key += f" by {own.color} of {content.key} at {max(content.size)}"
     if mask is None:
-        return Picture(key, pixels)
+        return LoadedPicture(key, pixels)
     key = f"{key} where {inputs.sha256(mask)}"
-    return Picture(key, pixels, mask=_mask(mask, options))
+    return LoadedPicture(key, pixels, mask=_load_mask(mask, options))
 
 
 def _check_style_size(
-    source: PictureSource, own: JobOptions, ladder: tuple[Stage, ...], inputs: Inputs
+    source: PictureSource, own: JobOptions, ladder: tuple[Level, ...], inputs: PictureIndex
 ) -> None:
     smallest = smallest_side(own.style_taps)
-    height, width = fitted(inputs.size(source), ladder[0].style_edge)
+    height, width = fit_long_edge(inputs.size(source), ladder[0].style_edge)
     if min(height, width) < smallest:
         raise PictureError(
             f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "

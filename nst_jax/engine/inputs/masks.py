@@ -17,10 +17,10 @@ from nst_jax.model.color import luma
 from nst_jax.request.errors import PictureError
 from nst_jax.request.taps import poolings_before
 
-Weights = npt.NDArray[np.float32]
+MaskWeights = npt.NDArray[np.float32]
 
 
-def mask_of(picture: Picture, name: str) -> Weights:
+def mask_weights(picture: Picture, name: str) -> MaskWeights:
     """The weights of a mask's pixels, (h, w) in [0, 1]: its grey, transparency being black.
 
     Raises:
@@ -35,7 +35,7 @@ def mask_of(picture: Picture, name: str) -> Weights:
     return weights
 
 
-def scaled(mask: Weights, size: Size) -> Weights:
+def resize_mask(mask: MaskWeights, size: Size) -> MaskWeights:
     """A mask at another size. No weight leaves the range of its neighbours, so edges don't ring."""
     if mask.shape == size:
         return mask
@@ -43,9 +43,9 @@ def scaled(mask: Weights, size: Size) -> Weights:
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def by_tap(
-    masks: Sequence[Weights], size: Size, canvas: Size, taps: Iterable[str]
-) -> dict[str, Weights]:
+def tap_weights(
+    masks: Sequence[MaskWeights], size: Size, canvas: Size, taps: Iterable[str]
+) -> dict[str, MaskWeights]:
     """The weights of each tap's positions in each region.
 
     Args:
@@ -58,21 +58,21 @@ def by_tap(
         For a tap behind n poolings (regions, canvas height // 2**n, canvas width // 2**n),
         0 outside of the image's own region.
     """
-    halved = [np.stack([scaled(mask, size) for mask in masks])]
+    halved = [np.stack([resize_mask(mask, size) for mask in masks])]
     depths = {tap: poolings_before(tap) for tap in taps}
     for _ in range(max(depths.values())):
-        halved.append(_halved(halved[-1]))
+        halved.append(_halve(halved[-1]))
     return {tap: _on_canvas(halved[depth], canvas, depth) for tap, depth in depths.items()}
 
 
-def _halved(weights: Weights) -> Weights:
+def _halve(weights: MaskWeights) -> MaskWeights:
     """Means of 2x2 pixels; an odd last row or column is dropped, as the network does."""
     regions, height, width = weights.shape
     even = weights[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(regions, height // 2, 2, width // 2, 2).mean((2, 4), dtype=np.float32)
 
 
-def _on_canvas(weights: Weights, canvas: Size, depth: int) -> Weights:
+def _on_canvas(weights: MaskWeights, canvas: Size, depth: int) -> MaskWeights:
     regions, height, width = weights.shape
     wide = np.zeros((regions, canvas[0] >> depth, canvas[1] >> depth), np.float32)
     wide[:, :height, :width] = weights

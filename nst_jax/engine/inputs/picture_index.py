@@ -28,7 +28,7 @@ _SETTLED_AFTER_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class PictureInfo:
     """What is known of a picture's bytes.
 
     Attributes:
@@ -49,12 +49,12 @@ class Seen:
         return told | {"first_frame_of_several": True} if self.is_animated else told
 
 
-class Inputs:
+class PictureIndex:
     """Looks at pictures, from several threads at once, and remembers."""
 
     def __init__(
         self,
-        known: Mapping[str, Seen] | None = None,
+        known: Mapping[str, PictureInfo] | None = None,
         *,
         max_pixels: int = DEFAULT_MAX_INPUT_PIXELS,
     ) -> None:
@@ -69,20 +69,20 @@ class Inputs:
         self._animated: set[str] = set()
         self._max_pixels = max_pixels
 
-    def seen(self, source: PictureSource) -> Seen:
+    def lookup(self, source: PictureSource) -> PictureInfo:
         """Checksum and size of a picture as it is now.
 
         Raises:
             PictureError: It is missing, no picture, or can't be read.
         """
         if not isinstance(source, (str, os.PathLike)):
-            return _seen_array(np.asarray(source))
+            return _array_info(np.asarray(source))
         file = located(source)
         stamp = stamp_of(file)
         known = self._known.get(str(file))
         if known and known.stamp and known.stamp == stamp:
             return known
-        fresh = self._looked(file, stamp)
+        fresh = self._read_info(file, stamp)
         self._known[str(file)] = fresh
         if fresh.is_animated:
             self._animated.add(str(file))
@@ -107,9 +107,9 @@ class Inputs:
 
     def sha256(self, source: PictureSource) -> str:
         """The checksum alone; see `seen`."""
-        return self.seen(source).sha256
+        return self.lookup(source).sha256
 
-    def known(self, sources: Iterable[PictureSource]) -> dict[str, Seen]:
+    def known(self, sources: Iterable[PictureSource]) -> dict[str, PictureInfo]:
         """What is known of these files, by path."""
         paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
         return {path: self._known[path] for path in paths if path in self._known}
@@ -118,43 +118,48 @@ class Inputs:
         """What is known of these files, as a ledger line keeps it."""
         return {path: seen.record() for path, seen in self.known(sources).items()}
 
-    def newly_animated(self) -> list[str]:
+    def list_animated(self) -> list[str]:
         """Files that hold further frames or pages, of those that no earlier run has seen."""
         return sorted(self._animated)
 
-    def _looked(self, file: Path | RemoteFile, stamp: str) -> Seen:
+    def _read_info(self, file: Path | RemoteFile, stamp: str) -> PictureInfo:
         began = time.time()
         header = images.picture_header(file, max_pixels=self._max_pixels)
         digest = opening.file_digest(file)
         # A store's entity tags are not of time.
-        settled = isinstance(file, RemoteFile) or began - _modified(file) > _SETTLED_AFTER_S
-        return Seen(digest, header.size, stamp if settled else "", header.is_animated)
+        settled = (
+            isinstance(file, RemoteFile) or began - _modification_time(file) > _SETTLED_AFTER_S
+        )
+        return PictureInfo(digest, header.size, stamp if settled else "", header.is_animated)
 
 
-def seen_earlier(records: Iterable[Mapping[str, Any]]) -> dict[str, Seen]:
+def index_from_ledger(records: Iterable[Mapping[str, Any]]) -> dict[str, PictureInfo]:
     """What the lines of a ledger tell of input files; whatever is not understood is left out."""
-    return dict(pair for record in records for pair in _seen_pairs(record.get("inputs")))
+    return dict(pair for record in records for pair in _info_pairs(record.get("inputs")))
 
 
-def _seen_pairs(inputs: Any) -> Iterator[tuple[str, Seen]]:
+def _info_pairs(inputs: Any) -> Iterator[tuple[str, PictureInfo]]:
     for path, told in inputs.items() if isinstance(inputs, dict) else ():
         try:
             height, width = map(int, told["size"])
             animated = told.get("first_frame_of_several") is True
-            yield path, Seen(str(told["sha256"]), (height, width), str(told["stamp"]), animated)
+            yield (
+                path,
+                PictureInfo(str(told["sha256"]), (height, width), str(told["stamp"]), animated),
+            )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             continue
 
 
-def _modified(path: Path) -> float:
+def _modification_time(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:  # it has gone meanwhile
         return math.inf
 
 
-def _seen_array(array: np.ndarray) -> Seen:
+def _array_info(array: np.ndarray) -> PictureInfo:
     size = images.from_array(array).pixels.shape[:2]
     whole = np.ascontiguousarray(array)
     head = f"{whole.dtype.str}{whole.shape}".encode()
-    return Seen(hashlib.sha256(head + whole.tobytes()).hexdigest(), size)
+    return PictureInfo(hashlib.sha256(head + whole.tobytes()).hexdigest(), size)

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.device.targets import Targeting, TargetMaker
-from nst_jax.engine.inputs.picture_index import Inputs
-from nst_jax.engine.plan.devices import Devices, Precision, over, precision_of
-from nst_jax.engine.plan.levels import Stage
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.targets import TargetCache, TargetProvider
+from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.plan.devices import Devices, Precision, choose_precision, data_mesh
+from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.schedule.previews import Preview, Previews
-from nst_jax.engine.schedule.scheduler import Renderer
+from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.request.job import Job
@@ -26,7 +26,7 @@ from nst_jax.weights.network import NetworkWeights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Setup:
+class Session:
     """What all jobs of a run share, opened and checked.
 
     Attributes:
@@ -42,7 +42,7 @@ class Setup:
     weights: NetworkWeights
     devices: Devices
     precision: Precision
-    inputs: Inputs = dataclasses.field(default_factory=Inputs)
+    pictures: PictureIndex = dataclasses.field(default_factory=PictureIndex)
     retries: int = 0
 
     @property
@@ -50,14 +50,14 @@ class Setup:
         """Whether kernels are prepared for Winograd's algorithm where it pays."""
         return self.devices.platform == "cpu" and self.precision.dtype == jnp.float32
 
-    def renderer(
+    def make_scheduler(
         self,
-        requests: Sequence["Request"],
+        requests: Sequence["ExaminedJob"],
         progress: Progress,
         show: Callable[[Preview], None] | None = None,
-        targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
+        targets: Callable[[ProgramCache, Variation], TargetProvider] = TargetCache,
         taps: Iterable[str] = (),
-    ) -> Renderer:
+    ) -> Scheduler:
         """A renderer whose network reaches every tap of the requests.
 
         Args:
@@ -68,10 +68,10 @@ class Setup:
             taps: Canonical taps of requests that will come later.
         """
         needed = {*taps} | {
-            tap for one in requests for tap in (*one.own.content_taps, *one.own.style_taps)
+            tap for one in requests for tap in (*one.options.content_taps, *one.options.style_taps)
         }
         every = self.options.preview_every
-        return Renderer(
+        return Scheduler(
             self.network(needed),
             self.devices,
             progress,
@@ -100,7 +100,7 @@ class Setup:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Request:
+class ExaminedJob:
     """A job that was examined and can be planned.
 
     Attributes:
@@ -114,18 +114,18 @@ class Request:
 
     index: int
     job: Job
-    own: JobOptions
-    ladder: tuple[Stage, ...]
+    options: JobOptions
+    levels: tuple[Level, ...]
     fingerprint: str
     attempts: int = 0
 
     @property
     def image_steps(self) -> int:
         """Steps over all stages, at most."""
-        return sum(stage.steps for stage in self.ladder)
+        return sum(stage.steps for stage in self.levels)
 
 
-def open_setup(options: Options, devices: Sequence[Any] | Devices | None = None) -> Setup:
+def open_session(options: Options, devices: Sequence[Any] | Devices | None = None) -> Session:
     """Finds, reads and checks the weights, and lays a mesh over the devices.
 
     Args:
@@ -136,7 +136,7 @@ def open_setup(options: Options, devices: Sequence[Any] | Devices | None = None)
         WeightsError: There are none, or they are damaged or foreign.
     """
     if not isinstance(devices, Devices):
-        devices = over(jax.local_devices() if devices is None else devices)
+        devices = data_mesh(jax.local_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
-    inputs = Inputs(max_pixels=options.max_input_pixels)
-    return Setup(options, weights, devices, precision_of(options, devices), inputs)
+    inputs = PictureIndex(max_pixels=options.max_input_pixels)
+    return Session(options, weights, devices, choose_precision(options, devices), inputs)

@@ -13,20 +13,20 @@ _SHORT_EDGES_A_LONG_EDGE = 8
 _SMALLEST_STEP_PX = 16
 
 
-def fitted(size: Size, long_edge: int) -> Size:
+def fit_long_edge(size: Size, long_edge: int) -> Size:
     """A size of the same aspect ratio with exactly this long edge; no side falls below 1."""
     longest = max(size)
     height, width = (max(1, round(side * long_edge / longest)) for side in size)
     return height, width
 
 
-def canvas_of(size: Size) -> Size:
+def padded_shape(size: Size) -> Size:
     """The canvas of an image: at most eight for each long edge and orientation."""
     height, width = size
     step = max(_SMALLEST_STEP_PX, -(-max(size) // _SHORT_EDGES_A_LONG_EDGE))
     if height >= width:
-        return height, min(height, _rounded_up(width, step))
-    return min(width, _rounded_up(height, step)), width
+        return height, min(height, _round_up(width, step))
+    return min(width, _round_up(height, step)), width
 
 
 def size_text(size: Size) -> str:
@@ -42,13 +42,13 @@ def square_canvas(long_edge: int) -> Size:
     return long_edge, long_edge
 
 
-def waste(sizes: Iterable[Size]) -> float:
+def padding_share(sizes: Iterable[Size]) -> float:
     """Share of the pixels that canvases compute and no image has, 0 to 1."""
     listed = list(sizes)
     own = sum(height * width for height, width in listed)
-    whole = sum(height * width for height, width in map(canvas_of, listed))
+    whole = sum(height * width for height, width in map(padded_shape, listed))
     return 1 - own / whole if whole else 0.0
 
 
-def _rounded_up(side: int, step: int) -> int:
+def _round_up(side: int, step: int) -> int:
     return -(-side // step) * step

@@ -12,9 +12,9 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from nst_jax.engine.inputs.picture_index import Inputs
+from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.levels import Group, Stage, stages
+from nst_jax.engine.plan.levels import Bucket, Level, pyramid
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource
 from nst_jax.request.options import JobOptions, Options, resolved
@@ -30,7 +30,7 @@ Taps = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Foreseen:
+class Demand:
     """What all jobs of a batch need together.
 
     Attributes:
@@ -38,13 +38,13 @@ class Foreseen:
         taps: The sets of canonical taps that jobs have.
     """
 
-    counts: Mapping[Group, int]
+    counts: Mapping[Bucket, int]
     taps: tuple[Taps, ...]
 
 
-def foreseen(
-    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
-) -> Foreseen:
+def measure_demand(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: PictureIndex
+) -> Demand:
     """Looks at all jobs of a batch, as little as will do.
 
     Args:
@@ -56,15 +56,15 @@ def foreseen(
     Raises:
         TapError: A job names a tap that the network does not have.
     """
-    owns = (_own(job, options, architecture) for job in jobs)
+    owns = (_canonical_options(job, options, architecture) for job in jobs)
     taps = {(own.content_taps, own.style_taps) for own in owns}
-    counts: collections.Counter[Group] = collections.Counter()
+    counts: collections.Counter[Bucket] = collections.Counter()
     for job, size in _sizes(jobs, inputs):
-        counts.update({stage.group for stage in _ladder(job, size, options, architecture)})
-    return Foreseen(counts, tuple(sorted(taps)))
+        counts.update({stage.bucket for stage in _levels(job, size, options, architecture)})
+    return Demand(counts, tuple(sorted(taps)))
 
 
-def told_costs(
+def job_costs(
     jobs: Sequence[Job], options: Options, architecture: Architecture
 ) -> list[float] | None:
     """Pixels times steps of each job; None where the size of some content is not told.
@@ -74,37 +74,39 @@ def told_costs(
     """
     if not all(job.size for job in jobs):
         return None
-    return [_cost(_ladder(job, job.size, options, architecture)) for job in jobs if job.size]
+    return [_cost(_levels(job, job.size, options, architecture)) for job in jobs if job.size]
 
 
-def last_groups(
-    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: Inputs
-) -> dict[str, Group]:
+def final_buckets(
+    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: PictureIndex
+) -> dict[str, Bucket]:
     """The group of each job's last stage, by its output, as far as sizes are told or looked at."""
-    made = ((job, _ladder(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
-    return {job.output: ladder[-1].group for job, ladder in made if ladder}
+    made = ((job, _levels(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
+    return {job.output: ladder[-1].bucket for job, ladder in made if ladder}
 
 
-def _cost(ladder: Iterable[Stage]) -> float:
+def _cost(ladder: Iterable[Level]) -> float:
     return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
 
 
-def _own(job: Job, options: Options, architecture: Architecture) -> JobOptions:
+def _canonical_options(job: Job, options: Options, architecture: Architecture) -> JobOptions:
     """A job's options with canonical taps."""
     return resolved(job.options or options, architecture)
 
 
-def _ladder(
+def _levels(
     job: Job, size: Size, options: Options, architecture: Architecture
-) -> tuple[Stage, ...]:
+) -> tuple[Level, ...]:
     """A job's stages; none where it is too small."""
     try:
-        return stages(size, options, _own(job, options, architecture), regions=len(job.masks))
+        return pyramid(
+            size, options, _canonical_options(job, options, architecture), regions=len(job.masks)
+        )
     except PictureError:
         return ()
 
 
-def _sizes(jobs: Sequence[Job], inputs: Inputs) -> Iterator[tuple[Job, Size]]:
+def _sizes(jobs: Sequence[Job], inputs: PictureIndex) -> Iterator[tuple[Job, Size]]:
     """Each job with its content's size; one whose content can't be read is left out.
 
     None at all where that would be too many headers to read.
@@ -125,7 +127,7 @@ def _key(content: PictureSource) -> str | int:
     return os.fspath(content) if isinstance(content, (str, os.PathLike)) else id(content)
 
 
-def _size(content: PictureSource, inputs: Inputs) -> Size | None:
+def _size(content: PictureSource, inputs: PictureIndex) -> Size | None:
     try:
         return inputs.size(content)
     except PictureError:

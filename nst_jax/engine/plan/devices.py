@@ -68,7 +68,7 @@ class Devices:
         """How many such memories there are."""
         return 1 if self.platform == "cpu" else self.count
 
-    def used(self, slots: int) -> "Devices":
+    def subset_for(self, slots: int) -> "Devices":
         """Those that a batch is laid over: as many as share its slots evenly, from the first on.
 
         So one picture alone runs on one device, and on a CPU with the threads of all cores.
@@ -78,31 +78,31 @@ class Devices:
 
     def slots_on_each(self, slots: int) -> int:
         """How many of a batch's slots each used device holds."""
-        return slots // self.used(slots).count
+        return slots // self.subset_for(slots).count
 
     def slots_in_a_memory(self, slots: int) -> int:
         """How many of a batch's slots lie in the same memory; see `memory_bytes`."""
         return slots if self.platform == "cpu" else self.slots_on_each(slots)
 
-    def slots_paid(self, slots: int) -> float:
+    def slot_cost(self, slots: int) -> float:
         """As many slots as all devices at work could step in the time that a batch takes.
 
         The cores of a CPU that no slot uses help the others, though they are worth less there.
         """
-        used = self.used(slots).count
+        used = self.subset_for(slots).count
         if self.platform == "cpu":
             return slots * _COST_OF_SHARING ** math.log2(self.count / used)
         return slots * self.count / used
 
-    def sharded(self, slots: int) -> NamedSharding:
+    def slot_sharding(self, slots: int) -> NamedSharding:
         """Slots over the devices that a batch uses."""
-        return NamedSharding(self.used(slots).mesh, PartitionSpec("data"))
+        return NamedSharding(self.subset_for(slots).mesh, PartitionSpec("data"))
 
     @property
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def spread(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         """Arrays, all of them on each device. The processors of a host share one copy."""
         if self.platform == "cpu":
             tree = jax.tree.map(np.asarray, tree)
@@ -113,7 +113,7 @@ class Devices:
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
 
 
-def over(devices: Iterable[Any]) -> Devices:
+def data_mesh(devices: Iterable[Any]) -> Devices:
     """A data mesh over these devices."""
     return Devices(_line(devices))
 
@@ -145,7 +145,7 @@ PRECISIONS = {
 }
 
 
-def precision_of(options: Options, devices: Devices) -> Precision:
+def choose_precision(options: Options, devices: Devices) -> Precision:
     """What the network computes in on these devices. On a CPU, TF32 is float32."""
     name = options.dtype
     if name == "auto":

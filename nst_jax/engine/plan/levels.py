@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from nst_jax.engine.plan.canvas import Size, canvas_of, fitted
+from nst_jax.engine.plan.canvas import Size, fit_long_edge, padded_shape
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import JobOptions, Options, Structure
 from nst_jax.request.taps import smallest_side
@@ -41,11 +41,11 @@ _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier bloc
 _NO_TAPS = Structure((), ())
 
 
-class Group(NamedTuple):
+class Bucket(NamedTuple):
     """What jobs must have alike to share slots: their stages at a place are one program.
 
     Attributes:
-        canvas: See `Stage`.
+        canvas: See `Level`.
         regions: Likewise.
         structure: Likewise.
     """
@@ -56,7 +56,7 @@ class Group(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Level:
     """A phase of one level of one job.
 
     Attributes:
@@ -74,7 +74,7 @@ class Stage:
         structure: The job's options that are no arrays.
     """
 
-    level: int
+    index: int
     size: Size
     canvas: Size
     style_edge: int
@@ -87,18 +87,18 @@ class Stage:
     structure: Structure = _NO_TAPS
 
     @property
-    def group(self) -> Group:
+    def bucket(self) -> Bucket:
         """Who it may share a batch with."""
-        return Group(self.canvas, self.regions, self.structure)
+        return Bucket(self.canvas, self.regions, self.structure)
 
     @property
     def place(self) -> tuple[int, int]:
         """Where it stands in the order of the run's stages: level, then phase."""
-        return self.level, self.phase
+        return self.index, self.phase
 
 
 @functools.lru_cache(maxsize=4096)
-def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
+def level_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
     """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away."""
     if levels == "auto":
         levels = 1 + max(0, math.floor(math.log(size / _COARSEST_PX, _GROWTH) + _ROUNDING))
@@ -107,9 +107,9 @@ def long_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def stages(
+def pyramid(
     picture: Size, options: Options, own: JobOptions, *, regions: int = 0
-) -> tuple[Stage, ...]:
+) -> tuple[Level, ...]:
     """The stages that a job goes through, from coarse to fine; jobs alike share them in memory.
 
     A level at which the short edge would not reach the job's deepest tap is left out.
@@ -127,17 +127,17 @@ def stages(
     scale = own.style_size / options.size if own.style_size else own.style_scale
     edges = [
         (level, edge, size)
-        for level, edge in enumerate(long_edges(options.size, options.levels))
-        if min(size := fitted(picture, edge)) >= smallest
+        for level, edge in enumerate(level_edges(options.size, options.levels))
+        if min(size := fit_long_edge(picture, edge)) >= smallest
     ]
     if not edges:
         raise PictureError(_too_small(picture, options, smallest), _TOO_SMALL_REMEDY)
     first, *_ = edges
     return tuple(
-        Stage(
-            level=level,
+        Level(
+            index=level,
             size=size,
-            canvas=canvas_of(size),
+            canvas=padded_shape(size),
             style_edge=max(smallest, round(edge * scale)),
             steps=steps,
             level_steps=level_steps,
@@ -167,7 +167,7 @@ def _phases(options: Options, level_steps: int) -> list[tuple[StyleKind, int, in
 
 
 def _too_small(picture: Size, options: Options, smallest: int) -> str:
-    height, width = fitted(picture, options.size)
+    height, width = fit_long_edge(picture, options.size)
     return (
         f"the output must be at least {smallest} px on both sides to reach the deepest tap, "
         f"got {width}x{height} (width x height) from a picture of {picture[1]}x{picture[0]}"

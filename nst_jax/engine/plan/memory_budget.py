@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from nst_jax.engine.plan.canvas import Size, size_text, square_canvas
-from nst_jax.engine.plan.memory_model import Costs
+from nst_jax.engine.plan.memory_model import CostModel
 from nst_jax.request.errors import OptionError
 
 TapPair = tuple[tuple[str, ...], tuple[str, ...]]
@@ -15,7 +15,7 @@ TapPair = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
+class MemoryBudget:
     """The memory of each device, and what the programs of a run need of it.
 
     Attributes:
@@ -24,7 +24,7 @@ class Room:
         limit_bytes: What each device has; None where nobody tells, and everything fits.
     """
 
-    costs: Costs
+    costs: CostModel
     taps: tuple[TapPair, ...]
     limit_bytes: int | None
 
@@ -33,13 +33,13 @@ class Room:
         """What each device has, in words."""
         return "unknown size" if self.limit_bytes is None else bytes_text(self.limit_bytes)
 
-    def needed(self, canvas: Size, slots: int) -> int:
+    def required_bytes(self, canvas: Size, slots: int) -> int:
         """Bytes that stepping `slots` images on one device needs, by estimate."""
         return max(self.costs.step_bytes(canvas, slots, *pair) for pair in self.taps)
 
     def fits(self, canvas: Size, slots: int) -> bool:
         """Whether one device can step `slots` images of a canvas together."""
-        return self.limit_bytes is None or self.needed(canvas, slots) <= self.limit_bytes
+        return self.limit_bytes is None or self.required_bytes(canvas, slots) <= self.limit_bytes
 
     def check_pictures(self, canvases: Iterable[Size]) -> None:
         """Refuses canvases of which not even one fits a device.
@@ -47,7 +47,7 @@ class Room:
         Raises:
             OptionError: The largest does not fit.
         """
-        largest = max(canvases, key=lambda canvas: self.needed(canvas, 1), default=(1, 1))
+        largest = max(canvases, key=lambda canvas: self.required_bytes(canvas, 1), default=(1, 1))
         if self.fits(largest, 1):
             return
 
@@ -58,7 +58,7 @@ class Room:
         size = largest_that_fits(fits, max(largest)) // 16 * 16
         raise OptionError(
             f"a picture must fit the device's memory of {self.text}, got a canvas of "
-            f"{size_text(largest)}, which needs {bytes_text(self.needed(largest, 1))}",
+            f"{size_text(largest)}, which needs {bytes_text(self.required_bytes(largest, 1))}",
             f"--size {size} would fit" if size else "Use a machine with more memory",
         )
 
@@ -83,7 +83,7 @@ class Room:
 
     def _style_bytes(self, edge: int) -> int:
         canvas = square_canvas(edge)
-        return max(self.costs.looking_bytes(canvas, style_taps) for _, style_taps in self.taps)
+        return max(self.costs.style_bytes(canvas, style_taps) for _, style_taps in self.taps)
 
     def _style_fits(self, edge: int) -> bool:
         return self.limit_bytes is None or self._style_bytes(edge) <= self.limit_bytes

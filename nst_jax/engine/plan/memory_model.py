@@ -8,7 +8,7 @@ analysis on CPU, which `tests/test_planner.py` checks; on GPU and TPU that was n
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from nst_jax.engine.device.optimizers import LBFGS_MEMORY, Kind
+from nst_jax.engine.device.optimizers import LBFGS_MEMORY, OptimizerKind
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.model import winograd
 from nst_jax.request.taps import PIXELS, Architecture, block_of, deepest_tap, poolings_before
@@ -17,7 +17,7 @@ _FLOAT32_BYTES = 4
 _PICTURE_BYTES = 3 * _FLOAT32_BYTES
 """Of one pixel of an image, a moment or a gradient."""
 
-PICTURES_OF_A_STATE: Mapping[Kind, int] = {"adam": 4, "lbfgs": 5 + 2 * LBFGS_MEMORY}
+PICTURES_OF_A_STATE: Mapping[OptimizerKind, int] = {"adam": 4, "lbfgs": 5 + 2 * LBFGS_MEMORY}
 """Image, moving average and two moments, or with L-BFGS three pictures and two for each step that
 it remembers; see `solver.State`. A step needs them twice: its outcome stands beside its start
 until both are compared."""
@@ -41,7 +41,7 @@ _VARIATION_BYTES = {"nine_point": 172}
 
 
 @dataclasses.dataclass(frozen=True)
-class Costs:
+class CostModel:
     """Costs of a network's programs, up to the deepest of some taps.
 
     Attributes:
@@ -58,7 +58,7 @@ class Costs:
     channels: Mapping[str, tuple[int, int]]
     value_bytes: int
     use_winograd: bool
-    optimizer: Kind = "adam"
+    optimizer: OptimizerKind = "adam"
     tv_loss: str = "squared"
 
     def operations(self, canvas: Size, taps: tuple[str, ...]) -> int:
@@ -93,7 +93,7 @@ class Costs:
         targets += sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in style_taps)
         return self.network_bytes(taps) + slots * (pictures + working + targets)
 
-    def looking_bytes(self, canvas: Size, taps: tuple[str, ...]) -> int:
+    def style_bytes(self, canvas: Size, taps: tuple[str, ...]) -> int:
         """Bytes on one device while a style is looked at, which goes forth alone."""
         pixels = canvas[0] * canvas[1]
         working = _LARGEST_AT_ONCE * max(self._features(canvas, taps), default=0)

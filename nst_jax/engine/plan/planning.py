@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from nst_jax.engine.inputs.session import Request, Setup
-from nst_jax.engine.plan.demand import Foreseen
-from nst_jax.engine.plan.memory_budget import Room
-from nst_jax.engine.plan.memory_model import Costs
-from nst_jax.engine.plan.slots import Plan, plan
+from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.plan.demand import Demand
+from nst_jax.engine.plan.memory_budget import MemoryBudget
+from nst_jax.engine.plan.memory_model import CostModel
+from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import Progress
 
 
-def planned(
-    requests: Sequence[Request],
-    setup: Setup,
+def make_plan(
+    requests: Sequence[ExaminedJob],
+    setup: Session,
     progress: Progress,
     earlier: Plan | None = None,
     *,
-    whole: Foreseen | None = None,
+    whole: Demand | None = None,
 ) -> Plan:
     """Slots for every canvas of the jobs.
 
@@ -30,14 +30,14 @@ def planned(
     Raises:
         OptionError: A batch, or even a single picture, fits no device.
     """
-    ladders = [one.ladder for one in requests]
-    own_taps = {(one.own.content_taps, one.own.style_taps) for one in requests}
-    room = Room(
-        costs=costs_of(setup),
+    ladders = [one.levels for one in requests]
+    own_taps = {(one.options.content_taps, one.options.style_taps) for one in requests}
+    room = MemoryBudget(
+        costs=cost_model(setup),
         taps=whole.taps if whole else tuple(own_taps),
         limit_bytes=setup.devices.memory_bytes,
     )
-    made = plan(
+    made = choose_slots(
         ladders,
         setup.options,
         setup.devices,
@@ -50,9 +50,9 @@ def planned(
     return made
 
 
-def costs_of(setup: Setup) -> Costs:
+def cost_model(setup: Session) -> CostModel:
     """What the programs of this network cost in this setup."""
-    return Costs(
+    return CostModel(
         architecture=setup.weights.architecture,
         channels={
             name: (kernel.shape[2], kernel.shape[3])
@@ -65,7 +65,7 @@ def costs_of(setup: Setup) -> Costs:
     )
 
 
-def padding_note(jobs: int, setup: Setup) -> str:
+def padding_note(jobs: int, setup: Session) -> str:
     """What to say where the batch size is beyond the number of jobs; empty where it is not."""
     slots = setup.options.batch_size
     if slots == "auto" or slots <= jobs:

@@ -13,8 +13,8 @@ from typing import Any
 
 from nst_jax.engine.plan.canvas import Size, size_text
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Group, Stage
-from nst_jax.engine.plan.memory_budget import Room, bytes_text, largest_that_fits
+from nst_jax.engine.plan.levels import Bucket, Level
+from nst_jax.engine.plan.memory_budget import MemoryBudget, bytes_text, largest_that_fits
 from nst_jax.request.errors import NoRoomError, OptionError
 from nst_jax.request.options import Options, Structure
 
@@ -26,7 +26,7 @@ _MANY_WAVES = 4
 
 _VERSION = 2
 
-_LADDER = (1, 2, 4, 8, 16, 32, 64, 128)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 # More pixels than this in one batch gain nothing and only cost memory: about 1.2 GB of
 # float32 activations on a CPU, 10 GB of bfloat16 ones on an accelerator.
@@ -43,11 +43,11 @@ class Plan:
         batch: What tells the batch that it was made for from others; empty where nobody said.
     """
 
-    slots: Mapping[Group, int]
+    slots: Mapping[Bucket, int]
     devices: int = 1
     batch: str = ""
 
-    def halved(self, group: Group) -> "Plan":
+    def halve(self, group: Bucket) -> "Plan":
         """The plan with half the slots for one group, after a batch of it did not fit.
 
         Raises:
@@ -91,7 +91,7 @@ class Plan:
             if content["version"] not in (1, _VERSION):
                 raise ValueError(f"unknown version {content['version']!r}")
             entries = content["groups"] if content["version"] == _VERSION else ()
-            slots = {_group(entry): int(entry["slots"]) for entry in entries}
+            slots = {_bucket(entry): int(entry["slots"]) for entry in entries}
             devices = int(content.get("devices", 1))
             batch = str(content.get("batch", ""))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -103,23 +103,23 @@ class Plan:
         return cls(slots, devices, batch)
 
 
-def _group(entry: Any) -> Group:
+def _bucket(entry: Any) -> Bucket:
     height, width = map(int, entry["canvas"])
     content_taps, style_taps = (
         tuple(map(str, entry[name])) for name in ("content_taps", "style_taps")
     )
     structure = Structure(content_taps, style_taps, str(entry["gradient_normalization"]))
-    return Group((height, width), int(entry["regions"]), structure)
+    return Bucket((height, width), int(entry["regions"]), structure)
 
 
-def plan(
-    ladders: Iterable[tuple[Stage, ...]],
+def choose_slots(
+    ladders: Iterable[tuple[Level, ...]],
     options: Options,
     devices: Devices,
     earlier: Plan | None = None,
     *,
-    room: Room | None = None,
-    counts: Mapping[Group, int] | None = None,
+    room: MemoryBudget | None = None,
+    counts: Mapping[Bucket, int] | None = None,
 ) -> Plan:
     """Slots for each group that the jobs' stages are in; what was planned earlier stays.
 
@@ -137,8 +137,8 @@ def plan(
     """
     listed = list(ladders)
     stages = [stage for ladder in listed for stage in ladder]
-    needs: Mapping[Group, int] = collections.Counter(
-        group for one in listed for group in {stage.group for stage in one}
+    needs: Mapping[Bucket, int] = collections.Counter(
+        group for one in listed for group in {stage.bucket for stage in one}
     )
     if counts is not None:
         needs = {group: counts.get(group, WAVE_JOBS) for group in {*needs, *counts}}
@@ -148,13 +148,15 @@ def plan(
     slots = dict(earlier.slots) if earlier else {}
     for group, jobs in sorted(needs.items()):
         if group not in slots:
-            slots[group] = _slots(group.canvas, jobs, options, devices, room)
+            slots[group] = _batch_size(group.canvas, jobs, options, devices, room)
     if room:
         _check_batches({group: slots[group] for group in needs}, devices, room)
     return Plan(slots, devices.count, earlier.batch if earlier else "")
 
 
-def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Room | None) -> int:
+def _batch_size(
+    canvas: Size, jobs: int, options: Options, devices: Devices, room: MemoryBudget | None
+) -> int:
     if options.batch_size != "auto":
         return options.batch_size
     pixels = canvas[0] * canvas[1]
@@ -165,7 +167,7 @@ def _slots(canvas: Size, jobs: int, options: Options, devices: Devices, room: Ro
             return False
         return room is None or room.fits(canvas, devices.slots_in_a_memory(rung))
 
-    ladder = {*_LADDER, *(devices.count * rung for rung in _LADDER)}
+    ladder = {*_BATCH_SIZES, *(devices.count * rung for rung in _BATCH_SIZES)}
     rungs = [rung for rung in ladder if reasonable(rung)] or [1]
     return min(rungs, key=lambda rung: (*_cost(rung, pixels, jobs, devices), -rung))
 
@@ -180,15 +182,15 @@ def _cost(rung: int, pixels: int, jobs: int, devices: Devices) -> tuple[float | 
     if waves >= _MANY_WAVES:
         rest = 0
     batches = waves * -(-WAVE_JOBS // rung) + -(-rest // rung)
-    computed = max(devices.slots_paid(rung) * pixels, devices.fill_pixels)
+    computed = max(devices.slot_cost(rung) * pixels, devices.fill_pixels)
     return batches * computed, batches * rung - waves * WAVE_JOBS - rest
 
 
-def _check_batches(slots: Mapping[Group, int], devices: Devices, room: Room) -> None:
+def _check_batches(slots: Mapping[Bucket, int], devices: Devices, room: MemoryBudget) -> None:
     held = {group: devices.slots_in_a_memory(count) for group, count in slots.items()}
     if all(room.fits(group.canvas, count) for group, count in held.items()):
         return
-    worst = max(held, key=lambda group: room.needed(group.canvas, held[group]))
+    worst = max(held, key=lambda group: room.required_bytes(group.canvas, held[group]))
     fitting = devices.memories * min(
         largest_that_fits(lambda number, group=group: room.fits(group.canvas, number), count)
         for group, count in held.items()
@@ -196,6 +198,6 @@ def _check_batches(slots: Mapping[Group, int], devices: Devices, room: Room) -> 
     raise OptionError(
         f"a batch must fit the device's memory of {room.text}, got {slots[worst]} slots of "
         f"{size_text(worst.canvas)}, which need "
-        f"{bytes_text(room.needed(worst.canvas, held[worst]))}",
+        f"{bytes_text(room.required_bytes(worst.canvas, held[worst]))}",
         f"--batch-size {fitting} would fit; a plan.json of other slots must be deleted first",
     )

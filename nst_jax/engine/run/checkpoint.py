@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nst_jax.engine.curve import Point
-from nst_jax.engine.inputs.session import Request
+from nst_jax.engine.curve import LossPoint
+from nst_jax.engine.inputs.session import ExaminedJob
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.snapshot import Standing
+from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.files.folders import Folder, reason_of
 
@@ -30,7 +30,7 @@ class CheckpointFile:
     def __init__(
         self,
         folder: Folder | None,
-        requests: Iterable[Request],
+        requests: Iterable[ExaminedJob],
         progress: Progress,
         *,
         name: str = STATE_NAME,
@@ -48,11 +48,11 @@ class CheckpointFile:
         self._folder, self._progress, self._name = folder, progress, name
         self._others = tuple(others)
         self._requests = {request.index: request for request in requests}
-        self.snapshots: dict[int, Standing] = {}
+        self.snapshots: dict[int, JobSnapshot] = {}
         for one in (*self._others, name):
             self._load(one)
 
-    def save(self, standings: Sequence[Standing]) -> int:
+    def save(self, standings: Sequence[JobSnapshot]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
 
         Returns:
@@ -105,7 +105,7 @@ class CheckpointFile:
 
 
 def _pack(
-    standings: Mapping[int, Standing], requests: Mapping[int, Request]
+    standings: Mapping[int, JobSnapshot], requests: Mapping[int, ExaminedJob]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A header for the file, and its arrays by job and name."""
     header: list[dict[str, Any]] = []
@@ -132,8 +132,8 @@ def _pack(
 
 
 def _unpack(
-    header: Any, arrays: Mapping[str, np.ndarray], requests: Iterable[Request]
-) -> Iterator[Standing]:
+    header: Any, arrays: Mapping[str, np.ndarray], requests: Iterable[ExaminedJob]
+) -> Iterator[JobSnapshot]:
     """The jobs of a file that this run asks for.
 
     Raises:
@@ -151,10 +151,10 @@ def _unpack(
 
 def _read_snapshot(
     index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
-) -> Standing:
+) -> JobSnapshot:
     level, phase = map(int, entry["place"])
     names = entry["arrays"]
-    return Standing(
+    return JobSnapshot(
         index=index,
         place=(level, phase),
         within=bool(entry["within"]),
@@ -162,6 +162,6 @@ def _read_snapshot(
         seconds=float(entry["seconds"]),
         compile_seconds=float(entry["compile_seconds"]),
         terms={str(name): float(value) for name, value in entry["terms"].items()},
-        curve=[Point(int(step), *map(float, terms)) for step, *terms in entry["curve"]],
+        curve=[LossPoint(int(step), *map(float, terms)) for step, *terms in entry["curve"]],
         arrays={str(name): arrays[f"{number}/{place}"] for place, name in enumerate(names)},
     )

@@ -7,13 +7,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.inputs.session import Request, Setup
-from nst_jax.engine.plan.demand import Foreseen
-from nst_jax.engine.plan.planning import planned
+from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.plan.demand import Demand
+from nst_jax.engine.plan.planning import make_plan
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Summary
-from nst_jax.engine.schedule.scheduler import Renderer, Timing
+from nst_jax.engine.schedule.scheduler import Scheduler, Timing
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.request.errors import OutputError, WriteError
 
@@ -22,12 +22,12 @@ RUN_NAME = "run.json"
 
 
 def load_or_make_plan(
-    requests: Sequence[Request],
-    setup: Setup,
+    requests: Sequence[ExaminedJob],
+    setup: Session,
     folder: Folder,
     progress: Progress,
     *,
-    whole: Foreseen,
+    whole: Demand,
     batch: str,
     alone: bool,
 ) -> Plan:
@@ -53,7 +53,7 @@ def load_or_make_plan(
         if not alone:
             _check_batch(earlier, batch, folder)
         fixed = dataclasses.replace(
-            planned(requests, setup, progress, earlier, whole=whole), batch=batch
+            make_plan(requests, setup, progress, earlier, whole=whole), batch=batch
         )
         if fixed != earlier:
             write_json(folder, PLAN_NAME, fixed.to_json())
@@ -121,7 +121,7 @@ def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
         ) from error
 
 
-def run_record(summary: Summary, setup: Setup, renderer: Renderer | None) -> dict[str, Any]:
+def run_record(summary: Summary, setup: Session, renderer: Scheduler | None) -> dict[str, Any]:
     """What `run.json` says."""
     timing = renderer.timing if renderer else Timing()
     return {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from nst_jax.engine.inputs.session import Request
+from nst_jax.engine.inputs.session import ExaminedJob
 from nst_jax.engine.plan.memory_budget import bytes_text
 from nst_jax.engine.progress import Progress
 from nst_jax.files.encode import expected_bytes
@@ -13,13 +13,13 @@ _LEDGER_LINE_BYTES = 8_000
 """A long one, with a full curve."""
 
 
-def needed_bytes(requests: Iterable[Request], options: Options) -> int:
+def needed_bytes(requests: Iterable[ExaminedJob], options: Options) -> int:
     """About what the pictures, the previews and the ledger of these jobs take."""
     return sum(_needed_bytes(one, options) for one in requests)
 
 
 def warn_if_disk_is_short(
-    requests: Iterable[Request], options: Options, folder: Folder, progress: Progress
+    requests: Iterable[ExaminedJob], options: Options, folder: Folder, progress: Progress
 ) -> None:
     """Warns where the folder's file system has less than what is needed, as far as it tells."""
     free, needed = folder.free_bytes(), needed_bytes(requests, options)
@@ -30,8 +30,8 @@ def warn_if_disk_is_short(
         )
 
 
-def _needed_bytes(request: Request, options: Options) -> int:
-    size, name = request.ladder[-1].size, request.job.output
+def _needed_bytes(request: ExaminedJob, options: Options) -> int:
+    size, name = request.levels[-1].size, request.job.output
     picture = expected_bytes(name, size, bit_depth=options.bit_depth)
     every = options.preview_every
     previews = request.image_steps // every if every else 0

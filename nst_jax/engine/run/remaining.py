@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from nst_jax.engine.inputs.session import Request
+from nst_jax.engine.inputs.session import ExaminedJob
 from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record
@@ -25,20 +25,20 @@ class RemainingWork:
         given_up: Failed before by their own fault, nothing of them having changed.
     """
 
-    requests: Sequence[Request]
+    requests: Sequence[ExaminedJob]
     failures: Sequence[Result]
     skipped: int
     given_up: int
 
 
 def remaining_work(
-    examined: Iterable[Request | Result],
+    examined: Iterable[ExaminedJob | Result],
     records: Mapping[str, Record],
     folder: Folder,
     handling: Handling,
 ) -> RemainingWork:
     """Sorts examined jobs by what the ledger and the folder have of them."""
-    requests: list[Request] = []
+    requests: list[ExaminedJob] = []
     failures: list[Result] = []
     skipped = given_up = 0
     for one in examined:
@@ -56,7 +56,7 @@ def remaining_work(
     return RemainingWork(requests, failures, skipped, given_up)
 
 
-def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: bool) -> bool:
+def _is_up_to_date(request: ExaminedJob, record: Record, folder: Folder, *, verify: bool) -> bool:
     """Whether the ledger has this very picture as done and the file is unharmed."""
     if record.get("status") != "done" or record.get("fingerprint") != request.fingerprint:
         return False
@@ -72,7 +72,7 @@ def _is_up_to_date(request: Request, record: Record, folder: Folder, *, verify: 
     return content is not None and hashlib.sha256(content).hexdigest() == record.get("sha256")
 
 
-def _would_fail_again(request: Request, record: Record) -> bool:
+def _would_fail_again(request: ExaminedJob, record: Record) -> bool:
     """Whether the job failed by its own fault and nothing has changed since."""
     return bool(_failures_before(request, record)) and record["error"].get("kind") in _OWN_FAULTS
 
@@ -86,7 +86,7 @@ def _fails_alike(result: Result, record: Record) -> bool:
     return (before.get("kind"), before.get("message")) == (now.kind, now.message)
 
 
-def _failures_before(one: Request | Result, record: Record) -> int:
+def _failures_before(one: ExaminedJob | Result, record: Record) -> int:
     """How often the job has failed as it is now, by the ledger."""
     error = record.get("error")
     if record.get("status") != "failed" or record.get("fingerprint") != one.fingerprint:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.curve import Curve, Point
+from nst_jax.engine.curve import LossCurve, LossPoint
 from nst_jax.engine.device.solver import State
 from nst_jax.engine.device.warm_start import Carried, carried
-from nst_jax.engine.inputs.load import PreparedJob
-from nst_jax.engine.plan.levels import Stage
-from nst_jax.engine.schedule.snapshot import Place, Standing, named_arrays
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.plan.levels import Level
+from nst_jax.engine.schedule.snapshot import JobSnapshot, Place, to_named_leaves
 from nst_jax.request.errors import JobError
 
 Image = npt.NDArray[np.float32]
@@ -35,10 +35,10 @@ class Rendered:
         attempts: How often it was tried.
     """
 
-    job: PreparedJob
+    job: LoadedJob
     image: Image | None
     terms: Mapping[str, float]
-    curve: tuple[Point, ...]
+    curve: tuple[LossPoint, ...]
     steps: int
     finite: bool
     seconds: float
@@ -48,7 +48,7 @@ class Rendered:
 
 
 @dataclasses.dataclass(eq=False)
-class Underway:
+class ActiveJob:
     """One job on its way through its stages.
 
     Attributes:
@@ -58,12 +58,12 @@ class Underway:
         held: Where it stands in the next one, if it has been in it already.
     """
 
-    job: PreparedJob
+    job: LoadedJob
     done: int = 0
     carried: Carried | None = None
     held: State | None = None
     terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    curve: Curve = dataclasses.field(default_factory=Curve)
+    curve: LossCurve = dataclasses.field(default_factory=LossCurve)
     steps: int = 0
     finite: bool = True
     seconds: float = 0.0
@@ -71,14 +71,14 @@ class Underway:
     fault: JobError | None = None
     attempts: int = 1
 
-    def stage(self, place: Place) -> Stage:
+    def stage(self, place: Place) -> Level:
         stage = self.job.stage(place)
         assert stage is not None
         return stage
 
     def is_next(self, place: Place) -> bool:
         """Whether the job's next stage stands at this place."""
-        return not self.is_over and self.job.stages[self.done].place == place
+        return not self.is_over and self.job.levels[self.done].place == place
 
     @property
     def steps_here(self) -> int:
@@ -87,7 +87,7 @@ class Underway:
 
     @property
     def is_over(self) -> bool:
-        return self.done == len(self.job.stages) or not self.finite or self.fault is not None
+        return self.done == len(self.job.levels) or not self.finite or self.fault is not None
 
     def take_back(self, state: State, place: Place) -> None:
         """Keeps what a stage has made of the job."""
@@ -98,21 +98,21 @@ class Underway:
         self.held = None
         self.done += 1
 
-    def standing(self) -> Standing | None:
+    def standing(self) -> JobSnapshot | None:
         """Where the job stands; None where nothing would be lost by beginning it again."""
         tree = self.carried if self.held is None else self.held
         if tree is None or self.is_over:
             return None
-        return Standing(
+        return JobSnapshot(
             index=self.job.index,
-            place=self.job.stages[self.done].place,
+            place=self.job.levels[self.done].place,
             within=self.held is not None,
             steps=self.steps,
             seconds=self.seconds,
             compile_seconds=self.compile_seconds,
             terms=self.terms,
             curve=self.curve.points,
-            arrays=named_arrays(tree),
+            arrays=to_named_leaves(tree),
         )
 
     def rendered(self) -> Rendered:

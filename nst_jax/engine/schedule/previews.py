@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.device.solver import State
-from nst_jax.engine.inputs.load import PreparedJob
-from nst_jax.engine.inputs.masks import scaled
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resized
 from nst_jax.model.color import KEPT
@@ -63,14 +63,14 @@ class Previews:
         return np.flatnonzero((after > before) & (after % self.every == 0)).tolist()
 
 
-def preview_of(job: PreparedJob, state: State, size: Size, step: int) -> Preview:
+def make_preview(job: LoadedJob, state: State, size: Size, step: int) -> Preview:
     """The preview of a job in a state of host arrays without a slot axis."""
     shown = state.average if state.averaged > 0 else state.image
     image = np.array(shown[: size[0], : size[1]])
-    return Preview(job.index, job.name, step, with_content_kept(job, image))
+    return Preview(job.index, job.name, step, composite_with_content(job, image))
 
 
-def with_content_kept(job: PreparedJob, image: Image) -> Image:
+def composite_with_content(job: LoadedJob, image: Image) -> Image:
     """What a job has made, with what it asks to keep of the content laid over it.
 
     Its colours, by the option `color`; and all of it where no mask gives a style. There
@@ -84,7 +84,7 @@ def with_content_kept(job: PreparedJob, image: Image) -> Image:
     if keep:
         image = keep(image, content)
     if job.masks:
-        masks = [scaled(mask, image.shape[:2]) for mask in job.masks]
+        masks = [resize_mask(mask, image.shape[:2]) for mask in job.masks]
         styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
         image = (content + styled * (image - content)).astype(np.float32)
     return image

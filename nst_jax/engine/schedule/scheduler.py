@@ -22,24 +22,24 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.curve import LOOKS_A_STAGE
-from nst_jax.engine.device.errors import device_error, is_of_the_machine, is_out_of_memory
-from nst_jax.engine.device.optimizers import Kind
-from nst_jax.engine.device.problem import problem_of
-from nst_jax.engine.device.programs import Programs
-from nst_jax.engine.device.slot_batch import Entry, Look, Slots
+from nst_jax.engine.device.errors import device_error, is_out_of_memory, is_transient
+from nst_jax.engine.device.optimizers import OptimizerKind
+from nst_jax.engine.device.problem import make_problem
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch, SlotInput
 from nst_jax.engine.device.solver import CHECK_EVERY, State
-from nst_jax.engine.device.targets import VARIATIONS, Targeting, TargetMaker
-from nst_jax.engine.device.warm_start import carried, continued, started
-from nst_jax.engine.inputs.initial_image import first_image
-from nst_jax.engine.inputs.load import PreparedJob
+from nst_jax.engine.device.targets import VARIATIONS, TargetCache, TargetProvider
+from nst_jax.engine.device.warm_start import carried, cold_start, warm_start
+from nst_jax.engine.inputs.initial_image import initial_image
+from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.plan.canvas import size_text
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Group, Stage
+from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.active_job import Rendered, Underway
-from nst_jax.engine.schedule.previews import Previews, preview_of
-from nst_jax.engine.schedule.snapshot import Place, Standing, filled
+from nst_jax.engine.schedule.active_job import ActiveJob, Rendered
+from nst_jax.engine.schedule.previews import Previews, make_preview
+from nst_jax.engine.schedule.snapshot import JobSnapshot, Place, from_named_leaves
 from nst_jax.engine.schedule.stop import Care
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
@@ -53,7 +53,7 @@ _CHUNK_S = 2.0
 _BACK_OFF_S = 1.0
 """Before a batch is tried again after a fault of the device; twice as long each time."""
 
-_Queue = collections.deque[Underway]
+_Queue = collections.deque[ActiveJob]
 
 
 @dataclasses.dataclass
@@ -66,7 +66,7 @@ class Timing:
     image_steps: int = 0
 
 
-class Renderer:
+class Scheduler:
     """Renders jobs on devices with one network; programs are kept between calls.
 
     Attributes:
@@ -85,24 +85,24 @@ class Renderer:
         options: Options,
         products: str = "default",
         previews: Previews | None = None,
-        targets: Callable[[Programs, Variation], Targeting] = TargetMaker,
+        targets: Callable[[ProgramCache, Variation], TargetProvider] = TargetCache,
     ) -> None:
-        self.programs = Programs(network, devices, progress, products=products)
+        self.programs = ProgramCache(network, devices, progress, products=products)
         self.timing = Timing()
         self.plan = Plan({})
         self.care = Care()
-        self._underway: list[Underway] = []
+        self._underway: list[ActiveJob] = []
         self._kept_at = time.monotonic()
         self._devices = devices
         self._progress = progress
         self._previews = previews
-        self._optimizer: Kind = options.optimizer
+        self._optimizer: OptimizerKind = options.optimizer
         self._targets = targets(self.programs, VARIATIONS[options.tv_loss])
 
     def render(
         self,
-        jobs: Sequence[PreparedJob],
-        standings: Mapping[int, Standing] = MappingProxyType({}),
+        jobs: Sequence[LoadedJob],
+        standings: Mapping[int, JobSnapshot] = MappingProxyType({}),
     ) -> Iterator[Rendered]:
         """Renders jobs together; each comes out once, as soon as its last stage is done.
 
@@ -111,41 +111,43 @@ class Renderer:
             standings: Where jobs go on, by their index; those that don't fit are passed over.
         """
         self._underway = [self._taken_up(job, standings.get(job.index)) for job in jobs]
-        for place in sorted({stage.place for job in jobs for stage in job.stages}):
+        for place in sorted({stage.place for job in jobs for stage in job.levels}):
             for queue in _queues([one for one in self._underway if one.is_next(place)], place):
                 for one in self._through(queue, place):
                     if one.is_over:
                         yield one.rendered()
 
-    def standings(self) -> list[Standing]:
+    def snapshots(self) -> list[JobSnapshot]:
         """Where the jobs of the present call of `render` are, those that have begun."""
         return [standing for one in self._underway if (standing := one.standing())]
 
-    def _taken_up(self, job: PreparedJob, standing: Standing | None) -> Underway:
+    def _taken_up(self, job: LoadedJob, standing: JobSnapshot | None) -> ActiveJob:
         """A job at its beginning, or where it stood."""
-        one = Underway(job)
-        places = [stage.place for stage in job.stages]
+        one = ActiveJob(job)
+        places = [stage.place for stage in job.levels]
         if standing is None or standing.place not in places[not standing.within :]:
             return one
         done = places.index(standing.place)
         try:
             if standing.within:
-                one.held = filled(self._first_state(job, job.stages[done]), standing.arrays)
+                one.held = from_named_leaves(
+                    self._first_state(job, job.levels[done]), standing.arrays
+                )
             else:
-                before = job.stages[done - 1]
+                before = job.levels[done - 1]
                 template = carried(self._first_state(job, before), before.size)
-                one.carried = filled(template, standing.arrays)
+                one.carried = from_named_leaves(template, standing.arrays)
         except ValueError:
-            return Underway(job)
+            return ActiveJob(job)
         for step, *terms in standing.curve:
             one.curve.add(step, terms)
         one.done, one.steps, one.terms = done, standing.steps, standing.terms
         one.seconds, one.compile_seconds = standing.seconds, standing.compile_seconds
         return one
 
-    def _through(self, queue: _Queue, place: Place) -> Iterator[Underway]:
+    def _through(self, queue: _Queue, place: Place) -> Iterator[ActiveJob]:
         """Takes every job of a queue through one stage; they come out in any order."""
-        group = queue[0].stage(place).group
+        group = queue[0].stage(place).bucket
         while queue and not self.care.stop.requested:
             slots = self.plan.slots[group]
             alone = 0 < self.care.retries < queue[0].attempts  # a last try that blames nobody else
@@ -159,11 +161,13 @@ class Renderer:
                 queue.extendleft(reversed(again))
                 yield from (one for one in batch if one.fault)
 
-    def _after_fault(self, error: Exception, batch: list[Underway], group: Group) -> list[Underway]:
+    def _after_fault(
+        self, error: Exception, batch: list[ActiveJob], group: Bucket
+    ) -> list[ActiveJob]:
         """The jobs that are tried again; the others have got their fault."""
         if is_out_of_memory(error):
             return self._with_fewer_slots(batch, group)
-        if not is_of_the_machine(error):
+        if not is_transient(error):
             raise error
         for one in batch:
             if one.attempts > self.care.retries:
@@ -180,10 +184,10 @@ class Renderer:
             self.care.stop.wait(_BACK_OFF_S * 2 ** (tried - 1))
         return again
 
-    def _with_fewer_slots(self, batch: list[Underway], group: Group) -> list[Underway]:
+    def _with_fewer_slots(self, batch: list[ActiveJob], group: Bucket) -> list[ActiveJob]:
         slots = self.plan.slots[group]
         try:
-            self.plan = self.plan.halved(group)
+            self.plan = self.plan.halve(group)
         except NoRoomError as fault:
             for one in batch:
                 one.fault = fault
@@ -195,8 +199,8 @@ class Renderer:
         return batch
 
     def _run(
-        self, batch: list[Underway], queue: _Queue, place: Place, count: int
-    ) -> Iterator[Underway]:
+        self, batch: list[ActiveJob], queue: _Queue, place: Place, count: int
+    ) -> Iterator[ActiveJob]:
         """Runs a batch of `count` slots until every job in it, or placed into it, is over.
 
         Args:
@@ -221,7 +225,7 @@ class Renderer:
             chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
             self._count(int((look.steps - taken).sum()), seconds)
             taken = look.steps
-            left = np.where(look.over, 0, _asked(batch, place) - taken)
+            left = np.where(look.is_finished, 0, _asked(batch, place) - taken)
             # With none left the next jobs open a batch of their own.
             if left.any() and not self.care.stop.requested:
                 for slot in np.flatnonzero(left == 0).tolist()[: len(queue)]:
@@ -240,38 +244,40 @@ class Renderer:
                 one.take_back(state, place)
                 yield one
 
-    def _checkpoint(self, slots: Slots, batch: list[Underway]) -> None:
+    def _checkpoint(self, slots: SlotBatch, batch: list[ActiveJob]) -> None:
         """Keeps every job that has begun, where that is due."""
         every = self.care.checkpoint_every
         if not every or time.monotonic() - self._kept_at < every:
             return
         for one, state in zip(batch, slots.take_all(), strict=False):
             one.held = state
-        self.care.keep(self.standings())
+        self.care.keep(self.snapshots())
         self._kept_at = time.monotonic()
 
-    def _opened(self, batch: list[Underway], place: Place, count: int) -> Slots | None:
+    def _opened(self, batch: list[ActiveJob], place: Place, count: int) -> SlotBatch | None:
         """A batch of slots with these jobs in the first of them; None where the run stops."""
         with self._timed(batch) as lap:
-            entries: list[Entry] = []
+            entries: list[SlotInput] = []
             for one in batch:
                 if self.care.stop.requested:
                     return None
                 entries.append(self._entry(one, place))
             canvas = batch[0].stage(place).canvas
-            slots = Slots(self.programs, self._devices, canvas, entries, count)
+            slots = SlotBatch(self.programs, self._devices, canvas, entries, count)
         self.timing.targets += lap.seconds
         return slots
 
     def _step(
-        self, slots: Slots, chunk: int, batch: list[Underway], left: npt.NDArray[np.int64]
-    ) -> tuple[Look, float]:
+        self, slots: SlotBatch, chunk: int, batch: list[ActiveJob], left: npt.NDArray[np.int64]
+    ) -> tuple[ChunkReport, float]:
         """Runs a chunk; returns what is known of the batch's jobs after it, and its seconds."""
         moving = [one for one, steps in zip(batch, left, strict=True) if steps]
         with self._timed(moving) as lap:
             look = slots.step(chunk)
         jobs = len(batch)
-        look = Look(look.steps[:jobs].astype(np.int64), look.over[:jobs], look.terms[:jobs])
+        look = ChunkReport(
+            look.steps[:jobs].astype(np.int64), look.is_finished[:jobs], look.terms[:jobs]
+        )
         for one, steps, terms in zip(batch, look.steps.tolist(), look.terms.tolist(), strict=True):
             if one in moving:
                 one.seconds += lap.seconds / len(moving)
@@ -281,8 +287,8 @@ class Renderer:
     def _show(
         self,
         previews: Previews,
-        slots: Slots,
-        batch: list[Underway],
+        slots: SlotBatch,
+        batch: list[ActiveJob],
         place: Place,
         *steps: npt.NDArray[np.integer],
     ) -> None:
@@ -293,7 +299,7 @@ class Renderer:
             with self._timed([one]) as lap:
                 state = slots.take(slot)
                 size = one.stage(place).size
-                previews.show(preview_of(one.job, state, size, int(after[slot])))
+                previews.show(make_preview(one.job, state, size, int(after[slot])))
             self.timing.targets += lap.seconds
 
     def _count(self, image_steps: int, seconds: float) -> None:
@@ -301,35 +307,35 @@ class Renderer:
         self.timing.image_steps += image_steps
         self._progress.stepped(image_steps)
 
-    def _take(self, slots: Slots, slot: int, one: Underway, place: Place) -> None:
+    def _take(self, slots: SlotBatch, slot: int, one: ActiveJob, place: Place) -> None:
         with self._timed([one]) as lap:
             one.take_back(slots.take(slot), place)
         self.timing.targets += lap.seconds
 
-    def _place(self, slots: Slots, slot: int, one: Underway, place: Place) -> None:
+    def _place(self, slots: SlotBatch, slot: int, one: ActiveJob, place: Place) -> None:
         with self._timed([one]) as lap:
             slots.place(slot, self._entry(one, place))
         self.timing.targets += lap.seconds
 
-    def _entry(self, one: Underway, place: Place) -> Entry:
+    def _entry(self, one: ActiveJob, place: Place) -> SlotInput:
         """What a job puts into its slot: where it starts and what it asks for."""
         stage, own = one.stage(place), one.job.options
-        problem = problem_of(own, stage, self._targets.targets(one.job, stage))
+        problem = make_problem(own, stage, self._targets.make_targets(one.job, stage))
         if one.held is not None:
-            return Entry(one.held, problem)
+            return SlotInput(one.held, problem)
         if one.carried is None:
-            return Entry(self._first_state(one.job, stage), problem)
+            return SlotInput(self._first_state(one.job, stage), problem)
         decays = own.adam_b1, own.adam_b2
         where = stage.size, stage.canvas
-        state = continued(one.carried, *where, optimizer=self._optimizer, decays=decays)
-        return Entry(state, problem)
+        state = warm_start(one.carried, *where, optimizer=self._optimizer, decays=decays)
+        return SlotInput(state, problem)
 
-    def _first_state(self, job: PreparedJob, stage: Stage) -> State:
+    def _first_state(self, job: LoadedJob, stage: Level) -> State:
         """The state of a job that begins at this stage."""
-        return started(first_image(job, stage.size), stage.canvas, self._optimizer)
+        return cold_start(initial_image(job, stage.size), stage.canvas, self._optimizer)
 
     @contextlib.contextmanager
-    def _timed(self, jobs: Sequence[Underway]) -> Iterator["_Lap"]:
+    def _timed(self, jobs: Sequence[ActiveJob]) -> Iterator["_Lap"]:
         """Times a `with` block; compilation apart, in equal shares for the jobs it is for."""
         lap = _Lap()
         compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
@@ -348,16 +354,18 @@ class _Lap:
     seconds: float = 0.0
 
 
-def _asked(batch: list[Underway], place: Place) -> npt.NDArray[np.int64]:
+def _asked(batch: list[ActiveJob], place: Place) -> npt.NDArray[np.int64]:
     return np.array([one.stage(place).steps for one in batch], np.int64)
 
 
-def _total(batch: list[Underway], taken: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def _total(batch: list[ActiveJob], taken: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Steps of each job over all stages, given those of this one."""
     return np.array([one.steps for one in batch], np.int64) + taken
 
 
-def _longest_chunk(batch: list[Underway], left: npt.NDArray[np.int64], *, others_wait: bool) -> int:
+def _longest_chunk(
+    batch: list[ActiveJob], left: npt.NDArray[np.int64], *, others_wait: bool
+) -> int:
     """Steps after which some slot may be free, all are over, or the curve wants a point."""
     longest = left[left > 0].min() if others_wait else left.max()
     may_converge = any(one.job.options.early_stop for one in batch)
@@ -365,11 +373,11 @@ def _longest_chunk(batch: list[Underway], left: npt.NDArray[np.int64], *, others
     return int(min(longest, until_look))
 
 
-def _queues(underway: list[Underway], place: Place) -> list[_Queue]:
+def _queues(underway: list[ActiveJob], place: Place) -> list[_Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
-    groups: dict[Group, list[Underway]] = collections.defaultdict(list)
+    groups: dict[Bucket, list[ActiveJob]] = collections.defaultdict(list)
     for one in underway:
-        groups[one.stage(place).group].append(one)
+        groups[one.stage(place).bucket].append(one)
     return [
         collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
         for group in groups.values()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from nst_jax.engine.curve import Point
+from nst_jax.engine.curve import LossPoint
 
 Place = tuple[int, int]
 """Where a stage stands in the order of all: level, then phase."""
@@ -21,7 +21,7 @@ Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Standing:
+class JobSnapshot:
     """Where one job stands.
 
     Attributes:
@@ -43,17 +43,17 @@ class Standing:
     seconds: float
     compile_seconds: float
     terms: Mapping[str, float]
-    curve: Sequence[Point]
+    curve: Sequence[LossPoint]
     arrays: Mapping[str, np.ndarray]
 
 
-def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+def to_named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree as host arrays, by their paths in it."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def filled(template: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
+def from_named_leaves(template: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
     """A tree like the template with other values; Python numbers stay such.
 
     Raises:

@@ -9,18 +9,18 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from nst_jax.engine.schedule.snapshot import Standing
+from nst_jax.engine.schedule.snapshot import JobSnapshot
 
 
-class Stop:
+class StopToken:
     """A wish to stop: set by a signal or another thread, looked at between chunks.
 
     Attributes:
-        heeded: Whether somebody will look soon; else whoever wishes must end the run himself.
+        is_watched: Whether somebody will look soon; else whoever wishes must end the run himself.
     """
 
     def __init__(self) -> None:
-        self.heeded = False
+        self.is_watched = False
         self._wish = threading.Event()
 
     @property
@@ -36,16 +36,16 @@ class Stop:
         self._wish.wait(seconds)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
         """In this `with` block somebody looks at the wish at every chunk's end."""
-        self.heeded = True
+        self.is_watched = True
         try:
             yield
         finally:
-            self.heeded = False
+            self.is_watched = False
 
 
-def _forget(standings: Sequence[Standing]) -> None:
+def _forget(standings: Sequence[JobSnapshot]) -> None:
     """Keeps nothing."""
 
 
@@ -60,7 +60,7 @@ class Care:
         keep: Keeps them, in a file or elsewhere.
     """
 
-    stop: Stop = dataclasses.field(default_factory=Stop)
+    stop: StopToken = dataclasses.field(default_factory=StopToken)
     retries: int = 0
     checkpoint_every: float = 0.0
-    keep: Callable[[Sequence[Standing]], object] = _forget
+    keep: Callable[[Sequence[JobSnapshot]], object] = _forget

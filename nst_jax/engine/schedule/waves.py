@@ -19,17 +19,17 @@ from types import MappingProxyType
 from typing import Any
 
 from nst_jax.engine.inputs.fingerprint import fingerprint
-from nst_jax.engine.inputs.load import PreparedJob, check_sizes, prepared
-from nst_jax.engine.inputs.session import Request, Setup
-from nst_jax.engine.plan.levels import Group, stages
+from nst_jax.engine.inputs.load import LoadedJob, check_sizes, load_job
+from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.plan.levels import Bucket, pyramid
 from nst_jax.engine.plan.slots import WAVE_JOBS, Plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import Rendered
-from nst_jax.engine.schedule.previews import with_content_kept
-from nst_jax.engine.schedule.scheduler import Renderer
-from nst_jax.engine.schedule.snapshot import Standing
-from nst_jax.engine.schedule.stop import Stop
+from nst_jax.engine.schedule.previews import composite_with_content
+from nst_jax.engine.schedule.scheduler import Scheduler
+from nst_jax.engine.schedule.snapshot import JobSnapshot
+from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.errors import JobError, NonFiniteError, ReadError
 from nst_jax.request.job import Job
 from nst_jax.request.options import JobOptions, Options, resolved, translated_taps
@@ -47,7 +47,9 @@ _LOOK_S = 0.2
 """Between two looks at whether the run shall stop, while pictures are being decoded."""
 
 
-def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Request | Result]:
+def examine_jobs(
+    jobs: Sequence[Job], setup: Session, progress: Progress
+) -> list[ExaminedJob | Result]:
     """Looks at every job's inputs without decoding them; a job that can't be is a failed result.
 
     Args:
@@ -59,8 +61,8 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
         TapError: A job names a tap that the network does not have.
     """
     _say_translations([job.options or setup.options for job in jobs], setup, progress)
-    waiting = collections.deque[concurrent.futures.Future[list[Request | Result]]]()
-    examined: list[Request | Result] = []
+    waiting = collections.deque[concurrent.futures.Future[list[ExaminedJob | Result]]]()
+    examined: list[ExaminedJob | Result] = []
     pool = concurrent.futures.ThreadPoolExecutor(_DECODERS)
     try:
         for first in range(0, len(jobs), _LOOKS):
@@ -72,7 +74,7 @@ def examine(jobs: Sequence[Job], setup: Setup, progress: Progress) -> list[Reque
             examined += future.result()
     finally:  # an interrupt does not wait for those that have not begun
         pool.shutdown(cancel_futures=True)
-    _say_animated(setup.inputs.newly_animated(), progress)
+    _say_animated(setup.pictures.list_animated(), progress)
     return examined
 
 
@@ -82,7 +84,7 @@ def _say_animated(names: Sequence[str], progress: Progress) -> None:
         progress.note(f"{len(names)} animated or of several pages, the first is taken: {shown}")
 
 
-def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Progress) -> None:
+def _say_translations(wanted: Sequence[JobOptions], setup: Session, progress: Progress) -> None:
     taken: dict[str, str] = {}
     for own in {(one.content_taps, one.style_taps): one for one in wanted}.values():
         taken |= translated_taps(own, setup.weights.architecture)
@@ -91,29 +93,29 @@ def _say_translations(wanted: Sequence[JobOptions], setup: Setup, progress: Prog
 
 
 def _examined_together(
-    indices: Iterable[int], jobs: Sequence[Job], setup: Setup
-) -> list[Request | Result]:
+    indices: Iterable[int], jobs: Sequence[Job], setup: Session
+) -> list[ExaminedJob | Result]:
     """Some of the jobs; one by one, many jobs would take most of their time in the queue."""
     architecture = setup.weights.architecture
     own = {index: resolved(jobs[index].options or setup.options, architecture) for index in indices}
     return [_examined(index, jobs[index], own[index], setup) for index in indices]
 
 
-def _examined(index: int, job: Job, own: JobOptions, setup: Setup) -> Request | Result:
+def _examined(index: int, job: Job, own: JobOptions, setup: Session) -> ExaminedJob | Result:
     for last in _tries(setup):
         try:
-            size = setup.inputs.seen(job.content).size
-            ladder = stages(size, setup.options, own, regions=len(job.masks))
+            size = setup.pictures.lookup(job.content).size
+            ladder = pyramid(size, setup.options, own, regions=len(job.masks))
             asked = _fingerprint(job, own, setup)  # which looks at every picture
-            check_sizes(job, own, ladder, setup.inputs)
-            return Request(index, job, own, ladder, asked)
+            check_sizes(job, own, ladder, setup.pictures)
+            return ExaminedJob(index, job, own, ladder, asked)
         except JobError as error:
             if last or not error.of_machine:
                 return Result(index, job, error=error)
     raise AssertionError("the last try returns")
 
 
-def _tries(setup: Setup) -> Iterator[bool]:
+def _tries(setup: Session) -> Iterator[bool]:
     """A turn for each try, with a pause before each but the first: whether it is the last."""
     for number in range(setup.retries + 1):
         if number:
@@ -121,23 +123,23 @@ def _tries(setup: Setup) -> Iterator[bool]:
         yield number == setup.retries
 
 
-def _fingerprint(job: Job, own: JobOptions, setup: Setup) -> str:
+def _fingerprint(job: Job, own: JobOptions, setup: Session) -> str:
     return fingerprint(
         job,
         own,
         setup.options,
-        setup.inputs,
+        setup.pictures,
         dtype=setup.precision.name,
         weights_sha256=setup.weights.content_sha256,
     )
 
 
-def run(
-    requests: Sequence[Request],
-    setup: Setup,
-    renderer: Renderer,
+def render_jobs(
+    requests: Sequence[ExaminedJob],
+    setup: Session,
+    renderer: Scheduler,
     plan: Plan,
-    standings: Mapping[int, Standing] = MappingProxyType({}),
+    standings: Mapping[int, JobSnapshot] = MappingProxyType({}),
 ) -> Iterator[Result]:
     """Renders requests; results come as they finish, each with its picture in memory.
 
@@ -158,7 +160,7 @@ def run(
         decoded = _one_ahead(pool, waves, setup, renderer.care.stop)
         for wave, outcomes in zip(waves, decoded, strict=False):
             yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
-            ready = [outcome for outcome in outcomes if isinstance(outcome, PreparedJob)]
+            ready = [outcome for outcome in outcomes if isinstance(outcome, LoadedJob)]
             by_index = {request.index: request for request in wave}
             for rendered in renderer.render(ready, standings):
                 yield _result(rendered, by_index[rendered.job.index], setup)
@@ -166,12 +168,15 @@ def run(
         pool.shutdown(cancel_futures=True)
 
 
-_Decoding = concurrent.futures.Future[PreparedJob | Result]
+_Decoding = concurrent.futures.Future[LoadedJob | Result]
 
 
 def _one_ahead(
-    pool: concurrent.futures.Executor, waves: list[list[Request]], setup: Setup, stop: Stop
-) -> Iterator[list[PreparedJob | Result]]:
+    pool: concurrent.futures.Executor,
+    waves: list[list[ExaminedJob]],
+    setup: Session,
+    stop: StopToken,
+) -> Iterator[list[LoadedJob | Result]]:
     """Each wave's prepared jobs, while the next wave's are already in the making.
 
     It ends early where the run shall stop.
@@ -186,14 +191,14 @@ def _one_ahead(
             yield [future.result() for future in futures.popleft()]
 
 
-def _wait(futures: list[_Decoding], stop: Stop) -> None:
+def _wait(futures: list[_Decoding], stop: StopToken) -> None:
     """Waits for all, or until the run shall stop."""
     waiting = set(futures)
     while waiting and not stop.requested:
         _, waiting = concurrent.futures.wait(waiting, timeout=_LOOK_S)
 
 
-def _prepared(request: Request, setup: Setup) -> PreparedJob | Result:
+def _prepared(request: ExaminedJob, setup: Session) -> LoadedJob | Result:
     for last in _tries(setup):
         try:
             return _prepared_now(request, setup)
@@ -203,16 +208,16 @@ def _prepared(request: Request, setup: Setup) -> PreparedJob | Result:
     raise AssertionError("the last try returns")
 
 
-def _prepared_now(request: Request, setup: Setup) -> PreparedJob:
-    if _fingerprint(request.job, request.own, setup) != request.fingerprint:
+def _prepared_now(request: ExaminedJob, setup: Session) -> LoadedJob:
+    if _fingerprint(request.job, request.options, setup) != request.fingerprint:
         raise ReadError(
             f"job {request.job.output!r} has an input that was changed during the run",
             "Run the same command again",
         )
-    return prepared(request.index, request.job, request.own, setup.options, setup.inputs)
+    return load_job(request.index, request.job, request.options, setup.options, setup.pictures)
 
 
-def _failed(request: Request, error: JobError, setup: Setup) -> Result:
+def _failed(request: ExaminedJob, error: JobError, setup: Session) -> Result:
     return Result(
         request.index,
         request.job,
@@ -223,18 +228,18 @@ def _failed(request: Request, error: JobError, setup: Setup) -> Result:
     )
 
 
-def _inputs(request: Request, setup: Setup) -> Mapping[str, Any]:
-    return setup.inputs.records(request.job.pictures)
+def _inputs(request: ExaminedJob, setup: Session) -> Mapping[str, Any]:
+    return setup.pictures.records(request.job.pictures)
 
 
-def _result(rendered: Rendered, request: Request, setup: Setup) -> Result:
+def _result(rendered: Rendered, request: ExaminedJob, setup: Session) -> Result:
     prepared_job = rendered.job
     error = rendered.fault
     if error is None and not rendered.finite:
         error = _nonfinite(request, rendered.steps)
     image = None
     if error is None and rendered.image is not None:
-        image = with_content_kept(prepared_job, rendered.image)
+        image = composite_with_content(prepared_job, rendered.image)
     return Result(
         index=request.index,
         job=request.job,
@@ -252,7 +257,7 @@ def _result(rendered: Rendered, request: Request, setup: Setup) -> Result:
     )
 
 
-def _nonfinite(request: Request, steps: int) -> NonFiniteError:
+def _nonfinite(request: ExaminedJob, steps: int) -> NonFiniteError:
     return NonFiniteError(
         f"job {request.job.output!r} must stay in the finite numbers, got inf or nan after "
         f"{steps} steps",
@@ -264,19 +269,19 @@ def _wave_jobs(options: Options) -> int:
     return max(1, min(WAVE_JOBS, _WAVE_PIXELS // options.size**2))
 
 
-def _waves(requests: Sequence[Request], plan: Plan, wave_jobs: int) -> list[list[Request]]:
+def _waves(requests: Sequence[ExaminedJob], plan: Plan, wave_jobs: int) -> list[list[ExaminedJob]]:
     """Whole batches of jobs that share a last stage, gathered until a wave is full."""
-    groups: dict[Group, list[Request]] = collections.defaultdict(list)
+    groups: dict[Bucket, list[ExaminedJob]] = collections.defaultdict(list)
     for request in requests:
-        groups[request.ladder[-1].group].append(request)
-    waves: list[list[Request]] = [[]]
+        groups[request.levels[-1].bucket].append(request)
+    waves: list[list[ExaminedJob]] = [[]]
     for group, members in groups.items():
-        for batch in _cut(sorted(members, key=lambda one: -one.own.steps), plan.slots[group]):
+        for batch in _cut(sorted(members, key=lambda one: -one.options.steps), plan.slots[group]):
             if len(waves[-1]) + len(batch) > wave_jobs and waves[-1]:
                 waves.append([])
             waves[-1] += batch
     return [wave for wave in waves if wave]
 
 
-def _cut(members: list[Request], slots: int) -> Iterator[list[Request]]:
+def _cut(members: list[ExaminedJob], slots: int) -> Iterator[list[ExaminedJob]]:
     return (members[first : first + slots] for first in range(0, len(members), slots))
