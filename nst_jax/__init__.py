@@ -16,6 +16,7 @@ from nst_jax.request.errors import JobError, NstJaxError, RequestError
 from nst_jax.request.job import Job, every_pair
 from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.run_policy import RunPolicy
 
 if TYPE_CHECKING:
     from nst_jax.engine.batch import render_batch
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from nst_jax.engine.render import render, render_many
     from nst_jax.engine.results import Result, Summary
 
+Handling = RunPolicy  # its earlier name
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "Handling",
     "Job",
     "JobError",
     "JobOptions",
@@ -33,6 +37,7 @@ __all__ = [
     "Options",
     "RequestError",
     "Result",
+    "RunPolicy",
     "Summary",
     "every_pair",
     "read_manifest",

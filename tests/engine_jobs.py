@@ -19,8 +19,8 @@ from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
-from nst_jax.request.job import Job, completed
-from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, shares
+from nst_jax.request.job import Job, fill_defaults
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, normalized_weights
 from nst_jax.request.presets import PRESETS
 from nst_jax.request.taps import ARCHITECTURES
 from nst_jax.weights.format import write_weights
@@ -124,7 +124,7 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
     styles = [
         references.vgg(np.asarray(style), NARROW, padding=options.padding) for style in job.styles
     ]
-    blend = shares(own.style_blend_weights, len(styles))
+    blend = normalized_weights(own.style_blend_weights, len(styles))
     grams = {
         tap: sum(
             weight * references.gram(one[tap]) for weight, one in zip(blend, styles, strict=True)
@@ -143,7 +143,7 @@ def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
 
 
 def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...], ratio=1.0) -> dict[str, float]:
-    return dict(zip(taps, shares(weights, len(taps), ratio=ratio), strict=True))
+    return dict(zip(taps, normalized_weights(weights, len(taps), ratio=ratio), strict=True))
 
 
 @contextlib.contextmanager
@@ -199,7 +199,7 @@ class Studio:
         return self._renderer
 
     def requests(self, jobs: Iterable[Job]) -> list[ExaminedJob]:
-        examined = examine_jobs(completed(jobs, self.options), self.setup, NullProgress())
+        examined = examine_jobs(fill_defaults(jobs, self.options), self.setup, NullProgress())
         return [one for one in examined if isinstance(one, ExaminedJob)]
 
     def plan(self, requests: Sequence[ExaminedJob], **changes: Any) -> Plan:

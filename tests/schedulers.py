@@ -79,10 +79,10 @@ print(told[sys.argv[-1].rsplit("/", 1)[1]])
 
 _PLAIN_WORKER = """
 import os, sys
-from nst_jax.request.schedulers import scheduled_shard
+from nst_jax.request.shard_detection import detect_shard
 arguments = sys.argv[1:]
 asked = arguments[arguments.index("--shard") + 1]
-shard = str(scheduled_shard(os.environ)) if asked == "auto" else asked
+shard = str(detect_shard(os.environ)) if asked == "auto" else asked
 confined = os.environ.get("TPU_PROCESS_BOUNDS", "")
 text = " ".join(one for one in arguments if one not in ("--shard", asked))
 line = f"{shard} {confined} {text}".replace("  ", " ")

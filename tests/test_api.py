@@ -157,7 +157,7 @@ def test_a_wrong_request_raises_before_anything_is_rendered(options, jobs, error
 UNTYPED = """
 from nst_jax import Job, JobOptions, Options
 from nst_jax.request.errors import OptionError
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 
 def refused(make):
     try:
@@ -165,12 +165,12 @@ def refused(make):
     except OptionError as error:
         print(error)
 
-refused(lambda: completed(Job("a.png", "b.png"), Options()))
-refused(lambda: completed([5], Options()))
-refused(lambda: completed([Job("a.png", None)], Options()))
-refused(lambda: completed([Job("a.png", "b.png", 5)], Options()))
-refused(lambda: completed([Job("a.png", "b.png", options={"steps": 3})], Options()))
-refused(lambda: completed([Job("a.png", "b.png")], JobOptions()))
+refused(lambda: fill_defaults(Job("a.png", "b.png"), Options()))
+refused(lambda: fill_defaults([5], Options()))
+refused(lambda: fill_defaults([Job("a.png", None)], Options()))
+refused(lambda: fill_defaults([Job("a.png", "b.png", 5)], Options()))
+refused(lambda: fill_defaults([Job("a.png", "b.png", options={"steps": 3})], Options()))
+refused(lambda: fill_defaults([Job("a.png", "b.png")], JobOptions()))
 refused(lambda: Options(content_taps=[]))
 assert Options(content_taps=["relu1_1"]) == Options(content_taps=("relu1_1",))
 """

@@ -14,14 +14,14 @@ from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import ExaminedJob, open_session
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.schedule.waves import examine_jobs
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
 
 def numbers(jobs, options):
     """Fingerprints as a batch has them."""
     setup = open_session(options, one_device())
-    examined = examine_jobs(completed(jobs, options), setup, NullProgress())
+    examined = examine_jobs(fill_defaults(jobs, options), setup, NullProgress())
     assert all(isinstance(one, ExaminedJob) for one in examined), examined
     return [one.fingerprint for one in examined]
 

@@ -30,8 +30,8 @@ from nst_jax.engine.schedule import scheduler
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.bundles import read_bundle, write_bundle
 from nst_jax.request.errors import OptionError, StoppedError
-from nst_jax.request.handling import Handling
 from nst_jax.request.options import Options
+from nst_jax.request.run_policy import RunPolicy
 
 JOBS = [
     Job(
@@ -156,7 +156,7 @@ def test_a_checkpoint_serves_a_run_that_was_killed(batch, unbroken, tmp_path):
 
     first, second = KillAfter(7), StopAfter(0)
     with pytest.raises(Killed):
-        batch(tmp_path, first, handling=Handling(checkpoint_every=1e-9))
+        batch(tmp_path, first, handling=RunPolicy(checkpoint_every=1e-9))
     batch(tmp_path, second)
     whole, image_steps = unbroken
     # The chunk in which it was killed is taken again, and no other.
@@ -165,7 +165,7 @@ def test_a_checkpoint_serves_a_run_that_was_killed(batch, unbroken, tmp_path):
 
 
 def test_checkpoints_change_no_byte(batch, unbroken, tmp_path):
-    batch(tmp_path, handling=Handling(checkpoint_every=1e-9))
+    batch(tmp_path, handling=RunPolicy(checkpoint_every=1e-9))
     assert same_pictures(tmp_path, unbroken[0])
     assert not (tmp_path / STATE_NAME).exists()
 
@@ -279,4 +279,4 @@ def test_a_stop_before_the_first_step_loses_nothing(batch, unbroken, tmp_path):
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(value):
     with pytest.raises(OptionError, match="checkpoint_every must be"):
-        Handling(checkpoint_every=value)
+        RunPolicy(checkpoint_every=value)

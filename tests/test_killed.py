@@ -20,14 +20,14 @@ JOBS = 24
 
 SLEEPS = """
 import threading
-from nst_jax.cli.signals import ended_by_signal
+from nst_jax.cli.signals import stop_on_signal
 
 class Stop:
     is_watched = True
     def request(self):
         print("asked", flush=True)
 
-with ended_by_signal(Stop()):
+with stop_on_signal(Stop()):
     print("begun", flush=True)
     threading.Event().wait()
 """

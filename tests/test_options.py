@@ -20,10 +20,10 @@ from nst_jax.request.options import (
     SHARED_FIELDS,
     JobOptions,
     Options,
+    foreign_tap_names,
     job_options,
-    resolved,
-    shares,
-    translated_taps,
+    normalized_weights,
+    with_canonical_taps,
 )
 from nst_jax.request.taps import VGG16, VGG19
 
@@ -255,16 +255,16 @@ def test_an_option_error_is_a_request_error_with_its_own_kind():
 def test_shares_sum_to_1(weights, count):
     if weights and not sum(weights):
         return
-    got = shares(weights, count)
+    got = normalized_weights(weights, count)
     assert len(got) == (len(weights) or count)
     assert math.isclose(math.fsum(got), 1)
     assert all(share >= 0 for share in got)
 
 
 def test_shares_keep_proportions_and_are_equal_where_none_are_given():
-    assert shares((1.0, 3.0), 2) == (0.25, 0.75)
-    assert shares((0.0, 2.0), 2) == (0.0, 1.0)
-    assert shares((), 4) == (0.25,) * 4
+    assert normalized_weights((1.0, 3.0), 2) == (0.25, 0.75)
+    assert normalized_weights((0.0, 2.0), 2) == (0.0, 1.0)
+    assert normalized_weights((), 4) == (0.25,) * 4
 
 
 def test_resolved_gives_canonical_taps_and_changes_nothing_else():
@@ -276,7 +276,7 @@ def test_resolved_gives_canonical_taps_and_changes_nothing_else():
             seed=7,
         )
     )
-    got = resolved(own, VGG19)
+    got = with_canonical_taps(own, VGG19)
     assert got.content_taps == ("relu4_2",)
     assert got.style_taps == ("relu1_1", "relu2_1", "pool4")
     assert got == dataclasses.replace(own, content_taps=got.content_taps, style_taps=got.style_taps)
@@ -285,20 +285,20 @@ def test_resolved_gives_canonical_taps_and_changes_nothing_else():
 def test_two_names_of_one_tap_are_refused():
     own = JobOptions(style_taps=("relu4_2", "block4_conv2"))
     with pytest.raises(OptionError, match=r"style_taps must .*none twice"):
-        resolved(own, VGG16)
+        with_canonical_taps(own, VGG16)
 
 
 def test_a_tap_that_the_network_lacks_is_refused_and_one_of_the_deeper_network_not():
     own = JobOptions(content_taps=("relu4_4",))
-    assert resolved(own, VGG19) == own
+    assert with_canonical_taps(own, VGG19) == own
     with pytest.raises(TapError, match="relu4_1 to relu4_3"):
-        resolved(own, VGG16)
+        with_canonical_taps(own, VGG16)
 
 
 def test_other_programs_names_are_told_with_what_they_were_taken_for():
     own = JobOptions(content_taps=("block4_conv2", "pixels"), style_taps=("r11", "relu2_1"))
-    assert translated_taps(own, VGG16) == {"block4_conv2": "relu4_2", "r11": "relu1_1"}
-    assert translated_taps(JobOptions(), VGG16) == {}
+    assert foreign_tap_names(own, VGG16) == {"block4_conv2": "relu4_2", "r11": "relu1_1"}
+    assert foreign_tap_names(JobOptions(), VGG16) == {}
 
 
 def test_job_options_keep_what_differs_from_job_to_job_and_check_what_is_changed():

@@ -13,21 +13,21 @@ from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request import errors
 from nst_jax.request.errors import OptionError, OutputError
-from nst_jax.request.job import Job, completed, every_pair, picture_name
+from nst_jax.request.job import Job, every_pair, fill_defaults, picture_name
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.outputs import (
     FORMAT_OF_SUFFIX,
-    TakenOutputs,
+    OutputNames,
     check_output_place,
     check_output_suffix,
-    checked_output,
     default_output,
-    plain_output,
+    normalize_output,
+    validate_output,
 )
 
 
 def outputs_of(*jobs: Job) -> list[str]:
-    return [job.output for job in completed(jobs, Options())]
+    return [job.output for job in fill_defaults(jobs, Options())]
 
 
 # Default names.
@@ -123,8 +123,8 @@ def test_a_default_name_gives_way_to_a_folder_too():
 
 
 def test_a_job_with_nothing_missing_stays_the_same_object():
-    jobs = completed([Job("a", "b")], Options())
-    assert completed(jobs, Options())[0] is jobs[0]
+    jobs = fill_defaults([Job("a", "b")], Options())
+    assert fill_defaults(jobs, Options())[0] is jobs[0]
 
 
 @given(
@@ -145,10 +145,10 @@ def test_the_quick_look_at_a_name_says_what_the_rules_say(stem, suffix, bit_dept
     slowly = refused(
         lambda: check_output_place(name), lambda: check_output_suffix(name, bit_depth=bit_depth)
     )
-    assert refused(lambda: checked_output(name, bit_depth=bit_depth)) == slowly
+    assert refused(lambda: validate_output(name, bit_depth=bit_depth)) == slowly
     if not slowly:
         wanted = str(PurePosixPath(name))
-        assert checked_output(name, bit_depth=bit_depth) == plain_output(name) == wanted
+        assert validate_output(name, bit_depth=bit_depth) == normalize_output(name) == wanted
 
 
 @given(st.text(st.sampled_from("a./b "), min_size=1, max_size=12))
@@ -163,8 +163,8 @@ def test_names_are_brought_to_their_shortest_spelling():
 
 
 def free_names(wanted: list[str]) -> list[str]:
-    taken = TakenOutputs()
-    return [taken.free_name(name) for name in wanted]
+    taken = OutputNames()
+    return [taken.claim_free_name(name) for name in wanted]
 
 
 @given(st.lists(st.sampled_from(["a.png", "A.png", "a_2.png", "b.png"])))
@@ -231,7 +231,7 @@ def test_16_bits_need_a_format_that_has_them():
 
 
 def test_a_job_without_options_of_its_own_has_those_of_the_run():
-    (first, second) = completed(
+    (first, second) = fill_defaults(
         [Job("a", "b"), Job("a", "b", options=JobOptions(steps=3))], Options(steps=9, size=64)
     )
     assert first.options == JobOptions(steps=9)
@@ -240,12 +240,12 @@ def test_a_job_without_options_of_its_own_has_those_of_the_run():
 
 def test_blend_weights_must_match_the_styles():
     own = JobOptions(style_blend_weights=(1.0, 2.0))
-    assert completed([Job("a", ["b", "c"], options=own)], Options())
+    assert fill_defaults([Job("a", ["b", "c"], options=own)], Options())
     for styles in ("b", ["b"], ["b", "c", "d"]):
         with pytest.raises(OptionError, match="style_blend_weights"):
-            completed([Job("a", styles, options=own)], Options())
+            fill_defaults([Job("a", styles, options=own)], Options())
     with pytest.raises(OptionError, match="at least one style"):
-        completed([Job("a", [])], Options())
+        fill_defaults([Job("a", [])], Options())
 
 
 def test_one_style_is_one_whether_it_is_a_path_or_an_array():

@@ -28,7 +28,7 @@ from nst_jax.forecast.compiled_step import inspected
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import NoRoomError, OptionError
-from nst_jax.request.options import Options, Structure
+from nst_jax.request.options import Options, StaticOptions
 from nst_jax.request.taps import (
     ARCHITECTURES,
     DEFAULT_CONTENT_TAPS,
@@ -145,7 +145,9 @@ def test_an_earlier_plan_stays_and_grows():
 
 canvases = st.tuples(st.integers(1, 9999), st.integers(1, 9999))
 structures = st.builds(
-    Structure, *[st.lists(st.text(), max_size=2).map(tuple)] * 2, st.sampled_from(["none", "l1"])
+    StaticOptions,
+    *[st.lists(st.text(), max_size=2).map(tuple)] * 2,
+    st.sampled_from(["none", "l1"]),
 )
 plans = st.dictionaries(
     st.builds(Bucket, canvases, st.integers(0, 9), structures), st.integers(1, 128), max_size=5
@@ -316,7 +318,7 @@ def narrow_programs():
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
     options = Options(preset="gram", tv_loss=tv_loss)
     where = data_mesh(one_device()), canvas, slots
-    seen = inspected(_programs(CHANNELS), *where, Structure(*TAPS), options=options)
+    seen = inspected(_programs(CHANNELS), *where, StaticOptions(*TAPS), options=options)
     costs = dataclasses.replace(_costs(CHANNELS), tv_loss=tv_loss)
     estimate = costs.step_bytes(canvas, slots, *TAPS)
     assert seen.bytes_per_device is not None
@@ -328,7 +330,7 @@ def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
     where = data_mesh(one_device()), (96, 128), 2
-    seen = inspected(programs, *where, Structure(*TAPS), options=Options(preset="gram"))
+    seen = inspected(programs, *where, StaticOptions(*TAPS), options=Options(preset="gram"))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
     assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)
@@ -366,7 +368,7 @@ def test_every_tap_has_a_cost(architecture):
 
 
 def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
-    inspected(narrow_programs, data_mesh(one_device()), (48, 64), 1, Structure(*TAPS))
+    inspected(narrow_programs, data_mesh(one_device()), (48, 64), 1, StaticOptions(*TAPS))
     (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
     assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
     assert set(narrow_programs.memory) == set(narrow_programs.compiled)
@@ -381,7 +383,7 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
     devices = studio.setup.devices
-    seen = inspected(programs, devices, request.levels[0].canvas, 2, request.options.structure)
+    seen = inspected(programs, devices, request.levels[0].canvas, 2, request.options.static_options)
     assert programs.compiled == before
     assert seen.bytes_per_device in programs.memory.values()
 

@@ -21,7 +21,7 @@ from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.plan.devices import choose_precision, data_mesh
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import batch_shapes
-from nst_jax.request.options import Options, Structure
+from nst_jax.request.options import Options, StaticOptions
 
 DEEP = {"content_taps": ("relu3_1",), "style_taps": ("relu1_1", "relu2_1", "relu4_1")}
 JOBS = [
@@ -120,7 +120,7 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
     network, devices = studios["float32"][2].renderer.programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
-    structure = Structure(DEEP["content_taps"], DEEP["style_taps"])
+    structure = StaticOptions(DEEP["content_taps"], DEEP["style_taps"])
     states, problems = batch_shapes(network, devices, (32, 48), 2, structure)
     text = programs.compiled_step((32, 48), states, problems).as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]

@@ -24,8 +24,8 @@ from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError, OutputError
-from nst_jax.request.handling import Handling
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
+from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import ARCHITECTURES
 
 COUNT = 8
@@ -46,7 +46,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     options = tiny_options(narrow_file, levels=1, batch_size="auto")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    jobs = completed(
+    jobs = fill_defaults(
         (
             Job(
                 save_pixels(pictures / f"c{number}.png", content_of(number)),
@@ -62,7 +62,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     parts.mkdir()
     seen = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex())
     digest = batch_hash(jobs, options)
-    one = worker.Worker(worker.WorkerConfig(str(parts), options, Handling(), seen, digest))
+    one = worker.Worker(worker.WorkerConfig(str(parts), options, RunPolicy(), seen, digest))
     first = one.render(jobs[:3], {}, {})
     assert [name for name, _ in first.finished] == [job.output for job in jobs[:3]]
     second = one.render(jobs[1:], {}, {})  # as when another worker died over them
@@ -72,7 +72,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
         assert (parts / job.output).read_bytes() == (whole / job.output).read_bytes()
     with pytest.raises(OutputError, match="on every machine"):
         worker.Worker(
-            worker.WorkerConfig(str(tmp_path / "gone"), options, Handling(), seen, digest)
+            worker.WorkerConfig(str(tmp_path / "gone"), options, RunPolicy(), seen, digest)
         ).open()
 
 
@@ -286,7 +286,7 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
         out,
         tiny_options(narrow_file, levels=1),
         address=nodes.cluster.address,
-        handling=Handling(retries=1),
+        handling=RunPolicy(retries=1),
     )
     assert (summary.done, summary.failed) == (5, 1)
     records = read_ledger(out)

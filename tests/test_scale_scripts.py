@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nst_jax.request.handling import Handling
 from nst_jax.request.job import Job
-from nst_jax.request.shards import Shard, share
+from nst_jax.request.run_policy import RunPolicy
+from nst_jax.request.shards import Shard, jobs_of_shard
 
 ROOT = Path(__file__).parent.parent
 
@@ -103,7 +103,7 @@ def test_equal_seeds_come_to_equal_outcomes_and_others_do_not():
 @pytest.mark.parametrize(("jobs", "shards"), [(103, 7), (24, 24), (5, 8)])
 def test_shares_are_as_large_as_the_real_ones(jobs, shards):
     listed = [Job("c.png", "s.png", f"{number}.png") for number in range(jobs)]
-    sizes = [len(share(listed, Shard(index, shards))) for index in range(shards)]
+    sizes = [len(jobs_of_shard(listed, Shard(index, shards))) for index in range(shards)]
     assert simulation.share_sizes(jobs, shards) == sizes
 
 
@@ -132,7 +132,7 @@ def test_a_picture_that_waits_to_be_written_is_doubled():
 
 def test_slow_workers_need_the_checkpoints_of_the_default():
     slow = {"job_seconds": 200.0, "slots": 1, "jobs": 3840, "slow_share": 0.0}
-    default = Handling().checkpoint_every
+    default = RunPolicy().checkpoint_every
     seldom, often = (played(**slow, checkpoint_every=every) for every in (300.0, default))
     assert seldom.repeated_share > simulation.TARGET > 1.5 * often.repeated_share
     assert 0 < often.wasted_share < seldom.wasted_share < 0.05

@@ -28,8 +28,8 @@ from nst_jax.files.folders import LocalFolder
 from nst_jax.files.ledger import read_ledger
 from nst_jax.files.report.runs import read_run
 from nst_jax.request.errors import OptionError, OutputError, StoppedError
-from nst_jax.request.job import completed
-from nst_jax.request.shards import Shard, share
+from nst_jax.request.job import fill_defaults
+from nst_jax.request.shards import Shard, jobs_of_shard
 from nst_jax.request.taps import ARCHITECTURES
 
 COUNT = 7
@@ -205,9 +205,9 @@ def test_no_worker_opens_pictures_whose_sizes_are_told(batch, jobs, unbroken, tm
 
 def _shares_by_cost(told: list[Job], index: int) -> list[Job]:
     options = Options(preset="gram", size=48, levels=1, steps=4)
-    listed = completed(told, options)
+    listed = fill_defaults(told, options)
     costs = demand.job_costs(listed, options, ARCHITECTURES["vgg16"])
-    return share(listed, Shard(index, 2), costs)
+    return jobs_of_shard(listed, Shard(index, 2), costs)
 
 
 def _elsewhere(job: Job, gone: Job) -> Job:
@@ -219,7 +219,7 @@ def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
 ):
     monkeypatch.setattr(demand, "MOST_HEADERS", COUNT - 1)
     setup = open_session(options, one_device())
-    listed = completed(jobs, options)
+    listed = fill_defaults(jobs, options)
     requests = examine_jobs(listed, setup, NullProgress())
     whole = demand.measure_demand(listed, options, setup.weights.architecture, setup.pictures)
     assert not whole.counts

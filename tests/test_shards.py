@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job
-from nst_jax.request.schedulers import scheduled_shard
-from nst_jax.request.shards import Shard, parsed_shard, share
+from nst_jax.request.shard_detection import detect_shard
+from nst_jax.request.shards import Shard, jobs_of_shard, parse_shard
 
 
 def jobs(count: int) -> list[Job]:
@@ -23,7 +23,7 @@ def names(listed: list[Job]) -> list[str]:
 
 
 def dealt(listed: list[Job], count: int, costs=None) -> list[list[str]]:
-    return [names(share(listed, Shard(index, count), costs)) for index in range(count)]
+    return [names(jobs_of_shard(listed, Shard(index, count), costs)) for index in range(count)]
 
 
 @settings(deadline=None)
@@ -70,17 +70,17 @@ def test_costs_deal_the_same_whatever_the_order_of_jobs():
 @pytest.mark.parametrize("text", ["4/4", "1/0", "0/1000001", "9/3"])
 def test_a_shard_out_of_range_is_refused(text):
     with pytest.raises(OptionError, match=r"shard"):
-        parsed_shard(text)
+        parse_shard(text)
 
 
 @pytest.mark.parametrize("text", ["", "1", "-1/4", "1/4/2", "a/b", "1of4", "\u0663/\u0664"])
 def test_what_names_no_shard_is_refused(text):
     with pytest.raises(OptionError, match="I/N with I from 0 to N-1"):
-        parsed_shard(text)
+        parse_shard(text)
 
 
 def test_a_shard_says_its_name():
-    assert parsed_shard(" 0 / 4 ") == Shard(0, 4)
+    assert parse_shard(" 0 / 4 ") == Shard(0, 4)
     assert (str(Shard(3, 4)), Shard(3, 4).name) == ("3/4", "3-of-4")
 
 
@@ -141,7 +141,7 @@ TOLD = {
 
 @pytest.mark.parametrize(("variables", "shard"), TOLD.values(), ids=TOLD)
 def test_the_variables_of_a_scheduler_tell_the_shard(variables, shard):
-    assert scheduled_shard(variables) == shard
+    assert detect_shard(variables) == shard
 
 
 UNTOLD = {
@@ -193,7 +193,7 @@ UNTOLD = {
 @pytest.mark.parametrize(("variables", "message"), UNTOLD.values(), ids=UNTOLD)
 def test_variables_that_do_not_tell_or_contradict_are_refused_with_the_remedy(variables, message):
     with pytest.raises(OptionError, match=message) as refused:
-        scheduled_shard(variables)
+        detect_shard(variables)
     assert "--" in refused.value.remedy
 
 
@@ -227,27 +227,27 @@ HALVES = {
 def test_a_half_is_refused_whatever_else_is_told(told, missing, others):
     known = {name: value for name, value in others.items() if name != missing} | {told: "3"}
     with pytest.raises(OptionError, match=f"{told} is set and {missing}"):
-        scheduled_shard(known)
+        detect_shard(known)
 
 
 @pytest.mark.parametrize("others", [{}, ONE_HOST], ids=["nothing", "one host"])
 def test_the_script_of_a_slurm_job_is_a_half_where_nothing_else_tells(others):
     with pytest.raises(OptionError, match="SLURM_PROCID is set and SLURM_STEP_NUM_TASKS"):
-        scheduled_shard({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"} | others)
+        detect_shard({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"} | others)
 
 
 def test_a_count_alone_is_a_half():
     with pytest.raises(OptionError, match="NST_JAX_SHARD_COUNT is set and no worker's number"):
-        scheduled_shard({"NST_JAX_SHARD_COUNT": "4"})
+        detect_shard({"NST_JAX_SHARD_COUNT": "4"})
 
 
 def test_slices_without_their_hosts_are_a_half():
     with pytest.raises(OptionError, match="MEGASCALE_SLICE_ID is set and TPU_WORKER_ID is not"):
-        scheduled_shard(SLICES | SLURM_STEP)
+        detect_shard(SLICES | SLURM_STEP)
 
 
 def test_what_else_is_known_must_agree_too():
     told = {"jax.distributed": Shard(1, 4)}
-    assert scheduled_shard(TPU, told) == Shard(1, 4)
+    assert detect_shard(TPU, told) == Shard(1, 4)
     with pytest.raises(OptionError, match=r"jax\.distributed says 1/4 and Slurm says 2/4"):
-        scheduled_shard(SLURM_ARRAY, told)
+        detect_shard(SLURM_ARRAY, told)

@@ -7,7 +7,7 @@ from engine_jobs import Studio, content_of, image_of, same, style_of, tiny_job, 
 from nst_jax import Job, Options
 from nst_jax.engine.plan.levels import PHASES
 from nst_jax.request.errors import OptionError
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import JobOptions
 
 COLOURS = {
@@ -57,5 +57,5 @@ def test_a_line_search_and_unit_gradients_are_refused_together():
     options = Options(optimizer="lbfgs")
     own = JobOptions(gradient_normalization="l1")
     with pytest.raises(OptionError, match="optimizer lbfgs needs gradient_normalization none"):
-        completed([Job("a.png", "b.png", options=own)], options)
-    assert completed([Job("a.png", "b.png", options=own)], Options())
+        fill_defaults([Job("a.png", "b.png", options=own)], options)
+    assert fill_defaults([Job("a.png", "b.png", options=own)], Options())

@@ -20,7 +20,7 @@ from nst_jax.forecast.outlook import CompiledStep
 from nst_jax.forecast.roofline import StepForecast
 from nst_jax.forecast.topologies import FAMILIES, opened, parsed
 from nst_jax.request.errors import OptionError
-from nst_jax.request.options import Structure
+from nst_jax.request.options import StaticOptions
 
 TAPS = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
 SHALLOW = ["--content-taps", "relu1_1", "--style-taps", "relu1_1", "--levels", "1"]
@@ -228,7 +228,7 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     setup = open_session(options, topology.devices)
     assert setup.precision.name == "bfloat16"
     assert not setup.use_winograd
-    structure = Structure(options.content_taps, options.style_taps)
+    structure = StaticOptions(options.content_taps, options.style_taps)
     devices, asked = topology.devices, ((48, 48), 8, structure)
     programs = ProgramCache(setup.network(options.style_taps), devices, NullProgress())
     seen = inspected(programs, devices, *asked, options=options)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nst_jax.bench.settings import PeerForm
 from nst_jax.request.errors import OptionError
-from nst_jax.request.options import JobOptions, shares
+from nst_jax.request.options import JobOptions, normalized_weights
 from nst_jax.request.taps import deepest_tap
 from nst_jax.weights.network import NetworkWeights
 
@@ -137,8 +137,10 @@ class TorchPeer:
     def _losses(self, images: Tensor) -> Tensor:
         """The objective of each image; see `nst_jax.model.objective`."""
         own, features = self._own, self._features(images)
-        content_shares = shares(own.content_tap_weights, len(own.content_taps))
-        style_shares = shares(own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio)
+        content_shares = normalized_weights(own.content_tap_weights, len(own.content_taps))
+        style_shares = normalized_weights(
+            own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio
+        )
         total = own.tv_weight * _variation(images)
         for tap, share in zip(own.content_taps, content_shares, strict=True):
             distance = _relative_distance(features[tap], self._content[tap])

@@ -27,7 +27,7 @@ from nst_jax.engine.render import render_many
 from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.images import composited, load_picture, resized
 from nst_jax.request.errors import NstJaxError
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.weights.network import NetworkWeights
 
@@ -211,7 +211,7 @@ class Studio:
 
     def _requests(self, jobs: Sequence[Job], setup: Session) -> list[ExaminedJob]:
         requests = []
-        for one in examine_jobs(completed(jobs, setup.options), setup, self._progress):
+        for one in examine_jobs(fill_defaults(jobs, setup.options), setup, self._progress):
             if not isinstance(one, ExaminedJob):
                 assert isinstance(one.error, NstJaxError)
                 raise one.error

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nst_jax.cli.asking import Places, Rendering, asked_jobs, note_another_network
 from nst_jax.cli.console import print_json, print_note
-from nst_jax.cli.signals import ended_by_signal
-from nst_jax.cli.watching import watcher
+from nst_jax.cli.job_arguments import PicturePaths, Rendering, load_jobs, note_another_network
+from nst_jax.cli.progress_bars import open_progress
+from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
-from nst_jax.request.handling import Handling
-from nst_jax.request.job import Job, completed, picture_name
+from nst_jax.request.job import Job, fill_defaults, picture_name
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
-from nst_jax.request.schedulers import scheduled_shard
-from nst_jax.request.shards import Shard, parsed_shard
+from nst_jax.request.run_policy import RunPolicy
+from nst_jax.request.shard_detection import detect_shard
+from nst_jax.request.shards import Shard, parse_shard
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
@@ -45,9 +45,9 @@ class Batch:
     """A file with a row a job."""
     output_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Where the pictures and the ledger go. (required)"""
-    contents: Places = ()
+    contents: PicturePaths = ()
     """Content pictures: files, folders or patterns."""
-    styles: Places = ()
+    styles: PicturePaths = ()
     """Style pictures: files, folders or patterns."""
     contact_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write index.png: content, style and result of each job in rows."""
@@ -67,7 +67,7 @@ class Batch:
     workers: int = 0
     """Workers on the Ray cluster; 0: as many as it has room for now."""
     options: Rendering = dataclasses.field(default_factory=Options)
-    handling: tyro.conf.FlagCreatePairsOff[Handling] = dataclasses.field(default_factory=Handling)
+    handling: tyro.conf.FlagCreatePairsOff[RunPolicy] = dataclasses.field(default_factory=RunPolicy)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -79,8 +79,8 @@ class Batch:
             raise OptionError("batch must be told where to write, got no --output-dir")
         self._check_engine()
         shard = _checked_shard(self.shard)
-        jobs = completed(
-            asked_jobs("batch", self.manifest, self.contents, self.styles, self.options),
+        jobs = fill_defaults(
+            load_jobs("batch", self.manifest, self.contents, self.styles, self.options),
             self.options,
         )
         if self.contact_sheet and is_url(self.output_dir):
@@ -101,8 +101,8 @@ class Batch:
         shard = resolve_shard(shard)  # before anything asks for devices
         stop = StopToken()
         with (
-            ended_by_signal(stop),
-            watcher(quiet=self.quiet or self.json) as progress,
+            stop_on_signal(stop),
+            open_progress(quiet=self.quiet or self.json) as progress,
             configure_process(),
         ):
             asked = jobs, self.output_dir, self.options
@@ -155,8 +155,8 @@ def _checked_shard(text: str) -> Shard | str:
         OptionError: It is none, or the scheduler's variables don't tell it.
     """
     if text == "auto":
-        return scheduled_shard(os.environ)
-    return text if text in ("", "distributed") else parsed_shard(text)
+        return detect_shard(os.environ)
+    return text if text in ("", "distributed") else parse_shard(text)
 
 
 def _given_up(count: int) -> str:

@@ -9,7 +9,7 @@ import tyro
 
 from nst_jax.bench.settings import PEER_FORMS, PeerForm, Settings, check_installed
 from nst_jax.cli.console import print_json
-from nst_jax.cli.watching import Lines, Nothing
+from nst_jax.cli.progress_bars import ProgressLines, Quiet
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import Options
 
@@ -75,7 +75,7 @@ class Bench:
 
         one_device_per_core()
         # Plain lines, because a bar that draws itself takes time from what is being timed.
-        with Nothing() if self.quiet or self.json else Lines() as progress:
+        with Quiet() if self.quiet or self.json else ProgressLines() as progress:
             report = benchmark(settings, progress)
         if self.plot:
             from nst_jax.bench.plotting import write_plot

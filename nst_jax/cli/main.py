@@ -25,10 +25,10 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from nst_jax import __version__
-from nst_jax.cli.asking import Rendering
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
+from nst_jax.cli.job_arguments import Rendering
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
@@ -40,7 +40,7 @@ from nst_jax.cli.signals import (
     EndedBySignal,
     Terminated,
     end_on_signals,
-    last_words,
+    exit_message,
 )
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _ended_by(signum: int) -> int:
-    print_note(last_words(signum))
+    print_note(exit_message(signum))
     return SHELL_BASE + signum
 
 

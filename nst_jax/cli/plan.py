@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from nst_jax.cli.asking import Places, Rendering, asked_jobs
 from nst_jax.cli.console import print_json, printable
-from nst_jax.cli.topology import steps_table, totals
-from nst_jax.cli.watching import watcher
+from nst_jax.cli.forecast_tables import forecast_rows, forecast_table
+from nst_jax.cli.job_arguments import PicturePaths, Rendering, load_jobs
+from nst_jax.cli.progress_bars import open_progress
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
 
@@ -34,9 +34,9 @@ class Plan:
 
     manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
     """A file with a row a job."""
-    contents: Places = ()
+    contents: PicturePaths = ()
     """Content pictures: files, folders or patterns."""
-    styles: Places = ()
+    styles: PicturePaths = ()
     """Style pictures: files, folders or patterns."""
     compile: tyro.conf.FlagCreatePairsOff[bool] = False
     """Compile the step programs, for their exact memory and the collectives in them."""
@@ -57,7 +57,7 @@ class Plan:
         from nst_jax.engine.device.process import configure_process  # jax takes a second to import
         from nst_jax.forecast.outlook import outlook
 
-        with watcher(quiet=self.quiet or self.json) as progress, configure_process():
+        with open_progress(quiet=self.quiet or self.json) as progress, configure_process():
             made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
         if self.json:
             print_json(made.record())
@@ -72,17 +72,17 @@ class Plan:
         from nst_jax.forecast.topologies import opened
 
         topology = opened(self.topology)
-        with watcher(quiet=self.quiet or self.json) as progress:
+        with open_progress(quiet=self.quiet or self.json) as progress:
             made = forecast(jobs, self.options, topology, progress)
         if self.json:
             print_json(made.record())
         else:
-            _print_all(steps_table(made), totals(made), made.outlook.failures)
+            _print_all(forecast_table(made), forecast_rows(made), made.outlook.failures)
         return 3 if made.outlook.failures else 0
 
     def _jobs(self) -> Sequence[Job]:
         if self.manifest or self.contents or self.styles:
-            return asked_jobs("plan", self.manifest, self.contents, self.styles, self.options)
+            return load_jobs("plan", self.manifest, self.contents, self.styles, self.options)
         import numpy as np
 
         square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import tyro
 
-from nst_jax.cli.asking import Rendering, note_another_network
 from nst_jax.cli.console import print_json
-from nst_jax.cli.signals import ended_by_signal
-from nst_jax.cli.watching import watcher
+from nst_jax.cli.job_arguments import Rendering, note_another_network
+from nst_jax.cli.progress_bars import open_progress
+from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import OptionError
-from nst_jax.request.handling import check_seconds
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_suffix
+from nst_jax.request.run_policy import check_seconds
 
 Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
@@ -71,8 +71,8 @@ class Render:
 
         stop = StopToken()
         with (
-            ended_by_signal(stop),
-            watcher(quiet=self.quiet or self.json) as progress,
+            stop_on_signal(stop),
+            open_progress(quiet=self.quiet or self.json) as progress,
             configure_process(),
         ):
             result = render(

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_json, print_note
-from nst_jax.cli.signals import raised_signals
+from nst_jax.cli.signals import raise_on_signal
 from nst_jax.files.locks import LOCK_NAME
 from nst_jax.request.errors import OptionError
 
@@ -54,7 +54,7 @@ class Report:
         with contextlib.ExitStack() as stack:
             if self.watch:
                 # An interrupt must not leave a page that looks for news for ever.
-                stack.enter_context(raised_signals())
+                stack.enter_context(raise_on_signal())
                 stack.callback(_write_where_it_is, self.folder)
                 _watch(self.folder, self.every, quiet=self.quiet)
         page = write_report(self.folder)

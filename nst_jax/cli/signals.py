@@ -37,7 +37,7 @@ class Terminated(BaseException):
 
 
 def end_on_signals() -> None:
-    """From here on a signal ends the process, but for `with` blocks of `ended_by_signal`.
+    """From here on a signal ends the process, but for `with` blocks of `stop_on_signal`.
 
     Until a command works there is nothing to keep, but much to import. An exception would break
     modules that are being loaded, or be swallowed where it meets a callback. What is ignored, as
@@ -48,19 +48,19 @@ def end_on_signals() -> None:
             signal.signal(number, _end)
 
 
-def last_words(signum: int) -> str:
+def exit_message(signum: int) -> str:
     """What is said of a process that a signal has ended."""
     return f"{_HOW_IT_ENDS[signal.Signals(signum)]}; {GO_ON}"
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, f"nst-jax: {last_words(signum)}\n".encode())
+        os.write(2, f"nst-jax: {exit_message(signum)}\n".encode())
     _end_at_once(signum)
 
 
 @contextlib.contextmanager
-def raised_signals() -> Iterator[None]:
+def raise_on_signal() -> Iterator[None]:
     """In this `with` block a signal is raised, so that what was begun is cleared away."""
     with _handled_by(_raise):
         yield
@@ -78,14 +78,14 @@ class EndedBySignal(Exception):
         self.status = SHELL_BASE + number
 
 
-class _Caught:
+class _FirstSignal:
     """The first signal of a run: its number, 0 as long as none came."""
 
     number = 0
 
 
 @contextlib.contextmanager
-def ended_by_signal(stop: "StopToken") -> Iterator[None]:
+def stop_on_signal(stop: "StopToken") -> Iterator[None]:
     """In this `with` block the first signal asks the run to stop, the second ends the process.
 
     Where nobody listens to the wish, the first one ends the process too: nothing is lost there.
@@ -93,7 +93,7 @@ def ended_by_signal(stop: "StopToken") -> Iterator[None]:
     Raises:
         EndedBySignal: The run has stopped because of one.
     """
-    caught = _Caught()
+    caught = _FirstSignal()
     with _passed_on(stop, caught):
         try:
             yield
@@ -104,7 +104,7 @@ def ended_by_signal(stop: "StopToken") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _passed_on(stop: "StopToken", caught: _Caught) -> Iterator[None]:
+def _passed_on(stop: "StopToken", caught: _FirstSignal) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         if not stop.is_watched:  # else the thread has told it, or is about to
             _end(signum, frame)
@@ -142,7 +142,7 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _pass_on(reader: socket.socket, stop: "StopToken", caught: _Caught) -> None:
+def _pass_on(reader: socket.socket, stop: "StopToken", caught: _FirstSignal) -> None:
     """The thread: reads a byte for each signal, which is its number."""
     while (number := reader.recv(1)[0]) != _END:
         if number not in _SIGNALS:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from nst_jax.cli.asking import Rendering
 from nst_jax.cli.console import print_json
-from nst_jax.cli.signals import ended_by_signal
-from nst_jax.cli.watching import watcher
+from nst_jax.cli.job_arguments import Rendering
+from nst_jax.cli.progress_bars import open_progress
+from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import OptionError
 from nst_jax.request.studies import (
     BALANCE,
@@ -52,8 +52,8 @@ class _Common:
 
         stop = StopToken()
         with (
-            ended_by_signal(stop),
-            watcher(quiet=self.quiet or self.json) as progress,
+            stop_on_signal(stop),
+            open_progress(quiet=self.quiet or self.json) as progress,
             configure_process(),
         ):
             study = make(output_dir=self.output_dir, progress=progress, stop=stop)

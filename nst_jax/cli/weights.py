@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from nst_jax.cli.console import print_json
-from nst_jax.cli.signals import raised_signals
+from nst_jax.cli.signals import raise_on_signal
 
 # What needs h5py or NumPy is imported where it is used: `--help` must answer at once.
 
@@ -72,11 +72,11 @@ class Convert:
 
     def run(self) -> int:
         """Converts; returns the exit status."""
-        from nst_jax.cli.downloading import conversion_watcher
+        from nst_jax.cli.download_progress import conversion_watcher
         from nst_jax.weights.convert import convert
 
         quiet = self.quiet or self.json
-        with raised_signals(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
+        with raise_on_signal(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
             weights = convert(
                 self.source, self.dest, publisher=self.publisher, progress=watcher.on_conversion
             )
@@ -114,7 +114,7 @@ class Fetch:
 
     def run(self) -> int:
         """Fetches; returns the exit status."""
-        from nst_jax.cli.downloading import download_watcher
+        from nst_jax.cli.download_progress import download_watcher
         from nst_jax.weights.fetch import fetch
         from nst_jax.weights.find import destination_of, find_weights, known_network
         from nst_jax.weights.verify import verify_file
@@ -126,7 +126,7 @@ class Fetch:
         else:
             path = entry.path or destination_of(entry)
             quiet = self.quiet or self.json
-            with raised_signals(), download_watcher(entry.name, quiet=quiet) as watcher:
+            with raise_on_signal(), download_watcher(entry.name, quiet=quiet) as watcher:
                 fetch(entry, path, progress=watcher)
             checked = f"size and {entry.checksum} of the source, every shape and number"
         contents, name = verify_file(path)

@@ -45,11 +45,11 @@ from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, OutputError, StoppedError, WriteError
-from nst_jax.request.handling import Handling
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_place, check_output_suffix, output_key
-from nst_jax.request.shards import Shard, share
+from nst_jax.request.run_policy import RunPolicy
+from nst_jax.request.shards import Shard, jobs_of_shard
 
 _ASKED = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
 """What a resume must know of a job."""
@@ -60,7 +60,7 @@ def render_batch(
     output_dir: str | os.PathLike[str],
     options: Options | None = None,
     *,
-    handling: Handling | None = None,
+    handling: RunPolicy | None = None,
     progress: Progress | None = None,
     devices: Sequence[Any] | None = None,
     stop: StopToken | None = None,
@@ -93,11 +93,11 @@ def render_batch(
     parts = WorkerFiles(own.name if own else "")
     options, handling, progress = (
         options or Options(),
-        handling or Handling(),
+        handling or RunPolicy(),
         progress or NullProgress(),
     )
     folder = folder_at(output_dir)
-    listed = completed(jobs, options)
+    listed = fill_defaults(jobs, options)
     check_outputs(listed, options, folder)
     with contextlib.ExitStack() as stack:
         existed = folder.exists()
@@ -156,7 +156,7 @@ def slim_record(known: dict[str, PictureInfo], record: Record) -> None:
 
 def _setup(
     options: Options,
-    handling: Handling,
+    handling: RunPolicy,
     devices: Sequence[Any] | None,
     known: Mapping[str, PictureInfo],
 ) -> Session:
@@ -189,7 +189,7 @@ class _Whole:
         if shard is None:
             return self.jobs
         costs = job_costs(self.jobs, self.options, setup.weights.architecture)
-        return share(self.jobs, shard, costs)
+        return jobs_of_shard(self.jobs, shard, costs)
 
     def plan(
         self, requests: Sequence[ExaminedJob], setup: Session, folder: Folder, progress: Progress
@@ -215,7 +215,7 @@ class _Run:
         work: RemainingWork,
         setup: Session,
         folder: Folder,
-        handling: Handling,
+        handling: RunPolicy,
         progress: Progress,
         stop: StopToken,
         whole: _Whole,

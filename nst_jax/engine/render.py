@@ -19,7 +19,7 @@ from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import folder_and_name
 from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, StoppedError
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_suffix
 
@@ -53,7 +53,7 @@ def render_many(
     """
     options, progress = options or Options(), progress or NullProgress()
     setup = open_session(options, devices)
-    examined = examine_jobs(completed(jobs, options), setup, progress)
+    examined = examine_jobs(fill_defaults(jobs, options), setup, progress)
     requests = [one for one in examined if isinstance(one, ExaminedJob)]
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())
@@ -112,7 +112,7 @@ def render(
         job = dataclasses.replace(job, output=name)
         on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
     setup = open_session(options, devices)
-    (request,) = examine_jobs(completed([job], options), setup, progress)
+    (request,) = examine_jobs(fill_defaults([job], options), setup, progress)
     if isinstance(request, Result):
         raise _error_of(request)
     keeper = _keeper(request, output, progress)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nst_jax.engine.curve import LossPoint
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, PictureSource, picture_name
-from nst_jax.request.options import JobOptions, changed_options
+from nst_jax.request.options import JobOptions, non_default_options
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Result:
             "error": _error_record(self.error, self.attempt),
             "content": _place(self.job.content),
             "style": [_place(style) for style in self.job.styles],
-            "options": changed_options(self.job.options or JobOptions()),
+            "options": non_default_options(self.job.options or JobOptions()),
             "curve": [_rounded(point) for point in self.curve],
             "time": round(time.time(), 3),
             "stamp": self.stamp,

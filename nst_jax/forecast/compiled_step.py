@@ -20,7 +20,7 @@ from nst_jax.model.objective import Targets
 from nst_jax.model.style import RegionsTarget
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
-from nst_jax.request.options import JobOptions, Options, Structure, job_options
+from nst_jax.request.options import JobOptions, Options, StaticOptions, job_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def inspected(
     devices: Devices,
     canvas: Size,
     slots: int,
-    structure: Structure,
+    structure: StaticOptions,
     style_kind: StyleKind = "gram",
     regions: int = 0,
     options: Options | None = None,
@@ -89,7 +89,7 @@ def batch_shapes(
     devices: Devices,
     canvas: Size,
     slots: int,
-    structure: Structure,
+    structure: StaticOptions,
     style_kind: StyleKind = "gram",
     regions: int = 0,
     options: Options | None = None,

@@ -26,7 +26,7 @@ from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.forecast.compiled_step import Inspection, inspected
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
 from nst_jax.request.taps import deepest_tap
 
@@ -215,7 +215,7 @@ def outlook(
     """
     options, progress = options or Options(), progress or NullProgress()
     setup = open_session(options, devices)
-    listed = completed(jobs, options)
+    listed = fill_defaults(jobs, options)
     examined = examine_jobs(listed, setup, progress)
     whole = measure_demand(listed, options, setup.weights.architecture, setup.pictures)
     requests = [one for one in examined if isinstance(one, ExaminedJob)]

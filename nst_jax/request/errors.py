@@ -18,7 +18,7 @@
 
 A message is one sentence: the thing, the rule, what was got, where. The remedy, how to
 mend it, is a second one. `kind` is the word that a ledger line carries. What is the machine's
-fault (`of_machine`) may go well another time; what is the job's own will not.
+fault (`is_transient`) may go well another time; what is the job's own will not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ class NstJaxError(Exception):
         message: One sentence: thing, rule, what was got, where.
         remedy: How to mend it; empty where there is nothing to add.
         kind: A short stable word for scripts and ledgers.
-        of_machine: Whether the same request may succeed another time.
+        is_transient: Whether the same request may succeed another time.
         summary: What a batch had done that this ended early, as `batch --json` prints it; None
             where none had begun.
     """
 
     kind: ClassVar[str] = "error"
-    of_machine: ClassVar[bool] = False
+    is_transient: ClassVar[bool] = False
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -100,7 +100,7 @@ class PictureError(JobError):
 
 class ReadError(PictureError):
     kind = "read"
-    of_machine = True
+    is_transient = True
 
 
 class NonFiniteError(JobError):
@@ -109,17 +109,17 @@ class NonFiniteError(JobError):
 
 class NoRoomError(JobError):
     kind = "memory"
-    of_machine = True
+    is_transient = True
 
 
 class DeviceError(JobError):
     kind = "device"
-    of_machine = True
+    is_transient = True
 
 
 class WriteError(JobError):
     kind = "write"
-    of_machine = True
+    is_transient = True
 
 
 class StoppedError(NstJaxError):

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import JobOptions, Options, job_options
-from nst_jax.request.outputs import TakenOutputs, default_output, plain_output
+from nst_jax.request.outputs import OutputNames, default_output, normalize_output
 
 
 @runtime_checkable
@@ -72,7 +72,7 @@ class Job:
         return (self.content, *self.styles, *self.masks, *self.style_masks, *start)
 
 
-def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
+def fill_defaults(jobs: Iterable[Job], options: Options) -> list[Job]:
     """Jobs with their options and output names filled in and checked.
 
     A default name gives way to one that the user gave, wherever it stands.
@@ -88,18 +88,18 @@ def completed(jobs: Iterable[Job], options: Options) -> list[Job]:
         raise OptionError(f"jobs must be a list of Job, got {type(jobs).__name__}")
     listed = list(jobs)
     for job in listed:
-        _check_parts(job)
-    taken = TakenOutputs()
-    given = [plain_output(job.output) if job.output else "" for job in listed]
+        _check_types(job)
+    taken = OutputNames()
+    given = [normalize_output(job.output) if job.output else "" for job in listed]
     for name in filter(None, given):
         taken.claim(name, name)
     return [
-        _completed(job, name or taken.free_name(_default_output(job)), options)
+        _fill_in(job, name or taken.claim_free_name(_default_output(job)), options)
         for job, name in zip(listed, given, strict=True)
     ]
 
 
-def _check_parts(job: Job) -> None:
+def _check_types(job: Job) -> None:
     """Refuses what a type checker would: there may be none."""
     if not isinstance(job, Job):
         raise OptionError(f"jobs must be a list of Job, got {type(job).__name__} in it")
@@ -119,9 +119,9 @@ def _check_parts(job: Job) -> None:
             raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
 
 
-def _completed(job: Job, output: str, options: Options) -> Job:
+def _fill_in(job: Job, output: str, options: Options) -> Job:
     """The job itself where nothing is missing: a list may have a million."""
-    own = _checked_options(job, options)
+    own = _options_of(job, options)
     if own is job.options and output == job.output:
         return job
     return dataclasses.replace(job, output=output, options=own)
@@ -187,7 +187,7 @@ def check_optimizer(own: JobOptions, options: Options) -> None:
         )
 
 
-def _checked_options(job: Job, options: Options) -> JobOptions:
+def _options_of(job: Job, options: Options) -> JobOptions:
     own = job.options or options
     if type(own) is not JobOptions:
         own = _own_options(own)

@@ -25,13 +25,13 @@ from typing import Any, Literal
 from nst_jax.request.errors import ManifestError, NstJaxError
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
-from nst_jax.request.outputs import TakenOutputs, checked_output, is_url
+from nst_jax.request.outputs import OutputNames, is_url, validate_output
 from nst_jax.request.taps import VGG19, canonical_tap
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
-_KEPT = 10_000
+_CACHE_SIZE = 10_000
 """Of each kind of value, how many are kept for the rows to come."""
 
 _SIZE_COLUMNS = ("width", "height")
@@ -69,10 +69,10 @@ def read_manifest(path: Path, options: Options) -> list[Job]:
     except OSError as error:
         reason = "it is a folder" if path.is_dir() else (error.strerror or str(error)).lower()
         raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}") from error
-    return manifest_jobs(content, str(path), options)
+    return parse_manifest(content, str(path), options)
 
 
-def manifest_jobs(content: bytes, name: str, options: Options) -> list[Job]:
+def parse_manifest(content: bytes, name: str, options: Options) -> list[Job]:
     """The jobs of a manifest that was read already.
 
     Args:
@@ -86,15 +86,15 @@ def manifest_jobs(content: bytes, name: str, options: Options) -> list[Job]:
     """
     faults: list[tuple[int, str]] = []
     jobs: list[Job] = []
-    outputs = TakenOutputs()
-    made = _Maker(name, options)
+    outputs = OutputNames()
+    made = RowParser(name, options)
     _check_text(content, name)
-    with _without_collections():
+    with _pause_garbage_collection():
         for line, values in _reader(name)(content):
             try:
                 if isinstance(values, str):
                     raise ManifestError(values)
-                job = made.job(values)
+                job = made.parse(values)
                 if job.output:
                     outputs.claim(job.output, line)
                 jobs.append(job)
@@ -108,7 +108,7 @@ def manifest_jobs(content: bytes, name: str, options: Options) -> list[Job]:
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
+def _pause_garbage_collection() -> Iterator[None]:
     """Spares the search for cycles among a million jobs, which have none: a fifth of the time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -215,7 +215,7 @@ def _json_rows(content: bytes) -> Iterator[Line]:
             yield line, _unknown_column(next(name for name in values if name not in _COLUMNS))
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
@@ -224,7 +224,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
+_JSON = json.JSONDecoder(object_pairs_hook=_refuse_repeats)
 
 
 def _unknown_column(name: str) -> str:
@@ -239,7 +239,7 @@ def _unknown_column(name: str) -> str:
     return f"unknown column {_SHORT.repr(name)}. {guess}There are {', '.join(there)}"
 
 
-class _Maker:
+class RowParser:
     """Makes the jobs of a manifest's rows; what many rows share is made and checked once."""
 
     def __init__(self, name: str, options: Options) -> None:
@@ -248,10 +248,10 @@ class _Maker:
         self._bit_depth = options.bit_depth
         self._defaults = {name: getattr(options, name) for name in JOB_FIELDS}
         self._chosen: dict[str, JobOptions] = {}
-        self._place = functools.lru_cache(_KEPT)(self._place_now)
-        self._one_picture = functools.lru_cache(_KEPT)(self._one_picture_now)
+        self._locate = functools.lru_cache(_CACHE_SIZE)(self._locate_now)
+        self._parse_picture = functools.lru_cache(_CACHE_SIZE)(self._parse_picture_now)
 
-    def job(self, values: Mapping[str, Any]) -> Job:
+    def parse(self, values: Mapping[str, Any]) -> Job:
         """One row's job.
 
         Raises:
@@ -261,9 +261,9 @@ class _Maker:
             if not values.get(name):
                 raise ManifestError(f"{name} must name a picture, got nothing")
         chosen = self._job_options(values)
-        output = _text_value("output", values["output"]) if "output" in values else ""
+        output = _read_text("output", values["output"]) if "output" in values else ""
         if output:
-            output = checked_output(output, bit_depth=self._bit_depth)
+            output = validate_output(output, bit_depth=self._bit_depth)
         start = self._picture(values, "init_image") if "init_image" in values else None
         job = Job(
             self._picture(values, "content"),
@@ -273,7 +273,7 @@ class _Maker:
             masks=self._pictures(values, "masks"),
             style_masks=self._pictures(values, "style_masks"),
             init_image=start,
-            size=_size(values),
+            size=_read_size(values),
         )
         check_job(job, chosen)
         return job
@@ -283,14 +283,14 @@ class _Maker:
         try:
             key = repr(own)  # it tells True, 1 and 1.0 apart, and a list can be in it
         except RecursionError:
-            return self._checked(own)
+            return self._parse_options(own)
         if key not in self._chosen:
-            if len(self._chosen) >= _KEPT:
+            if len(self._chosen) >= _CACHE_SIZE:
                 self._chosen.clear()
-            self._chosen[key] = self._checked(own)
+            self._chosen[key] = self._parse_options(own)
         return self._chosen[key]
 
-    def _checked(self, own: Mapping[str, Any]) -> JobOptions:
+    def _parse_options(self, own: Mapping[str, Any]) -> JobOptions:
         read = {name: _READERS[name](name, given) for name, given in own.items()}
         for tap in (*read.get("content_taps", ()), *read.get("style_taps", ())):
             canonical_tap(tap, VGG19)  # which has all that VGG-16 has
@@ -301,16 +301,16 @@ class _Maker:
             return ()
         given = values[name]
         if isinstance(given, str):
-            return self._one_picture(name, given)
-        return tuple(self._place(one) for one in _list_of_text(name, given))
+            return self._parse_picture(name, given)
+        return tuple(self._locate(one) for one in _read_texts(name, given))
 
     def _picture(self, values: Mapping[str, Any], name: str) -> str:
-        return self._place(_text_value(name, values[name]))
+        return self._locate(_read_text(name, values[name]))
 
-    def _one_picture_now(self, name: str, given: str) -> tuple[str]:
-        return (self._place(_text_value(name, given)),)
+    def _parse_picture_now(self, name: str, given: str) -> tuple[str]:
+        return (self._locate(_read_text(name, given)),)
 
-    def _place_now(self, name: str) -> str:
+    def _locate_now(self, name: str) -> str:
         """Where a picture lies that a row names: absolute, an address, or beside the manifest."""
         if is_url(name):
             return name
@@ -321,20 +321,20 @@ class _Maker:
         return name if name.startswith("/") else self._beside + name
 
 
-def _size(values: Mapping[str, Any]) -> tuple[int, int] | None:
+def _read_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) of the content in pixels, where a row tells it."""
     told = [name for name in _SIZE_COLUMNS if name in values]
     if not told:
         return None
     if len(told) == 1:
         raise ManifestError(f"width and height go together, got {told[0]} alone")
-    width, height = (_number(name, values[name], int) for name in _SIZE_COLUMNS)
+    width, height = (_read_number(name, values[name], int) for name in _SIZE_COLUMNS)
     if not (0 < width < 10**9 and 0 < height < 10**9):
         raise ManifestError(f"width and height must be pixels from 1 on, got {width}x{height}")
     return int(height), int(width)
 
 
-def _number(name: str, given: Any, kind: type) -> float | int:
+def _read_number(name: str, given: Any, kind: type) -> float | int:
     rule = "a whole number" if kind is int else "a number"
     try:
         if isinstance(given, bool) or not isinstance(given, (str, int, float)):
@@ -348,11 +348,11 @@ def _number(name: str, given: Any, kind: type) -> float | int:
         raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}") from None
 
 
-def _list_of_text(name: str, given: Any) -> list[str]:
-    return [_text_value(name, item) for item in _as_list(name, given)]
+def _read_texts(name: str, given: Any) -> list[str]:
+    return [_read_text(name, item) for item in _read_list(name, given)]
 
 
-def _as_list(name: str, given: Any) -> list[Any]:
+def _read_list(name: str, given: Any) -> list[Any]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list):
@@ -360,7 +360,7 @@ def _as_list(name: str, given: Any) -> list[Any]:
     return given
 
 
-def _text_value(name: str, given: Any) -> str:
+def _read_text(name: str, given: Any) -> str:
     rule = "a text" if name == "output" else "a text that is not empty"
     if not isinstance(given, str) or (name != "output" and not given.strip()):
         raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}")
@@ -370,24 +370,24 @@ def _text_value(name: str, given: Any) -> str:
     return given.strip()
 
 
-def _reader_of(annotation: Any) -> Callable[[str, Any], Any]:
+def _make_reader(annotation: Any) -> Callable[[str, Any], Any]:
     """What reads the values of an option of that type."""
     if annotation == tuple[str, ...]:
-        return lambda name, given: tuple(_list_of_text(name, given))
+        return lambda name, given: tuple(_read_texts(name, given))
     if annotation == tuple[float, ...]:
         return lambda name, given: tuple(
-            _number(name, item, float) for item in _as_list(name, given)
+            _read_number(name, item, float) for item in _read_list(name, given)
         )
     if typing.get_origin(annotation) is Literal:
-        return _text_value
-    return functools.partial(_number, kind=annotation)
+        return _read_text
+    return functools.partial(_read_number, kind=annotation)
 
 
-_READERS = {name: _reader_of(annotation) for name, annotation in _OPTION_TYPES.items()}
+_READERS = {name: _make_reader(annotation) for name, annotation in _OPTION_TYPES.items()}
 
 
 def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:
-    lines = [f"line {line}: {_cut(fault)}" for line, fault in faults]
+    lines = [f"line {line}: {_shorten(fault)}" for line, fault in faults]
     shown = lines[:_FAULTS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
@@ -396,5 +396,5 @@ def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:
     return ManifestError(f"manifest {name!r} has {count}:\n  {listed}", faults=lines)
 
 
-def _cut(fault: str) -> str:
+def _shorten(fault: str) -> str:
     return fault if len(fault) <= _FAULT_LETTERS else fault[:_FAULT_LETTERS] + "…"

@@ -3,7 +3,7 @@
 `JobOptions` may differ from job to job within one compiled program; a manifest may set
 each of them in a row. `Options` adds what is fixed for a whole run. Flags, manifest
 columns and these fields have the same names. Values are checked when the object is made;
-whether a tap exists depends on the network and is checked by `resolved`.
+whether a tap exists depends on the network and is checked by `with_canonical_taps`.
 """
 
 import dataclasses
@@ -17,8 +17,14 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from nst_jax.request.errors import OptionError
-from nst_jax.request.presets import DEFAULT_PRESET, preset_named
-from nst_jax.request.rules import (
+from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+from nst_jax.request.taps import (
+    DEFAULT_CONTENT_TAPS,
+    DEFAULT_STYLE_TAPS,
+    Architecture,
+    canonical_tap,
+)
+from nst_jax.request.validators import (
     ABOVE_0,
     DECAY,
     FROM_0,
@@ -27,17 +33,11 @@ from nst_jax.request.rules import (
     TAPS,
     TEXT,
     WEIGHTS,
-    Rule,
-    either,
-    number,
+    Validator,
+    number_where,
     one_of,
-    whole,
-)
-from nst_jax.request.taps import (
-    DEFAULT_CONTENT_TAPS,
-    DEFAULT_STYLE_TAPS,
-    Architecture,
-    canonical_tap,
+    value_or,
+    whole_number,
 )
 
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
@@ -153,13 +153,13 @@ class JobOptions:
             )
 
     @property
-    def structure(self) -> "Structure":
+    def static_options(self) -> "StaticOptions":
         """What of these options is part of a program; jobs that differ in it never share one."""
-        return Structure(self.content_taps, self.style_taps, self.gradient_normalization)
+        return StaticOptions(self.content_taps, self.style_taps, self.gradient_normalization)
 
 
-class Structure(NamedTuple):
-    """Options of a job that are no arrays; see `JobOptions.structure`."""
+class StaticOptions(NamedTuple):
+    """Options of a job that are no arrays; see `JobOptions.static_options`."""
 
     content_taps: tuple[str, ...]
     style_taps: tuple[str, ...]
@@ -179,7 +179,7 @@ class _FromPreset(type):
     if not typing.TYPE_CHECKING:  # to a checker the options are as the fields declare them
 
         def __call__(cls, **given: Any) -> Any:
-            values = preset_named(given.get("preset", DEFAULT_PRESET)).values
+            values = find_preset(given.get("preset", DEFAULT_PRESET)).values
             return super().__call__(**{**values, **given})
 
 
@@ -252,7 +252,7 @@ def job_options(options: JobOptions, **changes: Any) -> JobOptions:
     return JobOptions(**values)
 
 
-def changed_options(options: JobOptions) -> dict[str, Any]:
+def non_default_options(options: JobOptions) -> dict[str, Any]:
     """The per-job options that are not at their defaults."""
     own, default = job_options(options), JobOptions()
     return {
@@ -263,7 +263,7 @@ def changed_options(options: JobOptions) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
+def with_canonical_taps(options: JobOptions, architecture: Architecture) -> JobOptions:
     """The same job options with canonical names of taps; one object for options that are equal.
 
     Raises:
@@ -277,14 +277,16 @@ def resolved(options: JobOptions, architecture: Architecture) -> JobOptions:
     return job_options(options, content_taps=content, style_taps=style)
 
 
-def translated_taps(options: JobOptions, architecture: Architecture) -> dict[str, str]:
+def foreign_tap_names(options: JobOptions, architecture: Architecture) -> dict[str, str]:
     """Names in `options` that are another program's, and what they were taken for."""
     names = (*options.content_taps, *options.style_taps)
     canonical = {name: canonical_tap(name, architecture) for name in names}
     return {name: tap for name, tap in canonical.items() if name != tap}
 
 
-def shares(weights: tuple[float, ...], count: int, *, ratio: float = 1.0) -> tuple[float, ...]:
+def normalized_weights(
+    weights: tuple[float, ...], count: int, *, ratio: float = 1.0
+) -> tuple[float, ...]:
     """Weights scaled to sum to 1; where none are given, each is `ratio` times the one before."""
     given = weights or tuple(ratio**index for index in range(count))
     total = math.fsum(given)
@@ -298,19 +300,19 @@ _RULES = {
     **dict.fromkeys(("adam_b1", "adam_b2", "average_decay"), DECAY),
     **dict.fromkeys(("content_taps", "style_taps"), TAPS),
     **dict.fromkeys(("content_tap_weights", "style_tap_weights", "style_blend_weights"), WEIGHTS),
-    "style_scale": number("a number above 0, at most 8", lambda value: 0 < value <= 8),
-    "style_size": either(0, whole(16, 16384, "pixels")),
+    "style_scale": number_where("a number above 0, at most 8", lambda value: 0 < value <= 8),
+    "style_size": value_or(0, whole_number(16, 16384, "pixels")),
     "learning_rate_end": SHARE,
-    "steps": whole(1, 1_000_000),
-    "first_steps": whole(0, 1_000_000),
-    "seed": whole(0, 2**32 - 1),
-    "size": whole(16, 16384, "pixels"),
-    "levels": either("auto", whole(1, 16)),
-    "pooling_scale": number("a number above 0, at most 16", lambda value: 0 < value <= 16),
-    "weights": Rule("the name of a network or a file", TEXT.holds),
-    "batch_size": either("auto", whole(1, 4096)),
-    "preview_every": whole(0, 1_000_000),
-    "max_input_pixels": whole(1, LARGEST_MAX_INPUT_PIXELS, "pixels"),
+    "steps": whole_number(1, 1_000_000),
+    "first_steps": whole_number(0, 1_000_000),
+    "seed": whole_number(0, 2**32 - 1),
+    "size": whole_number(16, 16384, "pixels"),
+    "levels": value_or("auto", whole_number(1, 16)),
+    "pooling_scale": number_where("a number above 0, at most 16", lambda value: 0 < value <= 16),
+    "weights": Validator("the name of a network or a file", TEXT.holds),
+    "batch_size": value_or("auto", whole_number(1, 4096)),
+    "preview_every": whole_number(0, 1_000_000),
+    "max_input_pixels": whole_number(1, LARGEST_MAX_INPUT_PIXELS, "pixels"),
 }
 """Of each option that is not a choice among a few."""
 
@@ -324,7 +326,7 @@ class _Rules(NamedTuple):
 
     names: tuple[str, ...]
     defaults: tuple[Any, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[Validator, ...]
     values: Callable[[JobOptions], tuple[Any, ...]]
 
 

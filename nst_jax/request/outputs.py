@@ -22,7 +22,7 @@ FORMAT_OF_SUFFIX = MappingProxyType(
 )
 SIXTEEN_BIT_FORMATS = frozenset({"PNG", "TIFF"})
 
-_OF_THE_REPORT = "report/pictures/"
+_REPORT_PICTURES = "report/pictures/"
 """Where the page of a batch keeps, and clears, its copies."""
 
 _PLAIN_PART = r"[^./\\:\0][^/\\:\0]{0,199}"
@@ -35,7 +35,7 @@ def is_url(name: str) -> bool:
     return "://" in name and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
 
 
-def checked_output(name: str, *, bit_depth: int = 8) -> str:
+def validate_output(name: str, *, bit_depth: int = 8) -> str:
     """An output name in its shortest spelling, its place and its suffix looked at.
 
     Raises:
@@ -45,7 +45,7 @@ def checked_output(name: str, *, bit_depth: int = 8) -> str:
         return name  # as nearly all of a million do; one match is quicker than the rules one by one
     check_output_place(name)
     check_output_suffix(name, bit_depth=bit_depth)
-    return plain_output(name)
+    return normalize_output(name)
 
 
 def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
@@ -81,7 +81,7 @@ def check_output_place(name: str) -> None:
         "be relative to the output folder": path.is_absolute() or ":" in name[:2],
         "stay inside the output folder": ".." in path.parts,
         "use / between folders": "\\" in name,
-        "lie outside of the report's own pictures": name.casefold().startswith(_OF_THE_REPORT),
+        "lie outside of the report's own pictures": name.casefold().startswith(_REPORT_PICTURES),
         "hold no NUL": "\0" in name,
         "not start with a dot": any(part.startswith(".") for part in path.parts),
         "be text that UTF-8 can hold": not _is_encodable(name),
@@ -97,10 +97,10 @@ def check_output_place(name: str) -> None:
 def default_output(content: str, styles: Iterable[str]) -> str:
     """`CONTENT__STYLE.png` by stems; several styles are joined by `+`."""
     stems = (_stem_and_suffix(style)[0] for style in styles)
-    return _shortened(f"{_stem_and_suffix(content)[0]}__{'+'.join(stems)}") + ".png"
+    return _shorten(f"{_stem_and_suffix(content)[0]}__{'+'.join(stems)}") + ".png"
 
 
-class TakenOutputs:
+class OutputNames:
     """Names that outputs have already, as the least discerning file system sees them.
 
     Upper and lower case are taken for the same, and so are an accented letter and its two
@@ -125,17 +125,17 @@ class TakenOutputs:
         key = _key(name)
         if key in self._owners:
             raise OutputError(
-                f"output {name!r} is taken by {_said(self._owners[key])}", "Name them apart"
+                f"output {name!r} is taken by {_owner_text(self._owners[key])}", "Name them apart"
             )
         if key in self._folders:
             raise OutputError(
-                f"output {name!r} is a folder in the output of {_said(self._folders[key])}",
+                f"output {name!r} is a folder in the output of {_owner_text(self._folders[key])}",
                 "Name them apart",
             )
         self._claim_folders(name, key, owner)
         self._owners[key] = owner
 
-    def free_name(self, name: str) -> str:
+    def claim_free_name(self, name: str) -> str:
         """A default name, or the first of `a_2.png`, `a_3.png`, ... that is free; takes it."""
         candidate, wanted = name, output_key(name)
         key = wanted
@@ -152,26 +152,26 @@ class TakenOutputs:
         while folder and folder not in self._folders:
             if folder in self._owners:
                 raise OutputError(
-                    f"output {name!r} lies in the output of {_said(self._owners[folder])}, which "
-                    "is a file",
+                    f"output {name!r} lies in the output of "
+                    f"{_owner_text(self._owners[folder])}, which is a file",
                     "Name them apart",
                 )
             self._folders[folder] = owner
             folder = folder.rpartition("/")[0]
 
 
-def _said(owner: str | int) -> str:
+def _owner_text(owner: str | int) -> str:
     return f"line {owner}" if isinstance(owner, int) else f"another job as {owner!r}"
 
 
-def plain_output(name: str) -> str:
+def normalize_output(name: str) -> str:
     """The shortest spelling of an output name."""
     return name if _is_plain(name) else str(PurePosixPath(name))
 
 
 def output_key(name: str) -> str:
     """What two names of one file have in common."""
-    return _key(plain_output(name))
+    return _key(normalize_output(name))
 
 
 def _key(plain: str) -> str:
@@ -201,7 +201,7 @@ def _stem_and_suffix(name: str) -> tuple[str, str]:
     return (last[:dot], last[dot:]) if 0 < dot < len(last) - 1 else (last, "")
 
 
-def _shortened(stem: str) -> str:
+def _shorten(stem: str) -> str:
     """A stem that may stand in an output name and leaves room for a number and a suffix."""
     if len(stem) <= 180 and "/" not in stem and _is_plain(stem):
         return stem

@@ -245,7 +245,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset
 """By name."""
 
 
-def preset_named(name: Any) -> Preset:
+def find_preset(name: Any) -> Preset:
     """The preset of that name.
 
     Raises:

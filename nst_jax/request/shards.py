@@ -54,7 +54,7 @@ class Shard:
         return f"{self.index}-of-{self.count}"
 
 
-def parsed_shard(text: str) -> Shard:
+def parse_shard(text: str) -> Shard:
     """The shard that a text such as `0/4` names.
 
     Raises:
@@ -69,7 +69,9 @@ def parsed_shard(text: str) -> Shard:
     return Shard(int(found[1]), int(found[2]))
 
 
-def share(jobs: Sequence[Job], shard: Shard, costs: Sequence[float] | None = None) -> list[Job]:
+def jobs_of_shard(
+    jobs: Sequence[Job], shard: Shard, costs: Sequence[float] | None = None
+) -> list[Job]:
     """The jobs of one shard, in their order; every job is in exactly one shard.
 
     Args:
@@ -83,11 +85,11 @@ def share(jobs: Sequence[Job], shard: Shard, costs: Sequence[float] | None = Non
         dealt = sorted(range(len(jobs)), key=hashes.__getitem__)
         own = dealt[shard.index :: shard.count]
     else:
-        own = _share_of_costs(hashes, costs, shard)
+        own = _deal_by_cost(hashes, costs, shard)
     return [jobs[place] for place in sorted(own)]
 
 
-def _share_of_costs(hashes: list[bytes], costs: Sequence[float], shard: Shard) -> list[int]:
+def _deal_by_cost(hashes: list[bytes], costs: Sequence[float], shard: Shard) -> list[int]:
     """The dearest job first, each to the shard that has least so far."""
     loads = [(0.0, index) for index in range(shard.count)]
     own: list[int] = []

@@ -75,7 +75,7 @@ def canonical_tap(name: str, architecture: Architecture) -> str:
     Raises:
         TapError: The network has no such tap; the message lists those of the block.
     """
-    tap = _translated(name.strip().lower(), architecture)
+    tap = _translate(name.strip().lower(), architecture)
     if tap not in architecture.taps:
         raise TapError(
             f"tap {name!r} does not exist in {architecture.name}",
@@ -109,7 +109,7 @@ def smallest_side(taps: Iterable[str]) -> int:
     return max(2 ** poolings_before(tap) for tap in taps)
 
 
-def _translated(name: str, architecture: Architecture) -> str:
+def _translate(name: str, architecture: Architecture) -> str:
     if match := re.fullmatch(r"block(\d)_(conv(\d)|pool)", name):
         block, _, depth = match.groups()
         return f"relu{block}_{depth}" if depth else f"pool{block}"

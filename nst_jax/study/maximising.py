@@ -27,9 +27,9 @@ from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.receptive_field import receptive_field
 from nst_jax.model.variation import Variation
-from nst_jax.request.handling import Handling
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import job_options
+from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import Cell, Trial, cell_of
 
@@ -110,13 +110,13 @@ def made_for(
     Raises:
         WriteError: A picture or the ledger can't be written.
     """
-    jobs = completed([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
+    jobs = fill_defaults([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
     requests = [one for one in examine_jobs(jobs, setup, progress) if isinstance(one, ExaminedJob)]
     asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
     make_folder(folder)
     place = LocalFolder(folder)
     marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
-    work = remaining_work(marked, place.records(), place, Handling())
+    work = remaining_work(marked, place.records(), place, RunPolicy())
     left = {one.index for one in work.requests}
     missing = [one for one in requests if one.index in left]
     with ResultWriter(place, setup.options, progress) as writer:

@@ -22,7 +22,7 @@ from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files.images import composited, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
-from nst_jax.request.job import Job, PictureSource, completed
+from nst_jax.request.job import Job, PictureSource, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 
 Image = npt.NDArray[np.float32]
@@ -155,7 +155,7 @@ def opened(
         WeightsError: The network is missing.
     """
     setup = open_session(options)
-    listed = completed([Job(content, style, options=options)], options)
+    listed = fill_defaults([Job(content, style, options=options)], options)
     (examined,) = examine_jobs(listed, setup, progress or NullProgress())
     if not isinstance(examined, ExaminedJob):
         assert examined.error is not None

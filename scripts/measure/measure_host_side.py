@@ -42,10 +42,10 @@ from nst_jax.files.folders import folder_at
 from nst_jax.files.images import load_picture, resized
 from nst_jax.files.ledger import merged
 from nst_jax.model.style import Moments
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 from nst_jax.request.manifest import read_manifest
-from nst_jax.request.options import resolved
-from nst_jax.request.shards import Shard, share
+from nst_jax.request.options import with_canonical_taps
+from nst_jax.request.shards import Shard, jobs_of_shard
 from nst_jax.request.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
 
 GALLERY = Path(__file__).parents[2] / "examples" / "gallery.jpg"
@@ -140,7 +140,7 @@ def seconds_a_picture(folder: Path) -> dict[str, float]:
     device, `encode` for the writing thread.
     """
     options = Options(size=512)
-    own = resolved(options, VGG16)
+    own = with_canonical_taps(options, VGG16)
     cloud = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
     for name in ("content.jpg", "style.jpg"):
         height, width = _INPUT_SIZE
@@ -179,7 +179,7 @@ def _moments(channels: int) -> Moments:
 
 def _new_style() -> None:
     """What a style that was not seen before asks, at every level and tap."""
-    levels = len(pyramid((512, 512), Options(size=512), resolved(Options(), VGG16)))
+    levels = len(pyramid((512, 512), Options(size=512), with_canonical_taps(Options(), VGG16)))
     for _ in range(levels):
         for tap in DEFAULT_STYLE_TAPS:
             moments = _moments(VGG16.channels[block_of(tap) - 1])
@@ -260,11 +260,11 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
     path = folder / "jobs.csv"
     rows = (f"photos/{n:07d}.jpg,art/{n % 300:03d}.jpg,out/{n:07d}.png" for n in range(_ROWS))
     path.write_text("content,style,output\n" + "\n".join(rows) + "\n")
-    jobs = completed(read_manifest(path, options), options)
+    jobs = fill_defaults(read_manifest(path, options), options)
     kinds: dict[str, Callable[[], object]] = {
-        "manifest": lambda: completed(read_manifest(path, options), options),
+        "manifest": lambda: fill_defaults(read_manifest(path, options), options),
         "outputs": lambda: check_outputs(jobs, options, folder_at(folder)),
-        "deal": lambda: share(jobs, Shard(0, 1000)),
+        "deal": lambda: jobs_of_shard(jobs, Shard(0, 1000)),
         "digest": lambda: batch_hash(jobs, options),
         "foresee": lambda: measure_demand(jobs, options, VGG16, PictureIndex()),
     }

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import Options
 
@@ -50,7 +50,7 @@ def measure(path: Path) -> None:
     """Reads and checks a manifest as a batch does, and prints what that took."""
     options = Options()
     began = time.process_time()
-    jobs = completed(read_manifest(path, options), options)
+    jobs = fill_defaults(read_manifest(path, options), options)
     seconds = time.process_time() - began
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{path.name}, {len(jobs)} rows: {seconds:.1f} s, {megabytes:.0f} MiB at the most")

@@ -29,7 +29,7 @@ from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files import opening
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.stamps import stamp_of
-from nst_jax.request.job import completed
+from nst_jax.request.job import fill_defaults
 
 OPTIONS = Options(size=64, steps=10)
 STYLES = 300
@@ -85,7 +85,7 @@ def make(folder: Path, count: int) -> None:
     curve = tuple(LossPoint(step, *[1 / (step + 3)] * 4) for step in range(MOST_POINTS))
     setup = open_session(OPTIONS)
     with (out / LEDGER_NAME).open("w") as ledger:
-        for one in examine_jobs(completed(jobs, OPTIONS), setup, NullProgress()):
+        for one in examine_jobs(fill_defaults(jobs, OPTIONS), setup, NullProgress()):
             assert isinstance(one, ExaminedJob), one
             path = out / one.job.output
             path.write_bytes(content)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from nst_jax.request.rules import Rule
+from nst_jax.request.validators import Validator
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def following(rule: Rule, kind: type) -> Callable[[str], Any]:
+def following(rule: Validator, kind: type) -> Callable[[str], Any]:
     """What reads an option's value and refuses one that breaks a rule."""
 
     def value(text: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 from nst_jax.bench.settings import Settings
 from nst_jax.bench.tables import device_document, speed_text, with_speed
-from nst_jax.cli.watching import Lines
+from nst_jax.cli.progress_bars import ProgressLines
 from nst_jax.files.atomic import write_bytes
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.options import Options
@@ -45,7 +45,7 @@ def main() -> None:
     one_device_per_core()
     platform = jax.local_devices()[0].platform
     failures = 0
-    with Lines() as progress:
+    with ProgressLines() as progress:
         for settings in _standard_set(platform, arguments):
             progress.note(f"{settings.size} px, {settings.dtype}, batches {settings.batch_sizes}")
             try:

@@ -27,11 +27,11 @@ from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.plan.memory_model import PICTURES_OF_A_STATE
 from nst_jax.engine.plan.slots import WAVE_JOBS
 from nst_jax.forecast.chips import published_peak
-from nst_jax.request.handling import Handling
-from nst_jax.request.options import JobOptions, Options, resolved
-from nst_jax.request.rules import Rule, whole
-from nst_jax.request.rules import number as number_that
+from nst_jax.request.options import JobOptions, Options, with_canonical_taps
+from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import VGG16, poolings_before
+from nst_jax.request.validators import Validator, whole_number
+from nst_jax.request.validators import number_where as number_that
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "scale.json"
@@ -100,12 +100,12 @@ class Assumed:
     jobs: int = 1_000_000
 
 
-_RULES: Mapping[str, Rule] = {
+_RULES: Mapping[str, Validator] = {
     "share": number_that("a number from 0.02 to 1", lambda value: 0.02 <= value <= 1),
     "compile_seconds": number_that("a number from 0 to 1e9", lambda value: 0 <= value <= 1e9),
     "input_bytes": number_that("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12),
-    "styles": whole(1, 10**12),
-    "jobs": whole(1, 10**12),
+    "styles": whole_number(1, 10**12),
+    "jobs": whole_number(1, 10**12),
 }
 """What each option may be."""
 
@@ -124,7 +124,7 @@ def ladder() -> tuple[Level, ...]:
 
 
 def _own() -> JobOptions:
-    return resolved(Options(), VGG16)
+    return with_canonical_taps(Options(), VGG16)
 
 
 def channels() -> dict[str, tuple[int, int]]:
@@ -418,7 +418,7 @@ def traffic_table(assumed: Assumed, measured: Mapping[str, Any]) -> str:
                 number(rate * (requests["get"] + requests["head"])),
                 number(rate * requests["get"] * assumed.input_bytes / 1e6),
                 number(rate * (measured["png_bytes"] + measured["ledger_line_bytes"]) / 1e6),
-                number(system.workers * state / Handling().checkpoint_every / 1e6),
+                number(system.workers * state / RunPolicy().checkpoint_every / 1e6),
             )
         )
     return table(head, rows)

@@ -36,10 +36,10 @@ from ruled_options import Parser, following
 
 from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.plan.slots import WAVE_JOBS
-from nst_jax.request.options import Options, resolved
-from nst_jax.request.rules import FROM_0_TO_1, Rule, number, one_of, whole
+from nst_jax.request.options import Options, with_canonical_taps
 from nst_jax.request.shards import MOST_SHARDS
 from nst_jax.request.taps import VGG16
+from nst_jax.request.validators import FROM_0_TO_1, Validator, number_where, one_of, whole_number
 
 TARGET = 0.03
 """Lost and doubled steps over useful ones, at one preemption a worker and hour, at most."""
@@ -106,26 +106,26 @@ class World:
     """Of all chance."""
 
 
-_RATE = number("a number from 0 to 1e6", lambda value: 0 <= value <= 1e6)
-_SECONDS = number("a number of seconds from 0 to 1e7", lambda value: 0 <= value <= 1e7)
+_RATE = number_where("a number from 0 to 1e6", lambda value: 0 <= value <= 1e6)
+_SECONDS = number_where("a number of seconds from 0 to 1e7", lambda value: 0 <= value <= 1e7)
 
 _CACHES = ("lost", "kept", "shared")
 
-_RULES: Mapping[str, Rule] = {
-    "workers": whole(1, MOST_SHARDS),
-    "shards": whole(0, MOST_SHARDS),
-    "jobs": whole(1, 10**8),
-    "job_seconds": number(
+_RULES: Mapping[str, Validator] = {
+    "workers": whole_number(1, MOST_SHARDS),
+    "shards": whole_number(0, MOST_SHARDS),
+    "jobs": whole_number(1, 10**8),
+    "job_seconds": number_where(
         "a number of seconds from 0.001 to 1e6", lambda value: 0.001 <= value <= 1e6
     ),
-    "slots": whole(1, 4096),
+    "slots": whole_number(1, 4096),
     "preemptions_per_hour": _RATE,
     "cache": one_of(_CACHES),
     "notice_share": FROM_0_TO_1,
     "slow_share": FROM_0_TO_1,
-    "slow_factor": number("a number from 1 to 1000", lambda value: 1 <= value <= 1000),
+    "slow_factor": number_where("a number from 1 to 1000", lambda value: 1 <= value <= 1000),
     "faults_per_hour": _RATE,
-    "seed": whole(0, 2**32 - 1),
+    "seed": whole_number(0, 2**32 - 1),
 }
 """What each option may be that is no number of seconds."""
 
@@ -208,7 +208,7 @@ class Schedule:
 def schedule(job_seconds: float) -> Schedule:
     """The default schedule at 512 px, with steps that cost as their pixels do."""
     options = Options(size=512)
-    ladder = pyramid((512, 512), options, resolved(options, VGG16))
+    ladder = pyramid((512, 512), options, with_canonical_taps(options, VGG16))
     each = job_seconds / sum(stage.steps * _pixels(stage) for stage in ladder)
     ends = itertools.accumulate(stage.steps for stage in ladder)
     return Schedule(tuple(ends), tuple(each * _pixels(stage) for stage in ladder))

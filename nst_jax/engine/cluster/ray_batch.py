@@ -37,9 +37,9 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import DeviceError, NstJaxError, StoppedError
-from nst_jax.request.handling import Handling
-from nst_jax.request.job import Job, completed
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
+from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import Architecture
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights
@@ -58,7 +58,7 @@ def render_on_ray(
     *,
     address: str = "",
     workers: int = 0,
-    handling: Handling | None = None,
+    handling: RunPolicy | None = None,
     progress: Progress | None = None,
     stop: StopToken | None = None,
 ) -> Summary:
@@ -83,10 +83,10 @@ def render_on_ray(
         StoppedError: The run was asked to stop, or too many jobs failed; the next run goes on.
     """
     began = time.perf_counter()
-    options, handling = options or Options(), handling or Handling()
+    options, handling = options or Options(), handling or RunPolicy()
     progress, stop = progress or NullProgress(), stop or StopToken()
     ray = import_ray()
-    listed = completed(jobs, options)
+    listed = fill_defaults(jobs, options)
     folder = folder_at(output_dir)
     check_outputs(listed, options, folder)
     with Cluster(ray, address) as cluster, contextlib.ExitStack() as stack:

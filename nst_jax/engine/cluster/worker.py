@@ -25,9 +25,9 @@ from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import NstJaxError, OutputError
-from nst_jax.request.handling import Handling
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
+from nst_jax.request.run_policy import RunPolicy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WorkerConfig:
 
     output_dir: str
     options: Options
-    handling: Handling
+    handling: RunPolicy
     demand: Demand
     batch: str
 

@@ -10,7 +10,7 @@ from nst_jax.engine.device.solver import Problem
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.levels import Level
 from nst_jax.model.objective import Strengths, Targets, TermWeights
-from nst_jax.request.options import JobOptions, shares
+from nst_jax.request.options import JobOptions, normalized_weights
 
 
 def make_problem(own: JobOptions, stage: Level, targets: Targets) -> Problem:
@@ -42,8 +42,10 @@ def loss_weights(own: JobOptions, size: Size) -> TermWeights:
         own: The job's options.
         size: Of its image, for a smoothness that counts as a sum.
     """
-    content = shares(own.content_tap_weights, len(own.content_taps))
-    style = shares(own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio)
+    content = normalized_weights(own.content_tap_weights, len(own.content_taps))
+    style = normalized_weights(
+        own.style_tap_weights, len(own.style_taps), ratio=own.style_tap_ratio
+    )
     values = 3 * size[0] * size[1] if own.tv_normalization == "sum" else 1
     return TermWeights(
         content=_host(own.content_weight),

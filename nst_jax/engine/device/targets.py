@@ -29,7 +29,7 @@ from nst_jax.model.variation import (
     Variation,
 )
 from nst_jax.model.wasserstein import WassersteinTarget
-from nst_jax.request.options import JobOptions, shares
+from nst_jax.request.options import JobOptions, normalized_weights
 from nst_jax.request.taps import PIXELS, poolings_before
 
 _KEPT_BYTES = 2**28
@@ -90,7 +90,7 @@ class TargetCache:
     def _style(self, job: LoadedJob, stage: Level) -> Statistics:
         """What a job's styles ask at a stage: together everywhere, or each in its region."""
         own = job.options
-        blend = shares(own.style_blend_weights, len(job.styles))
+        blend = normalized_weights(own.style_blend_weights, len(job.styles))
         if not job.masks:
             return self._blended(job.styles, blend, own, stage)
         apart = [self._blended([style], (1.0,), own, stage) for style in job.styles]
@@ -157,7 +157,7 @@ def make_style_target(kind: StyleKind, normalized: str, moments: Moments) -> Sty
 def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:
     """Content and styles blended pixel by pixel, the styles stretched to the content's shape."""
     blend = job.options.pixel_blend
-    weights = shares(job.options.style_blend_weights, len(job.styles))
+    weights = normalized_weights(job.options.style_blend_weights, len(job.styles))
     styles = sum(
         np.float32(weight) * resized(style.pixels, size)
         for weight, style in zip(weights, job.styles, strict=True)

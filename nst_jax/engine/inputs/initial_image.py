@@ -12,7 +12,7 @@ from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resized
 from nst_jax.model.color import color_moments, colors_like
-from nst_jax.request.options import shares
+from nst_jax.request.options import normalized_weights
 
 Image = npt.NDArray[np.float32]
 
@@ -57,7 +57,7 @@ def _mix(one: Image, other: Image, share: float) -> Image:
 
 def _style_colours(job: LoadedJob, size: Size) -> Image:
     """Noise of the mean and covariance of the styles' colours, each style with its weight."""
-    blend = shares(job.options.style_blend_weights, len(job.styles))
+    blend = normalized_weights(job.options.style_blend_weights, len(job.styles))
     means, covariances = zip(*map(_colours_of, job.styles), strict=True)
     noise = np.random.default_rng(job.options.seed).standard_normal((*size, 3))
     return colors_like(
@@ -74,7 +74,7 @@ def _colours_of(style: LoadedPicture) -> tuple[npt.NDArray[np.float64], npt.NDAr
 
 def _styles(job: LoadedJob, size: Size) -> Image:
     """The style pictures laid over the whole image, each with its weight."""
-    blend = shares(job.options.style_blend_weights, len(job.styles))
+    blend = normalized_weights(job.options.style_blend_weights, len(job.styles))
     layers = (
         np.float32(share) * _cover(style.pixels, size)
         for share, style in zip(blend, job.styles, strict=True)

@@ -17,7 +17,7 @@ from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.levels import Bucket, Level, pyramid
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource
-from nst_jax.request.options import JobOptions, Options, resolved
+from nst_jax.request.options import JobOptions, Options, with_canonical_taps
 from nst_jax.request.taps import Architecture
 
 MOST_HEADERS = 4096
@@ -91,7 +91,7 @@ def _cost(ladder: Iterable[Level]) -> float:
 
 def _canonical_options(job: Job, options: Options, architecture: Architecture) -> JobOptions:
     """A job's options with canonical taps."""
-    return resolved(job.options or options, architecture)
+    return with_canonical_taps(job.options or options, architecture)
 
 
 def _levels(

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, padded_shape
 from nst_jax.request.errors import PictureError
-from nst_jax.request.options import JobOptions, Options, Structure
+from nst_jax.request.options import JobOptions, Options, StaticOptions
 from nst_jax.request.taps import smallest_side
 
 StyleKind = Literal["gram", "moments", "wasserstein", "wasserstein_full"]
@@ -38,7 +38,7 @@ _ROUNDING = 0.01  # of a level, so that 181 px, for one, is one level above 128 
 _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
 
 
-_NO_TAPS = Structure((), ())
+_NO_TAPS = StaticOptions((), ())
 
 
 class Bucket(NamedTuple):
@@ -52,7 +52,7 @@ class Bucket(NamedTuple):
 
     canvas: Size
     regions: int = 0
-    structure: Structure = _NO_TAPS
+    structure: StaticOptions = _NO_TAPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Level:
     phase: int = 0
     style_kind: StyleKind = "gram"
     regions: int = 0
-    structure: Structure = _NO_TAPS
+    structure: StaticOptions = _NO_TAPS
 
     @property
     def bucket(self) -> Bucket:
@@ -145,7 +145,7 @@ def pyramid(
             phase=phase,
             style_kind=kind,
             regions=regions,
-            structure=own.structure,
+            structure=own.static_options,
         )
         for level, edge, size in edges
         for level_steps in [own.first_steps if level == first[0] and own.first_steps else own.steps]

@@ -16,7 +16,7 @@ from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.memory_budget import MemoryBudget, bytes_text, largest_that_fits
 from nst_jax.request.errors import NoRoomError, OptionError
-from nst_jax.request.options import Options, Structure
+from nst_jax.request.options import Options, StaticOptions
 
 WAVE_JOBS = 32
 """Jobs that go through the levels together; bounds host memory and the wait for the first."""
@@ -108,7 +108,7 @@ def _bucket(entry: Any) -> Bucket:
     content_taps, style_taps = (
         tuple(map(str, entry[name])) for name in ("content_taps", "style_taps")
     )
-    structure = Structure(content_taps, style_taps, str(entry["gradient_normalization"]))
+    structure = StaticOptions(content_taps, style_taps, str(entry["gradient_normalization"]))
     return Bucket((height, width), int(entry["regions"]), structure)
 
 

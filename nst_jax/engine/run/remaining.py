@@ -9,7 +9,7 @@ from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import NonFiniteError, PictureError
-from nst_jax.request.handling import Handling
+from nst_jax.request.run_policy import RunPolicy
 
 _OWN_FAULTS = frozenset((PictureError.kind, NonFiniteError.kind))
 
@@ -35,7 +35,7 @@ def remaining_work(
     examined: Iterable[ExaminedJob | Result],
     records: Mapping[str, Record],
     folder: Folder,
-    handling: Handling,
+    handling: RunPolicy,
 ) -> RemainingWork:
     """Sorts examined jobs by what the ledger and the folder have of them."""
     requests: list[ExaminedJob] = []

@@ -17,8 +17,8 @@ from nst_jax.engine.inputs.fingerprint import shared_options
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, picture_name
 from nst_jax.request.options import JobOptions, Options
-from nst_jax.request.schedulers import scheduled_shard
-from nst_jax.request.shards import Shard, parsed_shard
+from nst_jax.request.shard_detection import detect_shard
+from nst_jax.request.shards import Shard, parse_shard
 
 _JOIN_SECONDS = 300
 """How long `distributed` waits for the other processes to begin."""
@@ -40,8 +40,8 @@ def resolve_shard(asked: Shard | str | None) -> Shard | None:
     if isinstance(asked, Shard) or not asked:
         return asked or None
     if asked == "auto":
-        return scheduled_shard(os.environ, _process_shard())
-    return _join_processes() if asked == "distributed" else parsed_shard(asked)
+        return detect_shard(os.environ, _process_shard())
+    return _join_processes() if asked == "distributed" else parse_shard(asked)
 
 
 def _process_shard() -> dict[str, Shard]:

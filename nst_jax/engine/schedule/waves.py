@@ -32,7 +32,7 @@ from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.errors import JobError, NonFiniteError, ReadError
 from nst_jax.request.job import Job
-from nst_jax.request.options import JobOptions, Options, resolved, translated_taps
+from nst_jax.request.options import JobOptions, Options, foreign_tap_names, with_canonical_taps
 
 _DECODERS = 2
 _WAVE_PIXELS = WAVE_JOBS * 512 * 512
@@ -87,7 +87,7 @@ def _say_animated(names: Sequence[str], progress: Progress) -> None:
 def _say_translations(wanted: Sequence[JobOptions], setup: Session, progress: Progress) -> None:
     taken: dict[str, str] = {}
     for own in {(one.content_taps, one.style_taps): one for one in wanted}.values():
-        taken |= translated_taps(own, setup.weights.architecture)
+        taken |= foreign_tap_names(own, setup.weights.architecture)
     for name, tap in taken.items():
         progress.note(f"tap {name} is taken for {tap}")
 
@@ -97,7 +97,10 @@ def _examined_together(
 ) -> list[ExaminedJob | Result]:
     """Some of the jobs; one by one, many jobs would take most of their time in the queue."""
     architecture = setup.weights.architecture
-    own = {index: resolved(jobs[index].options or setup.options, architecture) for index in indices}
+    own = {
+        index: with_canonical_taps(jobs[index].options or setup.options, architecture)
+        for index in indices
+    }
     return [_examined(index, jobs[index], own[index], setup) for index in indices]
 
 
@@ -110,7 +113,7 @@ def _examined(index: int, job: Job, own: JobOptions, setup: Session) -> Examined
             check_sizes(job, own, ladder, setup.pictures)
             return ExaminedJob(index, job, own, ladder, asked)
         except JobError as error:
-            if last or not error.of_machine:
+            if last or not error.is_transient:
                 return Result(index, job, error=error)
     raise AssertionError("the last try returns")
 
@@ -203,7 +206,7 @@ def _prepared(request: ExaminedJob, setup: Session) -> LoadedJob | Result:
         try:
             return _prepared_now(request, setup)
         except JobError as error:
-            if last or not error.of_machine:
+            if last or not error.is_transient:
                 return _failed(request, error, setup)
     raise AssertionError("the last try returns")
 

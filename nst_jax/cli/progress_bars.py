@@ -19,7 +19,7 @@ from nst_jax.request.errors import NstJaxError
 _LINE_EVERY_S = 10.0
 
 
-class Bar:
+class ProgressBar:
     """A bar of image-steps for terminals; use it in a `with` block."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Bar:
         )
         self._task = self._bar.add_task("looking at the pictures", total=None)
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 
@@ -58,14 +58,14 @@ class Bar:
         self._bar.console.print(message, markup=False)
 
 
-class Lines:
+class ProgressLines:
     """Plain lines for logs and pipes; use it in a `with` block."""
 
     def __init__(self) -> None:
         self._done = self._total = 0
         self._began = self._said = time.monotonic()
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> "ProgressLines":
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -94,10 +94,10 @@ class Lines:
         print(f"[{self._said - self._began:7.1f} s] {message}", file=sys.stderr, flush=True)
 
 
-class Nothing:
+class Quiet:
     """Says only what failed; use it in a `with` block."""
 
-    def __enter__(self) -> "Nothing":
+    def __enter__(self) -> "Quiet":
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -115,11 +115,11 @@ class Nothing:
     def note(self, message: str) -> None: ...
 
 
-def watcher(*, quiet: bool) -> Bar | Lines | Nothing:
+def open_progress(*, quiet: bool) -> ProgressBar | ProgressLines | Quiet:
     """What suits the place that stderr goes to."""
     if quiet:
-        return Nothing()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return Quiet()
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
 
 
 def _jobs(count: int) -> str:

@@ -20,7 +20,7 @@ _HEADINGS = (
 )
 
 
-def steps_table(made: "Forecast") -> Any:
+def forecast_table(made: "Forecast") -> Any:
     """A row a compiled step program; operations, bytes and time are those of an image-step."""
     from rich.table import Table
 
@@ -48,7 +48,7 @@ def _cells(step: "StepForecast") -> Sequence[str]:
     )
 
 
-def totals(made: "Forecast") -> list[tuple[str, str]]:
+def forecast_rows(made: "Forecast") -> list[tuple[str, str]]:
     """Names and values of what concerns the whole run."""
     plan, chip, devices = made.outlook, made.topology.chip, made.topology.devices
     planned = plan.jobs - len(plan.failures)

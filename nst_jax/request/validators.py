@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 _LARGEST = 3.4e38  # of float32, in which the device computes
 
 
-class Rule(NamedTuple):
+class Validator(NamedTuple):
     """What a value must be.
 
     Attributes:
@@ -22,35 +22,37 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-def number(words: str, holds: Callable[[float], bool]) -> Rule:
+def number_where(words: str, holds: Callable[[float], bool]) -> Validator:
     """A number of float32's range that is so; neither a truth value nor NaN."""
-    return Rule(words, lambda value: _is_number(value) and abs(value) <= _LARGEST and holds(value))
+    return Validator(
+        words, lambda value: _is_number(value) and abs(value) <= _LARGEST and holds(value)
+    )
 
 
-def whole(low: int, high: int, what: str = "") -> Rule:
+def whole_number(low: int, high: int, what: str = "") -> Validator:
     """A whole number within two limits, each of them allowed."""
     words = f"a whole number {what and f'of {what} '}from {low} to {high}"
-    return Rule(words, lambda value: _is_whole(value) and low <= value <= high)
+    return Validator(words, lambda value: _is_whole(value) and low <= value <= high)
 
 
-def either(first: Any, rule: Rule) -> Rule:
+def value_or(first: Any, rule: Validator) -> Validator:
     """One certain value, or what a rule says."""
     words = f"{first} or {rule.words}"
-    return Rule(words, lambda value: _same(value, first) or rule.holds(value))
+    return Validator(words, lambda value: _same(value, first) or rule.holds(value))
 
 
-def one_of(choices: tuple[Any, ...]) -> Rule:
+def one_of(choices: tuple[Any, ...]) -> Validator:
     """One of some values."""
     words = " or ".join(map(str, choices))
-    return Rule(words, lambda value: any(_same(value, choice) for choice in choices))
+    return Validator(words, lambda value: any(_same(value, choice) for choice in choices))
 
 
-FROM_0 = number("a number, 0 or more, finite in float32", lambda value: value >= 0)
-ABOVE_0 = number("a number above 0, finite in float32", lambda value: value > 0)
-FROM_0_TO_1 = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
-SHARE = number("a number above 0, at most 1", lambda value: 0 < value <= 1)
-DECAY = number("a number from 0 up to, but not, 1", lambda value: 0 <= value < 1)
-TEXT = Rule("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
+FROM_0 = number_where("a number, 0 or more, finite in float32", lambda value: value >= 0)
+ABOVE_0 = number_where("a number above 0, finite in float32", lambda value: value > 0)
+FROM_0_TO_1 = number_where("a number from 0 to 1", lambda value: 0 <= value <= 1)
+SHARE = number_where("a number above 0, at most 1", lambda value: 0 < value <= 1)
+DECAY = number_where("a number from 0 up to, but not, 1", lambda value: 0 <= value < 1)
+TEXT = Validator("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
 
 
 def _is_taps(names: Any) -> bool:
@@ -63,8 +65,8 @@ def _is_weights(values: Any) -> bool:
     return numbers and (not values or math.fsum(values) > 0)
 
 
-TAPS = Rule("a list of at least one tap, none twice", _is_taps)
-WEIGHTS = Rule("a list of numbers from 0, finite in float32, not all 0", _is_weights)
+TAPS = Validator("a list of at least one tap, none twice", _is_taps)
+WEIGHTS = Validator("a list of numbers from 0, finite in float32, not all 0", _is_weights)
 
 
 def _is_number(value: Any) -> bool:

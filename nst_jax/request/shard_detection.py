@@ -28,9 +28,7 @@ _MOST_DIGITS = 9
 _ECHOED = 20
 
 
-def scheduled_shard(
-    environment: Mapping[str, str], told: Mapping[str, Shard] | None = None
-) -> Shard:
+def detect_shard(environment: Mapping[str, str], told: Mapping[str, Shard] | None = None) -> Shard:
     """The shard that this process is.
 
     Args:

@@ -7,7 +7,7 @@ from nst_jax.request.errors import OptionError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Handling:
+class RunPolicy:
     """How often to try again, when to give up, what to look at again, what to keep."""
 
     retries: int = 2

@@ -9,18 +9,18 @@ import tyro
 from nst_jax.cli.console import print_note
 from nst_jax.request.errors import ManifestError, OptionError
 from nst_jax.request.job import Job, every_pair
-from nst_jax.request.manifest import manifest_jobs, read_manifest
+from nst_jax.request.manifest import parse_manifest, read_manifest
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
-from nst_jax.request.presets import preset_named
+from nst_jax.request.presets import find_preset
 
 Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
 """Options under a heading of their own in `--help`."""
 
-Places = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
+PicturePaths = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
 
 
-def asked_jobs(
+def load_jobs(
     command: str, manifest: str, contents: Sequence[str], styles: Sequence[str], options: Options
 ) -> Sequence[Job]:
     """Reads the manifest, or pairs every content with every style.
@@ -56,7 +56,7 @@ def asked_jobs(
 
 def note_another_network(options: Options) -> None:
     """Says so where a preset's weights were chosen for features of another size."""
-    network = preset_named(options.preset).network
+    network = find_preset(options.preset).network
     if network and options.weights != network:
         print_note(
             f"preset {options.preset} is exact on {network} alone; on {options.weights} its terms "
@@ -74,4 +74,4 @@ def _manifest(name: str, options: Options) -> Sequence[Job]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ManifestError(f"manifest {name!r} can't be read: {reason}") from error
-    return manifest_jobs(content, name, options)
+    return parse_manifest(content, name, options)
