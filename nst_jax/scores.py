@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.plan.canvas import fit_long_edge, size_text
-from nst_jax.files.images import composited, load_picture, resized
+from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.model.lpips import lpips
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import PictureError
@@ -76,7 +76,7 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
         PictureError: One can't be read, or they don't fit together.
         WeightsError: The network is missing.
     """
-    opened = (composited(load_picture(path), "white") for path in (content, style, output))
+    opened = (composite(load_picture(path), "white") for path in (content, style, output))
     shown, asked, made = opened
     return scored(*_together(shown, asked, made, size))
 
@@ -151,7 +151,7 @@ def _together(
             f"style of {size_text(asked)}",
             "Raise --size",
         )
-    return resized(content, own), resized(style, asked), resized(output, own)
+    return resize(content, own), resize(style, asked), resize(output, own)
 
 
 def _network(weights: NetworkWeights, *, deepest: str, padding: Any) -> VGG:

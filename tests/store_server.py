@@ -130,10 +130,10 @@ def used(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -
     for name in server.names(emptied):
         server.remove(name)
     server.requests.clear()
-    storage._opened.cache_clear()
+    storage._open_file_system.cache_clear()
     yield server
     server.fault = failing(0)
-    storage._opened.cache_clear()
+    storage._open_file_system.cache_clear()
 
 
 def failing(

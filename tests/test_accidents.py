@@ -25,9 +25,9 @@ from PIL import Image
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.run import preflight, writer
-from nst_jax.files import atomic, opening
+from nst_jax.files import atomic, open_picture
 from nst_jax.files.folders import LocalFolder
-from nst_jax.files.locks import locked
+from nst_jax.files.locks import lock_folder
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -80,7 +80,7 @@ def flaky(monkeypatch) -> Callable[[int], list[int]]:
 
     def flaky(failures: int, after: int = 0) -> list[int]:
         readings = [0]
-        original = opening._bytes_of
+        original = open_picture._open_file
 
         def bytes_of(file: Any) -> Any:
             if str(file).endswith("a.png"):
@@ -89,7 +89,7 @@ def flaky(monkeypatch) -> Callable[[int], list[int]]:
                     raise OSError(errno.EIO, "Input/output error")
             return original(file)
 
-        monkeypatch.setattr(opening, "_bytes_of", bytes_of)
+        monkeypatch.setattr(open_picture, "_open_file", bytes_of)
         return readings
 
     return flaky
@@ -243,7 +243,7 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
 def read(monkeypatch) -> list[str]:
     """The names of inputs and outputs whose bytes are read from now on."""
     names: list[str] = []
-    digest, whole = opening.file_digest, LocalFolder.read
+    digest, whole = open_picture.file_digest, LocalFolder.read
 
     def file_digest(path: Any) -> str:
         names.append(Path(str(path)).name)
@@ -254,7 +254,7 @@ def read(monkeypatch) -> list[str]:
             names.append(name)
         return whole(self, name)
 
-    monkeypatch.setattr(opening, "file_digest", file_digest)
+    monkeypatch.setattr(open_picture, "file_digest", file_digest)
     monkeypatch.setattr(LocalFolder, "read", read)
     return names
 
@@ -491,7 +491,7 @@ def test_the_estimate_of_space_is_of_the_right_size(batches, monkeypatch):
 
 def test_a_second_run_is_refused_with_who_is_in_the_folder(batches, expected):
     batches.out.mkdir()
-    with locked(batches.out):
+    with lock_folder(batches.out):
         answer = batches.run()
     assert (answer.status, answer.out) == (2, "")
     assert answer.err.count("\n") == 1

@@ -9,7 +9,7 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.files.gallery import Row, write_contact_sheet
-from nst_jax.files.listing import pictures
+from nst_jax.files.picture_paths import expand_picture_paths
 from nst_jax.request.errors import OptionError, WriteError
 
 CELL, GAP, CAPTION = 256, 12, 24
@@ -142,30 +142,32 @@ def album(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_folder_becomes_its_pictures_in_order(album):
-    assert pictures(["album"]) == [f"album/{name}" for name in ("a.JPG", "b.png", "c.tiff")]
+    assert expand_picture_paths(["album"]) == [
+        f"album/{name}" for name in ("a.JPG", "b.png", "c.tiff")
+    ]
 
 
 def test_a_pattern_becomes_its_pictures_in_order(album):
-    assert pictures(["album/*.png"]) == ["album/b.png"]
-    assert pictures(["album/*"]) == pictures(["album"])
-    assert pictures(["album/**/*.png"]) == ["album/b.png", "album/more/d.png"]
-    assert pictures(["album/[ac]*"]) == ["album/a.JPG", "album/c.tiff"]
+    assert expand_picture_paths(["album/*.png"]) == ["album/b.png"]
+    assert expand_picture_paths(["album/*"]) == expand_picture_paths(["album"])
+    assert expand_picture_paths(["album/**/*.png"]) == ["album/b.png", "album/more/d.png"]
+    assert expand_picture_paths(["album/[ac]*"]) == ["album/a.JPG", "album/c.tiff"]
 
 
 def test_a_file_stays_as_it_is_even_if_it_is_not_there(album):
-    assert pictures(["album/c.tiff", "no.png", "album/notes.txt"]) == [
+    assert expand_picture_paths(["album/c.tiff", "no.png", "album/notes.txt"]) == [
         *("album/c.tiff", "no.png", "album/notes.txt")
     ]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(album):
     (album / "x[1].png").touch()
-    assert pictures(["album/x[1].png"]) == ["album/x[1].png"]
+    assert expand_picture_paths(["album/x[1].png"]) == ["album/x[1].png"]
 
 
 def test_nothing_comes_twice_however_it_is_spelled(album):
     places = ["album/b.png", "album", "./album/*.png", str(album), "album/more/../b.png"]
-    names = [os.path.basename(path) for path in pictures(places)]
+    names = [os.path.basename(path) for path in expand_picture_paths(places)]
     assert names == ["b.png", "a.JPG", "c.tiff"]
 
 
@@ -173,10 +175,10 @@ def test_nothing_comes_twice_however_it_is_spelled(album):
 def test_a_place_without_pictures_is_refused_by_its_name(album, place):
     Path("empty").mkdir()
     with pytest.raises(OptionError) as caught:
-        pictures(["album/b.png", place])
+        expand_picture_paths(["album/b.png", place])
     assert repr(place) in str(caught.value)
     assert "at least one picture" in str(caught.value)
 
 
 def test_no_places_are_no_pictures():
-    assert pictures([]) == []
+    assert expand_picture_paths([]) == []

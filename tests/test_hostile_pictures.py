@@ -13,7 +13,7 @@ from networks import picture
 from PIL import Image
 
 from nst_jax.cli.main import run
-from nst_jax.files.images import load_picture, picture_header
+from nst_jax.files.images import load_picture, read_picture_header
 from nst_jax.request.errors import PictureError
 
 OURS = {"ledger.jsonl", "plan.json", "run.json", ".lock"}
@@ -24,7 +24,7 @@ def test_a_hostile_file_is_a_picture_or_is_refused_in_a_sentence(tmp_path: Path,
     path = tmp_path / one.file_name
     one.make(path)
     try:
-        header, loaded = picture_header(path), load_picture(path)
+        header, loaded = read_picture_header(path), load_picture(path)
     except PictureError as error:
         refusal = error
     else:
@@ -132,7 +132,7 @@ def memory_of(program: str, *arguments: str) -> tuple[int, str]:
         "import faulthandler, re, sys; faulthandler.enable()\n"
         "from pathlib import Path\n"
         "from PIL import Image; Image.init()\n"
-        "from nst_jax.files.images import composited, load_picture, picture_size, resized\n"
+        "from nst_jax.files.images import composite, load_picture, read_picture_size, resize\n"
         "from nst_jax.request.errors import PictureError\n"
         "status = Path('/proc/self/status')\n"
         "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1])\n"
@@ -155,7 +155,7 @@ MUTANTS = """
 pictures = refusals = 0
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        size = picture_size(path, max_pixels=100_000)
+        size = read_picture_size(path, max_pixels=100_000)
         loaded = load_picture(path, max_pixels=100_000)
     except PictureError as error:
         refusals += 1
@@ -200,7 +200,7 @@ def test_damage_at_random_neither_crashes_nor_hangs_nor_grows(tmp_path: Path, su
 
 WHOLE_WAY = """
 loaded = load_picture(Path(sys.argv[1]))
-resized(composited(loaded, "white"), (512, 512))
+resize(composite(loaded, "white"), (512, 512))
 """
 
 

@@ -27,17 +27,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
-from nst_jax.files import sixteen_bit
+from nst_jax.files import png16_tiff16
 from nst_jax.files.encode import save_picture
+from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import (
     Picture,
-    composited,
+    composite,
     from_array,
     load_picture,
-    picture_size,
-    resized,
+    read_picture_size,
+    resize,
 )
-from nst_jax.files.profiles import srgb_profile
 from nst_jax.request.errors import OutputError, PictureError, WriteError
 from nst_jax.request.outputs import check_output_suffix
 
@@ -155,14 +155,14 @@ def test_exif_orientation_turns_the_picture_upright(
     upright = expected_upright(stored, orientation)
     difference = np.abs(load_picture(path).pixels - upright / np.float32(255))
     assert difference.mean() < (0.03 if suffix == ".avif" else 1e-6)
-    assert picture_size(path) == upright.shape[:2]
+    assert read_picture_size(path) == upright.shape[:2]
 
 
 def test_a_jpegs_orientation_turns_its_size_too(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)
-    assert picture_size(path) == (30, 20)
+    assert read_picture_size(path) == (30, 20)
     assert load_picture(path).pixels.shape == (30, 20, 3)
 
 
@@ -180,7 +180,7 @@ def test_a_broken_exif_block_does_not_stop_the_picture(tmp_path: Path) -> None:
     ):
         path = saved(tmp_path / f"{index}.png", Image.new("RGB", (30, 20)), exif=junk or b"\0")
         assert load_picture(path).pixels.shape == (20, 30, 3)
-        assert picture_size(path) == (20, 30)
+        assert read_picture_size(path) == (20, 30)
 
 
 def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.M
         for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp")
     ]
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
-    assert [picture_size(path) for path in paths] == [(20, 30)] * 6
+    assert [read_picture_size(path) for path in paths] == [(20, 30)] * 6
 
 
 # ---- Colour profiles
@@ -470,7 +470,7 @@ def test_integers_of_unknown_range_are_refused(tmp_path: Path) -> None:
 
 def test_16_bit_colour_keeps_its_upper_byte(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (4, 5, 3)).astype(np.uint16)
-    (tmp_path / "a.png").write_bytes(sixteen_bit.png_bytes(values, {}, srgb_profile()))
+    (tmp_path / "a.png").write_bytes(png16_tiff16.encode_png16(values, {}, srgb_profile()))
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     for name in ("a.png", "a.tif"):
         pixels = load_picture(tmp_path / name).pixels
@@ -504,7 +504,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -
 def refusal(path: Path, match: str) -> PictureError:
     """The same refusal from both functions, with a name, a remedy and a single line."""
     with pytest.raises(PictureError, match=match) as size_error:
-        picture_size(path)
+        read_picture_size(path)
     with pytest.raises(PictureError, match=match) as error:
         load_picture(path)
     assert str(error.value) == str(size_error.value)
@@ -716,7 +716,7 @@ def test_a_picture_is_immutable_in_its_fields() -> None:
 def test_resizing_keeps_range_type_and_channels(
     shape: tuple[int, ...], size: tuple[int, int]
 ) -> None:
-    result = resized(noise(*shape), size)
+    result = resize(noise(*shape), size)
     assert result.shape == size + shape[2:]
     assert result.dtype == np.float32
     assert result.min() >= 0
@@ -725,13 +725,13 @@ def test_resizing_keeps_range_type_and_channels(
 
 def test_resizing_to_the_same_size_returns_the_same_array() -> None:
     pixels = noise(6, 5, 3)
-    assert resized(pixels, (6, 5)) is pixels
+    assert resize(pixels, (6, 5)) is pixels
 
 
 def test_shrinking_averages_fine_stripes_to_grey() -> None:
     stripes = np.zeros((64, 64, 3), np.float32)
     stripes[:, ::2] = 1
-    middle = resized(stripes, (16, 16))[4:-4, 4:-4]
+    middle = resize(stripes, (16, 16))[4:-4, 4:-4]
     np.testing.assert_allclose(middle, 0.5, atol=0.02)
 
 
@@ -739,7 +739,7 @@ def test_shrinking_averages_fine_stripes_to_grey() -> None:
 def test_overshoot_at_an_edge_is_clipped(shape: tuple[int, ...]) -> None:
     edge = np.zeros(shape, np.float32)
     edge[:, 4:] = 1
-    result = resized(edge, (32, 32))
+    result = resize(edge, (32, 32))
     assert result.min() == 0
     assert result.max() == 1
 
@@ -747,37 +747,37 @@ def test_overshoot_at_an_edge_is_clipped(shape: tuple[int, ...]) -> None:
 def test_an_edge_inside_the_range_is_sharpened_by_overshoot() -> None:
     edge = np.full((8, 8), 0.2, np.float32)
     edge[:, 4:] = 0.8
-    result = resized(edge, (32, 32))
+    result = resize(edge, (32, 32))
     assert result.min() < 0.17
     assert result.max() > 0.83
 
 
 def test_resizing_keeps_more_than_8_bits() -> None:
     ramp = np.linspace(0.5, 0.502, 64, dtype=np.float32)[None].repeat(64, 0)
-    assert len(np.unique(resized(ramp, (64, 32)))) > 16
+    assert len(np.unique(resize(ramp, (64, 32)))) > 16
 
 
 def test_resizing_keeps_channels_apart_and_constants_constant() -> None:
     colour = np.array([0.2, 0.5, 0.9], np.float32)
-    result = resized(np.broadcast_to(colour, (9, 13, 3)), (30, 4))
+    result = resize(np.broadcast_to(colour, (9, 13, 3)), (30, 4))
     np.testing.assert_allclose(result, np.broadcast_to(colour, (30, 4, 3)), atol=1e-5)
 
 
 def test_resizing_to_nothing_is_refused() -> None:
     with pytest.raises(PictureError, match="at least 1 px"):
-        resized(noise(4, 4), (0, 4))
+        resize(noise(4, 4), (0, 4))
 
 
 def test_compositing_mixes_with_the_background() -> None:
     picture = Picture(np.full((1, 2, 3), 0.5, np.float32), np.array([[0, 0.5]], np.float32))
-    np.testing.assert_allclose(composited(picture, "white")[0, :, 0], [1, 0.75])
-    np.testing.assert_allclose(composited(picture, "black")[0, :, 0], [0, 0.25])
-    assert composited(picture, "white").dtype == np.float32
+    np.testing.assert_allclose(composite(picture, "white")[0, :, 0], [1, 0.75])
+    np.testing.assert_allclose(composite(picture, "black")[0, :, 0], [0, 0.25])
+    assert composite(picture, "white").dtype == np.float32
 
 
 def test_compositing_an_opaque_picture_returns_its_pixels() -> None:
     picture = from_array(noise(3, 3, 3))
-    assert composited(picture, "black") is picture.pixels
+    assert composite(picture, "black") is picture.pixels
 
 
 # ---- Writing
@@ -789,7 +789,7 @@ def test_every_format_is_read_back_close_to_what_was_written(tmp_path: Path, suf
     path = tmp_path / f"a{suffix.upper()}"
     save_picture(path, pixels)
     assert np.abs(load_picture(path).pixels - pixels).max() < 0.03
-    assert picture_size(path) == (48, 40)
+    assert read_picture_size(path) == (48, 40)
 
 
 @pytest.mark.parametrize(("suffix", "bit_depth"), LOSSLESS)
@@ -1132,7 +1132,7 @@ def test_a_damaged_file_gives_a_picture_or_a_picture_error(
         mend = name.endswith(".png") and index % 2 == 0
         path.write_bytes(with_mended_check_sums(damaged) if mend else damaged)
         try:
-            size = picture_size(path)
+            size = read_picture_size(path)
             picture = load_picture(path)
         except PictureError as error:
             assert repr(str(path)) in error.message  # noqa: PT017
@@ -1146,7 +1146,7 @@ def test_loading_and_resizing_is_quick(tmp_path: Path) -> None:
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        resized(load_picture(tmp_path / "a.jpg").pixels, (384, 384))
+        resize(load_picture(tmp_path / "a.jpg").pixels, (384, 384))
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.1  # about 0.015 on an idle core
 

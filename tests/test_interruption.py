@@ -28,7 +28,7 @@ from nst_jax.engine.results import Summary
 from nst_jax.engine.run.checkpoint import STATE_NAME
 from nst_jax.engine.schedule import scheduler
 from nst_jax.engine.schedule.stop import StopToken
-from nst_jax.files.bundles import read_bundle, write_bundle
+from nst_jax.files.array_archive import read_archive, write_archive
 from nst_jax.request.errors import OptionError, StoppedError
 from nst_jax.request.options import Options
 from nst_jax.request.run_policy import RunPolicy
@@ -172,14 +172,14 @@ def test_checkpoints_change_no_byte(batch, unbroken, tmp_path):
 
 def damaged(content: bytes) -> dict[str, bytes]:
     """A state file as accidents and strangers leave it."""
-    header, arrays = read_bundle(content)
+    header, arrays = read_archive(content)
     compressed, other, pickled = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.json", json.dumps(header))
-    write_bundle(other, [dict(entry, fingerprint="0" * 64) for entry in header], arrays)
+    write_archive(other, [dict(entry, fingerprint="0" * 64) for entry in header], arrays)
     np.savez(pickled, evil=np.array([{}], object))
     smaller = io.BytesIO()
-    write_bundle(smaller, header, {name: array.ravel()[:1] for name, array in arrays.items()})
+    write_archive(smaller, header, {name: array.ravel()[:1] for name, array in arrays.items()})
     return {
         "empty": b"",
         "cut": content[: len(content) // 2],
@@ -204,20 +204,20 @@ def test_a_damaged_or_foreign_state_is_passed_over(batch, unbroken, tmp_path, fa
 
 def test_what_is_no_bundle_is_a_value_error_and_nothing_else():
     written = io.BytesIO()
-    write_bundle(written, [{"a": 1}], {"0/0": np.arange(2000.0), "0/1": np.float32(3)})
-    header, arrays = read_bundle(written.getvalue())
+    write_archive(written, [{"a": 1}], {"0/0": np.arange(2000.0), "0/1": np.float32(3)})
+    header, arrays = read_archive(written.getvalue())
     assert header == [{"a": 1}]
     assert arrays["0/0"].tolist() == list(range(2000))
     assert arrays["0/1"].dtype == np.float32
     wrong = damaged(_bundle_of_jobs())
     for name in ("empty", "cut", "flipped", "text", "compressed", "pickled"):
         with pytest.raises(ValueError, match=r"damaged|foreign|pickle"):
-            read_bundle(wrong[name])
+            read_archive(wrong[name])
 
 
 def _bundle_of_jobs() -> bytes:
     written = io.BytesIO()
-    write_bundle(written, [{"fingerprint": "1"}], {"0/0": np.arange(2000.0)})
+    write_archive(written, [{"fingerprint": "1"}], {"0/0": np.arange(2000.0)})
     return written.getvalue()
 
 
@@ -227,7 +227,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(where, bit):
     content = bytearray(_bundle_of_jobs())
     content[where % len(content)] ^= 1 << bit
     try:
-        header, arrays = read_bundle(bytes(content))
+        header, arrays = read_archive(bytes(content))
     except ValueError:
         return
     assert header == [{"fingerprint": "1"}]

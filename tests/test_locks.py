@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from nst_jax.files.locks import LOCK_NAME, locked, turn
+from nst_jax.files.locks import LOCK_NAME, folder_mutex, lock_folder
 from nst_jax.request.errors import OutputError
 
 HOLD = """
 import sys
 from pathlib import Path
-from nst_jax.files.locks import locked
-with locked(Path(sys.argv[1]), sys.argv[2]):
+from nst_jax.files.locks import lock_folder
+with lock_folder(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -38,7 +38,7 @@ def another_process(folder: Path, shard: str = "") -> Iterator[subprocess.Popen]
 
 
 def hold(folder: Path, shard: str = "") -> None:
-    with locked(folder, shard):
+    with lock_folder(folder, shard):
         pass
 
 
@@ -88,7 +88,7 @@ def test_where_none_who_holds_it_has_signed_it_is_another_process(tmp_path):
 def test_a_whole_run_removes_what_killed_shards_left(tmp_path):
     killed(tmp_path, "0-of-2")
     killed(tmp_path, "1-of-2")
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
     assert list(tmp_path.iterdir()) == []
 
@@ -120,11 +120,11 @@ def test_workers_take_turns_at_what_only_one_may_do_at_a_time(tmp_path):
     order: list[str] = []
 
     def take_turn() -> None:
-        with turn(tmp_path):
+        with folder_mutex(tmp_path):
             order.append("other")
 
     other = threading.Thread(target=take_turn)
-    with locked(tmp_path, "0-of-2"), turn(tmp_path):
+    with lock_folder(tmp_path, "0-of-2"), folder_mutex(tmp_path):
         other.start()
         other.join(0.2)
         order.append("one")
@@ -133,7 +133,7 @@ def test_workers_take_turns_at_what_only_one_may_do_at_a_time(tmp_path):
 
 
 def test_within_one_process_too(tmp_path):
-    with locked(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()}"):
+    with lock_folder(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()}"):
         hold(tmp_path)
 
 

@@ -26,7 +26,7 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.ledger import read_ledger
-from nst_jax.files.report.runs import read_run
+from nst_jax.files.report.run_records import read_run_record
 from nst_jax.request.errors import OptionError, OutputError, StoppedError
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.shards import Shard, jobs_of_shard
@@ -101,7 +101,7 @@ def test_shards_together_give_the_bytes_of_one_process(batch, unbroken, tmp_path
     check_same(tmp_path, unbroken)
     assert lines(tmp_path) == COUNT
     assert not (tmp_path / "ledger.jsonl").exists()
-    record = read_run(tmp_path)
+    record = read_run_record(tmp_path)
     assert record is not None
     assert (record["workers"], record["summary"]["done"]) == (3, COUNT)
     assert [path.name for path in tmp_path.glob(".*")] == [".lock"]  # a whole run removes it
@@ -165,9 +165,9 @@ def test_more_shards_than_jobs_are_no_fault(batch, tmp_path):
 
 def test_a_whole_run_and_a_shard_keep_out_of_each_others_way(batch, tmp_path):
     tmp_path.mkdir(exist_ok=True)
-    with LocalFolder(tmp_path).held(), pytest.raises(OutputError, match="in use"):
+    with LocalFolder(tmp_path).lock(), pytest.raises(OutputError, match="in use"):
         batch(tmp_path, "0/2")
-    with LocalFolder(tmp_path).held("0-of-2"):
+    with LocalFolder(tmp_path).lock("0-of-2"):
         for shard in (None, "0/2"):
             with pytest.raises(OutputError, match="in use"):
                 batch(tmp_path, shard)

@@ -18,7 +18,7 @@ from nst_jax import Job, render_many
 from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import LoadedJob, load_job
 from nst_jax.engine.inputs.picture_index import PictureIndex
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments
 from nst_jax.request.errors import OptionError, PictureError
 
@@ -36,7 +36,7 @@ def _prepared(job: Job, init_image=None, **own) -> LoadedJob:
     return load_job(0, job, own, tiny_options("none"), PictureIndex())
 
 
-CONTENT = resized(content_of(0), FIRST)
+CONTENT = resize(content_of(0), FIRST)
 
 
 def test_the_content_grey_and_a_file_are_what_they_are_called():
@@ -44,7 +44,7 @@ def test_the_content_grey_and_a_file_are_what_they_are_called():
     np.testing.assert_array_equal(start(init="grey"), 0.5)
     other = content_of(7, (68, 96))
     made = start(init="file", init_image=other)
-    np.testing.assert_array_equal(made, resized(resized(other, LANDSCAPE), FIRST))
+    np.testing.assert_array_equal(made, resize(resize(other, LANDSCAPE), FIRST))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.6, 1.0])
@@ -103,7 +103,7 @@ def test_a_blend_mixes_the_content_with_styles_that_cover_it():
     np.testing.assert_allclose(nothing, CONTENT, atol=1e-6)
     np.testing.assert_allclose(half, (CONTENT + whole) / 2, atol=1e-6)
     # A style of 40x48 covers 24x34 at 28x34; four rows fall away.
-    scaled = resized(_prepared(tiny_job(0)).styles[0].pixels, (28, 34))
+    scaled = resize(_prepared(tiny_job(0)).styles[0].pixels, (28, 34))
     np.testing.assert_allclose(whole, scaled[2:26], atol=1e-6)
     one, other, both = (
         start(job=blended(), init="blend", init_blend=1.0, style_blend_weights=weights)

@@ -13,7 +13,7 @@ from store_server import BUCKET, Store
 from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.stamps import stamp_of
+from nst_jax.files.version_tag import version_tag
 from nst_jax.request.errors import OutputError
 
 PLACE = f"s3://{BUCKET}"
@@ -39,7 +39,7 @@ def test_what_is_put_is_there_and_is_read(store):
     assert storage.read_many([f"{PLACE}/a/x"] * 3) == [b"content"] * 3
     storage.remove(f"{PLACE}/a/x")
     assert store.names() == []
-    assert storage.info(f"{PLACE}/a/x") is None
+    assert storage.object_status(f"{PLACE}/a/x") is None
     with pytest.raises(FileNotFoundError, match="no such object"):
         _ = storage.RemoteFile(f"{PLACE}/a/x").content
 
@@ -47,7 +47,7 @@ def test_what_is_put_is_there_and_is_read(store):
 def test_a_name_with_the_letters_of_patterns_is_a_name(store):
     folder = f"{PLACE}/run [1]*?/é"
     storage.put(f"{folder}/x[2].png", b"1")
-    assert list(storage.listed(folder)) == ["x[2].png"]
+    assert list(storage.list_objects(folder)) == ["x[2].png"]
     assert storage.read_many([f"{folder}/x[2].png"]) == [b"1"]
     storage.remove_many([f"{folder}/x[2].png"])
     assert store.names() == []
@@ -56,12 +56,12 @@ def test_a_name_with_the_letters_of_patterns_is_a_name(store):
 def test_a_listing_goes_as_deep_as_it_shall(store):
     for name in ("out/a.png", "out/deep/b.png", "out/c.txt", "outer/d.png", "out/"):
         store.put(name, b"1")
-    assert list(storage.listed(f"{PLACE}/out")) == ["a.png", "c.txt"]
-    assert list(storage.listed(f"{PLACE}/out/", "*.png")) == ["a.png"]
-    assert list(storage.listed(f"{PLACE}/out", deep=True)) == ["a.png", "c.txt", "deep/b.png"]
-    assert storage.listed(f"{PLACE}/nowhere") == {}
-    assert storage.listed(f"{PLACE}/out/a.png") == {}
-    assert "out/a.png" in storage.listed(PLACE, deep=True)
+    assert list(storage.list_objects(f"{PLACE}/out")) == ["a.png", "c.txt"]
+    assert list(storage.list_objects(f"{PLACE}/out/", "*.png")) == ["a.png"]
+    assert list(storage.list_objects(f"{PLACE}/out", deep=True)) == ["a.png", "c.txt", "deep/b.png"]
+    assert storage.list_objects(f"{PLACE}/nowhere") == {}
+    assert storage.list_objects(f"{PLACE}/out/a.png") == {}
+    assert "out/a.png" in storage.list_objects(PLACE, deep=True)
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -70,24 +70,24 @@ def test_more_objects_than_a_page_of_the_store_are_listed(store, monkeypatch, de
     names = [f"{number:02d}" for number in range(10)]
     for name in names:
         store.put(f"many/{name}", b"1")
-    assert list(storage.listed(f"{PLACE}/many", deep=deep)) == names
+    assert list(storage.list_objects(f"{PLACE}/many", deep=deep)) == names
     assert len(store.asked("GET")) == 4
 
 
 def test_a_stamp_tells_contents_apart_and_is_the_listings_too(store):
     store.put("x", b"one")
-    stamp = stamp_of(storage.RemoteFile(f"{PLACE}/x"))
+    stamp = version_tag(storage.RemoteFile(f"{PLACE}/x"))
     assert stamp
-    assert storage.stamp_in(storage.listed(PLACE)["x"]) == stamp
+    assert storage.tag_of_status(storage.list_objects(PLACE)["x"]) == stamp
     store.put("x", b"two")
-    assert stamp_of(storage.RemoteFile(f"{PLACE}/x")) not in ("", stamp)
-    assert stamp_of(storage.RemoteFile(f"{PLACE}/nowhere")) == ""
+    assert version_tag(storage.RemoteFile(f"{PLACE}/x")) not in ("", stamp)
+    assert version_tag(storage.RemoteFile(f"{PLACE}/nowhere")) == ""
 
 
 CALLS = {
     "PUT": lambda: storage.put(f"{PLACE}/x", b"one"),
     "GET": lambda: storage.read_many([f"{PLACE}/x"]) == [b"one"] or pytest.fail("other bytes"),
-    "HEAD": lambda: storage.info(f"{PLACE}/x") or pytest.fail("it is there"),
+    "HEAD": lambda: storage.object_status(f"{PLACE}/x") or pytest.fail("it is there"),
     "DELETE": lambda: storage.remove(f"{PLACE}/x"),
 }
 
@@ -109,10 +109,10 @@ def test_a_passing_fault_is_waited_for(store, method, status):
 def test_a_folder_that_can_not_be_listed_is_not_taken_for_an_empty_one(store, deep):
     store.put("out/x", b"one")
     store.fault = store_server.failing(3, "GET")
-    assert list(storage.listed(f"{PLACE}/out", deep=deep)) == ["x"]
+    assert list(storage.list_objects(f"{PLACE}/out", deep=deep)) == ["x"]
     store.fault = store_server.failing(-1, "GET")
     with pytest.raises(OSError, match="the store failed 6 times: an injected fault"):
-        storage.listed(f"{PLACE}/out", deep=deep)
+        storage.list_objects(f"{PLACE}/out", deep=deep)
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -142,7 +142,7 @@ def test_what_asking_again_does_not_mend_is_asked_once(store):
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
         storage.put("s3://nowhere/x", b"one")
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
-        storage.listed("s3://nowhere/out")
+        storage.list_objects("s3://nowhere/out")
     with pytest.raises(OSError, match="Invalid bucket name"):
         storage.put("s3://No Bucket!/x", b"one")
     assert len(store.asked("PUT", "nowhere")) == 1
@@ -160,22 +160,22 @@ def test_a_package_that_is_missing_is_told_with_its_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     known = importlib.import_module("fsspec.registry").__dict__["_registry"]
     monkeypatch.delitem(known, "s3", raising=False)
-    storage._opened.cache_clear()
+    storage._open_file_system.cache_clear()
     with pytest.raises(OSError, match=r"pip install 'nst-jax\[s3\]'"):
-        storage.info(f"{PLACE}/x")
+        storage.object_status(f"{PLACE}/x")
     with pytest.raises(OSError, match="there is no store nosuch://"):
-        storage.info("nosuch://x")
+        storage.object_status("nosuch://x")
 
 
 # Ledgers in parts.
 
 
 def lines(folder: RemoteFolder) -> dict[str, int]:
-    return {job: record["attempt"] for job, record in folder.records().items()}
+    return {job: record["attempt"] for job, record in folder.read_records().items()}
 
 
 def test_the_ledger_is_small_parts_that_are_put_together(store, monkeypatch):
-    monkeypatch.setattr("nst_jax.files.remote_folders._LINES_TOGETHER", 4)
+    monkeypatch.setattr("nst_jax.files.remote_folders._COMPACT_AFTER_LINES", 4)
     folder = RemoteFolder(f"{PLACE}/out")
     with folder.ledger() as ledger:
         for number in range(10):
@@ -207,7 +207,7 @@ def test_parts_that_go_while_they_are_read_are_looked_for_again(store):
 
     def read_many(urls: list[str]) -> list[bytes]:
         if len(running._parts) > 1:  # the other run ends just now
-            running._put_together()
+            running._compact()
         return original(urls)
 
     with mock.patch.object(storage, "read_many", read_many):
@@ -230,6 +230,6 @@ def test_a_ledger_that_can_not_be_read_is_no_empty_one(store):
         ledger.append({"job": "a", "attempt": 1})
     store.fault = store_server.failing(-1, "GET")
     with pytest.raises(OutputError, match="the ledger in 's3://bucket/out' can't be read"):
-        folder.records()
+        folder.read_records()
     with pytest.raises(OutputError, match="'s3://bucket/out' can't be listed"):
-        folder.stamp("x.png")
+        folder.version_tag("x.png")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.schedule.stop import StopToken
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.receptive_field import Field, receptive_field
 from nst_jax.request.errors import StoppedError
 from nst_jax.request.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
@@ -90,7 +90,7 @@ def shared(options: Options) -> Options:
 def test_terms_are_one_at_the_other_picture(options):
     """Against NumPy in float64."""
     units = measured_units(opened(CONTENT, STYLE, shared(options)))
-    stretched = resized(STYLE, CONTENT.shape[:2])
+    stretched = resize(STYLE, CONTENT.shape[:2])
     seen, other, style = (
         references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, stretched, STYLE)
     )
@@ -109,7 +109,7 @@ def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, 
     bench = opened(CONTENT, STYLE, shared(options))
     units = measured_units(bench)
     own = normalised(bench.prepared.options, units, content_tap, (RAW,), balance)
-    stretched = resized(STYLE, CONTENT.shape[:2])
+    stretched = resize(STYLE, CONTENT.shape[:2])
     mixed = (1 - own.pixel_blend) * CONTENT + own.pixel_blend * stretched
 
     def power(image: np.ndarray) -> float:
@@ -146,7 +146,7 @@ def test_raw_against_raw_converges_to_the_blend(layers):
     cell = study.cell(0, 0)
     assert cell is not None
     assert cell.image is not None
-    mixed = (CONTENT + resized(STYLE, CONTENT.shape[:2])) / 2
+    mixed = (CONTENT + resize(STYLE, CONTENT.shape[:2])) / 2
     assert np.sqrt(((cell.image - mixed) ** 2).mean()) < 0.02
     assert np.sqrt(((cell.image - CONTENT) ** 2).mean()) > 0.05
 
@@ -241,7 +241,7 @@ def test_without_a_network_raw_pixels_end_at_the_blend_and_the_caption_says_how_
     assert [(cell.row, cell.column) for cell in study.cells] == [
         (row, column) for row in range(4) for column in range(2)
     ]
-    stretched = resized(STYLE, CONTENT.shape[:2])
+    stretched = resize(STYLE, CONTENT.shape[:2])
     for column, ratio in enumerate((0.25, 0.75)):
         plain, raw = image_at(study, 0, column), image_at(study, 1, column)
         np.testing.assert_allclose(plain, (1 - ratio) * CONTENT + ratio * stretched, atol=1e-6)

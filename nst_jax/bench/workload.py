@@ -25,7 +25,7 @@ from nst_jax.engine.plan.slots import choose_slots
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.render import render_many
 from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
-from nst_jax.files.images import composited, load_picture, resized
+from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JobOptions, Options
@@ -47,7 +47,7 @@ class Pair:
     def at(self, long_edge: int) -> "Pair":
         """Both pictures with this long edge in pixels."""
         content, style = (
-            resized(pixels, fit_long_edge(_size(pixels), long_edge))
+            resize(pixels, fit_long_edge(_size(pixels), long_edge))
             for pixels in (self.content, self.style)
         )
         return Pair(content, style)
@@ -65,7 +65,7 @@ def opened_pair(content: Path, style: Path) -> Pair:
     Raises:
         PictureError: One is missing or no picture.
     """
-    opened = (composited(load_picture(path), "white") for path in (content, style))
+    opened = (composite(load_picture(path), "white") for path in (content, style))
     return Pair(*opened)
 
 

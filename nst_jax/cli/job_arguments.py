@@ -49,9 +49,9 @@ def load_jobs(
     if not (contents and styles):
         missing = "--styles" if contents else "--contents"
         raise OptionError(f"--contents and --styles go together, {missing} is missing")
-    from nst_jax.files.listing import pictures
+    from nst_jax.files.picture_paths import expand_picture_paths
 
-    return every_pair(pictures(contents), pictures(styles))
+    return every_pair(expand_picture_paths(contents), expand_picture_paths(styles))
 
 
 def note_another_network(options: Options) -> None:

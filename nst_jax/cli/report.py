@@ -40,7 +40,7 @@ class Report:
     def run(self) -> int:
         """Writes the page; returns the exit status."""
         from nst_jax.files.report.page import (
-            check_folder_can_come,
+            check_folder_can_be_made,
             check_report_folder,
             write_report,
         )
@@ -48,7 +48,7 @@ class Report:
         if not 0.1 <= self.every <= 86_400:
             raise OptionError(f"every must be from 0.1 to 86400 seconds, got {self.every}")
         if self.watch:
-            check_folder_can_come(self.folder)
+            check_folder_can_be_made(self.folder)
         else:
             check_report_folder(self.folder)
         with contextlib.ExitStack() as stack:

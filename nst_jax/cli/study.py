@@ -215,10 +215,10 @@ class Neurons(_Common):
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
-        from nst_jax.files.listing import pictures
+        from nst_jax.files.picture_paths import expand_picture_paths
         from nst_jax.study.neurons import study_neurons
 
-        listed = pictures(self.pictures)
+        listed = expand_picture_paths(self.pictures)
 
         def make(*, stop: Any, **how: Any) -> "Outcome":
             del stop  # what is finished is kept, the others begin anew

@@ -102,9 +102,9 @@ def render_batch(
     with contextlib.ExitStack() as stack:
         existed = folder.exists()
         if existed:
-            stack.enter_context(folder.held(parts.part))
+            stack.enter_context(folder.lock(parts.part))
         known: dict[str, PictureInfo] = {}
-        records = folder.records(slim=functools.partial(slim_record, known))
+        records = folder.read_records(slim=functools.partial(slim_record, known))
         setup = _setup(options, handling, devices, known)
         whole = _Whole(listed, options, parts)
         if not parts.is_alone:
@@ -113,7 +113,7 @@ def render_batch(
         folder.make()
         folder.check_inside(one.job.output for one in examined)
         if not existed:
-            stack.enter_context(folder.held(parts.part))
+            stack.enter_context(folder.lock(parts.part))
         if parts.is_alone:  # else they may be those of others
             folder.remove_partial_files()
         work = remaining_work(examined, records, folder, handling)
@@ -322,6 +322,6 @@ def _keeper(
     folder: Folder, work: RemainingWork, progress: Progress, parts: WorkerFiles
 ) -> CheckpointFile:
     """What keeps jobs in mid-schedule; a whole run takes over what single workers have left."""
-    others = folder.names(WorkerFiles("*").name(STATE_NAME)) if parts.is_alone else ()
+    others = folder.list_names(WorkerFiles("*").name(STATE_NAME)) if parts.is_alone else ()
     name = parts.name(STATE_NAME)
     return CheckpointFile(folder, work.requests, progress, name=name, others=others)

@@ -14,7 +14,7 @@ BinaryFile = io.BufferedWriter | io.BytesIO
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary name beside `path`; a clean exit moves it into place.
 
     The temporary file is flushed to disk before the rename, so a crash leaves either the
@@ -43,7 +43,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def workshop(path: Path) -> Iterator[Path]:
+def temporary_sibling_dir(path: Path) -> Iterator[Path]:
     """A folder of its own beside `path`, on the same disk, gone with all that lies in it.
 
     For what is made by others, such as a child process or a download, and may be left half
@@ -57,8 +57,8 @@ def workshop(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Writes `content` so that `path` is either whole or untouched; see `replacing`."""
-    with replacing(path, durable=durable) as temporary:
+    """Writes `content` so that `path` is either whole or untouched; see `replace_atomically`."""
+    with replace_atomically(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 

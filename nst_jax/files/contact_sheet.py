@@ -62,7 +62,7 @@ def write_grid(
     Raises:
         WriteError: The file can't be written.
     """
-    sheet = drawn_grid(title, rows, columns, tiles, cell_px)
+    sheet = draw_grid(title, rows, columns, tiles, cell_px)
     encoded = io.BytesIO()
     sheet.save(encoded, suffix, quality=88)
     try:
@@ -72,7 +72,7 @@ def write_grid(
         raise WriteError(f"contact sheet {str(path)!r} can't be written: {reason}") from error
 
 
-def drawn_grid(
+def draw_grid(
     title: str,
     rows: Sequence[str],
     columns: Sequence[str],
@@ -81,7 +81,7 @@ def drawn_grid(
 ) -> Image.Image:
     """The sheet, in memory."""
     captions = max((len(tile.lines) for tile in tiles.values()), default=0) * _LINE_PX
-    pictures = {place: _scaled(tile.image, cell_px) for place, tile in tiles.items()}
+    pictures = {place: _scale(tile.image, cell_px) for place, tile in tiles.items()}
     tall = max((picture.height for picture in pictures.values()), default=cell_px)
     label = _LABEL_PX if any(rows) else 0
     head = _HEAD_PX if any(columns) else 0
@@ -90,32 +90,32 @@ def drawn_grid(
     height = top + len(rows) * (tall + captions + _GAP_PX) + _MARGIN_PX - _GAP_PX
     sheet = Image.new("RGB", (max(width, 1), max(height, 1)), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    _write(pen, (_MARGIN_PX, _MARGIN_PX - 6), title, width - 2 * _MARGIN_PX, size=_TITLE_PX)
+    _draw_text(pen, (_MARGIN_PX, _MARGIN_PX - 6), title, width - 2 * _MARGIN_PX, size=_TITLE_PX)
     for column, heading in enumerate(columns):
         left = _MARGIN_PX + label + column * (cell_px + _GAP_PX)
-        _write(pen, (left, top - 24), heading, cell_px)
+        _draw_text(pen, (left, top - 24), heading, cell_px)
     for row, heading in enumerate(rows):
         place = top + row * (tall + captions + _GAP_PX)
-        _write(pen, (_MARGIN_PX, place + tall // 2 - 8), heading, label - 12)
+        _draw_text(pen, (_MARGIN_PX, place + tall // 2 - 8), heading, label - 12)
         for column in range(len(columns)):
             left = _MARGIN_PX + label + column * (cell_px + _GAP_PX)
             if (row, column) in tiles:
                 picture = pictures[row, column]
                 middle = (cell_px - picture.width) // 2, (tall - picture.height) // 2
                 sheet.paste(picture, (left + middle[0], place + middle[1]))
-                _caption(pen, (left, place + tall), tiles[row, column].lines, cell_px)
+                _draw_caption(pen, (left, place + tall), tiles[row, column].lines, cell_px)
     return sheet
 
 
-def _caption(
+def _draw_caption(
     pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], width: int
 ) -> None:
     for number, line in enumerate(lines):
         place = at[0], at[1] + 5 + number * _LINE_PX
-        _write(pen, place, line, width, ink=_QUIET if number else _INK)
+        _draw_text(pen, place, line, width, ink=_QUIET if number else _INK)
 
 
-def _scaled(image: npt.NDArray[np.float32] | None, cell_px: int) -> Image.Image:
+def _scale(image: npt.NDArray[np.float32] | None, cell_px: int) -> Image.Image:
     if image is None:
         return Image.new("RGB", (cell_px, cell_px), _EMPTY)
     pixels = Image.fromarray(np.uint8(np.rint(np.clip(image, 0, 1) * 255)))
@@ -124,7 +124,7 @@ def _scaled(image: npt.NDArray[np.float32] | None, cell_px: int) -> Image.Image:
     return pixels.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _write(
+def _draw_text(
     pen: ImageDraw.ImageDraw,
     at: tuple[int, int],
     text: str,
@@ -134,10 +134,10 @@ def _write(
     ink: tuple[int, int, int] = _INK,
 ) -> None:
     font = ImageFont.load_default(size)
-    pen.text(at, fitting(text, font, width), fill=ink, font=font)
+    pen.text(at, fit_text(text, font, width), fill=ink, font=font)
 
 
-def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, shortened until it fits; what can't be shown is a question mark."""
     visible = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(visible) <= width:

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin
 
-from nst_jax.files import sixteen_bit
+from nst_jax.files import png16_tiff16
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.images import Picture, composited
-from nst_jax.files.profiles import srgb_profile
+from nst_jax.files.icc_profiles import srgb_profile
+from nst_jax.files.images import Picture, composite
 from nst_jax.request.errors import WriteError
 from nst_jax.request.outputs import FORMAT_OF_SUFFIX, check_output_suffix
 
@@ -61,14 +61,14 @@ def save_picture(
         WriteError: A pixel is not finite, the format can't hold this size, or the file
             can't be written.
     """
-    content = encoded_picture(
+    content = encode_picture(
         path, pixels, alpha=alpha, bit_depth=bit_depth, description=description
     )
     _write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def encoded_picture(
+def encode_picture(
     path: PurePath,
     pixels: np.ndarray,
     *,
@@ -86,15 +86,15 @@ def encoded_picture(
     kind = FORMAT_OF_SUFFIX[path.suffix.lower()]
     _check_values(path, pixels, alpha)
     _check_edges(path, pixels.shape, kind)
-    samples = _samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
-    return _encoded(path, samples, kind=kind, description=description)
+    samples = _to_samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
+    return _encode(path, samples, kind=kind, description=description)
 
 
 _BYTES_A_SAMPLE = MappingProxyType({"PNG": 1.0, "TIFF": 1.0, "JPEG": 0.5, "WEBP": 0.3})
 """Of 8 bits, in a picture full of brush strokes; a smooth one takes less."""
 
 
-def expected_bytes(name: str, size: tuple[int, int], *, bit_depth: int = 8) -> int:
+def estimate_file_bytes(name: str, size: tuple[int, int], *, bit_depth: int = 8) -> int:
     """About how large a picture's file will be, rather too much than too little.
 
     Args:
@@ -107,7 +107,7 @@ def expected_bytes(name: str, size: tuple[int, int], *, bit_depth: int = 8) -> i
     return round(3 * height * width * _BYTES_A_SAMPLE[kind] * bit_depth / 8)
 
 
-def write_fault(path: PurePath, error: OSError | ValueError) -> WriteError:
+def write_error(path: PurePath, error: OSError | ValueError) -> WriteError:
     """A picture that could not be written, and how to mend that."""
     return WriteError(
         f"output {str(path)!r} could not be written: {_reason(error)}",
@@ -146,20 +146,20 @@ def _check_edges(path: PurePath, shape: tuple[int, ...], kind: str) -> None:
 # ---- From floats to the integers of the file.
 
 
-def _samples(
+def _to_samples(
     pixels: np.ndarray, alpha: np.ndarray | None, *, kind: str, bit_depth: Literal[8, 16]
 ) -> np.ndarray:
     """uint8 or uint16, (h, w, 3) or with alpha (h, w, 4)."""
     if alpha is None:
-        return _quantised(pixels, bit_depth)
+        return _quantize(pixels, bit_depth)
     if kind == "JPEG":
         flat = Picture(_unit_floats(pixels), _unit_floats(alpha))
-        return _quantised(composited(flat, "white"), bit_depth)
+        return _quantize(composite(flat, "white"), bit_depth)
     channels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
-    return _quantised(channels, bit_depth)
+    return _quantize(channels, bit_depth)
 
 
-def _quantised(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
+def _quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
     steps = 2**bit_depth - 1
     # float64 holds a float32 times 65535 exactly, so nothing is rounded twice.
     scaled = np.clip(values, 0.0, 1.0).astype(np.float64) * steps
@@ -173,7 +173,7 @@ def _unit_floats(values: np.ndarray) -> npt.NDArray[np.float32]:
 # ---- From integers to the bytes of the file.
 
 
-def _encoded(path: PurePath, samples: np.ndarray, *, kind: str, description: str) -> bytes:
+def _encode(path: PurePath, samples: np.ndarray, *, kind: str, description: str) -> bytes:
     try:
         if samples.dtype == np.uint16:
             return _SIXTEEN_BIT_ENCODERS[kind](samples, description)
@@ -184,23 +184,23 @@ def _encoded(path: PurePath, samples: np.ndarray, *, kind: str, description: str
         ) from error
 
 
-def _png(image: Image.Image, description: str) -> bytes:
+def _encode_png(image: Image.Image, description: str) -> bytes:
     text = PngImagePlugin.PngInfo()
     for keyword, value in _png_text(description).items():
         text.add_itxt(keyword, value)
-    return _saved(image, format="PNG", pnginfo=text)
+    return _save(image, format="PNG", pnginfo=text)
 
 
-def _jpeg(image: Image.Image, description: str) -> bytes:
-    return _saved(image, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
+def _encode_jpeg(image: Image.Image, description: str) -> bytes:
+    return _save(image, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
 
 
-def _webp(image: Image.Image, description: str) -> bytes:
-    return _saved(image, format="WEBP", quality=95, method=4, exif=_exif(description))
+def _encode_webp(image: Image.Image, description: str) -> bytes:
+    return _save(image, format="WEBP", quality=95, method=4, exif=_exif(description))
 
 
-def _tiff(image: Image.Image, description: str) -> bytes:
-    return _saved(
+def _encode_tiff(image: Image.Image, description: str) -> bytes:
+    return _save(
         image,
         format="TIFF",
         compression="tiff_adobe_deflate",
@@ -209,18 +209,18 @@ def _tiff(image: Image.Image, description: str) -> bytes:
     )
 
 
-def _saved(image: Image.Image, *, format: str, **options: object) -> bytes:
+def _save(image: Image.Image, *, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format=format, icc_profile=srgb_profile(), **options)
     return buffer.getvalue()
 
 
-def _deep_png(samples: np.ndarray, description: str) -> bytes:
-    return sixteen_bit.png_bytes(samples, _png_text(description), srgb_profile())
+def _encode_png16(samples: np.ndarray, description: str) -> bytes:
+    return png16_tiff16.encode_png16(samples, _png_text(description), srgb_profile())
 
 
-def _deep_tiff(samples: np.ndarray, description: str) -> bytes:
-    return sixteen_bit.tiff_bytes(
+def _encode_tiff16(samples: np.ndarray, description: str) -> bytes:
+    return png16_tiff16.encode_tiff16(
         samples,
         description=_ascii_json(description).encode("ascii"),
         software=SOFTWARE.encode("ascii"),
@@ -229,10 +229,10 @@ def _deep_tiff(samples: np.ndarray, description: str) -> bytes:
 
 
 _EIGHT_BIT_ENCODERS: MappingProxyType[str, Callable[[Image.Image, str], bytes]] = MappingProxyType(
-    {"PNG": _png, "JPEG": _jpeg, "WEBP": _webp, "TIFF": _tiff}
+    {"PNG": _encode_png, "JPEG": _encode_jpeg, "WEBP": _encode_webp, "TIFF": _encode_tiff}
 )
 _SIXTEEN_BIT_ENCODERS: MappingProxyType[str, Callable[[np.ndarray, str], bytes]] = MappingProxyType(
-    {"PNG": _deep_png, "TIFF": _deep_tiff}
+    {"PNG": _encode_png16, "TIFF": _encode_tiff16}
 )
 
 
@@ -241,7 +241,7 @@ _SIXTEEN_BIT_ENCODERS: MappingProxyType[str, Callable[[np.ndarray, str], bytes]]
 
 def _png_text(description: str) -> dict[str, str]:
     # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
-    safe = _json_escaped(description, r"[\x00\ud800-\udfff]")
+    safe = _escape_for_json(description, r"[\x00\ud800-\udfff]")
     return {"Software": SOFTWARE, "Description": safe}
 
 
@@ -253,10 +253,10 @@ def _exif(description: str) -> bytes:
 
 
 def _ascii_json(text: str) -> str:
-    return _json_escaped(text, r"[^\x01-\x7f]")
+    return _escape_for_json(text, r"[^\x01-\x7f]")
 
 
-def _json_escaped(text: str, characters: str) -> str:
+def _escape_for_json(text: str, characters: str) -> str:
     """`text` with those characters as they may stand in a JSON string instead."""
     return re.sub(characters, lambda found: json.dumps(found.group())[1:-1], text)
 
@@ -277,7 +277,7 @@ def _write(path: Path, content: bytes) -> None:
     try:
         write_bytes(path, content)
     except (OSError, ValueError) as error:
-        raise write_fault(path, error) from error
+        raise write_error(path, error) from error
 
 
 def _reason(error: Exception) -> str:

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from nst_jax.files.atomic import BinaryFile, remove_partial_files, replacing
+from nst_jax.files.atomic import BinaryFile, remove_partial_files, replace_atomically
 from nst_jax.files.ledger import Ledger, Record, read_ledger
-from nst_jax.files.locks import locked, turn
+from nst_jax.files.locks import folder_mutex, lock_folder
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.stamps import stamp_of
+from nst_jax.files.version_tag import version_tag
 from nst_jax.request.errors import OutputError, WriteError
 from nst_jax.request.outputs import is_url
 
@@ -27,7 +27,7 @@ class LocalFolder:
         self._path = path
         self._identity: tuple[int, int] | None = None
 
-    def place_of(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """Where a file of the folder lies, as one would name it from outside."""
         return str(self._path / name)
 
@@ -69,15 +69,15 @@ class LocalFolder:
                 )
 
     @contextlib.contextmanager
-    def held(self, shard: str = "") -> Iterator[None]:
-        """Holds the folder against other runs in this `with` block; see `locks.locked`.
+    def lock(self, shard: str = "") -> Iterator[None]:
+        """Holds the folder against other runs in this `with` block; see `locks.lock_folder`.
 
         Raises:
             OutputError: Another process holds it, or it can't be written.
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(locked(self._path, shard))
+                stack.enter_context(lock_folder(self._path, shard))
             except OSError as error:
                 raise OutputError(
                     f"output folder {self.name!r} can't be written: {reason_of(error)}",
@@ -86,15 +86,15 @@ class LocalFolder:
             yield
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Waits for other workers to leave such a `with` block; see `locks.turn`.
+    def mutex(self) -> Iterator[None]:
+        """Waits for other workers to leave such a `with` block; see `locks.folder_mutex`.
 
         Raises:
             WriteError: The folder can't be written.
         """
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(turn(self._path))
+                stack.enter_context(folder_mutex(self._path))
             except OSError as error:
                 raise WriteError(f"{self.name!r} can't be written: {reason_of(error)}") from error
             yield
@@ -111,7 +111,7 @@ class LocalFolder:
             return None
 
     @contextlib.contextmanager
-    def replacing(self, name: str) -> Iterator[BinaryFile]:
+    def open_atomic(self, name: str) -> Iterator[BinaryFile]:
         """A file to write that takes the place of `name` at the end of this `with` block.
 
         Raises:
@@ -120,7 +120,7 @@ class LocalFolder:
         path = self._path / name
         self._check_identity()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replace_atomically(path) as temporary, temporary.open("wb") as file:
             yield file
 
     def write(self, name: str, content: bytes) -> None:
@@ -129,7 +129,7 @@ class LocalFolder:
         Raises:
             OSError: It can't be written.
         """
-        with self.replacing(name) as file:
+        with self.open_atomic(name) as file:
             file.write(content)
 
     def remove(self, name: str) -> None:
@@ -141,11 +141,11 @@ class LocalFolder:
         """Removes what a killed run has left half written; only for whom holds the folder."""
         remove_partial_files(self._path)
 
-    def stamp(self, name: str) -> str:
+    def version_tag(self, name: str) -> str:
         """What changes whenever a file does; empty where it is missing."""
-        return stamp_of(self._path / name)
+        return version_tag(self._path / name)
 
-    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
         """The last line of each job in the ledger, made slim as `ledger.read_ledger` does.
 
         Raises:
@@ -159,7 +159,7 @@ class LocalFolder:
                 "Mend that, or name another folder",
             ) from error
 
-    def names(self, pattern: str) -> list[str]:
+    def list_names(self, pattern: str) -> list[str]:
         """Files right in the folder whose names are so."""
         return sorted(path.name for path in self._path.glob(pattern))
 

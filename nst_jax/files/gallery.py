@@ -8,8 +8,8 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.contact_sheet import fitting
-from nst_jax.files.images import composited, load_picture
+from nst_jax.files.contact_sheet import fit_text
+from nst_jax.files.images import composite, load_picture
 from nst_jax.request.errors import JobError, WriteError
 
 _CELL_PX = 256
@@ -66,7 +66,7 @@ def _draw_cell(sheet: Image.Image, picture: Path, column: int, top: int) -> None
     tile = _tile(picture)
     sheet.paste(tile, (left + (_CELL_PX - tile.width) // 2, top + (_CELL_PX - tile.height) // 2))
     font = ImageFont.load_default(_TEXT_PX)
-    caption = fitting(picture.name, font, _CELL_PX)
+    caption = fit_text(picture.name, font, _CELL_PX)
     centre = left + (_CELL_PX - font.getlength(caption)) / 2
     ImageDraw.Draw(sheet).text((centre, top + _CELL_PX + 5), caption, fill=_INK, font=font)
 
@@ -74,7 +74,7 @@ def _draw_cell(sheet: Image.Image, picture: Path, column: int, top: int) -> None
 def _tile(path: Path) -> Image.Image:
     """The picture scaled to fit a cell; an empty cell where there is none."""
     try:
-        pixels = composited(load_picture(path), "white")
+        pixels = composite(load_picture(path), "white")
     except JobError:
         return Image.new("RGB", (_CELL_PX, _CELL_PX), _EMPTY)
     tile = Image.fromarray((pixels * 255).round().astype("uint8"))

@@ -2,7 +2,7 @@
 
 Contract: colours are float32 in [0, 1], gamma-encoded sRGB, laid out (height, width, 3);
 transparency is apart from them, straight (not premultiplied), (height, width). The formats of
-`opening.FORMATS` are taken: of an animation the first frame, grey as three equal channels, an
+`open_picture.FORMATS` are taken: of an animation the first frame, grey as three equal channels, an
 embedded ICC profile applied. Whatever can't be used is a `PictureError`, never a bare error or
 a warning of Pillow's.
 
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
-from nst_jax.files.opening import File, opened
-from nst_jax.files.profiles import to_srgb
+from nst_jax.files.icc_profiles import to_srgb
+from nst_jax.files.open_picture import File, open_picture
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
@@ -40,7 +40,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Header:
+class PictureHeader:
     """What a file's header promises.
 
     Attributes:
@@ -52,7 +52,7 @@ class Header:
     is_animated: bool = False
 
 
-def picture_header(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Header:
+def read_picture_header(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> PictureHeader:
     """What is known of a picture without decoding it.
 
     Args:
@@ -63,15 +63,15 @@ def picture_header(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) ->
         PictureError: The file is missing, no picture, or has too many pixels. Damage behind
             the header goes unnoticed.
     """
-    with opened(path, max_pixels=max_pixels) as image:
+    with open_picture(path, max_pixels=max_pixels) as image:
         width, height = image.size
-        sideways = _turn(image) in _SIDEWAYS
-        return Header((width, height) if sideways else (height, width), _is_animated(image))
+        sideways = _upright_transpose(image) in _SIDEWAYS
+        return PictureHeader((width, height) if sideways else (height, width), _is_animated(image))
 
 
-def picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> tuple[int, int]:
-    """(height, width) of the upright picture; see `picture_header`."""
-    return picture_header(path, max_pixels=max_pixels).size
+def read_picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> tuple[int, int]:
+    """(height, width) of the upright picture; see `read_picture_header`."""
+    return read_picture_header(path, max_pixels=max_pixels).size
 
 
 def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Picture:
@@ -89,8 +89,8 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
         PictureError: The file is missing, special, empty, no picture, damaged, too large to
             decode safely, or holds numbers that mean no colour.
     """
-    with opened(path, max_pixels=max_pixels) as image:
-        turn, promised = _turn(image), image.size
+    with open_picture(path, max_pixels=max_pixels) as image:
+        turn, promised = _upright_transpose(image), image.size
         _scale_transparency_key(image)
         image.load()
         if image.size != promised:
@@ -101,8 +101,8 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
             )
         upright = image if turn is None else image.transpose(turn)
         if upright.mode == "F" or upright.mode.startswith("I"):
-            return _deep_grey(upright, path)
-        return _eight_bit(upright)
+            return _from_deep_grey(upright, path)
+        return _from_8_bit(upright)
 
 
 def from_array(array: np.ndarray) -> Picture:
@@ -116,7 +116,7 @@ def from_array(array: np.ndarray) -> Picture:
         PictureError: The shape or type is another one, or a float is not in [0, 1].
     """
     _check_shape(array.shape)
-    values = _unit_values(array)
+    values = _to_unit_range(array)
     if values.ndim == 2:
         values = values[..., np.newaxis]
     if values.shape[-1] == 1:
@@ -125,7 +125,7 @@ def from_array(array: np.ndarray) -> Picture:
     return Picture(np.ascontiguousarray(values[..., :3]), _none_if_opaque(alpha))
 
 
-def resized(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def resize(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """The same picture at another size, in [0, 1]; the array itself where the size is its own.
 
     Lanczos with three lobes, stretched over the source when it shrinks, so that fine detail
@@ -149,7 +149,7 @@ def resized(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArr
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
 
 
-def composited(picture: Picture, background: Literal["white", "black"]) -> npt.NDArray[np.float32]:
+def composite(picture: Picture, background: Literal["white", "black"]) -> npt.NDArray[np.float32]:
     """The picture laid on a plain background, (h, w, 3); its own pixels where it is opaque.
 
     Mixed on gamma-encoded values, as browsers and image editors do.
@@ -165,7 +165,7 @@ def composited(picture: Picture, background: Literal["white", "black"]) -> npt.N
 
 # ---- Orientation and transparency, as the header gives them.
 
-_TURNS = MappingProxyType(
+_UPRIGHT_TRANSPOSES = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -176,10 +176,10 @@ _TURNS = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-_SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_SIDEWAYS = frozenset(_UPRIGHT_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
-def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
+def _upright_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
     """What makes the picture upright; None where it is or where its EXIF is unreadable."""
     if image.format == "TIFF":
         return None  # Pillow turns TIFF by itself, the size in the header included.
@@ -188,7 +188,7 @@ def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
         exif = Image.Image.getexif(image)
     except Exception:
         return None
-    return _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    return _UPRIGHT_TRANSPOSES.get(exif.get(ExifTags.Base.Orientation, 1))
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:
@@ -227,25 +227,25 @@ _COLOUR_MODE = MappingProxyType(
 """The 8-bit mode in which a picture's profile is applied; "RGB" for all others."""
 
 
-def _eight_bit(image: Image.Image) -> Picture:
+def _from_8_bit(image: Image.Image) -> Picture:
     colour_mode = _COLOUR_MODE.get(image.mode, "RGB")
     profile = _profile(image)
     if image.mode == "La":
         image = image.convert("LA")  # Pillow knows no other way out of premultiplied grey.
     if not image.has_transparency_data:
-        return Picture(_unit_values(to_srgb(image.convert(colour_mode), profile)), None)
+        return Picture(_to_unit_range(to_srgb(image.convert(colour_mode), profile)), None)
     image = image.convert("RGBA")
-    alpha = _unit_values(image.getchannel("A"))
+    alpha = _to_unit_range(image.getchannel("A"))
     colours = image.convert("RGB").convert(colour_mode)
-    return Picture(_unit_values(to_srgb(colours, profile)), _none_if_opaque(alpha))
+    return Picture(_to_unit_range(to_srgb(colours, profile)), _none_if_opaque(alpha))
 
 
-def _deep_grey(image: Image.Image, path: File) -> Picture:
+def _from_deep_grey(image: Image.Image, path: File) -> Picture:
     raw = np.asarray(image)
-    values = _clipped_floats(raw, path) if image.mode == "F" else _unit_integers(raw, path)
+    values = _clip_floats(raw, path) if image.mode == "F" else _scale_integers(raw, path)
     key = image.info.get("transparency")
     alpha = None if key is None else (raw != key).astype(np.float32)
-    return Picture(_toned(values, _profile(image)), _none_if_opaque(alpha))
+    return Picture(_apply_profile_to_grey(values, _profile(image)), _none_if_opaque(alpha))
 
 
 def _profile(image: Image.Image) -> bytes | None:
@@ -253,7 +253,7 @@ def _profile(image: Image.Image) -> bytes | None:
     return profile if isinstance(profile, bytes) else None
 
 
-def _clipped_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
+def _clip_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     if not np.isfinite(raw).all():
         raise PictureError(
             f"picture {str(path)!r} must hold finite numbers, got NaN or infinity",
@@ -262,7 +262,7 @@ def _clipped_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     return np.clip(raw, 0.0, 1.0, dtype=np.float32)
 
 
-def _unit_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
+def _scale_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest < 0 or highest > 65535:
         raise PictureError(
@@ -273,7 +273,9 @@ def _unit_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     return raw.astype(np.float32) / np.float32(65535)
 
 
-def _toned(grey: npt.NDArray[np.float32], profile: bytes | None) -> npt.NDArray[np.float32]:
+def _apply_profile_to_grey(
+    grey: npt.NDArray[np.float32], profile: bytes | None
+) -> npt.NDArray[np.float32]:
     """Deep grey in [0, 1] as three channels, its profile applied.
 
     The colour engine takes 8 bits only. So it is asked for the 256 greys of a ramp, and
@@ -282,7 +284,7 @@ def _toned(grey: npt.NDArray[np.float32], profile: bytes | None) -> npt.NDArray[
     if profile is None:
         return np.repeat(grey[..., np.newaxis], 3, axis=-1)
     ramp = np.arange(256, dtype=np.uint8)[np.newaxis]
-    tones = _unit_values(to_srgb(Image.fromarray(ramp), profile))[0]
+    tones = _to_unit_range(to_srgb(Image.fromarray(ramp), profile))[0]
     channels = [np.interp(grey, ramp[0] / 255, tones[:, index]) for index in range(3)]
     return np.stack(channels, axis=-1, dtype=np.float32)
 
@@ -311,7 +313,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise PictureError(f"a picture array must have at least one pixel, got {shape!r}")
 
 
-def _unit_values(source: np.ndarray | Image.Image) -> npt.NDArray[np.float32]:
+def _to_unit_range(source: np.ndarray | Image.Image) -> npt.NDArray[np.float32]:
     """uint8 and uint16 divided by their largest value; floats checked; always a new array."""
     values = np.asarray(source)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:

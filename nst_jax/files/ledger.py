@@ -37,16 +37,16 @@ def read_ledger(folder: Path, slim: Callable[[Record], None] | None = None) -> d
             curves.
     """
     paths = (*sorted(folder.glob(PARTS_PATTERN)), folder / LEDGER_NAME)
-    return merged(_lines(path for path in paths if path.is_file()), slim)
+    return merge_records(_read_lines(path for path in paths if path.is_file()), slim)
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
+def _read_lines(paths: Iterable[Path]) -> Iterator[bytes]:
     for path in paths:
         with path.open("rb") as file:
             yield from file
 
 
-def merged(
+def merge_records(
     lines: Iterable[bytes], slim: Callable[[Record], None] | None = None
 ) -> dict[str, Record]:
     """The last record of each job in the lines of several files, by the job's name.
@@ -56,7 +56,7 @@ def merged(
     """
     records: dict[str, Record] = {}
     for line in lines:
-        record = _parsed(_CURVE.sub(b"", line) if slim else line)
+        record = _parse(_CURVE.sub(b"", line) if slim else line)
         if record is not None and not _is_older(record, records.get(record["job"])):
             if slim:
                 slim(record)
@@ -109,7 +109,7 @@ class Ledger:
         os.fsync(self._file.fileno())
 
 
-def _parsed(line: bytes) -> Record | None:
+def _parse(line: bytes) -> Record | None:
     """A line's record; None for a torn or foreign line."""
     try:
         record = json.loads(line)

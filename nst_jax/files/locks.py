@@ -26,7 +26,7 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK_NAME = ".lock"
-_TURN_NAME = ".turn"
+_MUTEX_NAME = ".turn"
 
 _HELD_BY_ANOTHER = (errno.EACCES, errno.EAGAIN)
 _LOOK_S = 0.05
@@ -36,7 +36,7 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, e
 
 
 @contextlib.contextmanager
-def locked(folder: Path, shard: str = "") -> Iterator[None]:
+def lock_folder(folder: Path, shard: str = "") -> Iterator[None]:
     """Holds a folder in this `with` block.
 
     Args:
@@ -51,18 +51,18 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        whole = stack.enter_context(_held(folder / LOCK_NAME, folder, alone=not shard))
+        whole = stack.enter_context(_hold(folder / LOCK_NAME, folder, alone=not shard))
         if shard:
-            own = stack.enter_context(_held(folder / f"{LOCK_NAME}-{shard}", folder, alone=True))
-            _sign(own)
+            own = stack.enter_context(_hold(folder / f"{LOCK_NAME}-{shard}", folder, alone=True))
+            _write_holder(own)
         else:
-            _sign(whole)
-            _remove_shares(folder)
+            _write_holder(whole)
+            _remove_shard_locks(folder)
         yield
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
+def folder_mutex(folder: Path) -> Iterator[None]:
     """Waits until no other process that shares the folder is in such a `with` block.
 
     Raises:
@@ -71,13 +71,13 @@ def turn(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with _held(folder / _TURN_NAME, folder, alone=True, wait=True):
+    with _hold(folder / _MUTEX_NAME, folder, alone=True, wait=True):
         yield
 
 
 @contextlib.contextmanager
-def _held(path: Path, folder: Path, *, alone: bool, wait: bool = False) -> Iterator[int]:
-    handle = _acquired(path, folder, alone=alone, wait=wait)
+def _hold(path: Path, folder: Path, *, alone: bool, wait: bool = False) -> Iterator[int]:
+    handle = _acquire(path, folder, alone=alone, wait=wait)
     try:
         yield handle
     finally:
@@ -87,7 +87,7 @@ def _held(path: Path, folder: Path, *, alone: bool, wait: bool = False) -> Itera
         os.close(handle)
 
 
-def _acquired(path: Path, folder: Path, *, alone: bool, wait: bool) -> int:
+def _acquire(path: Path, folder: Path, *, alone: bool, wait: bool) -> int:
     """An open file that is locked and still lies under its name."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -99,7 +99,7 @@ def _acquired(path: Path, folder: Path, *, alone: bool, wait: bool) -> int:
             holders = _holders(folder)
             os.close(handle)
             if error.errno in _HELD_BY_ANOTHER:
-                raise _refusal(folder, holders) from error
+                raise _in_use_error(folder, holders) from error
             raise
         except BaseException:
             os.close(handle)
@@ -113,7 +113,7 @@ def _lock(handle: int, *, alone: bool, wait: bool) -> None:
     try:
         if wait:
             fcntl.flock(handle, kind)
-        elif not _took(handle, kind):
+        elif not _try_lock(handle, kind):
             time.sleep(_LOOK_S)  # it may have been one who only looked
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -121,7 +121,7 @@ def _lock(handle: int, *, alone: bool, wait: bool) -> None:
             raise
 
 
-def _took(handle: int, kind: int) -> bool:
+def _try_lock(handle: int, kind: int) -> bool:
     """Takes a lock of this kind, if no other's stands against it; whether it did."""
     assert fcntl is not None
     try:
@@ -140,7 +140,7 @@ def _is_in_place(handle: int, path: Path) -> bool:
         return False
 
 
-def _sign(handle: int) -> None:
+def _write_holder(handle: int) -> None:
     """Says in the file who holds it."""
     holder = {
         "process": os.getpid(),
@@ -151,7 +151,7 @@ def _sign(handle: int) -> None:
     os.pwrite(handle, json.dumps(holder).encode(), 0)
 
 
-def _remove_shares(folder: Path) -> None:
+def _remove_shard_locks(folder: Path) -> None:
     """Removes what killed shards left; who holds the folder alone knows that none is at work."""
     for path in folder.glob(f"{LOCK_NAME}-*"):
         with contextlib.suppress(OSError):
@@ -173,12 +173,12 @@ def _is_held_alone(path: Path) -> bool:
     assert fcntl is not None
     handle = os.open(path, os.O_RDONLY)
     try:
-        return not _took(handle, fcntl.LOCK_SH)
+        return not _try_lock(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 
 
-def _refusal(folder: Path, holders: list[dict[str, Any]]) -> OutputError:
+def _in_use_error(folder: Path, holders: list[dict[str, Any]]) -> OutputError:
     names = ", ".join(
         f"process {one.get('process')} on {one.get('host')} since {one.get('since')}"
         for one in holders

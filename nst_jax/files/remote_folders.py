@@ -15,15 +15,15 @@ from types import TracebackType
 from typing import Any
 
 from nst_jax.files import storage
-from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merged
+from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merge_records
 from nst_jax.request.errors import OutputError
 
-_LINES_TOGETHER = 256
+_COMPACT_AFTER_LINES = 256
 """Parts of a line each that become one: so many are listed and read again at most."""
 
-_PARTS_AT_ONCE = 64
+_PARTS_PER_READ = 64
 
-_LISTINGS = 5
+_MAX_LISTINGS = 5
 """Tries to read parts before another run has put them together."""
 
 _REMEDY = "Check its name, the credentials and the network"
@@ -41,7 +41,7 @@ class RemoteFolder:
         self._found: dict[str, str] | None = None
         self._written: dict[str, str] = {}
 
-    def place_of(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """The address of a file of the folder."""
         return f"{self.name}/{name}"
 
@@ -57,7 +57,7 @@ class RemoteFolder:
         """
         probe = f".probe-{uuid.uuid4().hex}"
         try:
-            storage.put(self.place_of(probe), b"")
+            storage.put(self.path_of(probe), b"")
         except OSError as error:
             raise OutputError(
                 f"output folder {self.name!r} can't be written: {error.strerror or error}", _REMEDY
@@ -68,12 +68,12 @@ class RemoteFolder:
         """A store has no links that could lead out of the folder."""
 
     @contextlib.contextmanager
-    def held(self, shard: str = "") -> Iterator[None]:
+    def lock(self, shard: str = "") -> Iterator[None]:
         """Holds nothing: a store has no locks."""
         yield
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def mutex(self) -> Iterator[None]:
         """Waits for nobody: a store has no locks."""
         yield
 
@@ -84,12 +84,12 @@ class RemoteFolder:
             OSError: The store fails, or does not let us.
         """
         try:
-            return storage.RemoteFile(self.place_of(name)).content
+            return storage.RemoteFile(self.path_of(name)).content
         except FileNotFoundError:
             return None
 
     @contextlib.contextmanager
-    def replacing(self, name: str) -> Iterator[io.BytesIO]:
+    def open_atomic(self, name: str) -> Iterator[io.BytesIO]:
         """A file to write that takes the place of `name` at the end of this `with` block.
 
         Raises:
@@ -97,7 +97,7 @@ class RemoteFolder:
         """
         written = io.BytesIO()
         yield written
-        storage.put(self.place_of(name), written.getvalue())
+        storage.put(self.path_of(name), written.getvalue())
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole, or not at all.
@@ -105,21 +105,21 @@ class RemoteFolder:
         Raises:
             OSError: It can't be written.
         """
-        storage.put(self.place_of(name), content)
+        storage.put(self.path_of(name), content)
         try:
-            self._written[name] = storage.RemoteFile(self.place_of(name)).stamp()
+            self._written[name] = storage.RemoteFile(self.path_of(name)).version_tag()
         except OSError:  # it is written; the next run reads it to know it
             self._written[name] = ""
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there and that is allowed."""
         with contextlib.suppress(OSError):
-            storage.remove(self.place_of(name))
+            storage.remove(self.path_of(name))
 
     def remove_partial_files(self) -> None:
         """A store has none."""
 
-    def stamp(self, name: str) -> str:
+    def version_tag(self, name: str) -> str:
         """What changes whenever a file does; empty where it is missing.
 
         One listing for all that were not written here.
@@ -131,35 +131,35 @@ class RemoteFolder:
             return self._written[name]
         if self._found is None:
             try:
-                found = storage.listed(self.name, deep=True)
+                found = storage.list_objects(self.name, deep=True)
             except OSError as error:
                 raise OutputError(
                     f"output folder {self.name!r} can't be listed: {error.strerror or error}",
                     _REMEDY,
                 ) from error
-            self._found = {path: storage.stamp_in(status) for path, status in found.items()}
+            self._found = {path: storage.tag_of_status(status) for path, status in found.items()}
         return self._found.get(name, "")
 
-    def records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
+    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
         """The last line of each job in all parts, made slim as `ledger.read_ledger` does.
 
         Raises:
             OutputError: The store fails.
         """
-        for last in (*[False] * (_LISTINGS - 1), True):
+        for last in (*[False] * (_MAX_LISTINGS - 1), True):
             try:
-                return merged(self._lines(), slim)
+                return merge_records(self._read_lines(), slim)
             except FileNotFoundError as error:  # another run has just put some parts together
                 if last:
-                    raise self._unread(error) from error
+                    raise self._read_error(error) from error
             except OSError as error:
-                raise self._unread(error) from error
+                raise self._read_error(error) from error
         raise AssertionError("the last listing returns or raises")
 
-    def names(self, pattern: str) -> list[str]:
+    def list_names(self, pattern: str) -> list[str]:
         """Files right in the folder whose names are so; none where the store fails."""
         with contextlib.suppress(OSError):
-            return list(storage.listed(self.name, pattern))
+            return list(storage.list_objects(self.name, pattern))
         return []
 
     def ledger(self, part: str = "") -> "RemoteLedger":
@@ -170,15 +170,15 @@ class RemoteFolder:
         """Nobody tells."""
         return None
 
-    def _lines(self) -> Iterator[bytes]:
+    def _read_lines(self) -> Iterator[bytes]:
         """The lines of all parts of the ledger; a few parts are in memory at a time."""
-        urls = [self.place_of(name) for name in storage.listed(self.name, PARTS_PATTERN)]
-        for first in range(0, len(urls), _PARTS_AT_ONCE):
-            for part in storage.read_many(urls[first : first + _PARTS_AT_ONCE]):
+        urls = [self.path_of(name) for name in storage.list_objects(self.name, PARTS_PATTERN)]
+        for first in range(0, len(urls), _PARTS_PER_READ):
+            for part in storage.read_many(urls[first : first + _PARTS_PER_READ]):
                 yield from io.BytesIO(part)
         yield from io.BytesIO(self.read(LEDGER_NAME) or b"")
 
-    def _unread(self, error: OSError) -> OutputError:
+    def _read_error(self, error: OSError) -> OutputError:
         return OutputError(
             f"the ledger in {self.name!r} can't be read: {error.strerror or error}", _REMEDY
         )
@@ -205,7 +205,7 @@ class RemoteLedger:
         traceback: TracebackType | None,
     ) -> None:
         if len(self._parts) > 1:
-            self._put_together()
+            self._compact()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Writes one record as a part of its own.
@@ -214,18 +214,18 @@ class RemoteLedger:
             OSError: The store fails.
         """
         line = (json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n").encode()
-        part = self._folder.place_of(f"{self._run}-{self._count:06d}.jsonl")
+        part = self._folder.path_of(f"{self._run}-{self._count:06d}.jsonl")
         storage.put(part, line)
         self._count += 1
         self._parts.append(part)
         self._lines.append(line)
-        if len(self._parts) == _LINES_TOGETHER:
-            self._put_together()
+        if len(self._parts) == _COMPACT_AFTER_LINES:
+            self._compact()
 
-    def _put_together(self) -> None:
+    def _compact(self) -> None:
         """Makes one part of several; where that fails they stay, and it harms nothing."""
         with contextlib.suppress(OSError):
             name = f"{self._run}-{self._count - 1:06d}-with-{len(self._parts)}.jsonl"
-            storage.put(self._folder.place_of(name), b"".join(self._lines))
+            storage.put(self._folder.path_of(name), b"".join(self._lines))
             storage.remove_many(self._parts)
         self._parts, self._lines = [], []

@@ -33,7 +33,7 @@ def check_inputs_not_overwritten(
     names = {os.fspath(one) for one in pictures if isinstance(one, (str, os.PathLike))}
     read = {place(os.fsdecode(name)) for name in names}
     for output in outputs:
-        if place(folder.place_of(output)) in read:
+        if place(folder.path_of(output)) in read:
             raise OutputError(
                 f"output {output!r} would take the place of a picture that is read",
                 "Name another file or folder",

@@ -29,12 +29,19 @@ _CONNECT_S, _ANSWER_S = 10, 30
 _SLOWEST_BYTES_A_SECOND = 100_000
 _AT_ONCE = 16
 
-_LASTING = (FileNotFoundError, PermissionError, FileExistsError, ValueError, TypeError, ImportError)
-_LASTING_NUMBERS = frozenset(
+_PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    ValueError,
+    TypeError,
+    ImportError,
+)
+_PERMANENT_ERRNOS = frozenset(
     (errno.EINVAL, errno.EPERM, errno.ENAMETOOLONG, errno.EMSGSIZE, errno.ENOSYS)
 )
 # What botocore and google-auth raise where asking again is of no use. By name: they are extras.
-_LASTING_NAMES = frozenset(
+_PERMANENT_NAMES = frozenset(
     (
         *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoRegionError"),
         *("ParamValidationError", "InvalidRegionError", "UnauthorizedSSOTokenError"),
@@ -46,7 +53,7 @@ _EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"
 Answer = TypeVar("Answer")
 
 
-def located(source: str | os.PathLike[str]) -> "Path | RemoteFile":
+def as_file(source: str | os.PathLike[str]) -> "Path | RemoteFile":
     """A file of this machine, or of a store, by the name that one gives it."""
     name = os.fspath(source)
     return RemoteFile(name) if is_url(name) else Path(name)
@@ -76,31 +83,31 @@ class RemoteFile:
         Raises:
             OSError: There is none, it may not be read, is too large, or the store fails.
         """
-        status = info(self.url)
+        status = object_status(self.url)
         if status is None:
             raise FileNotFoundError(errno.ENOENT, "no such object")
         if int(status.get("size") or 0) > LARGEST_INPUT_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {LARGEST_INPUT_BYTES} bytes")
-        return patiently(lambda system, path: system.cat_file(path), self.url)
+        return with_retries(lambda system, path: system.cat_file(path), self.url)
 
-    def stamp(self) -> str:
+    def version_tag(self) -> str:
         """What changes whenever the object does; empty where it is missing."""
-        return stamp_in(info(self.url))
+        return tag_of_status(object_status(self.url))
 
 
-def info(url: str) -> Mapping[str, Any] | None:
+def object_status(url: str) -> Mapping[str, Any] | None:
     """What the store says of an object; None where there is none.
 
     Raises:
         OSError: The store fails, or does not let us ask.
     """
     try:
-        return patiently(lambda system, path: system.info(path), url)
+        return with_retries(lambda system, path: system.info(path), url)
     except FileNotFoundError:
         return None
 
 
-def stamp_in(status: Mapping[str, Any] | None) -> str:
+def tag_of_status(status: Mapping[str, Any] | None) -> str:
     """Size and entity tag, or what the store has instead of one; empty where that is unknown."""
     if status is None:
         return ""
@@ -115,7 +122,7 @@ def put(url: str, content: bytes) -> None:
     Raises:
         OSError: It can't be written.
     """
-    patiently(lambda system, path: _put(system, path, content), url)
+    with_retries(lambda system, path: _put(system, path, content), url)
 
 
 def _put(system: Any, path: str, content: bytes) -> None:
@@ -134,7 +141,7 @@ def remove(url: str) -> None:
     Raises:
         OSError: There is none, or it can't be removed.
     """
-    patiently(lambda system, path: system.rm_file(path), url)
+    with_retries(lambda system, path: system.rm_file(path), url)
 
 
 def read_many(urls: Sequence[str]) -> list[bytes]:
@@ -144,7 +151,7 @@ def read_many(urls: Sequence[str]) -> list[bytes]:
         FileNotFoundError: One is gone.
         OSError: One can't be read.
     """
-    return _together(lambda system, path: system.cat_file(path), urls)
+    return _call_for_each(lambda system, path: system.cat_file(path), urls)
 
 
 def remove_many(urls: Sequence[str]) -> None:
@@ -153,10 +160,12 @@ def remove_many(urls: Sequence[str]) -> None:
     Raises:
         OSError: One can't be removed.
     """
-    _together(lambda system, path: system.rm_file(path), urls)
+    _call_for_each(lambda system, path: system.rm_file(path), urls)
 
 
-def listed(url: str, pattern: str = "*", *, deep: bool = False) -> dict[str, Mapping[str, Any]]:
+def list_objects(
+    url: str, pattern: str = "*", *, deep: bool = False
+) -> dict[str, Mapping[str, Any]]:
     """What lies under an address: what the store says of each object, by its name from there.
 
     Args:
@@ -170,9 +179,9 @@ def listed(url: str, pattern: str = "*", *, deep: bool = False) -> dict[str, Map
     """
     root = _path(url).rstrip("/") + "/"
     try:
-        found = patiently(_everything_below if deep else _directly_below, url.rstrip("/"))
+        found = with_retries(_list_tree if deep else _list_folder, url.rstrip("/"))
     except FileNotFoundError as error:
-        if _says_no_bucket(error):
+        if _is_missing_bucket(error):
             raise
         return {}
     statuses = {
@@ -184,37 +193,37 @@ def listed(url: str, pattern: str = "*", *, deep: bool = False) -> dict[str, Map
     return {name: statuses[name] for name in names if fnmatch.fnmatchcase(name, pattern)}
 
 
-def _directly_below(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
+def _list_folder(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
     # Not `find` with a depth: that takes a folder that can't be listed for an empty one.
     return system.ls(path, detail=True)
 
 
-def _everything_below(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
+def _list_tree(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
     return system.find(path, detail=True).values()
 
 
-def _says_no_bucket(error: BaseException | None) -> bool:
+def _is_missing_bucket(error: BaseException | None) -> bool:
     """Whether an error, or what it comes from, is a store's word for a bucket that is not there."""
     if error is None:
         return False
     response = getattr(error, "response", None) or {}
-    return response.get("Error", {}).get("Code") == "NoSuchBucket" or _says_no_bucket(
+    return response.get("Error", {}).get("Code") == "NoSuchBucket" or _is_missing_bucket(
         error.__cause__
     )
 
 
-def _together(call: Callable[[Any, str], Answer], urls: Sequence[str]) -> list[Answer]:
+def _call_for_each(call: Callable[[Any, str], Answer], urls: Sequence[str]) -> list[Answer]:
     """The answers for several objects in their order, each patiently."""
     if not urls:
         return []
     pool = concurrent.futures.ThreadPoolExecutor(_AT_ONCE)
     try:
-        return list(pool.map(lambda url: patiently(call, url), urls))
+        return list(pool.map(lambda url: with_retries(call, url), urls))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def patiently(call: Callable[[Any, str], Answer], url: str) -> Answer:
+def with_retries(call: Callable[[Any, str], Answer], url: str) -> Answer:
     """What a call with a file system and a path answers, tried again after faults that may pass.
 
     Raises:
@@ -222,60 +231,60 @@ def patiently(call: Callable[[Any, str], Answer], url: str) -> Answer:
         PermissionError: The store does not let us.
         OSError: The store fails each time; `errno` is EIO. Or the call makes no sense to it.
     """
-    system, path = _system(url), _path(url)
+    system, path = _file_system(url), _path(url)
     for number in range(_TRIES):
         try:
             return call(system, path)
         except Exception as error:  # a store's library raises its own, and many
-            if _lasts(error):
+            if _is_permanent(error):
                 if isinstance(error, OSError) and error.strerror:
                     raise
                 raise _as_os_error(error) from error
             if number == _TRIES - 1:
                 raise OSError(
-                    errno.EIO, f"the store failed {_TRIES} times: {_line(error)}"
+                    errno.EIO, f"the store failed {_TRIES} times: {_one_line(error)}"
                 ) from error
             time.sleep(_BACK_OFF_S * 2**number)
     raise AssertionError("the last try returns or raises")
 
 
-def _lasts(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     """Whether asking again is of no use."""
-    if isinstance(error, _LASTING) or type(error).__name__ in _LASTING_NAMES:
+    if isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES:
         return True
-    return isinstance(error, OSError) and error.errno in _LASTING_NUMBERS
+    return isinstance(error, OSError) and error.errno in _PERMANENT_ERRNOS
 
 
 def _as_os_error(error: Exception) -> OSError:
     """The error as the system's own would be: with a number and a reason."""
-    numbers = (number for kind, number in _NUMBERS.items() if isinstance(error, kind))
+    numbers = (number for kind, number in _ERRNOS.items() if isinstance(error, kind))
     # Its class follows from the number: FileNotFoundError stays one.
-    return OSError(next(numbers, errno.EINVAL), _line(error))
+    return OSError(next(numbers, errno.EINVAL), _one_line(error))
 
 
-_NUMBERS: Mapping[type[Exception], int] = {
+_ERRNOS: Mapping[type[Exception], int] = {
     FileNotFoundError: errno.ENOENT,
     PermissionError: errno.EACCES,
     FileExistsError: errno.EEXIST,
 }
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
     return " ".join((reason or str(error) or type(error).__name__).split())[:300]
 
 
 def _path(url: str) -> str:
-    return _system(url)._strip_protocol(url)
+    return _file_system(url)._strip_protocol(url)
 
 
-def _system(url: str) -> Any:
+def _file_system(url: str) -> Any:
     """The file system of an address: one for all threads, with its connections."""
-    return _opened(url.partition("://")[0].lower())
+    return _open_file_system(url.partition("://")[0].lower())
 
 
 @functools.cache
-def _opened(scheme: str) -> Any:
+def _open_file_system(scheme: str) -> Any:
     """The file system of a scheme, none that another program in this process uses.
 
     Raises:
@@ -284,7 +293,7 @@ def _opened(scheme: str) -> Any:
     try:
         fsspec = importlib.import_module("fsspec")
         system = fsspec.filesystem(
-            scheme, use_listings_cache=False, skip_instance_cache=True, **_limits(scheme)
+            scheme, use_listings_cache=False, skip_instance_cache=True, **_timeouts(scheme)
         )
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
@@ -297,7 +306,7 @@ def _opened(scheme: str) -> Any:
     return system
 
 
-def _limits(scheme: str) -> dict[str, Any]:
+def _timeouts(scheme: str) -> dict[str, Any]:
     """How long to wait for an answer, and how often to ask, where a library lets us say."""
     if _EXTRAS.get(scheme) != "s3":
         return {}

@@ -116,7 +116,7 @@ def made_for(
     make_folder(folder)
     place = LocalFolder(folder)
     marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
-    work = remaining_work(marked, place.records(), place, RunPolicy())
+    work = remaining_work(marked, place.read_records(), place, RunPolicy())
     left = {one.index for one in work.requests}
     missing = [one for one in requests if one.index in left]
     with ResultWriter(place, setup.options, progress) as writer:
@@ -124,7 +124,7 @@ def made_for(
             writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
     if writer.fault:
         raise writer.fault
-    records = place.records()
+    records = place.read_records()
     trials = [
         Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
         for neuron, job in zip(neurons, jobs, strict=True)

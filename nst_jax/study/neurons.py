@@ -12,7 +12,7 @@ from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import Size, fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
-from nst_jax.files.images import composited, from_array, load_picture, resized
+from nst_jax.files.images import composite, from_array, load_picture, resize
 from nst_jax.model.receptive_field import Field, receptive_field
 from nst_jax.request.errors import OptionError, PictureError
 from nst_jax.request.job import PictureSource, picture_name
@@ -136,9 +136,9 @@ def _check(
 
 def _opened(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
     if isinstance(picture, (str, Path)):
-        pixels = composited(load_picture(Path(picture)), "white")
+        pixels = composite(load_picture(Path(picture)), "white")
     else:
-        pixels = composited(from_array(np.asarray(picture)), "white")
+        pixels = composite(from_array(np.asarray(picture)), "white")
     size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)
     smallest = smallest_side(taps)
     if min(size) < smallest:
@@ -147,7 +147,7 @@ def _opened(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
             f"reach the deepest tap, got {size[1]}x{size[0]} (width x height)",
             "Raise --size, crop the picture, or use taps of earlier blocks",
         )
-    return resized(pixels, size)
+    return resize(pixels, size)
 
 
 def _neurons(

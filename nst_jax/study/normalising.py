@@ -15,7 +15,7 @@ import numpy as np
 from nst_jax.engine.device.targets import make_style_target
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.levels import PHASES, StyleKind
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
@@ -50,7 +50,7 @@ def measured_units(bench: Bench) -> Units:
     own = bench.prepared.options
     setup = open_session(bench.options)
     network = setup.network((*own.content_taps, *own.style_taps))
-    stretched = resized(bench.style, bench.prepared.content.size)
+    stretched = resize(bench.style, bench.prepared.content.size)
     content, style = jnp.asarray(bench.content), jnp.asarray(stretched)
     features = [_features(network, image, own.content_taps) for image in (content, style)]
     kind = PHASES[bench.options.style_loss][-1][0]

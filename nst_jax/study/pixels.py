@@ -10,7 +10,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.run.writer import make_folder
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.encode import save_picture
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options
@@ -134,7 +134,7 @@ def _trials(bench: Bench, ratios: Sequence[float]) -> list[Trial]:
 
 def _blend(bench: Bench, ratio: float) -> Image:
     """The closed form of the second row."""
-    stretched = resized(bench.style, bench.prepared.content.size)
+    stretched = resize(bench.style, bench.prepared.content.size)
     return np.asarray((1 - ratio) * bench.content + ratio * stretched, np.float32)
 
 

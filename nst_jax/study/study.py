@@ -19,7 +19,7 @@ from nst_jax.engine.inputs.session import ExaminedJob, open_session
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.waves import examine_jobs
-from nst_jax.files.images import composited, load_picture
+from nst_jax.files.images import composite, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, PictureSource, fill_defaults
@@ -187,7 +187,7 @@ def cell_of(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Meas
     """A trial's outcome, by its line of the ledger and its picture."""
     image = None
     if record["status"] == "done":
-        image = composited(load_picture(folder / trial.output), "white")
+        image = composite(load_picture(folder / trial.output), "white")
     return Cell(
         row=trial.row,
         column=trial.column,

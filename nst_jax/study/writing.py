@@ -18,7 +18,7 @@ from typing import Any
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.contact_sheet import Tile, write_grid
 from nst_jax.files.encode import save_picture
-from nst_jax.files.report.page import render_page, write_report
+from nst_jax.files.report.page import render_template, write_report
 from nst_jax.request.errors import WriteError
 from nst_jax.study.chart import HEIGHT, WIDTH, Chart, drawn
 from nst_jax.study.study import Cell, Study
@@ -124,7 +124,7 @@ def lines(cell: Cell) -> list[str]:
 
 
 def _page(study: Study, folder: Path) -> bytes:
-    return render_page(
+    return render_template(
         "study.html.j2",
         title=study.title,
         study=study,

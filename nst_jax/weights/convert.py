@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nst_jax.files.atomic import workshop
+from nst_jax.files.atomic import temporary_sibling_dir
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.checksums import sha256_of
 from nst_jax.weights.containers import (
@@ -100,7 +100,7 @@ def convert(
             weights = read_weights(source)
             write_weights(destination, weights)
             return weights
-    with explain_write_errors(destination), workshop(destination) as folder:
+    with explain_write_errors(destination), temporary_sibling_dir(destination) as folder:
         temporary = folder / destination.name
         with _rename_in_errors(temporary, destination):
             convert_in_child(source, temporary, publisher, progress)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from nst_jax.files.atomic import workshop
+from nst_jax.files.atomic import temporary_sibling_dir
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.checksums import check_source
 from nst_jax.weights.convert import convert
@@ -76,7 +76,7 @@ def fetch(
         )
     with _explain_errors(entry, destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-    with _explain_errors(entry, destination), workshop(destination) as folder:
+    with _explain_errors(entry, destination), temporary_sibling_dir(destination) as folder:
         source, converted = folder / "download", folder / f"converted{SUFFIX}"
         download(entry, source, progress=progress, retry_policy=retry_policy or RetryPolicy())
         weights = _convert_download(entry, source, converted, progress)

@@ -63,7 +63,7 @@ def _copy_remote(url: str) -> Path:
     """
     remote = RemoteFile(url)
     try:
-        stamp = remote.stamp()
+        stamp = remote.version_tag()
         digits = hashlib.sha256(f"{url} {stamp}".encode()).hexdigest()[:16]
         stem, suffix = os.path.splitext(remote.name)
         copy = folder_to_write() / f"{stem[:40]}-{digits}{suffix}"

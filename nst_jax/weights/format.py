@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nst_jax.files.atomic import replacing
+from nst_jax.files.atomic import replace_atomically
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import ARCHITECTURES
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
@@ -117,7 +117,7 @@ def write_weights(path: Path, weights: NetworkWeights) -> None:
     check_suffix(path)
     with explain_write_errors(path):
         check_network(weights)
-        with replacing(path) as temporary:
+        with replace_atomically(path) as temporary:
             _write(temporary, weights)
 
 

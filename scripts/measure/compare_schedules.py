@@ -20,8 +20,8 @@ from PIL import Image
 from nst_jax import Job, Options, render_many
 from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.engine.results import Result
-from nst_jax.files.contact_sheet import Tile, drawn_grid
-from nst_jax.files.images import composited, load_picture, resized
+from nst_jax.files.contact_sheet import Tile, draw_grid
+from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.options import job_options
 from nst_jax.request.presets import PRESETS
 from nst_jax.scores import scored
@@ -88,10 +88,10 @@ def _image(result: Result):
 
 
 def _opened(path: Path, size: tuple[int, int]):
-    pixels = composited(load_picture(path), "white")
+    pixels = composite(load_picture(path), "white")
     longest = max(pixels.shape[:2])
     height, width = (round(side * max(size) / longest) for side in pixels.shape[:2])
-    return resized(pixels, (height, width))
+    return resize(pixels, (height, width))
 
 
 def _cost(result: Result, options: Options) -> float:
@@ -116,7 +116,7 @@ def _save_pictures(finished: Mapping[Pair, Mapping[str, Result]], path: Path) ->
         for column, result in enumerate(results.values())
     }
     rows = [f"{content.stem}, {style.stem}" for content, style in finished]
-    drawn_grid("Schedules", rows, list(SCHEDULES), tiles, 176).save(path, quality=72, optimize=True)
+    draw_grid("Schedules", rows, list(SCHEDULES), tiles, 176).save(path, quality=72, optimize=True)
 
 
 def _save_curves(

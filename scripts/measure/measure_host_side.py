@@ -37,10 +37,10 @@ from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.plan.levels import pyramid
 from nst_jax.engine.run.shard import batch_hash
 from nst_jax.files import storage
-from nst_jax.files.encode import encoded_picture
+from nst_jax.files.encode import encode_picture
 from nst_jax.files.folders import folder_at
-from nst_jax.files.images import load_picture, resized
-from nst_jax.files.ledger import merged
+from nst_jax.files.images import load_picture, resize
+from nst_jax.files.ledger import merge_records
 from nst_jax.model.style import Moments
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.manifest import read_manifest
@@ -130,7 +130,7 @@ def _png_bytes_a_pixel() -> float:
 
 
 def _encoded(pixels: np.ndarray) -> bytes:
-    return encoded_picture(PurePath("x.png"), pixels, description="{}")
+    return encode_picture(PurePath("x.png"), pixels, description="{}")
 
 
 def seconds_a_picture(folder: Path) -> dict[str, float]:
@@ -161,10 +161,10 @@ def _carry(content: np.ndarray, options: Options, own: JobOptions) -> None:
     """A square job from level to level, and the content as each level wants it."""
     before = None
     for stage in pyramid((512, 512), options, own):
-        resized(content, stage.size)
+        resize(content, stage.size)
         where = stage.size, stage.canvas
         if before is None:
-            state = cold_start(resized(content, stage.size), stage.canvas)
+            state = cold_start(resize(content, stage.size), stage.canvas)
         else:
             state = warm_start(before, *where)
         before = carried(state, stage.size)
@@ -233,7 +233,7 @@ def _requests(folder: Path, jobs: int) -> collections.Counter[str]:
     _put_noise(system, place, jobs)
     listed = [Job(f"memory://{place}/{one}.png", f"memory://{place}/s.png") for one in range(jobs)]
     options = Options(weights=str(folder / "network.h5"), **_SHALLOW)
-    with mock.patch.object(storage, "_system", return_value=_Counting(system, counted)):
+    with mock.patch.object(storage, "_file_system", return_value=_Counting(system, counted)):
         render_batch(listed, f"memory://{place}/out", options)
     return counted
 
@@ -274,7 +274,9 @@ def seconds_a_row(folder: Path) -> dict[str, float]:
 def seconds_a_line(line: bytes) -> float:
     """CPU seconds to read one line of the ledger at a start."""
     jobs = [line.replace(b"000000", f"{number:06d}".encode()) for number in range(_LINES)]
-    return _fastest(lambda: merged(jobs, functools.partial(slim_record, {})), turns=2) / _LINES
+    return (
+        _fastest(lambda: merge_records(jobs, functools.partial(slim_record, {})), turns=2) / _LINES
+    )
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from nst_jax.engine.inputs.session import ExaminedJob, open_session
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.waves import examine_jobs
-from nst_jax.files import opening
+from nst_jax.files import open_picture
 from nst_jax.files.ledger import LEDGER_NAME
-from nst_jax.files.stamps import stamp_of
+from nst_jax.files.version_tag import version_tag
 from nst_jax.request.job import fill_defaults
 
 OPTIONS = Options(size=64, steps=10)
@@ -44,7 +44,7 @@ def main() -> None:
         subprocess.run([sys.executable, __file__, str(count), name], check=True)
         before = _megabytes()
         read = AssertionError("a file is read again")
-        with mock.patch.object(opening, "file_digest", side_effect=read):
+        with mock.patch.object(open_picture, "file_digest", side_effect=read):
             began = time.perf_counter()
             summary = render_batch(_jobs(folder, count), folder / "out", OPTIONS)
             seconds = time.perf_counter() - began
@@ -96,7 +96,7 @@ def make(folder: Path, count: int) -> None:
                 curve=curve,
                 fingerprint=one.fingerprint,
                 sha256=sha256,
-                stamp=stamp_of(path),
+                stamp=version_tag(path),
                 inputs=setup.pictures.records([one.job.content, *one.job.styles]),
             )
             ledger.write(json.dumps(result.record()) + "\n")

@@ -92,10 +92,10 @@ def render_on_ray(
     with Cluster(ray, address) as cluster, contextlib.ExitStack() as stack:
         folder.make()
         folder.check_inside(job.output for job in listed)
-        stack.enter_context(folder.held())
+        stack.enter_context(folder.lock())
         folder.remove_partial_files()
         seen: dict[str, PictureInfo] = {}
-        records = folder.records(slim=functools.partial(slim_record, seen))
+        records = folder.read_records(slim=functools.partial(slim_record, seen))
         if handling.verify:
             seen.clear()
         inputs = PictureIndex(seen, max_pixels=options.max_input_pixels)

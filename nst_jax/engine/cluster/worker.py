@@ -179,7 +179,9 @@ class Worker:
 
     def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:
         """The records, and newer ones where another worker has had some of the jobs."""
-        if not any(self._folder.stamp(job.output) for job in jobs if job.output not in records):
+        if not any(
+            self._folder.version_tag(job.output) for job in jobs if job.output not in records
+        ):
             return records
-        found = self._folder.records()
+        found = self._folder.read_records()
         return {job.output: found[job.output] for job in jobs if job.output in found}

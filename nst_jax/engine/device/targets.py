@@ -18,7 +18,7 @@ from nst_jax.engine.inputs import masks
 from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, square_canvas
 from nst_jax.engine.plan.levels import Level, StyleKind
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.style import GramTarget, Moments, MomentsTarget, RegionsTarget, StyleTarget
@@ -79,7 +79,7 @@ class TargetCache:
         key = ("content", job.content.key, stage.size, stage.canvas, taps, others)
 
         def make() -> Statistics:
-            image, size = place_on_canvas(resized(job.content.pixels, stage.size), stage.canvas)
+            image, size = place_on_canvas(resize(job.content.pixels, stage.size), stage.canvas)
             features = self._programs.content_features(stage.canvas, taps, image, size)
             if mixed:
                 features[PIXELS], _ = place_on_canvas(_pixel_target(job, stage.size), stage.canvas)
@@ -130,7 +130,7 @@ class TargetCache:
 
         def make() -> Statistics:
             size = fit_long_edge(style.size, stage.style_edge)
-            image, own = place_on_canvas(resized(style.pixels, size), canvas)
+            image, own = place_on_canvas(resize(style.pixels, size), canvas)
             weights = None
             if style.mask is not None:
                 regions = masks.tap_weights([style.mask], size, canvas, taps)
@@ -159,10 +159,10 @@ def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:
     blend = job.options.pixel_blend
     weights = normalized_weights(job.options.style_blend_weights, len(job.styles))
     styles = sum(
-        np.float32(weight) * resized(style.pixels, size)
+        np.float32(weight) * resize(style.pixels, size)
         for weight, style in zip(weights, job.styles, strict=True)
     )
-    mixed = (1 - blend) * resized(job.content.pixels, size) + blend * styles
+    mixed = (1 - blend) * resize(job.content.pixels, size) + blend * styles
     return np.asarray(mixed, np.float32)
 
 

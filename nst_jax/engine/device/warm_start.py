@@ -22,7 +22,7 @@ from nst_jax.engine.device.optimizers import OptimizerKind
 from nst_jax.engine.device.solver import EarlyStopState, State
 from nst_jax.engine.device.targets import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.objective import Terms
 from nst_jax.request.options import JobOptions
 
@@ -119,11 +119,11 @@ def _enlarged(before: Carried, size: Size, decays: Decays, evidence_steps: int) 
     # Bilinear weights are not negative, so neither is what they make of a second moment.
     second = _resampled(before.second, size, Image.Resampling.BILINEAR)
     return Carried(
-        resized(before.image, size),
+        resize(before.image, size),
         _times(first, shrinks * first_weight),
         _times(second, shrinks**2 * second_weight),
         evidence_steps,
-        resized(before.average, size),
+        resize(before.average, size),
         before.averaged,
     )
 

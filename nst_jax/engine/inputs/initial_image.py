@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments, colors_like
 from nst_jax.request.options import normalized_weights
 
@@ -36,11 +36,11 @@ def initial_image(job: LoadedJob, size: Size) -> Image:
             return _mix(_content(job, size), _styles(job, size), own.init_blend)
         case "file":
             assert job.init_image is not None
-            return resized(job.init_image, size)
+            return resize(job.init_image, size)
 
 
 def _content(job: LoadedJob, size: Size) -> Image:
-    return resized(job.content.pixels, size)
+    return resize(job.content.pixels, size)
 
 
 def _noise(seed: int, half_range: float, size: Size) -> Image:
@@ -88,4 +88,4 @@ def _cover(pixels: Image, size: Size) -> Image:
     factor = max(size[0] / height, size[1] / width)
     large = max(size[0], round(height * factor)), max(size[1], round(width * factor))
     top, left = (large[0] - size[0]) // 2, (large[1] - size[1]) // 2
-    return resized(pixels, large)[top : top + size[0], left : left + size[1]]
+    return resize(pixels, large)[top : top + size[0], left : left + size[1]]

@@ -12,7 +12,7 @@ from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
 from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.files import images
-from nst_jax.files.storage import located
+from nst_jax.files.storage import as_file
 from nst_jax.model.color import MATCHED
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource, picture_name
@@ -146,7 +146,7 @@ def _check_shape(
 
 def _open(source: PictureSource, options: Options) -> images.Picture:
     if isinstance(source, (str, os.PathLike)):
-        return images.load_picture(located(source), max_pixels=options.max_input_pixels)
+        return images.load_picture(as_file(source), max_pixels=options.max_input_pixels)
     return images.from_array(np.asarray(source))
 
 
@@ -157,15 +157,15 @@ def _load_content(
     background = "black" if own.alpha == "black" else "white"
     return LoadedPicture(
         key=f"{sha256} on {background}",
-        pixels=images.resized(images.composited(picture, background), size),
-        alpha=None if alpha is None else images.resized(alpha, size),
+        pixels=images.resize(images.composite(picture, background), size),
+        alpha=None if alpha is None else images.resize(alpha, size),
     )
 
 
 def _load_init_image(
     source: PictureSource, size: Size, options: Options
 ) -> npt.NDArray[np.float32]:
-    return images.resized(images.composited(_open(source, options), "white"), size)
+    return images.resize(images.composite(_open(source, options), "white"), size)
 
 
 def _load_mask(source: PictureSource, options: Options) -> MaskWeights:
@@ -182,9 +182,9 @@ def _load_style(
     inputs: PictureIndex,
 ) -> LoadedPicture:
     """A style, in the content's colours where the job asks for that."""
-    pixels = images.composited(_open(source, options), "white")
+    pixels = images.composite(_open(source, options), "white")
     long_edge = ladder[-1].style_edge
-    pixels = images.resized(pixels, fit_long_edge(pixels.shape[:2], long_edge))
+    pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], long_edge))
     key = f"{inputs.sha256(source)} at {long_edge}"
     if own.color in MATCHED:
         pixels = MATCHED[own.color](pixels, content.pixels)

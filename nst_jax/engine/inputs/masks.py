@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import Picture, composited
+from nst_jax.files.images import Picture, composite
 from nst_jax.model.color import luma
 from nst_jax.request.errors import PictureError
 from nst_jax.request.taps import poolings_before
@@ -26,7 +26,7 @@ def mask_weights(picture: Picture, name: str) -> MaskWeights:
     Raises:
         PictureError: It is black everywhere.
     """
-    weights = np.clip(luma(composited(picture, "black")), 0, 1)
+    weights = np.clip(luma(composite(picture, "black")), 0, 1)
     if not weights.any():
         raise PictureError(
             f"mask {name!r} must have a pixel that is not black, got none",

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files import images, opening
-from nst_jax.files.stamps import stamp_of
-from nst_jax.files.storage import RemoteFile, located
+from nst_jax.files import images, open_picture
+from nst_jax.files.storage import RemoteFile, as_file
+from nst_jax.files.version_tag import version_tag
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
@@ -77,8 +77,8 @@ class PictureIndex:
         """
         if not isinstance(source, (str, os.PathLike)):
             return _array_info(np.asarray(source))
-        file = located(source)
-        stamp = stamp_of(file)
+        file = as_file(source)
+        stamp = version_tag(file)
         known = self._known.get(str(file))
         if known and known.stamp and known.stamp == stamp:
             return known
@@ -96,12 +96,12 @@ class PictureIndex:
         """
         if not isinstance(source, (str, os.PathLike)):
             return images.from_array(np.asarray(source)).pixels.shape[:2]
-        file = located(source)
-        known, stamp = self._known.get(str(file)), stamp_of(file)
+        file = as_file(source)
+        known, stamp = self._known.get(str(file)), version_tag(file)
         if known and known.stamp and known.stamp == stamp:
             return known.size
         if (str(file), stamp) not in self._sizes:
-            size = images.picture_size(file, max_pixels=self._max_pixels)
+            size = images.read_picture_size(file, max_pixels=self._max_pixels)
             self._sizes[str(file), stamp] = size
         return self._sizes[str(file), stamp]
 
@@ -111,7 +111,7 @@ class PictureIndex:
 
     def known(self, sources: Iterable[PictureSource]) -> dict[str, PictureInfo]:
         """What is known of these files, by path."""
-        paths = [str(located(one)) for one in sources if isinstance(one, (str, os.PathLike))]
+        paths = [str(as_file(one)) for one in sources if isinstance(one, (str, os.PathLike))]
         return {path: self._known[path] for path in paths if path in self._known}
 
     def records(self, sources: Iterable[PictureSource]) -> dict[str, Any]:
@@ -124,8 +124,8 @@ class PictureIndex:
 
     def _read_info(self, file: Path | RemoteFile, stamp: str) -> PictureInfo:
         began = time.time()
-        header = images.picture_header(file, max_pixels=self._max_pixels)
-        digest = opening.file_digest(file)
+        header = images.read_picture_header(file, max_pixels=self._max_pixels)
+        digest = open_picture.file_digest(file)
         # A store's entity tags are not of time.
         settled = (
             isinstance(file, RemoteFile) or began - _modification_time(file) > _SETTLED_AFTER_S

@@ -14,7 +14,7 @@ from nst_jax.engine.curve import LossPoint
 from nst_jax.engine.inputs.session import ExaminedJob
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.schedule.snapshot import JobSnapshot
-from nst_jax.files.bundles import read_bundle, write_bundle
+from nst_jax.files.array_archive import read_archive, write_archive
 from nst_jax.files.folders import Folder, reason_of
 
 STATE_NAME = "state.npz"
@@ -62,8 +62,8 @@ class CheckpointFile:
         if not self.snapshots or self._folder is None:
             return 0
         try:
-            with self._folder.replacing(self._name) as file:
-                write_bundle(file, *_pack(self.snapshots, self._requests))
+            with self._folder.open_atomic(self._name) as file:
+                write_archive(file, *_pack(self.snapshots, self._requests))
         except OSError as error:
             self._progress.note(f"the jobs under way can't be kept: {reason_of(error)}")
             return 0
@@ -90,7 +90,7 @@ class CheckpointFile:
             content = None if self._folder is None else self._folder.read(name)
             if content is None:
                 return
-            header, arrays = read_bundle(content)
+            header, arrays = read_archive(content)
             found = list(_unpack(header, arrays, self._requests.values()))
         except OSError as error:
             self._progress.note(f"{name} is passed over: {reason_of(error)}")

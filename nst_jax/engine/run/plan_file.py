@@ -48,7 +48,7 @@ def load_or_make_plan(
         OutputError: The plan in the folder is none, or that of another batch.
         WriteError: The plan can't be written.
     """
-    with folder.turn():  # of workers that begin at one instant the first makes the plan
+    with folder.mutex():  # of workers that begin at one instant the first makes the plan
         earlier = _read_plan(folder)
         if not alone:
             _check_batch(earlier, batch, folder)
@@ -97,12 +97,12 @@ def _read_plan(folder: Folder) -> Plan | None:
         return None if content is None else Plan.from_json(json.loads(content))
     except OSError as error:
         raise OutputError(
-            f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {reason_of(error)}",
+            f"plan {folder.path_of(PLAN_NAME)!r} can't be read: {reason_of(error)}",
             "Mend that and run the same command again",
         ) from error
     except ValueError as error:
         raise OutputError(
-            f"plan {folder.place_of(PLAN_NAME)!r} can't be read: {error}",
+            f"plan {folder.path_of(PLAN_NAME)!r} can't be read: {error}",
             "Delete it; finished pictures stay, the rest is planned anew",
         ) from error
 
@@ -117,7 +117,7 @@ def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
         folder.write(name, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise WriteError(
-            f"{folder.place_of(name)!r} can't be written: {reason_of(error)}"
+            f"{folder.path_of(name)!r} can't be written: {reason_of(error)}"
         ) from error
 
 

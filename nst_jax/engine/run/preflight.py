@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from nst_jax.engine.inputs.session import ExaminedJob
 from nst_jax.engine.plan.memory_budget import bytes_text
 from nst_jax.engine.progress import Progress
-from nst_jax.files.encode import expected_bytes
+from nst_jax.files.encode import estimate_file_bytes
 from nst_jax.files.folders import Folder
 from nst_jax.request.options import Options
 
@@ -32,7 +32,7 @@ def warn_if_disk_is_short(
 
 def _needed_bytes(request: ExaminedJob, options: Options) -> int:
     size, name = request.levels[-1].size, request.job.output
-    picture = expected_bytes(name, size, bit_depth=options.bit_depth)
+    picture = estimate_file_bytes(name, size, bit_depth=options.bit_depth)
     every = options.preview_every
     previews = request.image_steps // every if every else 0
-    return picture + previews * expected_bytes("preview.png", size) + _LEDGER_LINE_BYTES
+    return picture + previews * estimate_file_bytes("preview.png", size) + _LEDGER_LINE_BYTES

@@ -60,7 +60,7 @@ def _is_up_to_date(request: ExaminedJob, record: Record, folder: Folder, *, veri
     """Whether the ledger has this very picture as done and the file is unharmed."""
     if record.get("status") != "done" or record.get("fingerprint") != request.fingerprint:
         return False
-    stamp = folder.stamp(request.job.output)
+    stamp = folder.version_tag(request.job.output)
     if not stamp:
         return False
     if not verify and stamp == record.get("stamp"):

@@ -15,7 +15,7 @@ from types import TracebackType
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.previews import Preview
-from nst_jax.files.encode import encoded_picture, write_fault
+from nst_jax.files.encode import encode_picture, write_error
 from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
 from nst_jax.files.ledger import ledger_name
 from nst_jax.request.errors import NstJaxError, OutputError, WriteError
@@ -42,9 +42,9 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
     """
     if result.image is None:
         return result
-    path = PurePath(folder.place_of(name))
+    path = PurePath(folder.path_of(name))
     try:
-        content = encoded_picture(
+        content = encode_picture(
             path,
             result.image,
             alpha=result.alpha,
@@ -55,16 +55,16 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
     except WriteError as error:
         return dataclasses.replace(result, image=None, alpha=None, error=error)
     except (OSError, ValueError) as error:
-        fault = write_fault(path, error)
+        fault = write_error(path, error)
         fault.__cause__ = error
         return dataclasses.replace(result, image=None, alpha=None, error=fault)
     return dataclasses.replace(
         result,
         image=None,
         alpha=None,
-        output=folder.place_of(name),
+        output=folder.path_of(name),
         sha256=hashlib.sha256(content).hexdigest(),
-        stamp=folder.stamp(name),
+        stamp=folder.version_tag(name),
     )
 
 
@@ -74,11 +74,11 @@ def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
     One that can't be written is a note: the job goes on.
     """
     name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
-    path = PurePath(folder.place_of(name))
+    path = PurePath(folder.path_of(name))
     try:
-        folder.write(name, encoded_picture(path, preview.image))
+        folder.write(name, encode_picture(path, preview.image))
     except OSError as error:
-        progress.note(f"preview left out: {write_fault(path, error).message}")
+        progress.note(f"preview left out: {write_error(path, error).message}")
     except WriteError as error:
         progress.note(f"preview left out: {error.message}")
 
@@ -203,7 +203,7 @@ class ResultWriter:
         return refused or _is_of_the_whole_folder(error)
 
     def _ledger_fault(self, error: OSError) -> WriteError:
-        place = self._folder.place_of(ledger_name(self._part))
+        place = self._folder.path_of(ledger_name(self._part))
         return WriteError(
             f"ledger {place!r} can't be written: {reason_of(error)}",
             "Mend that and run the same command again: what is done is kept",

@@ -14,7 +14,7 @@ from nst_jax.engine.device.solver import State
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resized
+from nst_jax.files.images import resize
 from nst_jax.model.color import KEPT
 
 Image = npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ def composite_with_content(job: LoadedJob, image: Image) -> Image:
     keep = KEPT.get(job.options.color)
     if not keep and not job.masks:
         return image
-    content = resized(job.content.pixels, image.shape[:2])
+    content = resize(job.content.pixels, image.shape[:2])
     if keep:
         image = keep(image, content)
     if job.masks:

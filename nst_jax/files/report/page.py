@@ -15,8 +15,8 @@ import jinja2
 
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.ledger import LEDGER_NAME
-from nst_jax.files.report.contents import as_script, contents, read_batch
-from nst_jax.files.report.thumbnails import FOLDER, copies, remove_others
+from nst_jax.files.report.page_data import page_data, read_batch_records, to_script
+from nst_jax.files.report.thumbnails import FOLDER, make_thumbnails, remove_stale_thumbnails
 from nst_jax.request.errors import OptionError, WriteError
 
 REPORT_FOLDER = "report"
@@ -40,14 +40,14 @@ def write_report(folder: Path, *, live: bool = False) -> Path:
     place = folder / REPORT_FOLDER
     try:
         (place / FOLDER).mkdir(parents=True, exist_ok=True)
-        batch = read_batch(folder)
-        made = copies(place / FOLDER, batch.wanted())
-        content = contents(batch, made, live=live)
-        write_bytes(place / "data.js", as_script(content), durable=False)
-        page = render_page("report.html.j2", title=content["title"])
+        batch = read_batch_records(folder)
+        made = make_thumbnails(place / FOLDER, batch.thumbnail_requests())
+        content = page_data(batch, made, live=live)
+        write_bytes(place / "data.js", to_script(content), durable=False)
+        page = render_template("report.html.j2", title=content["title"])
         write_bytes(place / "index.html", page, durable=False)
         if not live:
-            remove_others(place / FOLDER, made.values())
+            remove_stale_thumbnails(place / FOLDER, made.values())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise WriteError(f"report {str(place)!r} can't be written: {reason}") from error
@@ -70,7 +70,7 @@ def check_report_folder(folder: Path) -> None:
         )
 
 
-def check_folder_can_come(folder: Path) -> None:
+def check_folder_can_be_made(folder: Path) -> None:
     """Refuses a path that no batch can make a folder of.
 
     Raises:
@@ -85,7 +85,7 @@ def check_folder_can_come(folder: Path) -> None:
         )
 
 
-def render_page(template: str, **names: object) -> bytes:
+def render_template(template: str, **names: object) -> bytes:
     """A page from one of the package's templates; every value in it is escaped."""
     return _templates().get_template(template).render(**names).encode(errors="replace")
 

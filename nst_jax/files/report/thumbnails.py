@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.images import composited, load_picture
+from nst_jax.files.images import composite, load_picture
 from nst_jax.request.errors import JobError
 
 FOLDER = "pictures"
@@ -21,7 +21,7 @@ FOLDER = "pictures"
 _QUALITY = 82
 
 
-class Copy(NamedTuple):
+class Thumbnail(NamedTuple):
     """A copy of a picture.
 
     Attributes:
@@ -35,14 +35,16 @@ class Copy(NamedTuple):
     height: int
 
 
-class Wanted(NamedTuple):
+class ThumbnailRequest(NamedTuple):
     """A picture and the longest edge in pixels that its copy may have."""
 
     path: Path
     edge_px: int
 
 
-def copies(folder: Path, wanted: Iterable[Wanted]) -> dict[Wanted, Copy]:
+def make_thumbnails(
+    folder: Path, requests: Iterable[ThumbnailRequest]
+) -> dict[ThumbnailRequest, Thumbnail]:
     """Copies of pictures as WebP, those that are there and unharmed left alone.
 
     A picture that is missing or can't be decoded has no copy. A file that has changed since
@@ -55,10 +57,10 @@ def copies(folder: Path, wanted: Iterable[Wanted]) -> dict[Wanted, Copy]:
     Raises:
         OSError: A copy can't be written.
     """
-    listed = list(dict.fromkeys(wanted))
-    made: dict[Wanted, Copy] = {}
+    listed = list(dict.fromkeys(requests))
+    made: dict[ThumbnailRequest, Thumbnail] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        copied_each = pool.map(lambda one: _copied(folder, one), listed)
+        copied_each = pool.map(lambda one: _make_thumbnail(folder, one), listed)
         for one, copied in zip(listed, copied_each, strict=True):
             if copied:
                 made[one], encoded = copied
@@ -67,7 +69,7 @@ def copies(folder: Path, wanted: Iterable[Wanted]) -> dict[Wanted, Copy]:
     return made
 
 
-def remove_others(folder: Path, kept: Iterable[Copy]) -> None:
+def remove_stale_thumbnails(folder: Path, kept: Iterable[Thumbnail]) -> None:
     """Removes the copies that no page shows any more."""
     names = {copy.name for copy in kept}
     for path in folder.glob("*.webp"):
@@ -75,38 +77,38 @@ def remove_others(folder: Path, kept: Iterable[Copy]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _copied(folder: Path, wanted: Wanted) -> tuple[Copy, bytes] | None:
+def _make_thumbnail(folder: Path, request: ThumbnailRequest) -> tuple[Thumbnail, bytes] | None:
     """The copy and its bytes, which are empty where it is there already."""
     try:
-        name = _name(wanted)
+        name = _thumbnail_name(request)
     except (OSError, ValueError):  # it is missing, or no file can have that name
         return None
-    there = _known(folder / name)
+    there = _existing_thumbnail(folder / name)
     try:
-        return (there, b"") if there else _encoded(name, wanted.path, wanted.edge_px)
+        return (there, b"") if there else _encode_thumbnail(name, request.path, request.edge_px)
     except JobError:
         return None
 
 
-def _name(wanted: Wanted) -> str:
+def _thumbnail_name(request: ThumbnailRequest) -> str:
     """Another one for every picture, state of its file, and edge."""
-    state = wanted.path.stat()
-    text = f"{wanted.path}|{state.st_mtime_ns}|{state.st_size}|{wanted.edge_px}"
+    state = request.path.stat()
+    text = f"{request.path}|{state.st_mtime_ns}|{state.st_size}|{request.edge_px}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:24] + ".webp"
 
 
-def _known(path: Path) -> Copy | None:
+def _existing_thumbnail(path: Path) -> Thumbnail | None:
     try:
         with Image.open(path) as image:
-            return Copy(path.name, *image.size)
+            return Thumbnail(path.name, *image.size)
     except OSError:  # it is missing, or a crash or another program has left half of it
         return None
 
 
-def _encoded(name: str, path: Path, edge_px: int) -> tuple[Copy, bytes]:
-    pixels = composited(load_picture(path), "white")
+def _encode_thumbnail(name: str, path: Path, edge_px: int) -> tuple[Thumbnail, bytes]:
+    pixels = composite(load_picture(path), "white")
     image = Image.fromarray(np.uint8(np.rint(pixels * 255)))
     image.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", quality=_QUALITY, method=4)
-    return Copy(name, *image.size), encoded.getvalue()
+    return Thumbnail(name, *image.size), encoded.getvalue()

@@ -7,35 +7,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Run = Mapping[str, Any]
+RunRecord = Mapping[str, Any]
 
 _PART = re.compile(r"run-\d+-of-(\d+)\.json")
 _LONGEST = "seconds"
 """Workers run beside each other, so of this the longest counts; of all else the sum."""
 
 
-def read_run(folder: Path) -> Run | None:
+def read_run_record(folder: Path) -> RunRecord | None:
     """The last run's record; None where there is none that can be read.
 
     Where workers came last, each with a share of the same number, theirs are put together.
     """
     paths = [folder / "run.json", *(path for path in folder.glob("run-*.json"))]
-    last = max(paths, key=_time)
+    last = max(paths, key=_modified_ns)
     found = _PART.fullmatch(last.name)
     if found is None:
         return _read(last)
     parts = [_read(path) for path in sorted(folder.glob(f"run-*-of-{found[1]}.json"))]
-    return _together([part for part in parts if part is not None])
+    return _merge_workers([part for part in parts if part is not None])
 
 
-def _time(path: Path) -> int:
+def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _read(path: Path) -> Run | None:
+def _read(path: Path) -> RunRecord | None:
     try:
         run = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -43,22 +43,22 @@ def _read(path: Path) -> Run | None:
     return run if isinstance(run, dict) else None
 
 
-def _together(parts: Sequence[Run]) -> Run | None:
+def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     if not parts:
         return None
-    summary = _sums([_numbers(part, "summary") for part in parts])
+    summary = _sum_by_key([_numbers(part, "summary") for part in parts])
     summary[_LONGEST] = max(_numbers(part, "summary").get(_LONGEST, 0) for part in parts)
-    phases = _sums([_numbers(part, "phases") for part in parts])
+    phases = _sum_by_key([_numbers(part, "phases") for part in parts])
     return {**parts[0], "shard": None, "workers": len(parts), "summary": summary, "phases": phases}
 
 
-def _numbers(part: Run, name: str) -> dict[str, int | float]:
+def _numbers(part: RunRecord, name: str) -> dict[str, int | float]:
     values = part.get(name)
     listed = values.items() if isinstance(values, dict) else ()
     return {key: value for key, value in listed if isinstance(value, (int, float))}
 
 
-def _sums(parts: Sequence[Mapping[str, int | float]]) -> dict[str, int | float]:
+def _sum_by_key(parts: Sequence[Mapping[str, int | float]]) -> dict[str, int | float]:
     sums: dict[str, int | float] = collections.defaultdict(int)
     for part in parts:
         for name, value in part.items():

@@ -40,13 +40,13 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """
     if profile is None or profile == srgb_profile():
         return image.convert("RGB")
-    return _through_profile(image, profile) or image.convert("RGB")
+    return _convert_by_profile(image, profile) or image.convert("RGB")
 
 
-def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+def _convert_by_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     """None where the profile is of no use for this picture."""
     mode = _MODE_OF_COLOUR_SPACE.get(profile[_COLOUR_SPACE_IN_HEADER])
-    if mode is None or not _fits(mode, image.mode):
+    if mode is None or not _is_applicable(mode, image.mode):
         return None
     try:
         return ImageCms.profileToProfile(
@@ -60,6 +60,6 @@ def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
         return None
 
 
-def _fits(profile_mode: str, image_mode: str) -> bool:
+def _is_applicable(profile_mode: str, image_mode: str) -> bool:
     # Grey pictures with an RGB profile are common, and R = G = B is what they mean.
     return profile_mode == image_mode or (profile_mode, image_mode) == ("RGB", "L")

@@ -36,7 +36,7 @@ whole before its size is looked at (FITS), or runs a program (PostScript).
 
 
 @contextlib.contextmanager
-def opened(
+def open_picture(
     path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS
 ) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and checked, its pixels not yet decoded.
@@ -54,7 +54,7 @@ def opened(
     try:
         # Pillow gets the open file, not its name: by name it would map some formats into
         # memory, and a file cut short meanwhile would then kill the process.
-        with _without_pillow_warnings(), _bytes_of(path) as file, _identified(file) as image:
+        with _without_pillow_warnings(), _open_file(path) as file, _identify(file) as image:
             _check_header(image, path, max_pixels)
             yield image
     except PictureError:
@@ -62,7 +62,7 @@ def opened(
     except Exception as error:
         # Broad on purpose: for a damaged file Pillow's readers raise OSError, SyntaxError,
         # ValueError, struct.error, KeyError, zlib.error and others, and document none.
-        raise _explained(error, path) from error
+        raise _explain(error, path) from error
 
 
 def file_digest(path: File) -> str:
@@ -72,18 +72,18 @@ def file_digest(path: File) -> str:
         PictureError: The file is missing, special, empty, or can't be read.
     """
     try:
-        with _bytes_of(path) as file:
+        with _open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _explain(error, path) from error
 
 
 @contextlib.contextmanager
-def _bytes_of(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
+def _open_file(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
     """A file open to be read: a picture, by its kind and its size at least."""
     if isinstance(file, RemoteFile):
         if not file.content:
-            raise _empty(file)
+            raise _empty_file_error(file)
         yield io.BytesIO(file.content)
         return
     _check_plain_file(file)
@@ -91,11 +91,11 @@ def _bytes_of(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
         yield opened_file
 
 
-def _identified(file: io.BufferedReader | io.BytesIO) -> ImageFile.ImageFile:
+def _identify(file: io.BufferedReader | io.BytesIO) -> ImageFile.ImageFile:
     return Image.open(file, formats=(*FORMATS, "EPS"))  # to say what is wrong with PostScript
 
 
-def _empty(file: File) -> PictureError:
+def _empty_file_error(file: File) -> PictureError:
     return PictureError(
         f"picture {str(file)!r} is empty (0 bytes)", "Copy or export the picture again."
     )
@@ -105,7 +105,7 @@ def _check_plain_file(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _explain(error, path) from error
     except ValueError as error:  # a NUL, or half a letter
         raise PictureError(
             f"picture {str(path)!r} must have a name that a file can have",
@@ -118,7 +118,7 @@ def _check_plain_file(path: Path) -> None:
             "Name a picture file.",
         )
     if status.st_size == 0:
-        raise _empty(path)
+        raise _empty_file_error(path)
 
 
 def _kind_of_file(file_mode: int) -> str:
@@ -148,12 +148,12 @@ def _check_header(image: Image.Image, path: File, max_pixels: int) -> None:
 
 _SCALE_IT_DOWN = "Scale it down first, as it would be here anyway, or raise max_input_pixels."
 
-_OF_THE_MACHINE = frozenset(
+_TRANSIENT_ERRNOS = frozenset(
     (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 )
 
 
-def _explained(error: Exception, path: File) -> PictureError:
+def _explain(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
     if isinstance(error, Image.DecompressionBombError):
         told = re.search(r"\((\d+) pixels\)", str(error))  # Pillow's own limit is asked first
@@ -173,7 +173,7 @@ def _explained(error: Exception, path: File) -> PictureError:
         )
     if isinstance(error, MemoryError):
         return PictureError(f"{name} needs more memory than there is", "Scale it down first.")
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
         return ReadError(f"{name} could not be read: {error.strerror}", "Try again later.")
     if isinstance(error, OSError) and error.strerror:
         return PictureError(f"{name} could not be read: {error.strerror}", "Check the path.")

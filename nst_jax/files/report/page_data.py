@@ -19,8 +19,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from nst_jax.files.ledger import Record, read_ledger
-from nst_jax.files.report.runs import read_run
-from nst_jax.files.report.thumbnails import FOLDER, Copy, Wanted
+from nst_jax.files.report.run_records import read_run_record
+from nst_jax.files.report.thumbnails import FOLDER, Thumbnail, ThumbnailRequest
 from nst_jax.request.options import JobOptions
 
 THUMB_PX = 440
@@ -37,7 +37,7 @@ _JOB_KEYS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class BatchRecords:
     """What an output folder holds.
 
     Attributes:
@@ -51,7 +51,7 @@ class Batch:
     records: tuple[Record, ...]
     run: Mapping[str, Any] | None
 
-    def output(self, record: Record) -> Path:
+    def output_path(self, record: Record) -> Path:
         """Where a job's picture lies."""
         return self.folder / record["job"]
 
@@ -60,23 +60,25 @@ class Batch:
         names = (name for record in self.records for name in _inputs(record))
         return list(dict.fromkeys(names))
 
-    def wanted(self) -> list[Wanted]:
+    def thumbnail_requests(self) -> list[ThumbnailRequest]:
         """The copies that a page needs."""
         inputs = [Path(name) for name in self.inputs()]
-        outputs = [self.output(record) for record in self.records if _is_done(record)]
-        views = [*inputs, *(path for path in outputs if not _is_shown(path))]
+        outputs = [self.output_path(record) for record in self.records if _is_done(record)]
+        views = [*inputs, *(path for path in outputs if not _is_shown_by_browsers(path))]
         return [
-            *(Wanted(path, THUMB_PX) for path in (*inputs, *outputs)),
-            *(Wanted(path, VIEW_PX) for path in views),
+            *(ThumbnailRequest(path, THUMB_PX) for path in (*inputs, *outputs)),
+            *(ThumbnailRequest(path, VIEW_PX) for path in views),
         ]
 
 
-def read_batch(folder: Path) -> Batch:
+def read_batch_records(folder: Path) -> BatchRecords:
     """Reads an output folder; what is not there yet is empty."""
-    return Batch(folder, tuple(read_ledger(folder).values()), read_run(folder))
+    return BatchRecords(folder, tuple(read_ledger(folder).values()), read_run_record(folder))
 
 
-def contents(batch: Batch, copies: Mapping[Wanted, Copy], *, live: bool) -> dict[str, Any]:
+def page_data(
+    batch: BatchRecords, thumbnails: Mapping[ThumbnailRequest, Thumbnail], *, live: bool
+) -> dict[str, Any]:
     """What the page says; see above.
 
     Args:
@@ -91,42 +93,49 @@ def contents(batch: Batch, copies: Mapping[Wanted, Copy], *, live: bool) -> dict
         "live": live,
         "run": batch.run,
         "defaults": dataclasses.asdict(JobOptions()),
-        "pictures": [_picture(name, copies) for name in inputs],
-        "jobs": [_job(record, batch, places, copies) for record in batch.records],
+        "pictures": [_picture_entry(name, thumbnails) for name in inputs],
+        "jobs": [_job_entry(record, batch, places, thumbnails) for record in batch.records],
     }
 
 
-def _picture(name: str, copies: Mapping[Wanted, Copy]) -> dict[str, Any]:
+def _picture_entry(name: str, thumbnails: Mapping[ThumbnailRequest, Thumbnail]) -> dict[str, Any]:
     return {
         "name": PurePath(name).name,
         "path": name,
-        "thumb": _shown(copies.get(Wanted(Path(name), THUMB_PX))),
-        "view": _shown(copies.get(Wanted(Path(name), VIEW_PX))),
+        "thumb": _image_entry(thumbnails.get(ThumbnailRequest(Path(name), THUMB_PX))),
+        "view": _image_entry(thumbnails.get(ThumbnailRequest(Path(name), VIEW_PX))),
     }
 
 
-def _job(
-    record: Record, batch: Batch, places: Mapping[str, int], copies: Mapping[Wanted, Copy]
+def _job_entry(
+    record: Record,
+    batch: BatchRecords,
+    places: Mapping[str, int],
+    thumbnails: Mapping[ThumbnailRequest, Thumbnail],
 ) -> dict[str, Any]:
     names = [places[name] for name in _inputs(record)]
     content = names[0] if isinstance(record.get("content"), str) else None
     return {key: record.get(key) for key in _JOB_KEYS} | {
         "content": content,
         "styles": names if content is None else names[1:],
-        **_result(record, batch, copies),
+        **_result_entry(record, batch, thumbnails),
     }
 
 
-def _result(record: Record, batch: Batch, copies: Mapping[Wanted, Copy]) -> dict[str, Any]:
+def _result_entry(
+    record: Record, batch: BatchRecords, thumbnails: Mapping[ThumbnailRequest, Thumbnail]
+) -> dict[str, Any]:
     """A finished job's picture: its thumb, and the file itself or what stands in for it."""
-    path = batch.output(record)
-    thumb = copies.get(Wanted(path, THUMB_PX)) if _is_done(record) else None
+    path = batch.output_path(record)
+    thumb = thumbnails.get(ThumbnailRequest(path, THUMB_PX)) if _is_done(record) else None
     if thumb is None:
         return {"thumb": None, "view": None, "file": None}
-    file = f"../{_quoted(record['job'])}"
-    copied = copies.get(Wanted(path, VIEW_PX))
-    view = [file, thumb.width, thumb.height] if _is_shown(path) else _shown(copied)
-    return {"thumb": _shown(thumb), "view": view, "file": file}
+    file = f"../{_quote_path(record['job'])}"
+    copied = thumbnails.get(ThumbnailRequest(path, VIEW_PX))
+    view = (
+        [file, thumb.width, thumb.height] if _is_shown_by_browsers(path) else _image_entry(copied)
+    )
+    return {"thumb": _image_entry(thumb), "view": view, "file": file}
 
 
 def _inputs(record: Record) -> list[str]:
@@ -140,20 +149,24 @@ def _is_done(record: Record) -> bool:
     return record.get("status") == "done"
 
 
-def _is_shown(path: Path) -> bool:
+def _is_shown_by_browsers(path: Path) -> bool:
     return path.suffix.lower() in _SHOWN_BY_BROWSERS
 
 
-def _shown(copy: Copy | None) -> list[Any] | None:
-    return None if copy is None else [f"{FOLDER}/{copy.name}", copy.width, copy.height]
+def _image_entry(thumbnail: Thumbnail | None) -> list[Any] | None:
+    return (
+        None
+        if thumbnail is None
+        else [f"{FOLDER}/{thumbnail.name}", thumbnail.width, thumbnail.height]
+    )
 
 
-def _quoted(name: str) -> str:
+def _quote_path(name: str) -> str:
     """A relative path as a URL; its bytes are those of the file system."""
     return urllib.parse.quote(os.fsencode(name))
 
 
-def as_script(content: Mapping[str, Any]) -> bytes:
+def to_script(content: Mapping[str, Any]) -> bytes:
     """The contents as a script, which a page may load from a disk where it may not read JSON.
 
     No name in it can end the script or become markup.

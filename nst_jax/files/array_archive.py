@@ -18,7 +18,7 @@ _HEADER_NAME = "header.json"
 _FORMAT = "nst_jax bundle 1"
 
 
-def write_bundle(file: BinaryFile, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
+def write_archive(file: BinaryFile, header: Any, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays of numbers by name, and a header that JSON can hold.
 
     Raises:
@@ -33,8 +33,8 @@ def write_bundle(file: BinaryFile, header: Any, arrays: Mapping[str, np.ndarray]
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def read_bundle(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
-    """The header and the arrays that `write_bundle` wrote.
+def read_archive(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
+    """The header and the arrays that `write_archive` wrote.
 
     Raises:
         ValueError: It is another file, or damaged.

@@ -23,7 +23,7 @@ _PNG_COLOUR_TYPE = {3: 2, 4: 6}
 _PNG_FILTER_UP = 2
 
 
-def png_bytes(samples: npt.NDArray[np.uint16], text: dict[str, str], profile: bytes) -> bytes:
+def encode_png16(samples: npt.NDArray[np.uint16], text: dict[str, str], profile: bytes) -> bytes:
     """A whole PNG file.
 
     Args:
@@ -37,7 +37,7 @@ def png_bytes(samples: npt.NDArray[np.uint16], text: dict[str, str], profile: by
         _chunk(b"IHDR", header),
         _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)),
         *(_text_chunk(keyword, value) for keyword, value in text.items()),
-        _chunk(b"IDAT", zlib.compress(_filtered_rows(samples), _DEFLATE_LEVEL)),
+        _chunk(b"IDAT", zlib.compress(_filter_rows(samples), _DEFLATE_LEVEL)),
         _chunk(b"IEND", b""),
     ]
     return _PNG_SIGNATURE + b"".join(chunks)
@@ -54,7 +54,7 @@ def _text_chunk(keyword: str, text: str) -> bytes:
     return _chunk(b"iTXt", start + not_compressed + no_language + no_translation + text.encode())
 
 
-def _filtered_rows(samples: npt.NDArray[np.uint16]) -> bytes:
+def _filter_rows(samples: npt.NDArray[np.uint16]) -> bytes:
     """Each row as its byte-wise difference to the row above, led by the filter's number."""
     height = samples.shape[0]
     rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
@@ -74,7 +74,7 @@ _Tag = tuple[int, int, int, bytes]
 """Number, type, how many values, and the values as little-endian bytes."""
 
 
-def tiff_bytes(
+def encode_tiff16(
     samples: npt.NDArray[np.uint16], *, description: bytes, software: bytes, profile: bytes
 ) -> bytes:
     """A whole little-endian TIFF file with one strip, deflated.

@@ -5,7 +5,7 @@ from pathlib import Path
 from nst_jax.files.storage import RemoteFile
 
 
-def stamp_of(file: Path | RemoteFile) -> str:
+def version_tag(file: Path | RemoteFile) -> str:
     """Size and times of a file, or its entity tag in a store; empty where it is missing.
 
     The time of the last change of its status can't be set by any program, so that another
@@ -13,7 +13,7 @@ def stamp_of(file: Path | RemoteFile) -> str:
     """
     try:
         if isinstance(file, RemoteFile):
-            return file.stamp()
+            return file.version_tag()
         status = file.stat()
     except (OSError, ValueError):  # whoever reads the file learns why
         return ""
