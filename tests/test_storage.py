@@ -98,7 +98,7 @@ def test_a_passing_fault_is_waited_for(store, method, status):
     store.put("x", b"one")
     store.requests.clear()
     store.fault = store_server.failing(3, method, status=status)
-    with mock.patch.object(storage.time, "sleep") as sleep:
+    with mock.patch("nst_jax.files.retry.time.sleep") as sleep:
         CALLS[method]()
     assert len(store.asked(method)) == 4
     pauses = [call.args[0] for call in sleep.call_args_list]

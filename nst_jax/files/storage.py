@@ -12,11 +12,11 @@ import fnmatch
 import functools
 import importlib
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from nst_jax.files.retry import Answer, retry
 from nst_jax.request.outputs import is_url
 
 LARGEST_INPUT_BYTES = 2**30
@@ -49,8 +49,6 @@ _PERMANENT_NAMES = frozenset(
     )
 )
 _EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-
-Answer = TypeVar("Answer")
 
 
 def as_file(source: str | os.PathLike[str]) -> "Path | RemoteFile":
@@ -232,20 +230,20 @@ def with_retries(call: Callable[[Any, str], Answer], url: str) -> Answer:
         OSError: The store fails each time; `errno` is EIO. Or the call makes no sense to it.
     """
     system, path = _file_system(url), _path(url)
-    for number in range(_TRIES):
-        try:
-            return call(system, path)
-        except Exception as error:  # a store's library raises its own, and many
-            if _is_permanent(error):
-                if isinstance(error, OSError) and error.strerror:
-                    raise
-                raise _as_os_error(error) from error
-            if number == _TRIES - 1:
-                raise OSError(
-                    errno.EIO, f"the store failed {_TRIES} times: {_one_line(error)}"
-                ) from error
-            time.sleep(_BACK_OFF_S * 2**number)
-    raise AssertionError("the last try returns or raises")
+    try:
+        return retry(
+            lambda: call(system, path),
+            tries=_TRIES,
+            back_off_s=_BACK_OFF_S,
+            is_transient=lambda error: not _is_permanent(error),
+        )
+    except Exception as error:  # a store's library raises its own, and many
+        if not _is_permanent(error):
+            reason = f"the store failed {_TRIES} times: {_one_line(error)}"
+            raise OSError(errno.EIO, reason) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise
+        raise _as_os_error(error) from error
 
 
 def _is_permanent(error: Exception) -> bool:
