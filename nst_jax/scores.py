@@ -78,10 +78,10 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
     """
     opened = (composite(load_picture(path), "white") for path in (content, style, output))
     shown, asked, made = opened
-    return scored(*_together(shown, asked, made, size))
+    return compare(*_resize_together(shown, asked, made, size))
 
 
-def scored(content: Image, style: Image, output: Image) -> Scores:
+def compare(content: Image, style: Image, output: Image) -> Scores:
     """Scores pictures that have their sizes; content and output have the same."""
     weights = read_weights(find_weights("vgg16"))
     network = _network(weights, deepest=STYLE_TAPS[-1], padding="replicate")
@@ -129,7 +129,7 @@ def nine_point_variation(image: Any) -> float:
     return float(2 * ((across + down) / 3 + (falling + rising) / 12))
 
 
-def _together(
+def _resize_together(
     content: Image, style: Image, output: Image, size: int | None
 ) -> tuple[Image, Image, Image]:
     """All three at the sizes at which they are compared."""

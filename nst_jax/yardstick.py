@@ -24,7 +24,7 @@ STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _LPIPS_TAP = "relu5_3"
 
 
-class Yardstick:
+class PairScores:
     """Measures pictures with the ImageNet VGG-16, whatever network made them.
 
     What it gives are those of `scoring.Scores` that can be told from picture to picture: the
@@ -55,12 +55,12 @@ class Yardstick:
         )
         self._heads = [jnp.asarray(head) for head in read_heads()]
         self._content = jnp.asarray(content)
-        self._content_features = _looked(self._network, self._content)[0]
-        self._grams = _looked(self._network, jnp.asarray(style))[1]
+        self._content_features = _features_and_grams(self._network, self._content)[0]
+        self._grams = _features_and_grams(self._network, jnp.asarray(style))[1]
 
     def __call__(self, image: Image) -> Mapping[str, float]:
         """`content`, `style` and `lpips`; 0 is the best of each."""
-        features, grams = _looked(self._network, jnp.asarray(image))
+        features, grams = _features_and_grams(self._network, jnp.asarray(image))
         styles = [_relative(grams[tap], self._grams[tap]) for tap in STYLE_TAPS]
         return {
             "content": _relative(features, self._content_features),
@@ -90,7 +90,7 @@ _lpips = jax.jit(lpips)
 
 
 @jax.jit
-def _looked(network: VGG, image: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+def _features_and_grams(network: VGG, image: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The content's features, and the Gram matrices of the style."""
     size = jnp.asarray(image.shape[:2])
     features = network(image, size, (*STYLE_TAPS, CONTENT_TAP))

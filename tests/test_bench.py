@@ -19,7 +19,6 @@ from test_house import COMMAND, loads_jax
 from nst_jax.bench import benchmark as benchmark_module
 from nst_jax.bench import peak as peaks
 from nst_jax.bench.benchmark import benchmark
-from nst_jax.bench.measuring import Spread, alternating, ratio, spread
 from nst_jax.bench.operations import (
     INPUT_TRANSFORM_OPERATIONS,
     OUTPUT_TRANSFORM_OPERATIONS,
@@ -28,9 +27,10 @@ from nst_jax.bench.operations import (
 )
 from nst_jax.bench.report import Report
 from nst_jax.bench.settings import Settings
-from nst_jax.bench.tables import batch_rows, headline_rows, speed_text, with_speed
+from nst_jax.bench.tables import batch_rows, headline_rows, replace_speed_section, speed_text
+from nst_jax.bench.timing import Stats, interleave, ratio, summarize
 from nst_jax.bench.torch_peer import TorchPeer
-from nst_jax.bench.workload import Studio, Workload, synthetic_pair
+from nst_jax.bench.workload import Harness, Workload, synthetic_pair
 from nst_jax.cli.main import run
 from nst_jax.engine.plan.levels import level_edges
 from nst_jax.engine.progress import NullProgress
@@ -184,7 +184,7 @@ def test_a_chip_is_known_by_its_full_name_alone():
 
 
 def test_an_unknown_device_gets_its_peak_measured_and_says_so():
-    found = peaks.peak(jax.devices()[0], "float32", side=64)
+    found = peaks.find_peak(jax.devices()[0], "float32", side=64)
     assert found.measured
     assert "measured: float32 product of 64x64" in found.source
     assert found.operations_per_second > 0
@@ -194,16 +194,16 @@ def test_an_unknown_device_gets_its_peak_measured_and_says_so():
 
 
 class Machine:
-    """A clock that contestants turn on: each call takes the next of its seconds."""
+    """A clock that subjects turn on: each call takes the next of its seconds."""
 
     def __init__(self, **seconds: list[float]) -> None:
         self.now, self.calls = 0.0, []
-        self.contestants = {name: self._contestant(name, seconds[name]) for name in seconds}
+        self.subjects = {name: self._subject(name, seconds[name]) for name in seconds}
 
     def clock(self) -> float:
         return self.now
 
-    def _contestant(self, name: str, seconds: list[float]) -> Any:
+    def _subject(self, name: str, seconds: list[float]) -> Any:
         left = iter(seconds)
 
         def call() -> None:
@@ -215,35 +215,35 @@ class Machine:
 
 def test_the_warm_up_is_left_out_and_contestants_take_turns():
     machine = Machine(ours=[100.0, 1.0, 2.0, 3.0], peer=[200.0, 4.0, 5.0, 6.0])
-    seconds = alternating(machine.contestants, 3, clock=machine.clock)
+    seconds = interleave(machine.subjects, 3, clock=machine.clock)
     assert seconds == {"ours": [1, 2, 3], "peer": [4, 5, 6]}
     assert machine.calls == ["ours", "peer", "ours", "peer", "peer", "ours", "ours", "peer"]
 
 
 def test_a_spread_is_the_median_with_both_ends():
-    assert spread([3.0, 1.0, 2.0, 9.0]) == Spread(2.5, 1.0, 9.0)
+    assert summarize([3.0, 1.0, 2.0, 9.0]) == Stats(2.5, 1.0, 9.0)
 
 
 def test_a_falling_function_turns_the_ends_of_a_spread():
-    assert Spread(2.0, 1.0, 4.0).map(lambda value: 1 / value) == Spread(0.5, 0.25, 1.0)
+    assert Stats(2.0, 1.0, 4.0).map(lambda value: 1 / value) == Stats(0.5, 0.25, 1.0)
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
     peer, ours = [2.0, 30.0, 8.0], [1.0, 10.0, 8.0]
-    assert ratio(peer, ours) == Spread(2.0, 1.0, 3.0)  # of the medians it would be 1
+    assert ratio(peer, ours) == Stats(2.0, 1.0, 3.0)  # of the medians it would be 1
 
 
 # The engine's step.
 
 
 @pytest.fixture(scope="module")
-def tiny_studio(narrow_file: str) -> Studio:
-    return Studio(Options(preset="gram", weights=narrow_file, dtype="float32"), NullProgress())
+def tiny_harness(narrow_file: str) -> Harness:
+    return Harness(Options(preset="gram", weights=narrow_file, dtype="float32"), NullProgress())
 
 
 @pytest.fixture(scope="module")
-def workload(tiny_studio: Studio) -> Workload:
-    return tiny_studio.workload(synthetic_pair(40), 32, 2)
+def workload(tiny_harness: Harness) -> Workload:
+    return tiny_harness.workload(synthetic_pair(40), 32, 2)
 
 
 def test_a_workload_is_the_engines_own_step_on_a_full_batch(workload):
@@ -388,7 +388,7 @@ class FakeWorkload(Workload):
         return np.zeros((self.batch_size, *self.canvas, 3), np.float32)
 
 
-class FakeStudio:
+class FakeHarness:
     """An engine that renders in no time."""
 
     def __init__(self, *_: object) -> None:
@@ -427,14 +427,14 @@ class FakePeer(TorchPeer):
 
 
 def fake_report(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Report:
-    monkeypatch.setattr(benchmark_module, "Studio", FakeStudio)
+    monkeypatch.setattr(benchmark_module, "Harness", FakeHarness)
     known = chips.Peak(1e12, "a table", measured=False)
-    monkeypatch.setattr(benchmark_module, "peak", lambda *_, **__: known)
+    monkeypatch.setattr(benchmark_module, "find_peak", lambda *_, **__: known)
 
     def torch_peer(self: Any, workload: Workload, form: str) -> FakePeer:
         return FakePeer(form, self._settings.peer_batch_size or workload.batch_size)
 
-    monkeypatch.setattr(benchmark_module._Benchmark, "_torch_peer", torch_peer)
+    monkeypatch.setattr(benchmark_module._Benchmark, "_open_torch_peer", torch_peer)
     monkeypatch.setattr("nst_jax.bench.settings.check_installed", lambda *_, **__: None)
     return benchmark(Settings(rounds=2, weights="x", **settings))
 
@@ -460,7 +460,7 @@ def test_a_form_of_the_peer_that_does_not_run_is_noted_and_the_other_counts(monk
 
 def test_a_peer_of_one_picture_at_a_time_is_compared_by_the_picture(monkeypatch):
     seconds = {"ours": [2.0, 2.0], "eager": [1.0, 1.0]}
-    monkeypatch.setattr(benchmark_module, "alternating", lambda *_: seconds)
+    monkeypatch.setattr(benchmark_module, "interleave", lambda *_: seconds)
     asked: dict[str, Any] = {"peer": "torch", "steps": 2, "batch_sizes": (8,)}
     (alone,) = fake_report(monkeypatch, **asked, peer_batch_size=1).measurements
     (full,) = fake_report(monkeypatch, **asked).measurements
@@ -478,7 +478,7 @@ def test_an_accelerator_tells_its_own_peak_memory(monkeypatch):
     assert fake_report(monkeypatch).record()["peak_memory_bytes"] == 3 * 2**20
 
 
-def test_the_tables_show_every_contestant(monkeypatch):
+def test_the_tables_show_every_subject(monkeypatch):
     report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
     rows = batch_rows(report)
     assert [row[:2] for row in rows[1:]] == [
@@ -544,7 +544,7 @@ def device_of(record: dict[str, Any]) -> dict[str, Any]:
 def test_the_speed_part_of_the_readme_is_made_from_records(monkeypatch):
     report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
     text = speed_text(device_of(report.record()))
-    document = with_speed("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", text)
+    document = replace_speed_section("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", text)
     assert document.startswith("a\n<!-- speed -->\nSeconds for one step")
     assert document.endswith("|\n<!-- /speed -->\nb\n")
     assert "old" not in document
@@ -560,11 +560,11 @@ def test_the_speed_part_of_the_readme_is_made_from_records(monkeypatch):
 )
 def test_a_document_without_both_markers_is_not_touched(markers):
     with pytest.raises(ValueError, match="speed"):
-        with_speed("\n".join(markers), "text")
+        replace_speed_section("\n".join(markers), "text")
 
 
 def test_the_readme_has_the_markers():
-    assert "new text" in with_speed((ROOT / "README.md").read_text(), "new text")
+    assert "new text" in replace_speed_section((ROOT / "README.md").read_text(), "new text")
 
 
 @pytest.fixture

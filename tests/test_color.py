@@ -11,7 +11,7 @@ from nst_jax.model import color
 
 SEEDS = given(seed=st.integers(0, 10**6))
 FEW = settings(max_examples=15, deadline=None, derandomize=True)
-MODES = {**color.KEPT, **color.MATCHED}
+MODES = {**color.KEEP_METHODS, **color.MATCH_METHODS}
 
 
 def linear(value: float) -> float:
@@ -59,7 +59,7 @@ def test_known_colours_have_their_known_coordinates():
 @SEEDS
 def test_the_output_s_luminance_is_kept_exactly_and_the_contents_hue(seed):
     output, content = picture(6, 7, seed=seed), picture(6, 7, seed=seed + 1)
-    kept = color.with_luminance_of(output, content)
+    kept = color.take_luminance(output, content)
     assert in_range(kept)
     np.testing.assert_allclose(luminance(kept), luminance(output), atol=1e-5)
     for one, other in zip(kept.reshape(-1, 3), content.reshape(-1, 3), strict=True):
@@ -73,13 +73,13 @@ def test_the_output_s_luminance_is_kept_exactly_and_the_contents_hue(seed):
 
 def test_colours_that_fit_are_kept_in_full():
     output, content = (muted(picture(6, 7, seed=seed)) for seed in (1, 2))
-    kept = color.with_luminance_of(output, content)
+    kept = color.take_luminance(output, content)
     for one, made, other in zip(
         *(each.reshape(-1, 3) for each in (content, kept, output)), strict=True
     ):
         expected = [linear(value) for value in one] - luminance(one) + luminance(other)
         np.testing.assert_allclose([linear(value) for value in made], expected, atol=1e-5)
-    kept = color.with_lightness_of(output, content)
+    kept = color.take_lightness(output, content)
     for one, made, other in zip(
         *(each.reshape(-1, 3) for each in (content, kept, output)), strict=True
     ):
@@ -91,7 +91,7 @@ def test_colours_that_fit_are_kept_in_full():
 @SEEDS
 def test_the_output_s_lightness_is_kept_and_the_contents_hue_in_lab(seed):
     output, content = picture(5, 4, seed=seed), picture(5, 4, seed=seed + 1)
-    kept = color.with_lightness_of(output, content)
+    kept = color.take_lightness(output, content)
     assert in_range(kept)
     for made, light, hue in zip(
         *(each.reshape(-1, 3) for each in (kept, output, content)), strict=True
@@ -103,20 +103,20 @@ def test_the_output_s_lightness_is_kept_and_the_contents_hue_in_lab(seed):
         np.testing.assert_allclose(got[1:], share * wanted, atol=0.05)
 
 
-@pytest.mark.parametrize("keep", color.KEPT.values())
+@pytest.mark.parametrize("keep", color.KEEP_METHODS.values())
 def test_a_picture_with_its_own_colours_is_itself(keep):
     image = picture(8, 9)
     np.testing.assert_allclose(keep(image, image), image, atol=1e-4)
 
 
-@pytest.mark.parametrize("keep", color.KEPT.values())
+@pytest.mark.parametrize("keep", color.KEEP_METHODS.values())
 def test_a_grey_content_makes_a_grey_output(keep):
     grey = np.repeat(picture(5, 6)[..., :1], 3, axis=2)
     kept = keep(picture(5, 6, seed=1), grey)
     np.testing.assert_allclose(kept, kept[..., :1].repeat(3, axis=2), atol=2e-3)
 
 
-@pytest.mark.parametrize("keep", color.KEPT.values())
+@pytest.mark.parametrize("keep", color.KEEP_METHODS.values())
 def test_black_and_white_of_the_output_stay_black_and_white(keep):
     content = picture(4, 4)
     for level in (0.0, 1.0):
@@ -131,7 +131,7 @@ def test_black_and_white_of_the_output_stay_black_and_white(keep):
 def test_mean_and_covariance_become_the_contents(seed):
     """Where no colour has to be brought back into the gamut."""
     style, content = muted(picture(30, 20, seed=seed)), muted(picture(16, 16, seed=seed + 1))
-    made = color.with_mean_and_covariance_of(style, content)
+    made = color.match_mean_and_covariance(style, content)
     rows, wanted = (np.float64(one).reshape(-1, 3) for one in (made, content))
     np.testing.assert_allclose(rows.mean(0), wanted.mean(0), atol=1e-5)
     ridge = 2e-5  # both covariances have a ridge of half of it
@@ -147,7 +147,7 @@ def test_the_map_of_colours_is_scipys():
     inverse = np.linalg.inv(root)
     matrix = inverse @ scipy.linalg.sqrtm(root @ wanted @ root).real @ inverse
     expected = content.reshape(-1, 3).mean(0) + (style - style.reshape(-1, 3).mean(0)) @ matrix
-    made = color.with_mean_and_covariance_of(np.float32(style), np.float32(content))
+    made = color.match_mean_and_covariance(np.float32(style), np.float32(content))
     np.testing.assert_allclose(made, expected, atol=1e-6)
 
 
@@ -155,7 +155,7 @@ def test_the_map_of_colours_is_scipys():
 @SEEDS
 def test_every_channel_gets_the_contents_histogram_and_keeps_its_order(seed):
     style, content = picture(12, 10, seed=seed), picture(8, 15, seed=seed + 1)
-    made = color.with_histogram_of(style, content)
+    made = color.match_histogram(style, content)
     for channel in range(3):
         own, wanted = made[..., channel].ravel(), content[..., channel].ravel()
         np.testing.assert_allclose(np.sort(own), np.sort(wanted), atol=1e-6)
@@ -167,7 +167,7 @@ def test_equal_values_stay_equal_in_the_middle_of_their_ranks():
     style = np.zeros((2, 4, 3), np.float32)
     style[1] = 0.7
     content = np.linspace(0, 1, 8, dtype=np.float32)[:, None, None].repeat(3, axis=2)
-    made = color.with_histogram_of(style, content)
+    made = color.match_histogram(style, content)
     np.testing.assert_allclose(made[0], 1.5 / 7, atol=1e-6)
     np.testing.assert_allclose(made[1], 5.5 / 7, atol=1e-6)
 
@@ -188,7 +188,7 @@ def test_plain_and_grey_pictures_are_safe_on_either_side(mode):
             assert in_range(MODES[mode](one, other))
 
 
-@pytest.mark.parametrize("match", color.MATCHED.values())
+@pytest.mark.parametrize("match", color.MATCH_METHODS.values())
 def test_a_plain_style_becomes_plain_in_the_contents_middle(match):
     made = match(PLAIN[2], np.float32(muted(picture(9, 9))))
     assert np.ptp(made, axis=(0, 1)).max() < 1e-6
@@ -198,7 +198,7 @@ def test_a_plain_style_becomes_plain_in_the_contents_middle(match):
 def test_noise_in_given_colours_has_their_mean_and_covariance():
     mean, spread = color.color_moments(muted(picture(20, 20)))
     noise = np.random.default_rng(0).standard_normal((200, 200, 3))
-    got_mean, got = color.color_moments(color.colors_like(mean, spread, noise))
+    got_mean, got = color.color_moments(color.sample_colors(mean, spread, noise))
     np.testing.assert_allclose(got_mean, mean, atol=1e-3)
     np.testing.assert_allclose(got, spread, atol=0.02 * spread.max())
 

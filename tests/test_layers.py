@@ -37,9 +37,9 @@ class Case:
         self.gradient = rng.normal(size=(height, width, 7)).astype(np.float32)
         self.kernel = rng.normal(size=(3, 3, 5, 7)).astype(np.float32)
         self.bias = rng.normal(size=7).astype(np.float32)
-        kernels = self.kernel, layers.flipped_kernel(self.kernel)
+        kernels = self.kernel, layers.flip_kernel(self.kernel)
         if algorithm == "winograd":
-            kernels = tuple(map(winograd.transformed_kernel, kernels))
+            kernels = tuple(map(winograd.transform_kernel, kernels))
         self.constants = (*map(jnp.asarray, kernels), jnp.asarray(self.bias), self.mask)
 
     def own(self, array):
@@ -158,10 +158,10 @@ def test_the_mask_is_the_top_left_corner():
 
 def test_the_flipped_kernel_is_turned_by_half_a_turn_and_transposed():
     kernel = np.arange(3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4)
-    flipped = layers.flipped_kernel(kernel)
+    flipped = layers.flip_kernel(kernel)
     assert flipped.shape == (3, 3, 4, 2)
     assert flipped[0, 1, 3, 1] == kernel[2, 1, 1, 3]
-    np.testing.assert_array_equal(layers.flipped_kernel(flipped), kernel)
+    np.testing.assert_array_equal(layers.flip_kernel(flipped), kernel)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

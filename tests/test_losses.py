@@ -21,13 +21,15 @@ SMALL = {"height": st.integers(1, 7), "width": st.integers(1, 7), "seed": st.int
 
 def content_loss(value, target):
     """‖F - P‖² / ‖P‖²."""
-    made = ContentTarget.of(np.asarray(target), target[..., 0].size)
+    made = ContentTarget.from_features(np.asarray(target), target[..., 0].size)
     return jax.tree.map(jnp.asarray, made).distance(value)
 
 
 def gram_loss(gram, target):
     """‖G - A‖² / ‖A‖², of Gram matrices that are there already."""
-    return GramTarget.of(None, np.asarray(target)).scale * losses.squared_distance(gram, target)
+    return GramTarget.from_moments(None, np.asarray(target)).scale * losses.squared_distance(
+        gram, target
+    )
 
 
 RELATIVE = pytest.mark.parametrize("loss", [content_loss, gram_loss])

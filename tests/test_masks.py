@@ -30,7 +30,7 @@ from nst_jax import Job, render_many
 from nst_jax.engine.inputs import masks
 from nst_jax.files.images import from_array
 from nst_jax.model import objective as model
-from nst_jax.model.region import weighted_region
+from nst_jax.model.region import region_from_weights
 from nst_jax.model.style import GramTarget, RegionsTarget
 from nst_jax.model.wasserstein import WassersteinTarget
 from nst_jax.request.errors import OptionError, PictureError
@@ -107,9 +107,9 @@ def test_a_masked_distance_and_its_gradient_equal_the_definition(kind):
     """The gradient by finite differences of the definition, along directions."""
     features, style = (np.float64(features_of(seed, (8, 9), 6, 0.5)) for seed in (1, 2))
     weights, target = soft_mask((8, 9)), moments_of(style)
-    region = weighted_region(jnp.asarray(weights))
+    region = region_from_weights(jnp.asarray(weights))
     value, slope = value_and_gradient(
-        kind.of(*target),
+        kind.from_moments(*target),
         np.float32(features),
         weights=region.weights,
     )
@@ -141,7 +141,7 @@ def test_moments_under_a_mask_equal_the_definition():
 
 
 def regions_target(tap, kind, styles, weights, strengths) -> RegionsTarget:
-    targets = tuple(kind.of(*moments_of(style[tap])) for style in styles)
+    targets = tuple(kind.from_moments(*moments_of(style[tap])) for style in styles)
     return RegionsTarget(targets, jnp.asarray(weights[tap]), jnp.float32(strengths))
 
 
@@ -184,7 +184,7 @@ def test_the_objective_of_regions_equals_the_definition_through_the_network():
 @KINDS
 def test_one_white_region_is_what_there_is_without_masks(kind):
     features = features_of(3, (8, 9), 12)
-    target = kind.of(*moments_of(features_of(4, (9, 9), 12)))
+    target = kind.from_moments(*moments_of(features_of(4, (9, 9), 12)))
     whole = RegionsTarget((target,), jnp.ones((1, 8, 9)), jnp.ones(1))
     value, slope = value_and_gradient(target, features)
     again, masked_slope = value_and_gradient(whole, features)
@@ -196,7 +196,7 @@ def test_one_white_region_is_what_there_is_without_masks(kind):
 def test_a_region_that_a_tap_does_not_see_asks_nothing_and_stays_finite(kind):
     """A thin mask may lie in a row that the poolings drop."""
     features = features_of(5, (4, 4), 8)
-    target = kind.of(*moments_of(features_of(6, (9, 9), 8)))
+    target = kind.from_moments(*moments_of(features_of(6, (9, 9), 8)))
     unseen = RegionsTarget((target,), jnp.zeros((1, 4, 4)), jnp.ones(1))
     value, slope = value_and_gradient(unseen, features)
     assert value == 0

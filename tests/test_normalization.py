@@ -10,7 +10,7 @@ from references import relative_error
 from nst_jax.model import losses, normalization
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.region import Region
-from nst_jax.model.style import GramTarget, MomentsTarget, moments
+from nst_jax.model.style import GramTarget, MomentsTarget, compute_moments
 
 HEIGHT, WIDTH, CHANNELS = 5, 7, 4
 POSITIONS = HEIGHT * WIDTH
@@ -54,13 +54,13 @@ def on_device(target):
 
 
 def moments_of(values: np.ndarray):
-    return jax.device_get(moments(jnp.asarray(values), Region(jnp.float32(POSITIONS))))
+    return jax.device_get(compute_moments(jnp.asarray(values), Region(jnp.float32(POSITIONS))))
 
 
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("canvas", [(HEIGHT, WIDTH), (8, 12)])
 def test_a_content_is_compared_as_its_source_does_on_any_canvas(name, canvas):
-    target = on_device(ContentTarget.of(on_canvas(TARGET, canvas), POSITIONS, name))
+    target = on_device(ContentTarget.from_features(on_canvas(TARGET, canvas), POSITIONS, name))
     value = target.distance(jnp.asarray(on_canvas(OWN, canvas)))
     assert float(value) == pytest.approx(CONTENTS[name], rel=1e-5)
 
@@ -68,7 +68,7 @@ def test_a_content_is_compared_as_its_source_does_on_any_canvas(name, canvas):
 @pytest.mark.parametrize("name", STYLES)
 @pytest.mark.parametrize("canvas", [(HEIGHT, WIDTH), (8, 12)])
 def test_a_style_is_compared_as_its_source_does_on_any_canvas(name, canvas):
-    target = on_device(GramTarget.of(*moments_of(TARGET), name))
+    target = on_device(GramTarget.from_moments(*moments_of(TARGET), name))
     seen = jnp.asarray(on_canvas(OWN, canvas))
     value = target.distance(seen, Region(jnp.float32(POSITIONS)))
     assert float(value) == pytest.approx(STYLES[name], rel=1e-5)
@@ -84,9 +84,9 @@ def test_a_mean_is_also_what_pystiche_and_gatys_notebook_have():
 def test_a_style_of_other_size_has_no_say_by_its_positions():
     """A texture tiled twice is the same target, in every normalisation."""
     tiled = np.tile(TARGET, (2, 1, 1))
-    twice = jax.device_get(moments(jnp.asarray(tiled), Region(jnp.float32(2 * POSITIONS))))
+    twice = jax.device_get(compute_moments(jnp.asarray(tiled), Region(jnp.float32(2 * POSITIONS))))
     for name in STYLES:
-        one, other = (GramTarget.of(*each, name) for each in (moments_of(TARGET), twice))
+        one, other = (GramTarget.from_moments(*each, name) for each in (moments_of(TARGET), twice))
         assert relative_error(other.gram, one.gram) < 1e-6
         assert other.scale == pytest.approx(one.scale, rel=1e-5)
 
@@ -125,7 +125,7 @@ _with_slope = jax.jit(jax.value_and_grad(lambda seen, target, n: target.distance
 @pytest.mark.parametrize("name", DIVISORS)
 @pytest.mark.parametrize("canvas", [(HEIGHT, WIDTH), (8, 12)])
 def test_moments_and_their_gradient_are_those_of_numpy(name, canvas):
-    target = on_device(MomentsTarget.of(*moments_of(TARGET), name))
+    target = on_device(MomentsTarget.from_moments(*moments_of(TARGET), name))
     value, slope = _with_slope(on_canvas(OWN, canvas), target, Region(jnp.float32(POSITIONS)))
     expected = _moments_loss(OWN, TARGET, DIVISORS[name])
     assert float(value) == pytest.approx(expected, rel=1e-5)
@@ -146,12 +146,12 @@ def test_moments_ignore_what_channels_do_together():
     shuffled[..., 0] = rng.permutation(shuffled[..., 0].ravel()).reshape(HEIGHT, WIDTH)
     of = moments_of(TARGET)
     seen, count = jnp.asarray(shuffled), Region(jnp.float32(POSITIONS))
-    assert float(on_device(MomentsTarget.of(*of)).distance(seen, count)) < 1e-10
-    assert float(on_device(GramTarget.of(*of)).distance(seen, count)) > 1e-4
+    assert float(on_device(MomentsTarget.from_moments(*of)).distance(seen, count)) < 1e-10
+    assert float(on_device(GramTarget.from_moments(*of)).distance(seen, count)) > 1e-4
 
 
 def test_a_channel_that_never_fires_has_a_finite_gradient():
-    target = on_device(MomentsTarget.of(*moments_of(TARGET)))
+    target = on_device(MomentsTarget.from_moments(*moments_of(TARGET)))
     value, slope = _with_slope(np.zeros_like(OWN), target, Region(jnp.float32(POSITIONS)))
     assert np.isfinite(value)
     assert np.isfinite(slope).all()
@@ -162,7 +162,7 @@ def test_a_channel_that_never_fires_has_a_finite_gradient():
 
 
 def _unit(values, mask, strength, gradient):
-    _, back = jax.vjp(lambda seen: losses.with_unit_gradient(seen, mask, strength), values)
+    _, back = jax.vjp(lambda seen: losses.normalize_gradient(seen, mask, strength), values)
     return np.asarray(back(gradient)[0])
 
 
@@ -182,7 +182,7 @@ def test_a_unit_gradient_is_jcjohnson_s(strength):
 
 def test_a_unit_gradient_changes_no_value_and_survives_nothing():
     seen = jnp.asarray(OWN)
-    same = losses.with_unit_gradient(seen, MASK, jnp.float32(3))
+    same = losses.normalize_gradient(seen, MASK, jnp.float32(3))
     np.testing.assert_array_equal(same, OWN)
     nothing = jnp.zeros_like(seen)
     for strength in (0.0, 1.0):

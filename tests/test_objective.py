@@ -55,13 +55,13 @@ class Job:
         """What the model takes, with the image on a canvas of that size."""
         canvas = canvas or self.size
         content = {
-            tap: ContentTarget.of(
+            tap: ContentTarget.from_features(
                 on_canvas(value, tuple(_side_at(tap, side) for side in canvas)),
                 value.shape[0] * value.shape[1],
             )
             for tap, value in self.content.items()
         }
-        style = {tap: GramTarget.of(None, gram) for tap, gram in self.style.items()}
+        style = {tap: GramTarget.from_moments(None, gram) for tap, gram in self.style.items()}
         image = jnp.asarray(on_canvas(self.image, canvas))
         size = jnp.asarray(self.size)
         targets = jax.tree.map(jnp.asarray, Targets(content, style))
@@ -179,8 +179,8 @@ def _looked_at(image, network, size):
 def _targets(image, network, size):
     content, moments = jax.device_get(_looked_at(image, network, size))
     return Targets(
-        {tap: ContentTarget.of(one, one[..., 0].size) for tap, one in content.items()},
-        {tap: GramTarget.of(*one) for tap, one in moments.items()},
+        {tap: ContentTarget.from_features(one, one[..., 0].size) for tap, one in content.items()},
+        {tap: GramTarget.from_moments(*one) for tap, one in moments.items()},
     )
 
 

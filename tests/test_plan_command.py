@@ -10,7 +10,7 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.engine.device.runtime import CACHE_VARIABLE
-from nst_jax.forecast.outlook import outlook
+from nst_jax.forecast.plan_report import make_plan_report
 from nst_jax.request.errors import OptionError
 
 
@@ -170,7 +170,9 @@ def test_the_table_shows_every_canvas_and_what_the_time_is_based_on(pictures, na
 
 
 def test_no_rate_no_time(narrow_file):
-    made = outlook([tiny_job(0)], tiny_options(narrow_file), measure=False, devices=one_device())
+    made = make_plan_report(
+        [tiny_job(0)], tiny_options(narrow_file), measure=False, devices=one_device()
+    )
     assert made.seconds is None
     assert made.record()["seconds"] is None
     assert made.compiled == {}
@@ -183,7 +185,7 @@ def test_the_compilations_told_are_those_of_the_run(narrow_file):
     jobs = [tiny_job(0), tiny_job(1, (48, 30)), tiny_job(2, style_taps=("relu1_2",))]
     studio = Studio(options)
     studio.render(jobs)
-    made = outlook(jobs, options, measure=False, devices=one_device())
+    made = make_plan_report(jobs, options, measure=False, devices=one_device())
     assert made.compilations == len(studio.renderer.programs.compiled)
     assert made.image_steps == studio.renderer.timing.image_steps
 
@@ -192,7 +194,7 @@ def test_the_batches_told_are_those_of_a_run_that_refills_slots(narrow_file):
     """Steps 8, 4, 4, 2 in two slots: 8 and 4 first, then 4 and, beside it, 2 more at the end."""
     jobs = [tiny_job(number, steps=steps) for number, steps in enumerate((4, 8, 2, 4))]
     options = tiny_options(narrow_file, levels=1, batch_size=2)
-    (canvas,) = outlook(jobs, options, measure=False, devices=one_device()).canvases
+    (canvas,) = make_plan_report(jobs, options, measure=False, devices=one_device()).canvases
     assert canvas.image_steps == 18
     assert canvas.computed_pixel_steps == 2 * 10 * 48 * 48
     assert canvas.operations == 2 * 10 * canvas.flops_per_image_step
@@ -201,4 +203,4 @@ def test_the_batches_told_are_those_of_a_run_that_refills_slots(narrow_file):
 def test_a_picture_beyond_the_memory_is_refused_before_anything_is_compiled(narrow_file):
     options = tiny_options(narrow_file, size=16384, batch_size=1)
     with pytest.raises(OptionError, match="must fit"):
-        outlook([tiny_job(0)], options, compile_steps=True, devices=one_device())
+        make_plan_report([tiny_job(0)], options, compile_steps=True, devices=one_device())

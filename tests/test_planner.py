@@ -24,7 +24,7 @@ from nst_jax.engine.plan.memory_model import CostModel
 from nst_jax.engine.plan.planning import cost_model, make_plan
 from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import NullProgress
-from nst_jax.forecast.compiled_step import inspected
+from nst_jax.forecast.compiled_step import analyze_step
 from nst_jax.model import objective
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import NoRoomError, OptionError
@@ -318,7 +318,7 @@ def narrow_programs():
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
     options = Options(preset="gram", tv_loss=tv_loss)
     where = data_mesh(one_device()), canvas, slots
-    seen = inspected(_programs(CHANNELS), *where, StaticOptions(*TAPS), options=options)
+    seen = analyze_step(_programs(CHANNELS), *where, StaticOptions(*TAPS), options=options)
     costs = dataclasses.replace(_costs(CHANNELS), tv_loss=tv_loss)
     estimate = costs.step_bytes(canvas, slots, *TAPS)
     assert seen.bytes_per_device is not None
@@ -330,7 +330,7 @@ def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
     where = data_mesh(one_device()), (96, 128), 2
-    seen = inspected(programs, *where, StaticOptions(*TAPS), options=Options(preset="gram"))
+    seen = analyze_step(programs, *where, StaticOptions(*TAPS), options=Options(preset="gram"))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
     assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)
@@ -368,7 +368,7 @@ def test_every_tap_has_a_cost(architecture):
 
 
 def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
-    inspected(narrow_programs, data_mesh(one_device()), (48, 64), 1, StaticOptions(*TAPS))
+    analyze_step(narrow_programs, data_mesh(one_device()), (48, 64), 1, StaticOptions(*TAPS))
     (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
     assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
     assert set(narrow_programs.memory) == set(narrow_programs.compiled)
@@ -383,7 +383,9 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
     devices = studio.setup.devices
-    seen = inspected(programs, devices, request.levels[0].canvas, 2, request.options.static_options)
+    seen = analyze_step(
+        programs, devices, request.levels[0].canvas, 2, request.options.static_options
+    )
     assert programs.compiled == before
     assert seen.bytes_per_device in programs.memory.values()
 

@@ -173,7 +173,7 @@ def asked(options: Options, network: Network, style: np.ndarray):
     }
     targets = Targets(
         {
-            tap: ContentTarget.of(
+            tap: ContentTarget.from_features(
                 np.float32(wanted[tap]), wanted[tap][..., 0].size, own.content_normalization
             )
             for tap in own.content_taps
@@ -220,9 +220,9 @@ TENSORS = json.loads((Path(__file__).parent / "golden" / "coursera_tensors.json"
 def test_the_course_s_published_unit_values_come_out():
     """7.0568767 and 14.017805, on the tensors that its notebook draws with seed 1."""
     first, second = (np.float32(TENSORS[name]).reshape(4, 4, 3) for name in ("first", "second"))
-    content = ContentTarget.of(first, 16, "quarter_mean")
+    content = ContentTarget.from_features(first, 16, "quarter_mean")
     moments = flat(first).mean(0).astype(np.float32), np.float32(references.gram(first))
-    style = GramTarget.of(*moments, "quarter_mean")
+    style = GramTarget.from_moments(*moments, "quarter_mean")
     seen = jnp.asarray(second)
     on_device = jax.tree.map(jnp.asarray, (content, style))
     assert float(on_device[0].distance(seen)) == pytest.approx(7.0568767, rel=1e-6)

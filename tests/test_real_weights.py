@@ -8,7 +8,7 @@ import references
 from networks import DEPTHS, Network, picture
 from test_vgg import without_convolutions
 
-from nst_jax.bench.workload import Pair, Studio
+from nst_jax.bench.workload import Harness, Pair
 from nst_jax.engine.progress import NullProgress
 from nst_jax.model import winograd
 from nst_jax.model.content import ContentTarget
@@ -91,8 +91,8 @@ def test_features_of_bfloat16_keep_the_losses_within_a_few_percent(published, ex
     features = _every_tap(_build(published, dtype=jnp.bfloat16), IMAGE)
     for tap in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"):
         own, positions = features[tap], int(np.prod(expected[tap].shape[:2]))
-        style = GramTarget.of(None, jnp.float32(references.gram(expected[tap])))
-        content = ContentTarget.of(jnp.float32(expected[tap]), positions)
+        style = GramTarget.from_moments(None, jnp.float32(references.gram(expected[tap])))
+        content = ContentTarget.from_features(jnp.float32(expected[tap]), positions)
         region = Region(jnp.float32(positions))
         assert float(style.distance(own, region)) < 1e-3, tap
         assert float(content.distance(own)) < 1e-3, tap
@@ -113,7 +113,7 @@ def test_a_uniform_picture_is_a_target_far_above_the_smallest_denominator(plain)
 @pytest.mark.parametrize("preset", ["default", "gram"])
 def test_a_job_has_the_same_bytes_in_every_slot_of_an_odd_canvas(preset):
     sides = np.random.default_rng(0).random((2, 50, 75, 3), dtype=np.float32)
-    studio = Studio(Options(preset=preset), NullProgress())
+    studio = Harness(Options(preset=preset), NullProgress())
     workload = studio.workload(Pair(*sides), 75, batch_size=4)
     workload.run(3)
     first, *others = workload.fetch_images()

@@ -17,20 +17,20 @@ from PIL import Image
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.images import resize
-from nst_jax.model.receptive_field import Field, receptive_field
+from nst_jax.model.receptive_field import ReceptiveField, receptive_field
 from nst_jax.request.errors import StoppedError
 from nst_jax.request.options import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, Options
 from nst_jax.request.studies import RAW
 from nst_jax.request.taps import VGG16
-from nst_jax.study.balance import named, study_balance
-from nst_jax.study.excitement import best_patches, telling_channels
+from nst_jax.study.balance import study_balance, value_text
+from nst_jax.study.feature_search import find_patches, selective_channels
 from nst_jax.study.layers import study_layers
 from nst_jax.study.neurons import study_neurons
-from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.pixels import study_pixels
 from nst_jax.study.reconstruct import study_reconstruct
-from nst_jax.study.study import Cell, Study, opened
-from nst_jax.study.writing import record, write_study
+from nst_jax.study.study import Cell, Study, open_pair
+from nst_jax.study.study_files import study_record, write_study
+from nst_jax.study.units import apply_units, measure_units
 
 CONTENT, STYLE = picture(34, 48, seed=1), picture(40, 48, seed=2) ** 0.5
 
@@ -89,7 +89,7 @@ def shared(options: Options) -> Options:
 
 def test_terms_are_one_at_the_other_picture(options):
     """Against NumPy in float64."""
-    units = measured_units(opened(CONTENT, STYLE, shared(options)))
+    units = measure_units(open_pair(CONTENT, STYLE, shared(options)))
     stretched = resize(STYLE, CONTENT.shape[:2])
     seen, other, style = (
         references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, stretched, STYLE)
@@ -106,9 +106,9 @@ def test_terms_are_one_at_the_other_picture(options):
 @pytest.mark.parametrize("content_tap", ["pixels", ""])
 @pytest.mark.parametrize("balance", [0.25, 1.0, 7.0])
 def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, balance):
-    bench = opened(CONTENT, STYLE, shared(options))
-    units = measured_units(bench)
-    own = normalised(bench.prepared.options, units, content_tap, (RAW,), balance)
+    pair = open_pair(CONTENT, STYLE, shared(options))
+    units = measure_units(pair)
+    own = apply_units(pair.prepared.options, units, content_tap, (RAW,), balance)
     stretched = resize(STYLE, CONTENT.shape[:2])
     mixed = (1 - own.pixel_blend) * CONTENT + own.pixel_blend * stretched
 
@@ -211,7 +211,7 @@ def test_what_is_no_number_is_null_on_disk(tmp_path):
     told = json.loads(text, parse_constant=refuse)
     assert told["cells"][0]["distances"] == {"content": None, "style": None, "lpips": 0.25}
     assert told["settings"] == {"balance": None}
-    json.loads(json.dumps(record(study)), parse_constant=refuse)  # as --json prints it
+    json.loads(json.dumps(study_record(study)), parse_constant=refuse)  # as --json prints it
     (row,) = csv.DictReader((tmp_path / "study.csv").read_text().splitlines())
     assert (row["content"], row["lpips"], row["total_loss"]) == ("", "0.25", "")
 
@@ -300,10 +300,10 @@ def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(options, tmp_path)
 
 def test_values_that_are_near_each_other_have_names_of_their_own():
     weights = [3.0, 0.1, 1.0000001, 1.0000002, 10**6, 10**6 + 1]
-    assert [named(weight) for weight in weights] == [
+    assert [value_text(weight) for weight in weights] == [
         *("3", "0.1", "1.0000001", "1.0000002", "1e+06", "1000001")
     ]
-    assert named(np.float64(1.0000001)) == "1.0000001"
+    assert value_text(np.float64(1.0000001)) == "1.0000001"
 
 
 def test_near_weights_are_rendered_side_by_side(options, tmp_path):
@@ -400,20 +400,25 @@ def test_a_receptive_field_is_where_a_position_looks(tap):
 
 
 def test_patches_are_the_loudest_places_each_on_a_spot_of_its_own():
-    said = [np.zeros((8, 8, 2), np.float32) for _ in range(2)]
-    said[0][2, 2, 1], said[0][2, 3, 1], said[1][6, 1, 1], said[0][7, 7, 1] = 9, 8, 5, 3
-    found = best_patches(said, 1, 5, Field(stride=2, offset=-1, edge=6))
+    responses = [np.zeros((8, 8, 2), np.float32) for _ in range(2)]
+    responses[0][2, 2, 1], responses[0][2, 3, 1], responses[1][6, 1, 1], responses[0][7, 7, 1] = (
+        9,
+        8,
+        5,
+        3,
+    )
+    found = find_patches(responses, 1, 5, ReceptiveField(stride=2, offset=-1, edge=6))
     places = [(one.picture, one.row, one.column, one.value) for one in found]
     assert places == [(0, 2, 2, 9), (1, 6, 1, 5), (0, 7, 7, 3)]
-    assert best_patches(said, 0, 5, Field(2, -1, 6)) == []
-    assert best_patches([], 0, 5, Field(2, -1, 6)) == []
+    assert find_patches(responses, 0, 5, ReceptiveField(2, -1, 6)) == []
+    assert find_patches([], 0, 5, ReceptiveField(2, -1, 6)) == []
 
 
-def test_telling_channels_say_much_at_one_place():
-    said = np.full((1, 10, 10, 3), 1.0, np.float32)
-    said[0, 4, 4, 2] = 50
-    said[0, ..., 1] = 0.0
-    assert telling_channels([said[0]], 1) == [2]
+def test_selective_channels_say_much_at_one_place():
+    responses = np.full((1, 10, 10, 3), 1.0, np.float32)
+    responses[0, 4, 4, 2] = 50
+    responses[0, ..., 1] = 0.0
+    assert selective_channels([responses[0]], 1) == [2]
 
 
 # Faults.

@@ -15,10 +15,10 @@ from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast import topologies
 from nst_jax.forecast.chips import CHIPS, published_peak
-from nst_jax.forecast.compiled_step import Inspection, batch_shapes, inspected
-from nst_jax.forecast.outlook import CompiledStep
-from nst_jax.forecast.roofline import StepForecast
-from nst_jax.forecast.topologies import FAMILIES, opened, parsed
+from nst_jax.forecast.compiled_step import CompiledStep, analyze_step, batch_shapes
+from nst_jax.forecast.plan_report import StepReport
+from nst_jax.forecast.roofline import StepRoofline
+from nst_jax.forecast.topologies import FAMILIES, open_topology, parse_topology
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import StaticOptions
 
@@ -63,7 +63,7 @@ def _json(capsys, *line, status=0):
 @pytest.mark.parametrize("chip", FAMILIES)
 def test_every_example_of_a_family_is_one(chip):
     for grid in FAMILIES[chip].examples:
-        family, sides = parsed(f"{chip}:{grid}")
+        family, sides = parse_topology(f"{chip}:{grid}")
         assert family is FAMILIES[chip]
         assert "x".join(map(str, sides)) == grid
 
@@ -131,7 +131,7 @@ def test_what_libtpu_refuses_is_a_wrong_request(faked, monkeypatch, narrow_file,
     ],
 )
 def test_libtpu_is_told_what_it_would_ask_the_machine(faked, name, options, accelerator):
-    opened(name)
+    open_topology(name)
     assert faked == [(name, "tpu", options)]
     assert topologies.os.environ["TPU_ACCELERATOR_TYPE"] == accelerator
     assert topologies.os.environ["TPU_SKIP_MDS_QUERY"] == "1"
@@ -204,9 +204,9 @@ def test_memory_that_the_compiler_lacks_is_a_wrong_request(faked, monkeypatch, n
 
 def test_the_roofline_is_the_slower_of_products_and_traffic():
     def forecast(flops, accessed):
-        seen = Inspection(1000, [], 2 * flops, 2 * accessed, network_bytes=200)
+        seen = CompiledStep(1000, [], 2 * flops, 2 * accessed, network_bytes=200)
         chip = published_peak("TPU v5e", "bfloat16")
-        return StepForecast(CompiledStep("gram", 4, 10, seen), 2, 2200, chip, 810e9)
+        return StepRoofline(StepReport("gram", 4, 10, seen), 2, 2200, chip, 810e9)
 
     slow_products, slow_traffic = forecast(197e12, 81e9), forecast(197e11, 810e9)
     assert (slow_products.chip_seconds, slow_products.bound_by) == (1, "operations")
@@ -223,7 +223,7 @@ _HOST_TRANSFERS = r"\b(?:infeed|outfeed|send|recv)(?:-done)?\(|custom_call_targe
 @pytest.mark.slow
 @pytest.mark.skipif(not LIBTPU, reason="libtpu is not installed: pip install 'nst-jax[tpu]'")
 def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
-    topology = opened("v5e:2x2")
+    topology = open_topology("v5e:2x2")
     options = tiny_options(narrow_file)
     setup = open_session(options, topology.devices)
     assert setup.precision.name == "bfloat16"
@@ -231,7 +231,7 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     structure = StaticOptions(options.content_taps, options.style_taps)
     devices, asked = topology.devices, ((48, 48), 8, structure)
     programs = ProgramCache(setup.network(options.style_taps), devices, NullProgress())
-    seen = inspected(programs, devices, *asked, options=options)
+    seen = analyze_step(programs, devices, *asked, options=options)
     assert seen.collectives == []
     assert seen.bytes_per_device is not None
     assert 0 < seen.network_bytes < seen.bytes_per_device < 16e9
@@ -252,4 +252,4 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
 @pytest.mark.skipif(not LIBTPU, reason="libtpu is not installed: pip install 'nst-jax[tpu]'")
 def test_what_libtpu_itself_refuses_is_told():
     with pytest.raises(OptionError, match=r"3x3.*not divisible"):
-        opened("v5e:3x3")
+        open_topology("v5e:3x3")

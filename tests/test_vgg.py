@@ -64,7 +64,9 @@ def test_every_tap_equals_the_definition(architecture, pooling, padding):
 
 
 def test_the_algorithm_for_cpus_gives_the_same_features(monkeypatch):
-    monkeypatch.setattr(winograd, "pays", lambda channels_in, channels_out: channels_in > 3)
+    monkeypatch.setattr(
+        winograd, "is_profitable", lambda channels_in, channels_out: channels_in > 3
+    )
     network, image = narrow_network("vgg16"), picture(37, 45)
     fast = build(network, use_winograd=True)
     sides = [len(fast.convolutions[name].kernel[...]) for name in VGG16.convolutions]

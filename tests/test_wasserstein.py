@@ -78,7 +78,9 @@ def test_value_and_gradient_equal_the_definition(channels, bound):
     """
     features, style = (features_of(seed, (16, 12), channels, 1.0) for seed in (1, 2))
     moments = moments_of(style)
-    value, slope = value_and_gradient(WassersteinTarget.of(*moments, strong=channels), features)
+    value, slope = value_and_gradient(
+        WassersteinTarget.from_moments(*moments, rank=channels), features
+    )
     assert value == pytest.approx(expected(features, moments), rel=1e-3)
     assert relative_error(slope, expected_gradient(features, moments)) < bound
 
@@ -99,7 +101,7 @@ def test_the_gradient_of_the_definition_is_the_one_by_finite_differences():
 @pytest.mark.usefixtures("more_steps")
 def test_both_ways_are_one_distance(monkeypatch):
     features, style = (features_of(seed, (12, 12), 100, 1.0) for seed in (8, 9))
-    target = WassersteinTarget.of(*moments_of(style))
+    target = WassersteinTarget.from_moments(*moments_of(style))
     value, slope = value_and_gradient(target, features)
     monkeypatch.setattr(wasserstein, "_by_covariance", wasserstein._by_projection)
     again, other = value_and_gradient(target, features)
@@ -110,7 +112,7 @@ def test_both_ways_are_one_distance(monkeypatch):
 def test_a_style_is_at_no_distance_of_itself():
     style = features_of(5, (16, 16), 16, 1.0)
     moments = moments_of(style)
-    value, slope = value_and_gradient(WassersteinTarget.of(*moments), style)
+    value, slope = value_and_gradient(WassersteinTarget.from_moments(*moments), style)
     scale = np.trace(covariance_of(*moments)) / 16
     assert abs(value) < 0.01 * scale
     assert np.abs(slope).max() < 0.05 * np.abs(expected_gradient(0 * style, moments)).max()
@@ -120,7 +122,7 @@ def test_a_style_is_at_no_distance_of_itself():
 def test_what_the_shipped_steps_leave_out_is_small(positions):
     features, style = (features_of(seed, positions, 512) for seed in (6, 7))
     moments = moments_of(style)
-    value, slope = value_and_gradient(WassersteinTarget.of(*moments, strong=512), features)
+    value, slope = value_and_gradient(WassersteinTarget.from_moments(*moments, rank=512), features)
     assert value == pytest.approx(expected(features, moments), rel=0.01)
     gradient = expected_gradient(features, moments)
     assert np.linalg.norm(slope - gradient) < 0.1 * np.linalg.norm(gradient)
@@ -140,7 +142,7 @@ def test_what_the_shipped_steps_leave_out_is_small(positions):
 def test_poor_pictures_have_finite_values_and_gradients(features):
     for style in (features_of(9, (9, 9), features.shape[-1]), features):
         value, slope = value_and_gradient(
-            WassersteinTarget.of(*moments_of(style)), np.float32(features)
+            WassersteinTarget.from_moments(*moments_of(style)), np.float32(features)
         )
         assert np.isfinite(value)
         assert np.isfinite(slope).all()
@@ -149,7 +151,7 @@ def test_poor_pictures_have_finite_values_and_gradients(features):
 @pytest.mark.parametrize("channels", [12, 90])
 def test_a_canvas_changes_nothing(channels):
     features = features_of(10, (7, 9), channels, 1.0)
-    target = WassersteinTarget.of(*moments_of(features_of(11, (9, 9), channels, 1.0)))
+    target = WassersteinTarget.from_moments(*moments_of(features_of(11, (9, 9), channels, 1.0)))
     value, slope = value_and_gradient(target, features)
     wide = on_canvas(features, (8, 10))
     again, wide_slope = value_and_gradient(target, wide, own=(7, 9))
@@ -159,7 +161,7 @@ def test_a_canvas_changes_nothing(channels):
 
 def test_bfloat16_features_are_summed_in_float32():
     features = features_of(12, (24, 24), 16, 1.0)
-    target = WassersteinTarget.of(*moments_of(features_of(13, (24, 24), 16, 1.0)))
+    target = WassersteinTarget.from_moments(*moments_of(features_of(13, (24, 24), 16, 1.0)))
     value, slope = value_and_gradient(target, features)
     narrow, narrow_slope = value_and_gradient(target, jnp.asarray(features, jnp.bfloat16))
     assert narrow == pytest.approx(value, rel=0.02)
@@ -170,7 +172,7 @@ def test_bfloat16_features_are_summed_in_float32():
 def test_a_mapped_batch_equals_one_by_one(channels):
     batch = np.stack([features_of(seed, (9, 8), channels) for seed in (20, 21, 22)])
     targets = [
-        WassersteinTarget.of(*moments_of(features_of(seed, (9, 9), channels)))
+        WassersteinTarget.from_moments(*moments_of(features_of(seed, (9, 9), channels)))
         for seed in (23, 24, 25)
     ]
     region = Region(jnp.float32(72), None, jnp.ones((9, 8), bool))
@@ -203,7 +205,7 @@ def test_of_weak_directions_the_whole_variance_counts(size):
     gradient = 16 * expected_gradient(*together).reshape(len(flat), -1) @ strong.T
     by_row = beside.mean(0) + (1 - np.sqrt(asked / own)) * centred
     gradient += 2 / len(flat) * by_row @ weak.T
-    target = WassersteinTarget.of(mean, second, strong=16)
+    target = WassersteinTarget.from_moments(mean, second, rank=16)
     value, slope = value_and_gradient(target, features)
     assert value == pytest.approx(wanted / 40, rel=5e-3)
     gradient = (gradient / 40).reshape(features.shape)
@@ -214,7 +216,7 @@ def test_the_shipped_distance_is_below_the_whole_one():
     """Flatter spectra than a network's, whose bias `compare_directions.py` prints."""
     features, style = (features_of(seed, (24, 24), 512, 1.0) for seed in (32, 33))
     moments = moments_of(style)
-    value, _ = value_and_gradient(WassersteinTarget.of(*moments), features)
+    value, _ = value_and_gradient(WassersteinTarget.from_moments(*moments), features)
     whole = expected(features, moments)
     assert 0.6 * whole < value < 1.001 * whole
 
@@ -224,7 +226,7 @@ def test_a_flat_picture_whose_covariance_is_rounding_stays_finite(seed):
     """Large features that are all but alike: what is left of a difference may be negative."""
     rng = np.random.default_rng(seed)
     flat = np.float32(rng.uniform(1, 9, 16) * np.ones((32, 32, 1)) * (1 + 1e-7 * rng.random()))
-    target = WassersteinTarget.of(*moments_of(features_of(seed, (9, 9), 16)))
+    target = WassersteinTarget.from_moments(*moments_of(features_of(seed, (9, 9), 16)))
     value, slope = value_and_gradient(target, flat)
     assert np.isfinite(value)
     assert np.isfinite(slope).all()

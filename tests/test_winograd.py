@@ -29,7 +29,7 @@ SIZES = [(side, 14 - side) for side in range(1, 14)] + [(1, 1), (4, 4), (8, 12),
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_every_small_size_equals_the_definition(height, width):
     features, kernel = _case(height, width, seed=height)
-    output = _correlated(features, jnp.asarray(winograd.transformed_kernel(kernel)))
+    output = _correlated(features, jnp.asarray(winograd.transform_kernel(kernel)))
     assert output.shape == (height, width, 5)
     assert references.relative_error(output, _expected(features, kernel)) < 1e-5
 
@@ -47,7 +47,7 @@ def test_the_transforms_are_exact():
 
 def test_a_transformed_kernel_has_a_tile_s_side():
     _, kernel = _case(1, 1)
-    transformed = winograd.transformed_kernel(kernel)
+    transformed = winograd.transform_kernel(kernel)
     assert transformed.shape == (winograd.TILE, winograd.TILE, 3, 5)
     assert transformed.dtype == np.float32
     # At the first interpolation point (0 both ways) lies a sixteenth of the kernel's corner.
@@ -60,20 +60,20 @@ def test_rows_and_columns_are_not_exchanged():
     features[2] = 1
     kernel = np.zeros((3, 3, 1, 1), np.float32)
     kernel[0, 1] = 1
-    output = _correlated(features, jnp.asarray(winograd.transformed_kernel(kernel)))
+    output = _correlated(features, jnp.asarray(winograd.transform_kernel(kernel)))
     np.testing.assert_allclose(np.asarray(output)[:, :, 0].mean(axis=1), np.eye(7)[3], atol=1e-6)
 
 
 def test_the_error_stays_small_at_a_real_layer_s_depth():
     """2304 products a value: about 1e-5 of the largest one, as documented; direct has 1e-6."""
     features, kernel = _case(9, 11, channels=(256, 128))
-    output = _correlated(features, jnp.asarray(winograd.transformed_kernel(kernel)))
+    output = _correlated(features, jnp.asarray(winograd.transform_kernel(kernel)))
     assert references.relative_error(output, _expected(features, kernel)) < 3e-5
 
 
 def test_a_mapped_batch_equals_one_by_one():
     pictures = np.stack([_case(6, 5, seed=seed)[0] for seed in range(3)])
-    kernel = jnp.asarray(winograd.transformed_kernel(_case(6, 5)[1]))
+    kernel = jnp.asarray(winograd.transform_kernel(_case(6, 5)[1]))
     together = jax.jit(jax.vmap(winograd.correlate, (0, None)))(pictures, kernel)
     for slot, alone in enumerate(pictures):
         assert references.relative_error(together[slot], _correlated(alone, kernel)) < 1e-5
@@ -84,4 +84,4 @@ def test_a_mapped_batch_equals_one_by_one():
     [((3, 64), False), ((64, 64), False), ((64, 128), True), ((128, 64), True), ((512, 512), True)],
 )
 def test_it_pays_only_where_channels_are_many(channels, answer):
-    assert winograd.pays(*channels) is answer
+    assert winograd.is_profitable(*channels) is answer

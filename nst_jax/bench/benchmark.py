@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nst_jax.bench.measuring import Spread, alternating, ratio, seconds_of, spread
-from nst_jax.bench.peak import peak
+from nst_jax.bench.peak import find_peak
 from nst_jax.bench.report import (
     JobsMeasurement,
     LevelRate,
@@ -24,8 +23,9 @@ from nst_jax.bench.report import (
     Report,
 )
 from nst_jax.bench.settings import PeerForm, Settings
+from nst_jax.bench.timing import Stats, interleave, ratio, summarize, time_call
 from nst_jax.bench.torch_peer import TorchPeer
-from nst_jax.bench.workload import Pair, Studio, Workload, opened_pair, synthetic_pair
+from nst_jax.bench.workload import Harness, Pair, Workload, open_pair, synthetic_pair
 from nst_jax.engine.device.process import usable_cores
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.forecast.chips import Peak
@@ -73,8 +73,8 @@ class _Benchmark:
         self._pair = _pair(settings)
         options = _options(settings)
         self._style_loss = options.style_loss
-        self._studio = Studio(options, progress)
-        self._peak = peak(self._studio.device, self._studio.dtype, side=product_side)
+        self._harness = Harness(options, progress)
+        self._peak = find_peak(self._harness.device, self._harness.dtype, side=product_side)
         self._peer_versions: dict[str, str] = {}
         self._operations: dict[str, int] = {}
         self._memory: dict[str, Any] = {"bytes": 0, "what": ""}
@@ -82,50 +82,52 @@ class _Benchmark:
     def report(self) -> Report:
         settings = self._settings
         batch_sizes = settings.batch_sizes or (None,)
-        measurements = tuple(self._measurement(batch_size) for batch_size in batch_sizes)
-        levels = self._levels(min(measurements, key=lambda one: one.seconds_per_image_step.median))
+        measurements = tuple(self._measure_batch(batch_size) for batch_size in batch_sizes)
+        levels = self._level_rates(
+            min(measurements, key=lambda one: one.seconds_per_image_step.median)
+        )
         return Report(
             size=settings.size,
-            dtype=self._studio.dtype,
+            dtype=self._harness.dtype,
             rounds=settings.rounds,
             pictures=f"{settings.content} {settings.style}".strip() or "synthetic",
-            weights=self._studio.setup.weights.source,
+            weights=self._harness.setup.weights.source,
             style_loss=self._style_loss,
-            hardware=_hardware(self._studio.device, self._studio.setup.devices.count, self._peak),
+            hardware=_hardware(self._harness.device, self._harness.setup.devices.count, self._peak),
             versions=_versions() | self._peer_versions,
             operations=self._operations,
             peak_memory=self._memory,
             levels=levels,
             measurements=measurements,
-            jobs=tuple(self._jobs(count) for count in settings.jobs),
+            jobs=tuple(self._measure_jobs(count) for count in settings.jobs),
             peer=settings.peer or None,
         )
 
-    def _measurement(self, batch_size: int | None) -> Measurement:
+    def _measure_batch(self, batch_size: int | None) -> Measurement:
         """One batch size: ours and the peer's forms in turns."""
-        workload = self._studio.workload(self._pair, self._settings.size, batch_size)
+        workload = self._harness.workload(self._pair, self._settings.size, batch_size)
         self._progress.note(f"{self._settings.size} px, {workload.batch_size} a batch")
         self._operations = workload.operations.record()
-        steps = self._steps(workload)
-        self._memory = _peak_memory(self._studio.device, peer_was_here=bool(self._peer_versions))
-        rivals, notes = self._peers(workload)
-        contestants = {"ours": workload, **rivals}
-        seconds = alternating(
-            {name: functools.partial(one.run, steps) for name, one in contestants.items()},
+        steps = self._chunk_steps(workload)
+        self._memory = _peak_memory(self._harness.device, peer_was_here=bool(self._peer_versions))
+        rivals, notes = self._open_peers(workload)
+        subjects = {"ours": workload, **rivals}
+        seconds = interleave(
+            {name: functools.partial(one.run, steps) for name, one in subjects.items()},
             self._settings.rounds,
         )
-        transfer = seconds_of(workload.fetch_images)
+        transfer = time_call(workload.fetch_images)
         for rival in rivals.values():
             rival.release_memory()
         each = {
             name: [chunk / steps / one.batch_size for chunk in seconds[name]]
-            for name, one in contestants.items()
+            for name, one in subjects.items()
         }
-        ours = spread(each["ours"])
+        ours = summarize(each["ours"])
         peers = [
             PeerMeasurement(
                 form=form,
-                seconds_per_image_step=spread(each[form]),
+                seconds_per_image_step=summarize(each[form]),
                 ratio=ratio(each[form], each["ours"]),
             )
             for form in rivals
@@ -148,24 +150,24 @@ class _Benchmark:
             peers=(*peers, *notes),
         )
 
-    def _steps(self, workload: Workload) -> int:
+    def _chunk_steps(self, workload: Workload) -> int:
         """Steps of a chunk: as asked for, or as many as last about a second."""
         if self._settings.steps != "auto":
             return self._settings.steps
-        once = min(seconds_of(lambda: workload.run(1)) for _ in range(2))
+        once = min(time_call(lambda: workload.run(1)) for _ in range(2))
         return max(1, min(_MOST_STEPS, round(_CHUNK_S / once)))
 
-    def _share(self, operations: int, seconds: Spread) -> Spread:
+    def _share(self, operations: int, seconds: Stats) -> Stats:
         """Operations a second over the peak."""
         return seconds.map(lambda each: operations / each / self._peak.operations_per_second)
 
-    def _peers(self, workload: Workload) -> tuple[dict[str, TorchPeer], list[PeerMeasurement]]:
+    def _open_peers(self, workload: Workload) -> tuple[dict[str, TorchPeer], list[PeerMeasurement]]:
         """The peer's forms that run here by name, and those that don't with the reason."""
         ready: dict[str, TorchPeer] = {}
         notes = []
         for form in self._settings.peer_forms if self._settings.peer else ():
             self._progress.note(f"preparing {self._settings.peer} {form}")
-            peer = self._torch_peer(workload, form)
+            peer = self._open_torch_peer(workload, form)
             try:
                 peer.run(1)
             except Exception as error:  # a missing compiler, or too little memory: many names
@@ -175,54 +177,54 @@ class _Benchmark:
                 ready[form] = peer
         return ready, notes
 
-    def _torch_peer(self, workload: Workload, form: PeerForm) -> TorchPeer:
+    def _open_torch_peer(self, workload: Workload, form: PeerForm) -> TorchPeer:
         peer = TorchPeer(
             workload.weights,
             workload.own,
             workload.pair.content,
             workload.pair.style,
             batch_size=self._settings.peer_batch_size or workload.batch_size,
-            platform=self._studio.device.platform,
-            dtype=self._studio.dtype,
+            platform=self._harness.device.platform,
+            dtype=self._harness.dtype,
             form=form,
         )
         self._peer_versions = {"torch": peer.version, "torch_threads": str(peer.threads)}
         return peer
 
-    def _levels(self, best: Measurement) -> tuple[LevelRate, ...]:
+    def _level_rates(self, best: Measurement) -> tuple[LevelRate, ...]:
         """The rate at each level of the default schedule.
 
         The planner chooses the batch where the user did not; the last level is known already.
         """
         fixed = best.batch_size if self._settings.batch_sizes else None
         rates = []
-        for size, steps in self._studio.level_sizes(self._pair, self._settings.size):
+        for size, steps in self._harness.level_sizes(self._pair, self._settings.size):
             if size == self._settings.size:
                 slots, seconds = best.batch_size, best.seconds_per_image_step.median
             else:
-                slots, seconds = self._rate(size, fixed)
+                slots, seconds = self._measure_rate(size, fixed)
             rates.append(
                 LevelRate(size=size, steps=steps, batch_size=slots, seconds_per_image_step=seconds)
             )
         return tuple(rates)
 
-    def _rate(self, size: int, batch_size: int | None) -> tuple[int, float]:
+    def _measure_rate(self, size: int, batch_size: int | None) -> tuple[int, float]:
         """Slots and the median seconds of an image-step at another size."""
-        workload = self._studio.workload(self._pair, size, batch_size)
-        steps = self._steps(workload)
-        seconds = alternating({"ours": lambda: workload.run(steps)}, self._settings.rounds)["ours"]
+        workload = self._harness.workload(self._pair, size, batch_size)
+        steps = self._chunk_steps(workload)
+        seconds = interleave({"ours": lambda: workload.run(steps)}, self._settings.rounds)["ours"]
         return workload.batch_size, statistics.median(seconds) / steps / workload.batch_size
 
-    def _jobs(self, count: int) -> JobsMeasurement:
+    def _measure_jobs(self, count: int) -> JobsMeasurement:
         """So many jobs from start to end; every round compiles, as every run of a user does."""
         self._progress.note(f"{count} jobs from start to end")
         pairs = [self._job_pair(index) for index in range(count)]
         totals, compiled = [], []
         for _ in range(1 + self._settings.rounds):
             compilation: list[float] = []
-            seconds = seconds_of(
+            seconds = time_call(
                 lambda into=compilation: into.append(
-                    self._studio.render(pairs, self._settings.size, _JOB_STEPS)
+                    self._harness.render(pairs, self._settings.size, _JOB_STEPS)
                 )
             )
             totals.append(seconds / count)
@@ -230,8 +232,8 @@ class _Benchmark:
         return JobsMeasurement(
             jobs=count,
             steps=_JOB_STEPS,
-            seconds_per_job=spread(totals[1:]),
-            seconds_per_job_compiled=spread(compiled[1:]),
+            seconds_per_job=summarize(totals[1:]),
+            seconds_per_job_compiled=summarize(compiled[1:]),
         )
 
     def _job_pair(self, index: int) -> Pair:
@@ -243,7 +245,7 @@ class _Benchmark:
 
 def _pair(settings: Settings) -> Pair:
     if settings.content:
-        return opened_pair(Path(settings.content), Path(settings.style))
+        return open_pair(Path(settings.content), Path(settings.style))
     return synthetic_pair(settings.size)
 
 

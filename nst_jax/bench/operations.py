@@ -71,7 +71,7 @@ def step_operations(
     direct = sum(_direct(each, _at(size, name)) for name, each in layers)
     run = sum(
         _winograd(each, _at(canvas, name))
-        if use_winograd and winograd.pays(*each)
+        if use_winograd and winograd.is_profitable(*each)
         else _direct(each, _at(canvas, name))
         for name, each in layers
     )

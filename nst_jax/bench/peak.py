@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nst_jax.bench.measuring import seconds_of
+from nst_jax.bench.timing import time_call
 from nst_jax.engine.plan.devices import PRECISIONS
 from nst_jax.forecast.chips import Peak, published_peak
 
@@ -14,7 +14,7 @@ _PRODUCT_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 _PRODUCTS = 5
 
 
-def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
+def find_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
     """The published peak of a device, or else the one that a matrix product reaches.
 
     Args:
@@ -23,10 +23,10 @@ def peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
         side: Rows and columns of the measured product; None: what fills such a device.
     """
     known = published_peak(device.device_kind, dtype)
-    return known or measured_peak(device, dtype, side=side)
+    return known or measure_peak(device, dtype, side=side)
 
 
-def measured_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
+def measure_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
     """The fastest of a few products of two square matrices, after a warm-up."""
     side = side or _PRODUCT_SIDE.get(device.platform, 4096)
     precision = PRECISIONS[dtype]
@@ -37,6 +37,6 @@ def measured_peak(device: Any, dtype: str, *, side: int | None = None) -> Peak:
         jax.block_until_ready(product(square, square))
 
     run()
-    fastest = min(seconds_of(run) for _ in range(_PRODUCTS))
+    fastest = min(time_call(run) for _ in range(_PRODUCTS))
     source = f"measured: {dtype} product of {side}x{side} matrices, the fastest of {_PRODUCTS}"
     return Peak(2 * side**3 / fastest, source, measured=True)

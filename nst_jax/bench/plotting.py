@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from nst_jax.bench.measuring import Spread
 from nst_jax.bench.report import Report
+from nst_jax.bench.timing import Stats
 from nst_jax.request.errors import OutputError
 
 
@@ -30,7 +30,7 @@ def write_plot(report: Report, path: Path) -> None:
 
 def _draw_rates(axes: Any, report: Report) -> None:
     """Image-steps a second of ours and of the peer's forms, bars from lowest to highest."""
-    series: dict[str, dict[int, Spread]] = {"nst_jax": {}}
+    series: dict[str, dict[int, Stats]] = {"nst_jax": {}}
     for each in report.measurements:
         series["nst_jax"][each.batch_size] = each.seconds_per_image_step
         for peer in each.peers:
@@ -53,7 +53,7 @@ def _draw_jobs(axes: Any, report: Report) -> None:
     axes.legend()
 
 
-def _draw(axes: Any, values: dict[int, Spread], name: str) -> None:
+def _draw(axes: Any, values: dict[int, Stats], name: str) -> None:
     points = sorted(values.items())
     medians = [value.median for _, value in points]
     below = [value.median - value.lowest for _, value in points]

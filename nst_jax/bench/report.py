@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nst_jax.bench.measuring import Spread, significant
+from nst_jax.bench.timing import Stats, round_to_digits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class PeerMeasurement:
     """
 
     form: str
-    seconds_per_image_step: Spread | None = None
-    ratio: Spread | None = None
+    seconds_per_image_step: Stats | None = None
+    ratio: Stats | None = None
     note: str = ""
 
     def record(self) -> dict[str, Any]:
@@ -57,9 +57,9 @@ class Measurement:
     batch_size: int
     canvas: tuple[int, int]
     steps: int
-    seconds_per_image_step: Spread
-    share_of_peak_direct: Spread
-    share_of_peak_executed: Spread
+    seconds_per_image_step: Stats
+    share_of_peak_direct: Stats
+    share_of_peak_executed: Stats
     compile_seconds: Mapping[str, float]
     phases: Mapping[str, float]
     program_bytes: int | None
@@ -105,8 +105,8 @@ class JobsMeasurement:
 
     jobs: int
     steps: int
-    seconds_per_job: Spread
-    seconds_per_job_compiled: Spread
+    seconds_per_job: Stats
+    seconds_per_job_compiled: Stats
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -190,13 +190,13 @@ class Report:
         return {
             "image_steps_per_second": _rate(best.seconds_per_image_step),
             "peer": self.peer,
-            "ratio": None if self.ratio is None else significant(self.ratio),
+            "ratio": None if self.ratio is None else round_to_digits(self.ratio),
             "peer_form": peer.form if peer else None,
             "peer_image_steps_per_second": _rate(peer.seconds_per_image_step) if peer else None,
-            "images_per_hour": significant(self.images_per_hour),
-            "share_of_peak_direct": significant(best.share_of_peak_direct.median),
-            "share_of_peak_executed": significant(best.share_of_peak_executed.median),
-            "compile_seconds": significant(best.phases["compile"]),
+            "images_per_hour": round_to_digits(self.images_per_hour),
+            "share_of_peak_direct": round_to_digits(best.share_of_peak_direct.median),
+            "share_of_peak_executed": round_to_digits(best.share_of_peak_executed.median),
+            "compile_seconds": round_to_digits(best.phases["compile"]),
             "peak_memory_bytes": self.peak_memory["bytes"],
             "batch_size": best.batch_size,
             "size": self.size,
@@ -221,16 +221,16 @@ def _seconds(measured: Measurement | PeerMeasurement) -> float:
     return measured.seconds_per_image_step.median
 
 
-def _rate(seconds: Spread | None) -> float | None:
-    return None if seconds is None else significant(1 / seconds.median)
+def _rate(seconds: Stats | None) -> float | None:
+    return None if seconds is None else round_to_digits(1 / seconds.median)
 
 
-def _spread(spread: Spread | None) -> dict[str, float] | None:
+def _spread(spread: Stats | None) -> dict[str, float] | None:
     return None if spread is None else spread.record()
 
 
 def _rounded(values: Mapping[str, float | int]) -> dict[str, float | int]:
     return {
-        name: significant(value) if isinstance(value, float) else value
+        name: round_to_digits(value) if isinstance(value, float) else value
         for name, value in values.items()
     }

@@ -23,7 +23,7 @@ class Settings:
         jobs: Numbers of jobs to render from start to end; none: not measured.
         dtype: What the network computes in; see `Options.dtype`.
         steps: Steps in one timed chunk; "auto": as many as last about a second.
-        rounds: Timed rounds, all contestants in each.
+        rounds: Timed rounds, all subjects in each.
         content: A picture file; empty: a synthetic picture.
         style: Likewise.
         weights: A network's name or file; see `Options.weights`.

@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nst_jax.bench.measuring import Spread
 from nst_jax.bench.report import LevelRate, Measurement, Report
+from nst_jax.bench.timing import Stats
 
 SPEED_BEGIN, SPEED_END = "<!-- speed -->", "<!-- /speed -->"
 _WIDTH = 95  # of a line of prose in Markdown
@@ -109,7 +109,7 @@ def speed_text(device: Mapping[str, Any]) -> str:
     return f"{paragraph}\n\n{markdown_table(speed_rows(device['runs']))}"
 
 
-def with_speed(document: str, text: str) -> str:
+def replace_speed_section(document: str, text: str) -> str:
     """A document whose part between the two speed markers is replaced.
 
     Raises:
@@ -158,7 +158,7 @@ def _run_rows(record: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _percent(share: Spread) -> str:
+def _percent(share: Stats) -> str:
     return f"{100 * share.median:.3g} % ({100 * share.lowest:.3g} to {100 * share.highest:.3g})"
 
 
@@ -187,5 +187,5 @@ def _schedule(levels: Sequence[LevelRate]) -> str:
     return ", ".join(f"{level.steps} steps at {level.size} px" for level in levels)
 
 
-def _seconds_texts(spread: Spread) -> tuple[str, str]:
+def _seconds_texts(spread: Stats) -> tuple[str, str]:
     return f"{spread.median:.3g}", f"{spread.lowest:.3g} to {spread.highest:.3g}"

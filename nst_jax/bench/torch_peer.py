@@ -62,7 +62,7 @@ class TorchPeer:
         self._own = own
         self._depths = weights.architecture.depths
         self._deepest = deepest_tap((*own.content_taps, *own.style_taps), weights.architecture)
-        self._constants = self._on_device(weights)
+        self._constants = self._load_constants(weights)
         with self._torch.no_grad():
             features = self._features(self._image(content[None]))
             self._content = {tap: features[tap] for tap in own.content_taps}
@@ -113,15 +113,18 @@ class TorchPeer:
         (gradient,) = self._torch.autograd.grad(losses.sum(), images)
         return losses, gradient
 
-    def _on_device(self, weights: NetworkWeights) -> Mapping[str, Any]:
+    def _load_constants(self, weights: NetworkWeights) -> Mapping[str, Any]:
         mean = self._torch.tensor(weights.mean, device=self._device).view(1, 3, 1, 1)
         constants: dict[str, Any] = {"mean": mean}
         for name, (kernel, bias) in weights.convolutions.items():
             outermost = self._torch.tensor(kernel.transpose(3, 2, 0, 1).copy())
-            constants[name] = (self._placed(outermost), self._placed(self._torch.tensor(bias)))
+            constants[name] = (
+                self._to_device(outermost),
+                self._to_device(self._torch.tensor(bias)),
+            )
         return constants
 
-    def _placed(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         """On the device, in the network's data type; what has four axes is channels_last."""
         tensor = tensor.to(device=self._device, dtype=self._dtype)
         if tensor.ndim == 4:

@@ -59,7 +59,7 @@ def synthetic_pair(side: int, *, seed: int = 0) -> Pair:
     return Pair(pictures[0], pictures[1])
 
 
-def opened_pair(content: Path, style: Path) -> Pair:
+def open_pair(content: Path, style: Path) -> Pair:
     """Two picture files, transparency on white.
 
     Raises:
@@ -111,7 +111,7 @@ class Workload:
         return np.asarray(jax.device_get(self._states.image))
 
 
-class Studio:
+class Harness:
     """The engine opened once: weights read, one device chosen.
 
     One device, because operations a second and a share of the peak are a device's own. A CPU

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst_jax.forecast.roofline import Forecast, StepForecast
+    from nst_jax.forecast.roofline import StepRoofline, TopologyReport
 
 # Two lines each, so that ten columns go into eighty characters.
 _HEADINGS = (
@@ -20,21 +20,21 @@ _HEADINGS = (
 )
 
 
-def forecast_table(made: "Forecast") -> Any:
+def forecast_table(made: "TopologyReport") -> Any:
     """A row a compiled step program; operations, bytes and time are those of an image-step."""
     from rich.table import Table
 
     table = Table(caption="GFLOP, GB and ms: of an image-step. The last column is an estimate.")
     for heading in _HEADINGS:
         table.add_column(heading, justify="right")
-    for canvas in made.outlook.canvases:
+    for canvas in made.plan.canvases:
         for step in made.steps(canvas):
             table.add_row(f"{canvas.canvas[1]}x{canvas.canvas[0]}", *_cells(step))
     return table
 
 
-def _cells(step: "StepForecast") -> Sequence[str]:
-    seen = step.step.inspection
+def _cells(step: "StepRoofline") -> Sequence[str]:
+    seen = step.step.compiled
     memory, fit, seconds = seen.bytes_per_device, step.slots_that_fit, step.chip_seconds
     return (
         step.step.style_kind,
@@ -48,9 +48,9 @@ def _cells(step: "StepForecast") -> Sequence[str]:
     )
 
 
-def forecast_rows(made: "Forecast") -> list[tuple[str, str]]:
+def forecast_rows(made: "TopologyReport") -> list[tuple[str, str]]:
     """Names and values of what concerns the whole run."""
-    plan, chip, devices = made.outlook, made.topology.chip, made.topology.devices
+    plan, chip, devices = made.plan, made.topology.chip, made.topology.devices
     planned = plan.jobs - len(plan.failures)
     return [
         (
@@ -76,13 +76,13 @@ def forecast_rows(made: "Forecast") -> list[tuple[str, str]]:
     ]
 
 
-def _rate_text(made: "Forecast") -> str:
+def _rate_text(made: "TopologyReport") -> str:
     if made.seconds is None or made.images_per_hour is None:
         return "not known"
     return f"{made.images_per_hour:.0f} images an hour, {made.seconds:.1f} s in steps"
 
 
-def _batch_text(made: "Forecast") -> str:
+def _batch_text(made: "TopologyReport") -> str:
     fitting = made.batch_that_fits
     if fitting is None:
         return "not known"

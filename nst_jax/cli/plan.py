@@ -15,7 +15,7 @@ from nst_jax.request.options import Options
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Result
-    from nst_jax.forecast.outlook import CanvasOutlook, Outlook
+    from nst_jax.forecast.plan_report import CanvasReport, PlanReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,12 @@ class Plan:
             return self._forecast()
         jobs = self._jobs()
         from nst_jax.engine.device.process import configure_process  # jax takes a second to import
-        from nst_jax.forecast.outlook import outlook
+        from nst_jax.forecast.plan_report import make_plan_report
 
         with open_progress(quiet=self.quiet or self.json) as progress, configure_process():
-            made = outlook(jobs, self.options, compile_steps=self.compile, progress=progress)
+            made = make_plan_report(
+                jobs, self.options, compile_steps=self.compile, progress=progress
+            )
         if self.json:
             print_json(made.record())
         else:
@@ -68,17 +70,17 @@ class Plan:
     def _forecast(self) -> int:
         """Plans for chips that are not here; nothing is kept or loaded, it is all compiled."""
         jobs = self._jobs()
-        from nst_jax.forecast.roofline import forecast  # jax takes a second to import
-        from nst_jax.forecast.topologies import opened
+        from nst_jax.forecast.roofline import forecast_on_topology  # jax takes a second to import
+        from nst_jax.forecast.topologies import open_topology
 
-        topology = opened(self.topology)
+        topology = open_topology(self.topology)
         with open_progress(quiet=self.quiet or self.json) as progress:
-            made = forecast(jobs, self.options, topology, progress)
+            made = forecast_on_topology(jobs, self.options, topology, progress)
         if self.json:
             print_json(made.record())
         else:
-            _print_all(forecast_table(made), forecast_rows(made), made.outlook.failures)
-        return 3 if made.outlook.failures else 0
+            _print_all(forecast_table(made), forecast_rows(made), made.plan.failures)
+        return 3 if made.plan.failures else 0
 
     def _jobs(self) -> Sequence[Job]:
         if self.manifest or self.contents or self.styles:
@@ -112,7 +114,7 @@ def _print_all(table: Any, lines: Sequence[tuple[str, str]], failures: Sequence[
         console.print(text, highlight=False, soft_wrap=True)
 
 
-def _canvas_table(canvases: Sequence["CanvasOutlook"]) -> Any:
+def _canvas_table(canvases: Sequence["CanvasReport"]) -> Any:
     from rich.table import Table
 
     table = Table()
@@ -131,7 +133,7 @@ def _canvas_table(canvases: Sequence["CanvasOutlook"]) -> Any:
     return table
 
 
-def _totals(made: "Outlook") -> list[tuple[str, str]]:
+def _totals(made: "PlanReport") -> list[tuple[str, str]]:
     """Names and values of what concerns the whole run."""
     device = made.device
     memory = device["memory_bytes"]
@@ -151,7 +153,7 @@ def _totals(made: "Outlook") -> list[tuple[str, str]]:
     return [*rows, *(("note", note) for note in made.notes)]
 
 
-def _time_text(made: "Outlook") -> str:
+def _time_text(made: "PlanReport") -> str:
     if made.seconds is None:
         return "not known: no rate was measured"
     rate = made.flops_per_second / 1e9
@@ -161,7 +163,7 @@ def _time_text(made: "Outlook") -> str:
     )
 
 
-def _memory_text(made: "Outlook") -> str:
+def _memory_text(made: "PlanReport") -> str:
     known = [one.collectives for one in made.canvases if one.collectives is not None]
     if not known:
         return "estimated; --compile asks the compiler"

@@ -48,7 +48,7 @@ class _Common:
         from nst_jax.engine.device.process import configure_process
         from nst_jax.engine.run.writer import make_folder
         from nst_jax.engine.schedule.stop import StopToken
-        from nst_jax.study.writing import record, write_study
+        from nst_jax.study.study_files import study_record, write_study
 
         stop = StopToken()
         with (
@@ -60,7 +60,7 @@ class _Common:
         make_folder(Path(self.output_dir))
         page = write_study(study, Path(self.output_dir))
         if self.json:
-            print_json({"page": str(page)} | record(study))
+            print_json({"page": str(page)} | study_record(study))
         elif not self.quiet:
             print(f"Look at {page}")
         return 3 if any(cell.error for cell in study.cells) else 0

@@ -68,7 +68,7 @@ class Peak:
     measured: bool
 
 
-def chip_of(kind: str) -> Chip | None:
+def find_chip(kind: str) -> Chip | None:
     """The row of a known device, by JAX's `device_kind`."""
     return next((chip for chip in CHIPS if kind in chip.kinds), None)
 
@@ -80,7 +80,7 @@ def published_peak(kind: str, dtype: str) -> Peak | None:
         kind: JAX's `device_kind`.
         dtype: `bfloat16`, `tensorfloat32` or `float32`, whose peaks are not in the table.
     """
-    chip = chip_of(kind)
+    chip = find_chip(kind)
     if chip is None:
         return None
     value = {"bfloat16": chip.bfloat16, "tensorfloat32": chip.tensorfloat32}.get(dtype)

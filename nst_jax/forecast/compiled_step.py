@@ -24,7 +24,7 @@ from nst_jax.request.options import JobOptions, Options, StaticOptions, job_opti
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspection:
+class CompiledStep:
     """What a compiled step program says of itself.
 
     Attributes:
@@ -47,7 +47,7 @@ class Inspection:
     seconds: float = 0.0
 
 
-def inspected(
+def analyze_step(
     programs: ProgramCache,
     devices: Devices,
     canvas: Size,
@@ -56,7 +56,7 @@ def inspected(
     style_kind: StyleKind = "gram",
     regions: int = 0,
     options: Options | None = None,
-) -> Inspection:
+) -> CompiledStep:
     """Compiles a step program, or takes the one that is there, and looks at it.
 
     Args:
@@ -74,7 +74,7 @@ def inspected(
     )
     program = programs.compiled_step(canvas, states, problems)
     costs = program.cost_analysis() or {}
-    return Inspection(
+    return CompiledStep(
         bytes_on_each_device(program),
         collectives_in(program.as_text()),
         costs.get("flops"),

@@ -14,7 +14,7 @@ import jax
 
 from nst_jax.engine.progress import Progress
 from nst_jax.forecast.chips import Peak, published_peak
-from nst_jax.forecast.outlook import CanvasOutlook, CompiledStep, Outlook, outlook
+from nst_jax.forecast.plan_report import CanvasReport, PlanReport, StepReport, make_plan_report
 from nst_jax.forecast.topologies import Topology
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job
@@ -26,7 +26,7 @@ NO_PEAK = "no peak is published for what the network computes in: no estimate of
 
 
 @dataclasses.dataclass(frozen=True)
-class StepForecast:
+class StepRoofline:
     """One step program on the chips of a topology.
 
     Attributes:
@@ -37,7 +37,7 @@ class StepForecast:
         bytes_per_second: Peak of the memory's traffic.
     """
 
-    step: CompiledStep
+    step: StepReport
     slots_on_each: int
     limit_bytes: int
     peak: Peak | None
@@ -46,12 +46,12 @@ class StepForecast:
     @property
     def flops_per_image_step(self) -> float:
         """Operations as the compiler counts them, all and not just the model's."""
-        return (self.step.inspection.flops_per_device or 0) / self.slots_on_each
+        return (self.step.compiled.flops_per_device or 0) / self.slots_on_each
 
     @property
     def bytes_accessed_per_image_step(self) -> float:
         """What all operations read and write, as the compiler counts it."""
-        return (self.step.inspection.bytes_accessed_per_device or 0) / self.slots_on_each
+        return (self.step.compiled.bytes_accessed_per_device or 0) / self.slots_on_each
 
     @property
     def slots_that_fit(self) -> int | None:
@@ -59,7 +59,7 @@ class StepForecast:
 
         Far too high where so little is computed that most of it never leaves the chip.
         """
-        seen = self.step.inspection
+        seen = self.step.compiled
         if seen.bytes_per_device is None:
             return None
         each = (seen.bytes_per_device - seen.network_bytes) / self.slots_on_each
@@ -96,7 +96,7 @@ class StepForecast:
 
     def record(self) -> dict[str, Any]:
         """The step as `plan --json` prints it among its canvas's."""
-        seen = self.step.inspection
+        seen = self.step.compiled
         return {
             "style": self.step.style_kind,
             "batch_steps": self.step.batch_steps,
@@ -112,25 +112,25 @@ class StepForecast:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Forecast:
+class TopologyReport:
     """A run on the chips of a topology.
 
     Attributes:
-        outlook: The run, compiled for them.
+        plan: The run, compiled for them.
         topology: The chips.
     """
 
-    outlook: Outlook
+    plan: PlanReport
     topology: Topology
 
-    def steps(self, canvas: CanvasOutlook) -> list[StepForecast]:
+    def steps(self, canvas: CanvasReport) -> list[StepRoofline]:
         """The step programs of one canvas."""
         chip, devices = self.topology.chip, self.topology.devices
         bytes_per_second = chip.bytes_per_second
         assert bytes_per_second is not None
-        peak = published_peak(chip.kinds[0], self.outlook.dtype)
+        peak = published_peak(chip.kinds[0], self.plan.dtype)
         return [
-            StepForecast(
+            StepRoofline(
                 one, devices.slots_on_each(one.slots), devices.memory_bytes, peak, bytes_per_second
             )
             for one in canvas.steps
@@ -139,7 +139,7 @@ class Forecast:
     @property
     def batch_that_fits(self) -> int | None:
         """Slots of the largest canvas over all chips; an estimate, see `slots_that_fit`."""
-        largest = self.outlook.canvases[-1:]
+        largest = self.plan.canvases[-1:]
         each = [step.slots_that_fit for canvas in largest for step in self.steps(canvas)]
         known = [fitting for fitting in each if fitting is not None]
         return min(known) * self.topology.devices.count if known else None
@@ -147,21 +147,21 @@ class Forecast:
     @property
     def seconds(self) -> float | None:
         """Of all steps by the roofline; None where that is not known, or nothing is planned."""
-        every = [step.seconds for canvas in self.outlook.canvases for step in self.steps(canvas)]
+        every = [step.seconds for canvas in self.plan.canvases for step in self.steps(canvas)]
         known = [seconds for seconds in every if seconds is not None]
         return sum(known) if known and len(known) == len(every) else None
 
     @property
     def images_per_hour(self) -> float | None:
         """Of all chips together, by the roofline."""
-        planned = self.outlook.jobs - len(self.outlook.failures)
+        planned = self.plan.jobs - len(self.plan.failures)
         return 3600 * planned / self.seconds if self.seconds else None
 
     @property
     def notes(self) -> list[str]:
         """What the user may want to know."""
-        notes = list(self.outlook.notes)
-        if self.seconds is None and self.outlook.canvases:
+        notes = list(self.plan.notes)
+        if self.seconds is None and self.plan.canvases:
             notes.append(NO_PEAK)
         if self.topology.hosts > 1:
             notes.append(
@@ -172,8 +172,8 @@ class Forecast:
 
     def record(self) -> dict[str, Any]:
         """The forecast as `plan --topology --json` prints it: a plan, and what is known beyond."""
-        record = self.outlook.record()
-        for canvas, line in zip(self.outlook.canvases, record["canvases"], strict=True):
+        record = self.plan.record()
+        for canvas, line in zip(self.plan.canvases, record["canvases"], strict=True):
             line["steps"] = [step.record() for step in self.steps(canvas)]
         return record | {
             "topology": self.topology.record(),
@@ -185,9 +185,9 @@ class Forecast:
         }
 
 
-def forecast(
+def forecast_on_topology(
     jobs: Sequence[Job], options: Options, topology: Topology, progress: Progress
-) -> Forecast:
+) -> TopologyReport:
     """Compiles every step program of a run for a topology; nothing is rendered.
 
     Raises:
@@ -195,7 +195,7 @@ def forecast(
         RequestError: The request is wrong in itself.
     """
     try:
-        made = outlook(
+        made = make_plan_report(
             jobs,
             options,
             compile_steps=True,
@@ -211,4 +211,4 @@ def forecast(
             f"{str(error).splitlines()[0]}",
             "Lower --batch-size or --size",
         ) from error
-    return Forecast(made, topology)
+    return TopologyReport(made, topology)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from nst_jax.forecast.chips import Chip, chip_of
+from nst_jax.forecast.chips import Chip, find_chip
 from nst_jax.forecast.compile_only import CompileOnlyDevices, compile_only
 from nst_jax.request.errors import OptionError
 
@@ -84,7 +84,7 @@ class Topology:
         }
 
 
-def parsed(name: str) -> tuple[Family, Grid]:
+def parse_topology(name: str) -> tuple[Family, Grid]:
     """The chips and the sides of a slice, by its name.
 
     Raises:
@@ -105,11 +105,11 @@ def parsed(name: str) -> tuple[Family, Grid]:
     grid = tuple(map(int, match[2].split("x")))
     fits = all(side <= most for side, most in zip(sorted(grid), family.largest, strict=False))
     if len(grid) != len(family.largest) or not fits:
-        raise _impossible(name, f"a pod is {'x'.join(map(str, family.largest))}")
+        raise _impossible_slice(name, f"a pod is {'x'.join(map(str, family.largest))}")
     return family, grid
 
 
-def opened(name: str) -> Topology:
+def open_topology(name: str) -> Topology:
     """The slice of this name, for this process to compile for.
 
     JAX is told to run on this machine's processors alone and libtpu to ask nobody where it is,
@@ -118,9 +118,9 @@ def opened(name: str) -> Topology:
     Raises:
         OptionError: There is no such slice, or libtpu is not installed.
     """
-    family, grid = parsed(name)
+    family, grid = parse_topology(name)
     _check_libtpu()
-    _be_nowhere(family, grid)
+    _isolate_process(family, grid)
     options: dict[str, Any] = {}
     if grid in _ONE_HOST:
         options["chips_per_host_bounds"] = _ONE_HOST[grid]
@@ -129,8 +129,10 @@ def opened(name: str) -> Topology:
     try:
         devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
-        raise _impossible(name, f"libtpu says {str(error).splitlines()[0].rstrip('.')}") from error
-    chip = chip_of(family.kind)
+        raise _impossible_slice(
+            name, f"libtpu says {str(error).splitlines()[0].rstrip('.')}"
+        ) from error
+    chip = find_chip(family.kind)
     assert chip is not None
     assert chip.memory_bytes is not None
     hosts = len({device.process_index for device in devices})
@@ -145,7 +147,7 @@ def _check_libtpu() -> None:
         )
 
 
-def _be_nowhere(family: Family, grid: Grid) -> None:
+def _isolate_process(family: Family, grid: Grid) -> None:
     """What libtpu and JAX must know before libtpu is loaded, on a machine with a TPU or without."""
     cores = family.cores * math.prod(grid)
     os.environ.update(
@@ -159,7 +161,7 @@ def _be_nowhere(family: Family, grid: Grid) -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
-def _impossible(name: str, why: str) -> OptionError:
+def _impossible_slice(name: str, why: str) -> OptionError:
     chip = name.split(":")[0]
     slices = _listed(f"{chip}:{grid}" for grid in FAMILIES[chip].examples)
     return OptionError(

@@ -32,5 +32,5 @@ class ActivationTarget(NamedTuple):
             features: Of the tap, zero outside of the image's own region.
             region: The positions that count.
         """
-        mean = region.weighted(features).astype(jnp.float32).sum((0, 1)) / region.positions
+        mean = region.apply_weights(features).astype(jnp.float32).sum((0, 1)) / region.positions
         return -jnp.sum(mean * self.direction)

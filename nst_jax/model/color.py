@@ -37,7 +37,7 @@ def luma(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return pixels @ _LUMA.astype(pixels.dtype)
 
 
-def with_luminance_of(output: Pixels, content: Pixels) -> Pixels:
+def take_luminance(output: Pixels, content: Pixels) -> Pixels:
     """The content's colours with the output's luminance, in a linear-light YCbCr.
 
     Each pixel has the output's luminance (ITU-R BT.709) and the content's two differences
@@ -47,12 +47,12 @@ def with_luminance_of(output: Pixels, content: Pixels) -> Pixels:
         output: Whose light and dark is taken.
         content: Whose colours are taken; the same size.
     """
-    shown = _linear(content)
+    shown = _decode(content)
     chroma = shown - (shown @ _LUMINANCE)[..., None]
-    return _float32(_encoded(_within_gamut(_linear(output) @ _LUMINANCE, chroma)))
+    return _float32(_encode(_fit_into_gamut(_decode(output) @ _LUMINANCE, chroma)))
 
 
-def with_lightness_of(output: Pixels, content: Pixels) -> Pixels:
+def take_lightness(output: Pixels, content: Pixels) -> Pixels:
     """The content's colours with the output's lightness, in CIELAB under D65.
 
     Args:
@@ -70,10 +70,10 @@ def with_lightness_of(output: Pixels, content: Pixels) -> Pixels:
     beyond = ~_is_inside(whole)
     if beyond.any():
         whole[beyond] = _largest_inside(lambda share: colours(share, beyond), int(beyond.sum()))
-    return _float32(_encoded(np.clip(whole, 0, 1)))
+    return _float32(_encode(np.clip(whole, 0, 1)))
 
 
-def with_mean_and_covariance_of(style: Pixels, content: Pixels) -> Pixels:
+def match_mean_and_covariance(style: Pixels, content: Pixels) -> Pixels:
     """The style in colours of the content's mean and covariance.
 
     The linear map between two Gaussians that moves colours least (Pitié and Kokaram 2007),
@@ -88,10 +88,10 @@ def with_mean_and_covariance_of(style: Pixels, content: Pixels) -> Pixels:
     (inner,) = _powers(root @ (wanted + _RIDGE * np.eye(3)) @ root, 0.5)
     moved = wanted_mean + (np.float64(style) - mean) @ (inverse @ inner @ inverse)
     grey = np.clip(luma(moved), 0, 1)
-    return _float32(_within_gamut(grey, moved - luma(moved)[..., None]))
+    return _float32(_fit_into_gamut(grey, moved - luma(moved)[..., None]))
 
 
-def with_histogram_of(style: Pixels, content: Pixels) -> Pixels:
+def match_histogram(style: Pixels, content: Pixels) -> Pixels:
     """The style with each channel's values distributed as the content's are.
 
     A value becomes the content's value of the same rank; equal values stay equal.
@@ -100,20 +100,20 @@ def with_histogram_of(style: Pixels, content: Pixels) -> Pixels:
         style: The picture to change, (h, w, 3).
         content: Whose values it gets, of any size.
     """
-    channels = [_ranked(style[..., one], content[..., one]) for one in range(3)]
+    channels = [_match_ranks(style[..., one], content[..., one]) for one in range(3)]
     return _float32(np.stack(channels, axis=-1))
 
 
-KEPT: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
-    "content": with_lightness_of,
-    "lab": with_lightness_of,
-    "luminance": with_luminance_of,
+KEEP_METHODS: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
+    "content": take_lightness,
+    "lab": take_lightness,
+    "luminance": take_luminance,
 }
 """By the option `color`: output and content to the picture that is written."""
 
-MATCHED: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
-    "match-mean-covariance": with_mean_and_covariance_of,
-    "match-histogram": with_histogram_of,
+MATCH_METHODS: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
+    "match-mean-covariance": match_mean_and_covariance,
+    "match-histogram": match_histogram,
 }
 """By the option `color`: style and content to the picture whose style is taken."""
 
@@ -133,7 +133,7 @@ def color_moments(
     return mean, np.cov(rows.T, aweights=shares, bias=True)
 
 
-def colors_like(
+def sample_colors(
     mean: npt.NDArray[Any], covariance: npt.NDArray[Any], noise: npt.NDArray[Any]
 ) -> Pixels:
     """Noise in colours of this mean and covariance, clipped to [0, 1].
@@ -147,7 +147,7 @@ def colors_like(
     return _float32(np.clip(mean + noise @ root, 0, 1))
 
 
-def _within_gamut(grey: npt.NDArray[Any], chroma: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _fit_into_gamut(grey: npt.NDArray[Any], chroma: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Grey plus as much of the chroma as fits into [0, 1]."""
     room = np.where(chroma > 0, 1 - grey[..., None], grey[..., None])
     fits = np.abs(chroma) <= room
@@ -173,20 +173,20 @@ def _is_inside(colours: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.asarray(inside.all(-1))
 
 
-def _linear(encoded: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _decode(encoded: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Linear light of sRGB values (IEC 61966-2-1)."""
     encoded = np.asarray(encoded, np.float64)
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
-def _encoded(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The way back of `_linear`."""
+def _encode(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The way back of `_decode`."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _lab(encoded: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """CIELAB of sRGB: L* from 0 to 100, a*, b*."""
-    relative = _linear(encoded) @ _XYZ_OF_RGB.T / _WHITE
+    relative = _decode(encoded) @ _XYZ_OF_RGB.T / _WHITE
     x, y, z = np.moveaxis(_lab_curve(relative), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
@@ -212,7 +212,7 @@ def _powers(symmetric: npt.NDArray[Any], *exponents: float) -> list[npt.NDArray[
     return [(vectors * values**exponent) @ vectors.T for exponent in exponents]
 
 
-def _ranked(values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _match_ranks(values: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
     distinct, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - counts / 2) / values.size
     targets = (np.arange(wanted.size) + 0.5) / wanted.size

@@ -19,7 +19,9 @@ class ContentTarget(NamedTuple):
     scale: Float32[Array, "..."]
 
     @classmethod
-    def of(cls, features: Any, positions: int, normalized: str = "relative") -> "ContentTarget":
+    def from_features(
+        cls, features: Any, positions: int, normalized: str = "relative"
+    ) -> "ContentTarget":
         """The target of a content with these features, on the host.
 
         Args:

@@ -36,7 +36,7 @@ def region_mask(size: Int[Array, "2"], canvas: tuple[int, int]) -> Bool[Array, "
     return (rows[:, None] & columns[None, :])[..., None]
 
 
-def flipped_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def flip_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The kernel whose forward convolution is the backward pass of `kernel`'s own.
 
     Shapes (3, 3, c, d) to (3, 3, d, c).
@@ -44,7 +44,7 @@ def flipped_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))
 
 
-def with_replicated_rim(
+def replicate_border(
     features: Float[Array, "h w c"], size: Int[Array, "2"]
 ) -> Float[Array, "h+2 w+2 c"]:
     """An image whose border is repeated once on every side, in the top left corner as before.
@@ -208,7 +208,7 @@ def _average_pool_forward(features, scale):
 
 
 def _average_pool_backward(scale, features, gradient):
-    return (_padded_like(_doubled(gradient * (0.25 * scale)), features),)
+    return (_pad_like(_upsample(gradient * (0.25 * scale)), features),)
 
 
 _average_pool.defvjp(_average_pool_forward, _average_pool_backward)
@@ -232,9 +232,9 @@ def _norm_pool_backward(scale, residuals, gradient):
     """x / ‖x‖; where the whole window is 0 there is no way down or up, and the gradient is 0."""
     features, norm = residuals
     by_norm = jnp.where(norm > 0, scale**2 * gradient / jnp.where(norm > 0, norm, 1), 0)
-    doubled = _doubled(by_norm.astype(features.dtype))
+    doubled = _upsample(by_norm.astype(features.dtype))
     height, width = doubled.shape[:2]
-    return (_padded_like(features[:height, :width] * doubled, features),)
+    return (_pad_like(features[:height, :width] * doubled, features),)
 
 
 _norm_pool.defvjp(_norm_pool_forward, _norm_pool_backward)
@@ -261,9 +261,9 @@ def _maximum_pool_backward(residuals, gradient):
     features, largest = residuals
     holders = sum((corner == largest).astype(gradient.dtype) for corner in _corners(features))
     height, width = 2 * largest.shape[0], 2 * largest.shape[1]
-    is_largest = features[:height, :width] == _doubled(largest)
-    shares = jnp.where(is_largest, _doubled(gradient / holders), 0)
-    return (_padded_like(shares, features),)
+    is_largest = features[:height, :width] == _upsample(largest)
+    shares = jnp.where(is_largest, _upsample(gradient / holders), 0)
+    return (_pad_like(shares, features),)
 
 
 _maximum_pool.defvjp(_maximum_pool_forward, _maximum_pool_backward)
@@ -275,11 +275,11 @@ def _corners(features: Float[Array, "h w c"]) -> list[Float[Array, "h//2 w//2 c"
     return [features[i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
 
 
-def _doubled(features: Float[Array, "h w c"]) -> Float[Array, "2*h 2*w c"]:
+def _upsample(features: Float[Array, "h w c"]) -> Float[Array, "2*h 2*w c"]:
     return features.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _padded_like(even: Float[Array, "m n c"], whole: Float[Array, "h w c"]) -> Array:
+def _pad_like(even: Float[Array, "m n c"], whole: Float[Array, "h w c"]) -> Array:
     """Zeros where the pooling has dropped a last row or column."""
     dropped = (whole.shape[0] - even.shape[0], whole.shape[1] - even.shape[1])
     return jnp.pad(even, ((0, dropped[0]), (0, dropped[1]), (0, 0)))

@@ -27,7 +27,7 @@ def gram_matrix(features: Float[Array, "h w c"], region: Region) -> Float32[Arra
             is fine: products are accumulated in float32.
         region: The positions that count.
     """
-    flat, weighted = (_flat(each) for each in (features, region.weighted(features)))
+    flat, weighted = (_flat(each) for each in (features, region.apply_weights(features)))
     products = jnp.einsum("pc,pd->cd", weighted, flat, preferred_element_type=jnp.float32)
     return products / region.positions
 
@@ -40,7 +40,7 @@ def _gram_backward(residuals, gradient):
     """F (Ḡ + Ḡᵀ) / positions, weighted: one product where plain autodiff makes two."""
     features, region = residuals
     both = ((gradient + gradient.T) / region.positions).astype(features.dtype)
-    return region.weighted((_flat(features) @ both).reshape(features.shape)), None
+    return region.apply_weights((_flat(features) @ both).reshape(features.shape)), None
 
 
 gram_matrix.defvjp(_gram_forward, _gram_backward)
@@ -52,10 +52,10 @@ def squared_distance(value: Float[Array, "..."], target: Float[Array, "..."]) ->
 
 
 @jax.custom_vjp
-def with_unit_gradient(
-    features: Float[Array, "h w c"], mask: Bool[Array, "h w 1"], strength: Float32[Array, ""]
+def normalize_gradient(
+    features: Float[Array, "h w c"], mask: Bool[Array, "h w 1"], norm: Float32[Array, ""]
 ) -> Float[Array, "h w c"]:
-    """The features themselves; on the way back their gradient has an L1 norm of `strength`.
+    """The features themselves; on the way back their gradient has an L1 norm of `norm`.
 
     jcjohnson/neural-style's -normalize_gradients, which weighs terms by what they do and not
     by what they are worth. Only the image's own region counts.
@@ -63,25 +63,25 @@ def with_unit_gradient(
     Args:
         features: Of one tap, as one term sees them.
         mask: The image's own region.
-        strength: The term's weight, which the gradient that comes back has as a factor.
+        norm: The term's weight, which the gradient that comes back has as a factor.
     """
-    del mask, strength
+    del mask, norm
     return features
 
 
-def _unit_gradient_forward(features, mask, strength):
-    return features, (mask, strength)
+def _normalize_gradient_forward(features, mask, norm):
+    return features, (mask, norm)
 
 
-def _unit_gradient_backward(residuals, gradient):
-    mask, strength = residuals
+def _normalize_gradient_backward(residuals, gradient):
+    mask, norm = residuals
     own = jnp.where(mask, gradient, 0).astype(jnp.float32)
-    norm = jnp.sum(jnp.abs(own)) + strength * _SMALLEST_NORM
-    scaled = own * jnp.where(norm > 0, strength / norm, 0)
+    own_norm = jnp.sum(jnp.abs(own)) + norm * _SMALLEST_NORM
+    scaled = own * jnp.where(own_norm > 0, norm / own_norm, 0)
     return scaled.astype(gradient.dtype), None, None
 
 
-with_unit_gradient.defvjp(_unit_gradient_forward, _unit_gradient_backward)
+normalize_gradient.defvjp(_normalize_gradient_forward, _normalize_gradient_backward)
 
 
 def _flat(features: Float[Array, "h w c"]) -> Float[Array, "p c"]:

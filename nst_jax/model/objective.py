@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Float32, Int
 from nst_jax.model import losses
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.layers import region_mask
-from nst_jax.model.region import Region, weighted_region
-from nst_jax.model.style import Moments, StyleTarget, moments
+from nst_jax.model.region import Region, region_from_weights
+from nst_jax.model.style import Moments, StyleTarget, compute_moments
 from nst_jax.model.variation import SquaredVariation, Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import poolings_before
@@ -35,8 +35,8 @@ class Targets(NamedTuple):
     variation: Variation = SquaredVariation()
 
 
-class Strengths(NamedTuple):
-    """L1 norms that the terms' gradients get at their taps; see `losses.with_unit_gradient`."""
+class GradientNorms(NamedTuple):
+    """L1 norms that the terms' gradients get at their taps; see `losses.normalize_gradient`."""
 
     content: Mapping[str, Float32[Array, ""]]
     style: Mapping[str, Float32[Array, ""]]
@@ -48,7 +48,7 @@ class TermWeights(NamedTuple):
     `content_taps` and `style_taps` have a weight for each tap of the targets; each sums to 1.
     They go by name, because JAX sorts a dictionary by its keys.
 
-    Where there are `strengths`, a term's gradient has that norm instead of its own; whether
+    Where there are `gradient_norms`, a term's gradient has that norm instead of its own; whether
     there are is part of a program's structure.
     """
 
@@ -57,7 +57,7 @@ class TermWeights(NamedTuple):
     tv: Float32[Array, ""]
     content_taps: Mapping[str, Float32[Array, ""]]
     style_taps: Mapping[str, Float32[Array, ""]]
-    strengths: Strengths | None = None
+    gradient_norms: GradientNorms | None = None
 
 
 class Terms(NamedTuple):
@@ -87,7 +87,7 @@ def objective(
     """
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
-    content_seen, style_seen = _as_terms_see(features, size, weights.strengths)
+    content_seen, style_seen = _normalize_gradients(features, size, weights.gradient_norms)
     content, style = jnp.float32(0), jnp.float32(0)
     for tap, target in targets.content.items():
         content += weights.content_taps[tap] * target.distance(content_seen[tap])
@@ -125,29 +125,29 @@ def style_moments(
     """
     features = network(image, size, taps)
     return {
-        tap: moments(
+        tap: compute_moments(
             features[tap],
-            weighted_region(weights[tap]) if weights else own_region(size, tap, features[tap]),
+            region_from_weights(weights[tap]) if weights else own_region(size, tap, features[tap]),
         )
         for tap in taps
     }
 
 
-def _as_terms_see(
+def _normalize_gradients(
     features: Mapping[str, Float[Array, "..."]],
     size: Int[Array, "2"],
-    strengths: Strengths | None,
+    norms: GradientNorms | None,
 ) -> tuple[Mapping[str, Float[Array, "..."]], Mapping[str, Float[Array, "..."]]]:
     """The features by tap for the content and for the style, with what becomes of gradients."""
-    if strengths is None:
+    if norms is None:
         return features, features
 
     def seen(tap: str, strength: Float32[Array, ""]) -> Float[Array, "..."]:
         height, width, _ = features[tap].shape
         mask = region_mask(size // 2 ** poolings_before(tap), (height, width))
-        return losses.with_unit_gradient(features[tap], mask, strength)
+        return losses.normalize_gradient(features[tap], mask, strength)
 
-    content, style = ({tap: seen(tap, one) for tap, one in side.items()} for side in strengths)
+    content, style = ({tap: seen(tap, one) for tap, one in side.items()} for side in norms)
     return content, style
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from nst_jax.request.taps import PIXELS, Architecture
 
 
-class Field(NamedTuple):
+class ReceptiveField(NamedTuple):
     """The field of every position of a tap; all in pixels.
 
     Attributes:
@@ -24,7 +24,7 @@ class Field(NamedTuple):
         return top, left, top + self.edge, left + self.edge
 
 
-def receptive_field(tap: str, architecture: Architecture) -> Field:
+def receptive_field(tap: str, architecture: Architecture) -> ReceptiveField:
     """The field of a canonical tap: 3x3 convolutions with one pixel of padding, 2x2 poolings."""
     stride, offset, edge = 1, 0, 1
     for name in architecture.taps:
@@ -36,4 +36,4 @@ def receptive_field(tap: str, architecture: Architecture) -> Field:
             stride *= 2
         if name == tap or tap == PIXELS:
             break
-    return Field(stride, offset, edge)
+    return ReceptiveField(stride, offset, edge)

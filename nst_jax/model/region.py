@@ -25,29 +25,29 @@ class Region(NamedTuple):
     weights: Float32[Array, "*places"] | None = None
     inside: Bool[Array, "*places"] | None = None
 
-    def flat(self) -> "Region":
+    def flatten(self) -> "Region":
         """The same with one row a position."""
         return jax.tree.map(lambda each: each if each.ndim == 0 else each.ravel(), self)
 
-    def weight_of_each(self) -> Float32[Array, "*places"]:
+    def position_weights(self) -> Float32[Array, "*places"]:
         """From 0 to 1, whether there are weights or not."""
         known = self.inside if self.weights is None else self.weights
         assert known is not None
         return known.astype(jnp.float32)
 
-    def roots(self) -> Float32[Array, "*places"]:
+    def root_weights(self) -> Float32[Array, "*places"]:
         """Of the weights: a product of two rows, each by its root, has the whole weight."""
-        weights = self.weight_of_each()
+        weights = self.position_weights()
         return weights if self.weights is None else jnp.sqrt(weights)
 
-    def weighted(self, features: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
+    def apply_weights(self, features: Float[Array, "*places c"]) -> Float[Array, "*places c"]:
         """Features times their positions' weights; as they are where there are none."""
         if self.weights is None:
             return features
         return features * self.weights[..., None].astype(features.dtype)
 
 
-def weighted_region(weights: Float32[Array, "h w"]) -> Region:
+def region_from_weights(weights: Float32[Array, "h w"]) -> Region:
     """The region of a map of weights. One without any weight counts as one position of nothing."""
     counted = jnp.sum(weights)
     return Region(jnp.where(counted > 0, counted, 1), weights)

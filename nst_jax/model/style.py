@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from nst_jax.model import losses, normalization
-from nst_jax.model.region import Region, weighted_region
+from nst_jax.model.region import Region, region_from_weights
 
 
 class Moments(NamedTuple):
@@ -54,7 +54,7 @@ class GramTarget(NamedTuple):
     scale: Float32[Array, "..."]
 
     @classmethod
-    def of(cls, mean: Any, second: Any, normalized: str = "relative") -> "GramTarget":
+    def from_moments(cls, mean: Any, second: Any, normalized: str = "relative") -> "GramTarget":
         """The target of a style with these moments, on the host; its mean does not count."""
         del mean
         return cls(second, _scale(normalized, second, count=second.size))
@@ -82,7 +82,7 @@ class MomentsTarget(NamedTuple):
     scale: Float32[Array, "..."]
 
     @classmethod
-    def of(cls, mean: Any, second: Any, normalized: str = "relative") -> "MomentsTarget":
+    def from_moments(cls, mean: Any, second: Any, normalized: str = "relative") -> "MomentsTarget":
         """The target of a style with these moments, on the host."""
         spread = np.diagonal(second) - np.float64(mean) ** 2
         deviation: Any = np.float32(np.sqrt(np.maximum(spread, 0) + _SMALLEST_VARIANCE))
@@ -92,7 +92,8 @@ class MomentsTarget(NamedTuple):
         """‖mean - μ‖² + ‖deviation - that of the style‖², scaled; see `StyleTarget`."""
         values = features.astype(jnp.float32)
         mean, square = (
-            region.weighted(each).sum((0, 1)) / region.positions for each in (values, values**2)
+            region.apply_weights(each).sum((0, 1)) / region.positions
+            for each in (values, values**2)
         )
         deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0) + _SMALLEST_VARIANCE)
         means = losses.squared_distance(mean, self.mean)
@@ -118,35 +119,35 @@ class RegionsTarget(NamedTuple):
 
     Attributes:
         targets: Of each region, all of one kind.
-        weights: Of each position in each region, from 0 to 1.
-        strengths: A factor on each region's distance.
+        masks: Of each position in each region, from 0 to 1.
+        region_weights: A factor on each region's distance.
     """
 
     targets: tuple[StyleTarget, ...]
-    weights: Float32[Array, "... r h w"]
-    strengths: Float32[Array, "... r"]
+    masks: Float32[Array, "... r h w"]
+    region_weights: Float32[Array, "... r"]
 
     @classmethod
-    def of(cls, targets: Any, weights: Any, strengths: Any) -> "RegionsTarget":
+    def of(cls, targets: Any, masks: Any, region_weights: Any) -> "RegionsTarget":
         """The target of regions, on the host."""
-        return cls(tuple(targets), weights, strengths)
+        return cls(tuple(targets), masks, region_weights)
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
-        """Sum over regions of strength, share of the positions, and distance in the region."""
+        """Sum over regions of weight, share of the positions, and distance in the region."""
         total = jnp.float32(0)
         for number, target in enumerate(self.targets):
-            part = weighted_region(self.weights[number])
-            share = jnp.sum(self.weights[number]) / region.positions
-            total += self.strengths[number] * share * target.distance(features, part)
+            part = region_from_weights(self.masks[number])
+            share = jnp.sum(self.masks[number]) / region.positions
+            total += self.region_weights[number] * share * target.distance(features, part)
         return total
 
 
-def moments(features: Float[Array, "h w c"], region: Region) -> Moments:
+def compute_moments(features: Float[Array, "h w c"], region: Region) -> Moments:
     """The statistics of one picture's features at a tap.
 
     Args:
         features: Zero outside of the picture's own region.
         region: The positions that count.
     """
-    mean = region.weighted(features).astype(jnp.float32).sum((0, 1)) / region.positions
+    mean = region.apply_weights(features).astype(jnp.float32).sum((0, 1)) / region.positions
     return Moments(mean, losses.gram_matrix(features, region))

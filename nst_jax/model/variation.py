@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
-from nst_jax.model.layers import region_mask, with_replicated_rim
+from nst_jax.model.layers import region_mask, replicate_border
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ class NinePointVariation(NamedTuple):
     def of(self, image: Float[Array, "h w 3"], size: Int[Array, "2"]) -> Float32[Array, ""]:
         """See `Variation`."""
         own = region_mask(size, (image.shape[0], image.shape[1]))
-        wide = with_replicated_rim(jnp.where(own, image, 0), size)
+        wide = replicate_border(jnp.where(own, image, 0), size)
         windows = region_mask(size + 1, (wide.shape[0] - 1, wide.shape[1] - 1))
         inner = wide[1:-1, 1:-1]
         straight = jnp.where(own, (wide[2:, 1:-1] - inner) ** 2 + (wide[1:-1, 2:] - inner) ** 2, 0)

@@ -39,9 +39,9 @@ class Convolution(nnx.Module):
         dtype: jnp.dtype,
         use_winograd: bool,
     ) -> None:
-        forward, backward = kernel, layers.flipped_kernel(kernel)
-        if use_winograd and winograd.pays(*kernel.shape[2:]):
-            forward, backward = map(winograd.transformed_kernel, (forward, backward))
+        forward, backward = kernel, layers.flip_kernel(kernel)
+        if use_winograd and winograd.is_profitable(*kernel.shape[2:]):
+            forward, backward = map(winograd.transform_kernel, (forward, backward))
         self.kernel = nnx.Param(jnp.asarray(forward, dtype))
         self.flipped = nnx.Variable(jnp.asarray(backward, dtype))
         self.bias = nnx.Param(jnp.asarray(bias, dtype))
@@ -125,7 +125,7 @@ class VGG(nnx.Module):
         value = jnp.where(mask, image - self.mean[...], 0).astype(self.dtype)
         rim = 1 if self.padding == "replicate" else 0
         if rim:
-            value = layers.with_replicated_rim(value, size)
+            value = layers.replicate_border(value, size)
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
                 name = f"{block}_{index}"

@@ -13,7 +13,7 @@ closed form and nothing is differentiated through a matrix root:
 
     dW²/dX = 2 (X - √n U Σ^½) / n,      U = Y (YᵀY)^-½ = (Y Yᵀ)^-½ Y
 
-The cost grows with the cube of the channels. So only the `STRONG` directions in which a
+The cost grows with the cube of the channels. So only the `RANK` directions in which a
 style's features vary most are compared as above; of the weak rest its whole variance alone,
 (√t - √τ)² for the image's t and the style's τ. That is never more than the whole distance,
 and 0 as well where C is Σ. Features then are projected on the strong directions first, and
@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Float32
 from nst_jax.model.inverse_root import inverse_root, product
 from nst_jax.model.region import Region
 
-STRONG = 128
+RANK = 128
 """Directions of a style that are compared together."""
 
 # Variance in the weak directions below which features are taken for constant.
@@ -48,26 +48,26 @@ class WassersteinTarget(NamedTuple):
     """
 
     mean: Float32[Array, "... c"]
-    strong: Float32[Array, "... c r"]
+    basis: Float32[Array, "... c r"]
     deviations: Float32[Array, "... r"]
-    rest: Float32[Array, "..."]
+    residual_variance: Float32[Array, "..."]
 
     @classmethod
-    def of(cls, mean: Any, second: Any, *, strong: int = STRONG) -> "WassersteinTarget":
+    def from_moments(cls, mean: Any, second: Any, *, rank: int = RANK) -> "WassersteinTarget":
         """The target of a style with these moments, on the host and in float64."""
         mean, second = np.float64(mean), np.float64(second)
         variances, directions = np.linalg.eigh(second - np.outer(mean, mean))
         variances = np.maximum(variances, 0)
-        weak = max(len(mean) - strong, 0)
+        weak = max(len(mean) - rank, 0)
         deviations = np.sqrt(variances[weak:])
         return cls(*map(_float32, (mean, directions[:, weak:], deviations, variances[:weak].sum())))
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """W² over the number of channels; see `model.style.StyleTarget`."""
         flat = features.reshape(-1, features.shape[-1])
-        channels, strong = self.strong.shape[-2:]
-        by_covariance = strong == channels < len(flat)  # no rows of Y: half of the operations
-        return (_by_covariance if by_covariance else _by_projection)(flat, region.flat(), self)
+        channels, rank = self.basis.shape[-2:]
+        by_covariance = rank == channels < len(flat)  # no rows of Y: half of the operations
+        return (_by_covariance if by_covariance else _by_projection)(flat, region.flatten(), self)
 
 
 @jax.custom_vjp
@@ -85,20 +85,20 @@ def _by_covariance(
 
 
 def _by_covariance_forward(flat, region, target):
-    positions, shares = region.positions, region.roots()[:, None]
+    positions, shares = region.positions, region.root_weights()[:, None]
     own_mean = _mean(flat, region)
     # Centred first: the difference of two moments of a flat picture may be negative.
     centred = (shares * (flat - own_mean)).astype(flat.dtype)
     products = jnp.einsum("pc,pd->cd", centred, centred, preferred_element_type=jnp.float32)
     own = products / positions
-    factor = target.strong * target.deviations
+    factor = target.basis * target.deviations
     inner = product(factor.T, product(own, factor))
     inverse = inverse_root(inner)
     value = _distance(own_mean, jnp.trace(own), jnp.sum(inverse * inner), target)
-    pull = product(factor, product(inverse, factor.T))
+    trace_gradient = product(factor, product(inverse, factor.T))
     # Both halves of the slope with respect to the features: 2 F G, and a row for each.
-    slope = 2 * (jnp.eye(len(pull)) - pull) / (len(pull) * positions)
-    row = 2 * (own_mean - target.mean) / (len(pull) * positions) - own_mean @ slope
+    slope = 2 * (jnp.eye(len(trace_gradient)) - trace_gradient) / (len(trace_gradient) * positions)
+    row = 2 * (own_mean - target.mean) / (len(trace_gradient) * positions) - own_mean @ slope
     return value, (flat, region, slope, row)
 
 
@@ -106,7 +106,7 @@ def _by_covariance_backward(residuals, gradient):
     """Weighted; rows outside of the own region mean nothing."""
     flat, region, slope, row = residuals
     slopes = flat @ (gradient * slope).astype(flat.dtype)
-    return region.weighted(slopes + (gradient * row).astype(flat.dtype)), None, None
+    return region.apply_weights(slopes + (gradient * row).astype(flat.dtype)), None, None
 
 
 _by_covariance.defvjp(_by_covariance_forward, _by_covariance_backward)
@@ -121,17 +121,17 @@ def _by_projection(
 
 
 def _by_projection_forward(flat, region, target):
-    channels, positions, shares = flat.shape[-1], region.positions, region.roots()[:, None]
+    channels, positions, shares = flat.shape[-1], region.positions, region.root_weights()[:, None]
     own_mean = _mean(flat, region)
     centred = shares * (flat - own_mean)
-    projected = product(centred, target.strong)
+    projected = product(centred, target.basis)
     common, polar = _polar(projected * target.deviations / jnp.sqrt(positions))
     spread = jnp.sum(centred**2) / positions
     rest = jnp.maximum(spread - jnp.sum(projected**2) / positions, _TINY)
-    ratio = jnp.sqrt(target.rest / rest)
+    ratio = jnp.sqrt(target.residual_variance / rest)
     value = _distance(own_mean, spread, common + ratio * rest, target)
-    pull = jnp.sqrt(positions) * polar * target.deviations - ratio * projected
-    moved = (1 - ratio) * centred - product(pull, target.strong.T)
+    trace_gradient = jnp.sqrt(positions) * polar * target.deviations - ratio * projected
+    moved = (1 - ratio) * centred - product(trace_gradient, target.basis.T)
     offset = shares**2 * (own_mean - target.mean)
     slope = 2 * (shares * moved + offset) / (channels * positions)
     return value, slope.astype(flat.dtype)
@@ -162,7 +162,7 @@ def _polar(matrix: Float32[Array, "p r"]) -> tuple[Float32[Array, ""], Float32[A
 
 
 def _mean(flat: Float[Array, "p c"], region: Region) -> Float32[Array, " c"]:
-    return region.weighted(flat).astype(jnp.float32).sum(0) / region.positions
+    return region.apply_weights(flat).astype(jnp.float32).sum(0) / region.positions
 
 
 def _distance(
@@ -179,7 +179,7 @@ def _distance(
         common: ‖Y‖_*, with what the weak directions add to it.
         target: The style's.
     """
-    asked = jnp.sum(target.deviations**2) + target.rest
+    asked = jnp.sum(target.deviations**2) + target.residual_variance
     offset = own_mean - target.mean
     return (jnp.sum(offset**2) + spread + asked - 2 * common) / len(offset)
 

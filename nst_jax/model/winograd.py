@@ -53,12 +53,12 @@ _OUTPUT = np.array(
 )
 
 
-def pays(channels_in: int, channels_out: int) -> bool:
+def is_profitable(channels_in: int, channels_out: int) -> bool:
     """Whether a convolution of these channels is faster this way on a CPU, as measured."""
     return min(channels_in, channels_out) >= 64 and max(channels_in, channels_out) >= 128
 
 
-def transformed_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def transform_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """G g Gᵀ for each pair of channels: (3, 3, c, d) to (6, 6, c, d), computed in float64."""
     columns_first = np.einsum("ai,ijcd,bj->bacd", _KERNEL, kernel.astype(np.float64), _KERNEL)
     return columns_first.astype(np.float32)
@@ -73,7 +73,7 @@ def correlate(
 
 
 @correlate.def_vmap
-def _correlate_mapped(_, in_batched, features, kernel):
+def _correlate_vmap(_, in_batched, features, kernel):
     """The batch by hand: plain `vmap` puts its axis first and transposes every tile for it."""
     assert in_batched == [True, False], "the kernels of the network are shared by all images"
     return _correlate_batch(features, kernel), True
@@ -98,22 +98,22 @@ def _correlate_batch(
 def _input_tiles(padded: Array, down: int, across: int) -> Float[Array, "6 6 b down across c"]:
     """Bᵀ d B for each tile d; the column index comes first."""
     rows = [padded[:, i : i + _OUT * (down - 1) + 1 : _OUT] for i in range(TILE)]
-    by_row = jnp.stack([_combined(weights, rows) for weights in _INPUT])
+    by_row = jnp.stack([_weighted_sum(weights, rows) for weights in _INPUT])
     columns = [by_row[..., j : j + _OUT * (across - 1) + 1 : _OUT, :] for j in range(TILE)]
-    return jnp.stack([_combined(weights, columns) for weights in _INPUT])
+    return jnp.stack([_weighted_sum(weights, columns) for weights in _INPUT])
 
 
 def _output_images(products: Float[Array, "6 6 b down across d"]) -> Float[Array, "b h w d"]:
     """Aᵀ M A for each tile M, laid side by side."""
     _, _, batch, down, across, channels = products.shape
-    by_column = jnp.stack([_combined(weights, list(products)) for weights in _OUTPUT])
+    by_column = jnp.stack([_weighted_sum(weights, list(products)) for weights in _OUTPUT])
     rows = [by_column[:, a] for a in range(TILE)]
-    pixels = jnp.stack([_combined(weights, rows) for weights in _OUTPUT])
+    pixels = jnp.stack([_weighted_sum(weights, rows) for weights in _OUTPUT])
     images = pixels.transpose(2, 3, 0, 4, 1, 5)
     return images.reshape(batch, _OUT * down, _OUT * across, channels)
 
 
-def _combined(weights: npt.NDArray[np.number], arrays: list[Array]) -> Array:
+def _weighted_sum(weights: npt.NDArray[np.number], arrays: list[Array]) -> Array:
     """The weighted sum of arrays, spelled out so that zeros and ones cost nothing."""
     terms = [
         array if weight == 1 else float(weight) * array

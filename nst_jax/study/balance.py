@@ -8,8 +8,8 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
-from nst_jax.study.study import Measure, Study, Trial, check_values, opened, run_trials
-from nst_jax.yardstick import Yardstick
+from nst_jax.study.study import Measure, Study, Trial, check_values, open_pair, run_trials
+from nst_jax.yardstick import PairScores
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "
@@ -43,7 +43,7 @@ def study_balance(
         step_counts: A column each: steps at each level.
         progress: Told what happens.
         stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `Yardstick`.
+        measure: Distances of a picture; None: those of `PairScores`.
 
     Raises:
         RequestError: No row or no column, one of them twice, an option out of its range.
@@ -58,27 +58,27 @@ def study_balance(
         Trial(
             row,
             column,
-            f"style_weight_{named(weight)}__{name}_{named(value)}.png",
+            f"style_weight_{value_text(weight)}__{name}_{value_text(value)}.png",
             job_options(options, style_weight=float(weight), **{name: value}),
         )
         for row, weight in enumerate(style_weights)
         for column, value in enumerate(values)
     ]
-    bench = opened(content, style, options, progress)
-    measure = measure or Yardstick(bench.content, bench.style)
+    pair = open_pair(content, style, options, progress)
+    measure = measure or PairScores(pair.content, pair.style)
     return Study(
         kind="balance",
         title="How much style, and how it is approached",
         text=_TEXT,
-        rows=[f"style_weight {named(weight)}" for weight in style_weights],
-        columns=[f"{name} {named(value)}" for value in values],
-        cells=run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop),
-        inputs={"content": bench.content, "style": bench.style},
+        rows=[f"style_weight {value_text(weight)}" for weight in style_weights],
+        columns=[f"{name} {value_text(value)}" for value in values],
+        cells=run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop),
+        inputs={"content": pair.content, "style": pair.style},
         settings={"style_weights": list(style_weights), name: list(values)},
     )
 
 
-def named(value: float | int) -> str:
+def value_text(value: float | int) -> str:
     """A value in six digits, or in all it has where six are another value: a name of its own."""
     short = f"{value:g}"
     return short if float(short) == value else str(value)

@@ -36,7 +36,7 @@ class Chart(NamedTuple):
     ends: tuple[str, str]
 
 
-def drawn(title: str, series: Mapping[str, Series], unit: str = "step") -> Chart | None:
+def draw_chart(title: str, series: Mapping[str, Series], unit: str = "step") -> Chart | None:
     """A chart of several series; None where there is nothing to draw."""
     shown = {name: [point for point in points if point[1] > 0] for name, points in series.items()}
     points = [point for each in shown.values() for point in each]

@@ -12,9 +12,9 @@ from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.studies import BALANCE, RAW, study_options
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.normalising import measured_units, normalised
-from nst_jax.study.study import Bench, Measure, Study, Trial, opened, run_trials
-from nst_jax.yardstick import Yardstick
+from nst_jax.study.study import Measure, Pair, Study, Trial, open_pair, run_trials
+from nst_jax.study.units import apply_units, measure_units
+from nst_jax.yardstick import PairScores
 
 Grid = Literal["full", "content", "style", "corners"]
 
@@ -50,10 +50,10 @@ def study_layers(
             `raw` and `pixels`.
         grid: `full`; `content`: the deepest column alone; `style`: one row alone, relu4_2 or
             the last but one; `corners`: the first and last of both.
-        balance: Weight of the style's term in units; see `normalising`.
+        balance: Weight of the style's term in units; see `nst_jax.study.units`.
         progress: Told what happens.
         stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `Yardstick`.
+        measure: Distances of a picture; None: those of `PairScores`.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
@@ -63,10 +63,10 @@ def study_layers(
     options = options or study_options("layers")
     rows, depths = options.content_taps, options.style_taps
     check_balance(balance)
-    bench = opened(content, style, _shared(options), progress)
-    measure = measure or Yardstick(bench.content, bench.style)
-    trials = _trials(bench, len(rows), depths, grid, balance)
-    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop)
+    pair = open_pair(content, style, _options_of_all_taps(options), progress)
+    measure = measure or PairScores(pair.content, pair.style)
+    trials = _trials(pair, len(rows), depths, grid, balance)
+    cells = run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop)
     return Study(
         kind="layers",
         title="Which layer for the content, how deep for the style",
@@ -74,7 +74,7 @@ def study_layers(
         rows=[f"content {tap}" for tap in rows],
         columns=[_heading(depth) for depth in depths],
         cells=cells,
-        inputs={"content": bench.content, "style": bench.style},
+        inputs={"content": pair.content, "style": pair.style},
         settings={"balance": balance, "grid": grid},
     )
 
@@ -89,7 +89,7 @@ def check_balance(balance: float) -> None:
         raise OptionError(f"balance must be a finite number above 0, got {balance}")
 
 
-def _shared(options: Options) -> Options:
+def _options_of_all_taps(options: Options) -> Options:
     """Options that name every tap of the study, the same for all its trials."""
     return dataclasses.replace(
         options,
@@ -101,17 +101,17 @@ def _shared(options: Options) -> Options:
 
 
 def _trials(
-    bench: Bench, count: int, depths: Sequence[str], grid: Grid, balance: float
+    pair: Pair, count: int, depths: Sequence[str], grid: Grid, balance: float
 ) -> list[Trial]:
-    own = bench.prepared.options
-    units = measured_units(bench)
+    own = pair.prepared.options
+    units = measure_units(pair)
     rows = own.content_taps[:count]  # behind them may be pixels, for the raw column
     return [
         Trial(row, column, f"{tap}__{depth}.png", options)
         for row, tap in enumerate(rows)
         for column, depth in enumerate(depths)
         if _is_in(grid, row, column, len(rows), len(depths))
-        for options in [normalised(own, units, tap, _up_to(depth, depths, own), balance)]
+        for options in [apply_units(own, units, tap, _up_to(depth, depths, own), balance)]
     ]
 
 

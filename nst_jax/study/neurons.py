@@ -13,14 +13,20 @@ from nst_jax.engine.plan.canvas import Size, fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import composite, from_array, load_picture, resize
-from nst_jax.model.receptive_field import Field, receptive_field
+from nst_jax.model.receptive_field import ReceptiveField, receptive_field
 from nst_jax.request.errors import OptionError, PictureError
 from nst_jax.request.job import PictureSource, picture_name
 from nst_jax.request.options import Options
 from nst_jax.request.studies import NEURON_TAPS, study_options
 from nst_jax.request.taps import canonical_tap, smallest_side
-from nst_jax.study.excitement import Patch, answers, best_patches, spread, telling_channels
-from nst_jax.study.maximising import Neuron, before_activation, made_for
+from nst_jax.study.activation_maximisation import Neuron, before_activation, maximise_activations
+from nst_jax.study.feature_search import (
+    Patch,
+    compute_responses,
+    find_patches,
+    response_deviations,
+    selective_channels,
+)
 from nst_jax.study.study import Cell, Image, Study
 
 _TEXT = (
@@ -76,19 +82,19 @@ def study_neurons(
     setup = open_session(options)
     names = [canonical_tap(tap, setup.weights.architecture) for tap in taps]
     _check(setup, names, channels, count, patches)
-    images = [_opened(picture, options.size, names) for picture in pictures]
+    images = [_load(picture, options.size, names) for picture in pictures]
     looked = images or [np.random.default_rng(0).random((options.size,) * 2 + (3,), np.float32)]
     before = [before_activation(tap) for tap in names]
     network = setup.network((*names, *before))
-    said = answers(network, looked, [*names, *before], options.size)
-    neurons = _neurons(said, names, channels, count)
-    scales = {tap: spread([each[tap] for each in said]) for tap in before}
-    cells = made_for(neurons, scales, setup, folder, progress)
+    responses = compute_responses(network, looked, [*names, *before], options.size)
+    neurons = _choose_neurons(responses, names, channels, count)
+    scales = {tap: response_deviations([each[tap] for each in responses]) for tap in before}
+    cells = maximise_activations(neurons, scales, setup, folder, progress)
     shown = patches if images else 0
     for neuron in neurons:
         field = receptive_field(neuron.tap, setup.weights.architecture)
-        found = best_patches([each[neuron.tap] for each in said], neuron.channel, shown, field)
-        cells += _patch_cells(neuron, found, images, field, shown, folder)
+        found = find_patches([each[neuron.tap] for each in responses], neuron.channel, shown, field)
+        cells += _write_patches(neuron, found, images, field, shown, folder)
     return Study(
         kind="neurons",
         title="What a channel responds to",
@@ -134,7 +140,7 @@ def _check(
                 )
 
 
-def _opened(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
+def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
     if isinstance(picture, (str, Path)):
         pixels = composite(load_picture(Path(picture)), "white")
     else:
@@ -150,33 +156,33 @@ def _opened(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
     return resize(pixels, size)
 
 
-def _neurons(
-    said: Sequence[Mapping], taps: Sequence[str], channels: Sequence[int], count: int
+def _choose_neurons(
+    responses: Sequence[Mapping], taps: Sequence[str], channels: Sequence[int], count: int
 ) -> list[Neuron]:
     chosen = [
         (tap, channel)
         for tap in taps
-        for channel in (channels or telling_channels([each[tap] for each in said], count))
+        for channel in (channels or selective_channels([each[tap] for each in responses], count))
     ]
     return [Neuron(place, tap, channel) for place, (tap, channel) in enumerate(chosen)]
 
 
-def _patch_cells(
+def _write_patches(
     neuron: Neuron,
     found: Sequence[Patch],
     images: Sequence[Image],
-    field: Field,
+    field: ReceptiveField,
     columns: int,
     folder: Path,
 ) -> list[Cell]:
     """A cell a patch, and one that shows where the best of them lies."""
     cells = []
     for number, patch in enumerate(found, start=1):
-        seen = _cropped(images[patch.picture], field.box(patch.row, patch.column))
+        seen = _crop(images[patch.picture], field.box(patch.row, patch.column))
         cells.append((number, seen, f"{patch.value:.3g}"))
     if found:
         best = found[0]
-        whole = _boxed(images[best.picture], field.box(best.row, best.column))
+        whole = _draw_box(images[best.picture], field.box(best.row, best.column))
         cells.append((columns + 1, whole, f"{field.edge} px wide"))
     (folder / "patches").mkdir(parents=True, exist_ok=True)
     made = []
@@ -187,21 +193,21 @@ def _patch_cells(
     return made
 
 
-def _cropped(image: Image, box: tuple[int, int, int, int]) -> Image:
+def _crop(image: Image, box: tuple[int, int, int, int]) -> Image:
     """What lies in a box; beyond the border it is grey."""
     top, left, bottom, right = box
     seen = np.full((bottom - top, right - left, 3), 0.5, np.float32)
-    inside = _inside(box, (image.shape[0], image.shape[1]))
+    inside = _clip(box, (image.shape[0], image.shape[1]))
     seen[inside[0] - top : inside[2] - top, inside[1] - left : inside[3] - left] = image[
         inside[0] : inside[2], inside[1] : inside[3]
     ]
     return seen
 
 
-def _boxed(image: Image, box: tuple[int, int, int, int]) -> Image:
+def _draw_box(image: Image, box: tuple[int, int, int, int]) -> Image:
     """The picture with a line around a box."""
     marked = image.copy()
-    top, left, bottom, right = _inside(box, (image.shape[0], image.shape[1]))
+    top, left, bottom, right = _clip(box, (image.shape[0], image.shape[1]))
     bottom, right = bottom - 1, right - 1
     for rows, columns in (
         *((row, slice(left, right + 1)) for row in (top, bottom)),
@@ -211,6 +217,6 @@ def _boxed(image: Image, box: tuple[int, int, int, int]) -> Image:
     return marked
 
 
-def _inside(box: tuple[int, int, int, int], size: Size) -> tuple[int, int, int, int]:
+def _clip(box: tuple[int, int, int, int], size: Size) -> tuple[int, int, int, int]:
     top, left, bottom, right = box
     return max(0, top), max(0, left), min(size[0], bottom), min(size[1], right)

@@ -16,19 +16,19 @@ from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options
 from nst_jax.request.studies import BALANCE, RATIOS, RAW, study_options
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.normalising import measured_units, normalised
 from nst_jax.study.study import (
-    Bench,
     Cell,
     Image,
     Measure,
+    Pair,
     Study,
     Trial,
     check_values,
-    opened,
+    open_pair,
     run_trials,
 )
-from nst_jax.yardstick import Yardstick
+from nst_jax.study.units import apply_units, measure_units
+from nst_jax.yardstick import PairScores
 
 _ROWS = (
     "plain blend",
@@ -70,7 +70,7 @@ def study_pixels(
         ratios: Shares of the style, a column each.
         progress: Told what happens.
         stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `Yardstick`.
+        measure: Distances of a picture; None: those of `PairScores`.
 
     Raises:
         RequestError: A ratio out of (0, 1) or given twice, a tap that does not exist.
@@ -79,20 +79,20 @@ def study_pixels(
     """
     options = options or study_options("pixels")
     _check_ratios(ratios)
-    bench = opened(content, style, _shared(options), progress)
-    measure = measure or Yardstick(bench.content, bench.style)
+    pair = open_pair(content, style, _options_of_all_taps(options), progress)
+    measure = measure or PairScores(pair.content, pair.style)
     folder = Path(output_dir)
-    blends = [_blend(bench, ratio) for ratio in ratios]
-    cells = run_trials(bench, _trials(bench, ratios), folder, measure, progress=progress, stop=stop)
-    plain = [_plain(blend, column, folder, measure) for column, blend in enumerate(blends)]
+    blends = [_blend(pair, ratio) for ratio in ratios]
+    cells = run_trials(pair, _trials(pair, ratios), folder, measure, progress=progress, stop=stop)
+    plain = [_write_blend(blend, column, folder, measure) for column, blend in enumerate(blends)]
     return Study(
         kind="pixels",
         title="What happens without a network",
         text=_TEXT,
         rows=_ROWS,
         columns=[f"{100 * ratio:g}% style" for ratio in ratios],
-        cells=[*plain, *(_compared(cell, blends) for cell in cells)],
-        inputs={"content": bench.content, "style": bench.style},
+        cells=[*plain, *(_caption_with_error(cell, blends) for cell in cells)],
+        inputs={"content": pair.content, "style": pair.style},
         settings={"ratios": list(ratios)},
     )
 
@@ -103,7 +103,7 @@ def _check_ratios(ratios: Sequence[float]) -> None:
         raise OptionError(f"ratios must be numbers between 0 and 1, got {tuple(ratios)}")
 
 
-def _shared(options: Options) -> Options:
+def _options_of_all_taps(options: Options) -> Options:
     """Every tap that some row asks for."""
     return dataclasses.replace(
         options,
@@ -114,8 +114,8 @@ def _shared(options: Options) -> Options:
     )
 
 
-def _trials(bench: Bench, ratios: Sequence[float]) -> list[Trial]:
-    own, units = bench.prepared.options, measured_units(bench)
+def _trials(pair: Pair, ratios: Sequence[float]) -> list[Trial]:
+    own, units = pair.prepared.options, measure_units(pair)
     hidden = own.content_taps[-1]
     deep = [tap for tap in own.style_taps if tap != PIXELS] or [PIXELS]
     asked = [(PIXELS, [RAW], 1.0), (PIXELS, [PIXELS], BALANCE), (hidden, deep, BALANCE)]
@@ -125,27 +125,27 @@ def _trials(bench: Bench, ratios: Sequence[float]) -> list[Trial]:
             row,
             column,
             f"{names[row - 1]}_{column}.png",
-            normalised(own, units, tap, depth, factor * ratio / (1 - ratio)),
+            apply_units(own, units, tap, depth, factor * ratio / (1 - ratio)),
         )
         for row, (tap, depth, factor) in enumerate(asked, start=1)
         for column, ratio in enumerate(ratios)
     ]
 
 
-def _blend(bench: Bench, ratio: float) -> Image:
+def _blend(pair: Pair, ratio: float) -> Image:
     """The closed form of the second row."""
-    stretched = resize(bench.style, bench.prepared.content.size)
-    return np.asarray((1 - ratio) * bench.content + ratio * stretched, np.float32)
+    stretched = resize(pair.style, pair.prepared.content.size)
+    return np.asarray((1 - ratio) * pair.content + ratio * stretched, np.float32)
 
 
-def _plain(blend: Image, column: int, folder: Path, measure: Measure) -> Cell:
+def _write_blend(blend: Image, column: int, folder: Path, measure: Measure) -> Cell:
     make_folder(folder)
     output = f"blend_{column}.png"
     save_picture(folder / output, blend)
     return Cell(0, column, output, image=blend, distances=measure(blend))
 
 
-def _compared(cell: Cell, blends: Sequence[Image]) -> Cell:
+def _caption_with_error(cell: Cell, blends: Sequence[Image]) -> Cell:
     """A cell of the second row says how far it is from the closed form."""
     if cell.row != 1 or cell.image is None:
         return cell

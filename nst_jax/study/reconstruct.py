@@ -14,9 +14,9 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options, job_options
 from nst_jax.request.studies import study_options
-from nst_jax.study.normalising import measured_units, normalised
-from nst_jax.study.study import Bench, Cell, Measure, Study, Trial, opened, run_trials
-from nst_jax.yardstick import Yardstick
+from nst_jax.study.study import Cell, Measure, Pair, Study, Trial, open_pair, run_trials
+from nst_jax.study.units import apply_units, measure_units
+from nst_jax.yardstick import PairScores
 
 _TEXT = (
     "Every picture begins as noise. In the first row it is moved until one tap of the network, "
@@ -47,7 +47,7 @@ def study_reconstruct(
         options: The run's; a column for each of `content_taps`, and one for each of `style_taps`.
         progress: Told what happens.
         stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `Yardstick`.
+        measure: Distances of a picture; None: those of `PairScores`.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
@@ -57,11 +57,11 @@ def study_reconstruct(
     options = options or study_options("reconstruct")
     given = content if style is None else style
     unweighted = dataclasses.replace(options, content_tap_weights=(), style_tap_weights=())
-    bench = opened(content, given, unweighted, progress)
-    measure = measure or Yardstick(bench.content, bench.style)
-    trials = _trials(bench, with_style=style is not None)
-    cells = run_trials(bench, trials, Path(output_dir), measure, progress=progress, stop=stop)
-    own = bench.prepared.options
+    pair = open_pair(content, given, unweighted, progress)
+    measure = measure or PairScores(pair.content, pair.style)
+    trials = _trials(pair, with_style=style is not None)
+    cells = run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop)
+    own = pair.prepared.options
     rows = ["content from one tap", "style up to one tap"][: 1 if style is None else 2]
     return Study(
         kind="reconstruct",
@@ -69,21 +69,21 @@ def study_reconstruct(
         text=_TEXT if style is not None else _TEXT[:1],
         rows=rows,
         columns=_columns(own, with_style=style is not None),
-        cells=[_captioned(cell, own, bench) for cell in cells],
-        inputs={"content": bench.content} | ({} if style is None else {"style": bench.style}),
+        cells=[_add_caption(cell, own, pair) for cell in cells],
+        inputs={"content": pair.content} | ({} if style is None else {"style": pair.style}),
     )
 
 
-def _trials(bench: Bench, *, with_style: bool) -> list[Trial]:
-    own, units = bench.prepared.options, measured_units(bench)
+def _trials(pair: Pair, *, with_style: bool) -> list[Trial]:
+    own, units = pair.prepared.options, measure_units(pair)
     noise = job_options(own, init="noise")
     contents = [
-        Trial(0, column, f"content_{tap}.png", normalised(noise, units, tap, (), 1.0))
+        Trial(0, column, f"content_{tap}.png", apply_units(noise, units, tap, (), 1.0))
         for column, tap in enumerate(own.content_taps)
     ]
     depths = [own.style_taps[: number + 1] for number in range(len(own.style_taps))]
     styles = [
-        Trial(1, column, f"style_{depth[-1]}.png", normalised(noise, units, "", depth, 1.0))
+        Trial(1, column, f"style_{depth[-1]}.png", apply_units(noise, units, "", depth, 1.0))
         for column, depth in enumerate(depths)
     ]
     return contents + (styles if with_style else [])
@@ -101,12 +101,12 @@ def _columns(own: JobOptions, *, with_style: bool) -> Sequence[str]:
     return [" / ".join(dict.fromkeys(pair)) for pair in pairs]
 
 
-def _captioned(cell: Cell, own: JobOptions, bench: Bench) -> Cell:
+def _add_caption(cell: Cell, own: JobOptions, pair: Pair) -> Cell:
     if cell.image is None:
         return cell
     if cell.row:
         return dataclasses.replace(cell, caption=f"up to {own.style_taps[cell.column]}")
-    error = float(np.abs(cell.image - bench.content).mean())
+    error = float(np.abs(cell.image - pair.content).mean())
     return dataclasses.replace(
         cell,
         caption=own.content_taps[cell.column],

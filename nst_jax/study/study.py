@@ -107,7 +107,7 @@ class Study:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Bench:
+class Pair:
     """A content and a style, looked at before anything is rendered.
 
     Attributes:
@@ -141,12 +141,12 @@ def check_values(name: str, values: Sequence[float | int]) -> None:
         raise OptionError(f"{name} must be at least one number, none twice, got {tuple(values)}")
 
 
-def opened(
+def open_pair(
     content: PictureSource,
     style: PictureSource,
     options: Options,
     progress: Progress | None = None,
-) -> Bench:
+) -> Pair:
     """Opens a pair, and proves that it reaches every tap that the options name.
 
     Raises:
@@ -161,11 +161,11 @@ def opened(
         assert examined.error is not None
         raise examined.error
     ready = load_job(0, examined.job, examined.options, options, setup.pictures)
-    return Bench(examined.job, ready, options)
+    return Pair(examined.job, ready, options)
 
 
 def run_trials(
-    bench: Bench,
+    pair: Pair,
     trials: Sequence[Trial],
     folder: Path,
     measure: Measure,
@@ -175,15 +175,15 @@ def run_trials(
 ) -> list[Cell]:
     """Renders trials as one batch into a folder; what is there and up to date is kept."""
     jobs = [
-        Job(bench.job.content, bench.job.style, output=trial.output, options=trial.options)
+        Job(pair.job.content, pair.job.style, output=trial.output, options=trial.options)
         for trial in trials
     ]
-    render_batch(jobs, folder, bench.options, progress=progress, stop=stop)
+    render_batch(jobs, folder, pair.options, progress=progress, stop=stop)
     records = read_ledger(folder)
-    return [cell_of(trial, records[trial.output], folder, measure) for trial in trials]
+    return [read_cell(trial, records[trial.output], folder, measure) for trial in trials]
 
 
-def cell_of(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:
+def read_cell(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:
     """A trial's outcome, by its line of the ledger and its picture."""
     image = None
     if record["status"] == "done":

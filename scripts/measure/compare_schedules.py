@@ -24,7 +24,7 @@ from nst_jax.files.contact_sheet import Tile, draw_grid
 from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.options import job_options
 from nst_jax.request.presets import PRESETS
-from nst_jax.scores import scored
+from nst_jax.scores import compare
 
 Pair = tuple[Path, Path]
 
@@ -79,7 +79,7 @@ def _rendered(content: Path, style: Path, options: Options) -> dict[str, Result]
 def _objective(pair: Pair, result: Result) -> float:
     image = _image(result)
     content, style = (_opened(path, image.shape[:2]) for path in pair)
-    return scored(content, style, image).crowsonkb
+    return compare(content, style, image).crowsonkb
 
 
 def _image(result: Result):

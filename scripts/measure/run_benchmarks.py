@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_jax.bench.settings import Settings
-from nst_jax.bench.tables import device_document, speed_text, with_speed
+from nst_jax.bench.tables import device_document, replace_speed_section, speed_text
 from nst_jax.cli.progress_bars import ProgressLines
 from nst_jax.files.atomic import write_bytes
 from nst_jax.request.errors import NstJaxError
@@ -146,7 +146,7 @@ def _write_pages(folder: Path, readme: Path) -> None:
         write_bytes(path.with_suffix(".md"), device_document(device).encode())
         texts.append(speed_text(device))
     if texts:
-        document = with_speed(readme.read_text(), "\n\n".join(texts))
+        document = replace_speed_section(readme.read_text(), "\n\n".join(texts))
         write_bytes(readme, document.encode())
 
 

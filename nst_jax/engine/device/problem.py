@@ -9,7 +9,7 @@ from nst_jax.engine.device.optimizers import AdamSettings, Schedule
 from nst_jax.engine.device.solver import Problem
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.levels import Level
-from nst_jax.model.objective import Strengths, Targets, TermWeights
+from nst_jax.model.objective import GradientNorms, Targets, TermWeights
 from nst_jax.request.options import JobOptions, normalized_weights
 
 
@@ -53,9 +53,9 @@ def loss_weights(own: JobOptions, size: Size) -> TermWeights:
         tv=_host(own.tv_weight * values),
         content_taps=_by_tap(own.content_taps, content),
         style_taps=_by_tap(own.style_taps, style),
-        strengths=None
+        gradient_norms=None
         if own.gradient_normalization == "none"
-        else Strengths(
+        else GradientNorms(
             content=_by_tap(own.content_taps, content, own.content_weight),
             style=_by_tap(own.style_taps, style, own.style_weight),
         ),

@@ -222,7 +222,7 @@ def _taps_text(problems: solver.Problem) -> str:
     targets = problems.targets
     content, style = (",".join(taps) for taps in (targets.content, targets.style))
     kinds = set(map(_kind_text, targets.style.values()))
-    gradients = " with unit gradients" if problems.weights.strengths else ""
+    gradients = " with unit gradients" if problems.weights.gradient_norms else ""
     return f"content {content} style {style} by {' and '.join(sorted(kinds))}{gradients}"
 
 

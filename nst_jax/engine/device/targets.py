@@ -68,7 +68,7 @@ class TargetCache:
     def _content(self, job: LoadedJob, stage: Level) -> Statistics:
         normalized = job.options.content_normalization
         return {
-            tap: ContentTarget.of(features, _positions(stage.size, tap), normalized)
+            tap: ContentTarget.from_features(features, _positions(stage.size, tap), normalized)
             for tap, features in self._content_features(job, stage).items()
         }
 
@@ -145,13 +145,13 @@ def make_style_target(kind: StyleKind, normalized: str, moments: Moments) -> Sty
     on_host = np.asarray(moments.mean), np.asarray(moments.second)
     match kind:
         case "gram":
-            return GramTarget.of(*on_host, normalized)
+            return GramTarget.from_moments(*on_host, normalized)
         case "moments":
-            return MomentsTarget.of(*on_host, normalized)
+            return MomentsTarget.from_moments(*on_host, normalized)
         case "wasserstein":
-            return WassersteinTarget.of(*on_host)
+            return WassersteinTarget.from_moments(*on_host)
         case "wasserstein_full":
-            return WassersteinTarget.of(*on_host, strong=len(on_host[0]))
+            return WassersteinTarget.from_moments(*on_host, rank=len(on_host[0]))
 
 
 def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:

@@ -11,7 +11,7 @@ from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resize
-from nst_jax.model.color import color_moments, colors_like
+from nst_jax.model.color import color_moments, sample_colors
 from nst_jax.request.options import normalized_weights
 
 Image = npt.NDArray[np.float32]
@@ -60,7 +60,7 @@ def _style_colours(job: LoadedJob, size: Size) -> Image:
     blend = normalized_weights(job.options.style_blend_weights, len(job.styles))
     means, covariances = zip(*map(_colours_of, job.styles), strict=True)
     noise = np.random.default_rng(job.options.seed).standard_normal((*size, 3))
-    return colors_like(
+    return sample_colors(
         np.average(means, axis=0, weights=blend),
         np.average(covariances, axis=0, weights=blend),
         noise,

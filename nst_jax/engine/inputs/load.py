@@ -13,7 +13,7 @@ from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
 from nst_jax.engine.plan.levels import Level, pyramid
 from nst_jax.files import images
 from nst_jax.files.storage import as_file
-from nst_jax.model.color import MATCHED
+from nst_jax.model.color import MATCH_METHODS
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, Options
@@ -186,8 +186,8 @@ def _load_style(
     long_edge = ladder[-1].style_edge
     pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], long_edge))
     key = f"{inputs.sha256(source)} at {long_edge}"
-    if own.color in MATCHED:
-        pixels = MATCHED[own.color](pixels, content.pixels)
+    if own.color in MATCH_METHODS:
+        pixels = MATCH_METHODS[own.color](pixels, content.pixels)
         key += f" by {own.color} of {content.key} at {max(content.size)}"
     if mask is None:
         return LoadedPicture(key, pixels)

@@ -109,7 +109,7 @@ class CostModel:
         )
 
     def _kernel_positions(self, pair: tuple[int, int]) -> int:
-        return winograd.TILE**2 if self.use_winograd and winograd.pays(*pair) else 9
+        return winograd.TILE**2 if self.use_winograd and winograd.is_profitable(*pair) else 9
 
     def _convolutions(
         self, canvas: Size, taps: tuple[str, ...]

@@ -15,7 +15,7 @@ from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import resize
-from nst_jax.model.color import KEPT
+from nst_jax.model.color import KEEP_METHODS
 
 Image = npt.NDArray[np.float32]
 Steps = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ def composite_with_content(job: LoadedJob, image: Image) -> Image:
     nothing but the content's few features holds the pixels, and a step of Adam is as large
     for the smallest slope.
     """
-    keep = KEPT.get(job.options.color)
+    keep = KEEP_METHODS.get(job.options.color)
     if not keep and not job.masks:
         return image
     content = resize(job.content.pixels, image.shape[:2])

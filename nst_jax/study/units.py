@@ -22,7 +22,7 @@ from nst_jax.model.vgg import VGG
 from nst_jax.request.options import JobOptions, job_options
 from nst_jax.request.studies import RAW
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.study import Bench
+from nst_jax.study.study import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Units:
     distance: float
 
 
-def measured_units(bench: Bench) -> Units:
-    """The units of a pair at the size of the output, for every tap of the bench's options."""
-    own = bench.prepared.options
-    setup = open_session(bench.options)
+def measure_units(pair: Pair) -> Units:
+    """The units of a pair at the size of the output, for every tap of the pair's options."""
+    own = pair.prepared.options
+    setup = open_session(pair.options)
     network = setup.network((*own.content_taps, *own.style_taps))
-    stretched = resize(bench.style, bench.prepared.content.size)
-    content, style = jnp.asarray(bench.content), jnp.asarray(stretched)
+    stretched = resize(pair.style, pair.prepared.content.size)
+    content, style = jnp.asarray(pair.content), jnp.asarray(stretched)
     features = [_features(network, image, own.content_taps) for image in (content, style)]
-    kind = PHASES[bench.options.style_loss][-1][0]
-    moments = _moments(network, jnp.asarray(bench.style), own.style_taps)
+    kind = PHASES[pair.options.style_loss][-1][0]
+    moments = _moments(network, jnp.asarray(pair.style), own.style_taps)
     seen = _features(network, content, own.style_taps)
     size = jnp.asarray(content.shape[:2])
     return Units(
@@ -69,13 +69,13 @@ def measured_units(bench: Bench) -> Units:
             )
             for tap in own.style_taps
         },
-        content_power=float(np.mean(np.float64(bench.content) ** 2)),
+        content_power=float(np.mean(np.float64(pair.content) ** 2)),
         style_power=float(np.mean(np.float64(stretched) ** 2)),
-        distance=_unit(np.mean((np.float64(bench.content) - stretched) ** 2)),
+        distance=_unit(np.mean((np.float64(pair.content) - stretched) ** 2)),
     )
 
 
-def normalised(
+def apply_units(
     own: JobOptions, units: Units, content_tap: str, depth: Sequence[str], balance: float
 ) -> JobOptions:
     """Options whose content term is one tap's and whose style term is a depth's, in units.

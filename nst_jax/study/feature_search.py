@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from nst_jax.engine.device.targets import place_on_canvas
 from nst_jax.engine.plan.canvas import square_canvas
-from nst_jax.model.receptive_field import Field
+from nst_jax.model.receptive_field import ReceptiveField
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import poolings_before
 
 Image = npt.NDArray[np.float32]
 
-Answers = npt.NDArray[np.float32]
+Responses = npt.NDArray[np.float32]
 """(h, w, c): what each channel of a tap says at each position of a picture."""
 
 
@@ -36,9 +36,9 @@ class Patch(NamedTuple):
     value: float
 
 
-def answers(
+def compute_responses(
     network: VGG, images: Sequence[Image], taps: Sequence[str], edge_px: int
-) -> list[Mapping[str, Answers]]:
+) -> list[Mapping[str, Responses]]:
     """What every tap says to every picture; one compilation, whatever the pictures' shapes.
 
     Args:
@@ -48,30 +48,34 @@ def answers(
         edge_px: Both sides of the canvas.
     """
     look = jax.jit(lambda network, image, size: network(image, size, tuple(taps)))
-    said = []
+    responses = []
     for image in images:
         pixels, size = place_on_canvas(image, square_canvas(edge_px))
         features = look(network, jnp.asarray(pixels), jnp.asarray(size))
-        said.append({tap: _own(np.asarray(features[tap], np.float32), size, tap) for tap in taps})
-    return said
+        responses.append(
+            {tap: _crop_to_image(np.asarray(features[tap], np.float32), size, tap) for tap in taps}
+        )
+    return responses
 
 
-def _own(features: Answers, size: npt.NDArray[np.int32], tap: str) -> Answers:
+def _crop_to_image(features: Responses, size: npt.NDArray[np.int32], tap: str) -> Responses:
     height, width = (int(side) for side in size // 2 ** poolings_before(tap))
     return features[:height, :width]
 
 
-def best_patches(said: Sequence[Answers], channel: int, count: int, field: Field) -> list[Patch]:
+def find_patches(
+    responses: Sequence[Responses], channel: int, count: int, field: ReceptiveField
+) -> list[Patch]:
     """The places that excite a channel most, the best first, no two of a picture on one spot.
 
     Args:
-        said: Of one tap, a picture each.
+        responses: Of one tap, a picture each.
         channel: Which one.
         count: How many places at most; those that don't excite it at all are none.
         field: The tap's; half of it is kept free around each place.
     """
     reach = max(1, field.edge // field.stride // 2)
-    maps = [each[..., channel].copy() for each in said]
+    maps = [each[..., channel].copy() for each in responses]
     found: list[Patch] = []
     while len(found) < count:
         picture = max(range(len(maps)), key=lambda number: maps[number].max(), default=-1)
@@ -85,18 +89,18 @@ def best_patches(said: Sequence[Answers], channel: int, count: int, field: Field
     return found
 
 
-def telling_channels(said: Sequence[Answers], count: int) -> list[int]:
+def selective_channels(responses: Sequence[Responses], count: int) -> list[int]:
     """The channels that say most at one place compared with all others, in order of number.
 
     Those in the lower half by their loudest answer are left out: their ratio is noise.
     """
-    flat = np.concatenate([each.reshape(-1, each.shape[-1]) for each in said])
+    flat = np.concatenate([each.reshape(-1, each.shape[-1]) for each in responses])
     peak, mean = flat.max(0), flat.mean(0)
     ratio = np.where(peak >= np.median(peak), peak / np.maximum(mean, 1e-6), 0)
     return sorted(int(channel) for channel in np.argsort(-ratio, kind="stable")[:count])
 
 
-def spread(said: Sequence[Answers]) -> npt.NDArray[np.float32]:
+def response_deviations(responses: Sequence[Responses]) -> npt.NDArray[np.float32]:
     """(c,): the standard deviation of each channel over all positions of all pictures, above 0."""
-    flat = np.concatenate([each.reshape(-1, each.shape[-1]) for each in said])
+    flat = np.concatenate([each.reshape(-1, each.shape[-1]) for each in responses])
     return np.maximum(flat.std(0), 1e-6).astype(np.float32)

@@ -20,7 +20,7 @@ from nst_jax.files.contact_sheet import Tile, write_grid
 from nst_jax.files.encode import save_picture
 from nst_jax.files.report.page import render_template, write_report
 from nst_jax.request.errors import WriteError
-from nst_jax.study.chart import HEIGHT, WIDTH, Chart, drawn
+from nst_jax.study.chart import HEIGHT, WIDTH, Chart, draw_chart
 from nst_jax.study.study import Cell, Study
 
 SHEET_NAME = "contact_sheet.png"
@@ -41,7 +41,7 @@ def write_study(study: Study, folder: Path) -> Path:
             (folder / "inputs" / f"{name}.png").unlink(missing_ok=True)
         for name, image in study.inputs.items():
             save_picture(folder / "inputs" / f"{name}.png", image)
-        write_bytes(folder / "study.json", _json(record(study)))
+        write_bytes(folder / "study.json", _json(study_record(study)))
         write_bytes(folder / "study.csv", _csv(study))
         write_grid(folder / SHEET_NAME, study.title, study.rows, study.columns, _tiles(study))
         if any(folder.glob("ledger*.jsonl")):
@@ -53,9 +53,9 @@ def write_study(study: Study, folder: Path) -> Path:
     return folder / "index.html"
 
 
-def record(study: Study) -> dict[str, Any]:
+def study_record(study: Study) -> dict[str, Any]:
     """The study without its pixels, as JSON can hold it: None for what is no number."""
-    return _finite(
+    return _replace_non_finite(
         {
             "study": study.kind,
             "title": study.title,
@@ -67,12 +67,12 @@ def record(study: Study) -> dict[str, Any]:
     )
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     """The same, however deep, with None in place of NaN and infinities."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _replace_non_finite(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_replace_non_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -96,7 +96,7 @@ def _json(content: dict[str, Any]) -> bytes:
 
 def _csv(study: Study) -> bytes:
     """Row, column, picture, then every distance and loss by name."""
-    cells = record(study)["cells"]
+    cells = study_record(study)["cells"]
     distances = list(dict.fromkeys(name for cell in cells for name in cell["distances"]))
     losses = list(dict.fromkeys(name for cell in cells for name in cell["losses"]))
     text = io.StringIO()
@@ -113,10 +113,10 @@ def _csv(study: Study) -> bytes:
 
 
 def _tiles(study: Study) -> dict[tuple[int, int], Tile]:
-    return {(cell.row, cell.column): Tile(cell.image, lines(cell)) for cell in study.cells}
+    return {(cell.row, cell.column): Tile(cell.image, caption_lines(cell)) for cell in study.cells}
 
 
-def lines(cell: Cell) -> list[str]:
+def caption_lines(cell: Cell) -> list[str]:
     """What stands below a cell's picture."""
     told = [f"{name} {value:.3g}" for name, value in cell.distances.items()]
     said = [" · ".join(told[first : first + 2]) for first in range(0, len(told), 2)]
@@ -128,7 +128,7 @@ def _page(study: Study, folder: Path) -> bytes:
         "study.html.j2",
         title=study.title,
         study=study,
-        lines=lines,
+        lines=caption_lines,
         inputs=[(name, f"inputs/{name}.png") for name in study.inputs],
         sheet=SHEET_NAME,
         report="report/index.html" if (folder / "report/index.html").exists() else "",
@@ -151,5 +151,5 @@ def _charts(study: Study) -> list[Chart]:
             ]
             for cell in cells
         }
-        charts.append(drawn(f"{heading}: total loss", series))
+        charts.append(draw_chart(f"{heading}: total loss", series))
     return [chart for chart in charts if chart]

@@ -31,7 +31,7 @@ from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import job_options
 from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.study import Cell, Trial, cell_of
+from nst_jax.study.study import Cell, Trial, read_cell
 
 _SMOOTHNESS_POWER = 1.5
 """Of the width in pixels that a position sees; by trial, from relu1_2 to relu5_2."""
@@ -91,7 +91,7 @@ def before_activation(tap: str) -> str:
     return tap.replace("relu", "conv")
 
 
-def made_for(
+def maximise_activations(
     neurons: Sequence[Neuron],
     scales: Mapping[str, Scale],
     setup: Session,
@@ -120,7 +120,7 @@ def made_for(
     left = {one.index for one in work.requests}
     missing = [one for one in requests if one.index in left]
     with ResultWriter(place, setup.options, progress) as writer:
-        for result in _rendered(missing, neurons, scales, setup, progress):
+        for result in _render(missing, neurons, scales, setup, progress):
             writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
     if writer.fault:
         raise writer.fault
@@ -129,10 +129,10 @@ def made_for(
         Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
         for neuron, job in zip(neurons, jobs, strict=True)
     ]
-    return [cell_of(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
+    return [read_cell(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
 
 
-def _rendered(
+def _render(
     requests: Sequence[ExaminedJob],
     neurons: Sequence[Neuron],
     scales: Mapping[str, Scale],

@@ -25,7 +25,7 @@ from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.waves import examine_jobs
-from nst_jax.forecast.compiled_step import Inspection, inspected
+from nst_jax.forecast.compiled_step import CompiledStep, analyze_step
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
 from nst_jax.request.taps import deepest_tap
@@ -37,24 +37,24 @@ _PROBE_TURNS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class CompiledStep:
-    """A step program that was compiled for an outlook.
+class StepReport:
+    """A step program that was compiled for a report.
 
     Attributes:
         style_kind: How it compares styles.
         slots: Of its batch, over all devices.
         batch_steps: How often all slots are stepped with it.
-        inspection: What it says of itself.
+        compiled: What it says of itself.
     """
 
     style_kind: StyleKind
     slots: int
     batch_steps: int
-    inspection: Inspection
+    compiled: CompiledStep
 
 
 @dataclasses.dataclass(frozen=True)
-class CanvasOutlook:
+class CanvasReport:
     """What a run does on one canvas.
 
     Attributes:
@@ -82,7 +82,7 @@ class CanvasOutlook:
     flops_per_image_step: int
     bytes_per_chip: int
     collectives: int | None
-    steps: Sequence[CompiledStep] = ()
+    steps: Sequence[StepReport] = ()
 
     @property
     def waste(self) -> float:
@@ -111,7 +111,7 @@ class CanvasOutlook:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Outlook:
+class PlanReport:
     """A run before it starts.
 
     Attributes:
@@ -122,14 +122,14 @@ class Outlook:
         compilations: Names of programs that a run compiles at most.
         device: Platform, kind, count and memory.
         dtype: What the network computes in.
-        compiled: Seconds of what was compiled for this outlook, by name.
-        flops_per_second: Measured just now; see `measured_rate`. 0: not measured.
+        compiled: Seconds of what was compiled for this report, by name.
+        flops_per_second: Measured just now; see `measure_rate`. 0: not measured.
         notes: What the user may want to know.
     """
 
     jobs: int
     failures: Sequence[Result]
-    canvases: Sequence[CanvasOutlook]
+    canvases: Sequence[CanvasReport]
     levels: int
     compilations: int
     device: Mapping[str, Any]
@@ -161,7 +161,7 @@ class Outlook:
         return 1 - own / computed if computed else 0.0
 
     def record(self) -> dict[str, Any]:
-        """The outlook as `plan --json` prints it.
+        """The report as `plan --json` prints it.
 
         What stands beside `canvases` and belongs to one of them is that of the largest.
         """
@@ -169,7 +169,7 @@ class Outlook:
         known = [canvas.collectives for canvas in self.canvases if canvas.collectives is not None]
         return {
             "jobs": self.jobs,
-            "failures": [_failure(result) for result in self.failures],
+            "failures": [_failure_record(result) for result in self.failures],
             "levels": self.levels,
             "compilations": self.compilations,
             "canvases": [canvas.record() for canvas in self.canvases],
@@ -189,7 +189,7 @@ class Outlook:
         }
 
 
-def outlook(
+def make_plan_report(
     jobs: Sequence[Job],
     options: Options | None = None,
     *,
@@ -197,7 +197,7 @@ def outlook(
     measure: bool = True,
     progress: Progress | None = None,
     devices: Sequence[Any] | Devices | None = None,
-) -> Outlook:
+) -> PlanReport:
     """What rendering these jobs would be. A job that can't be planned is listed as failed.
 
     Args:
@@ -224,10 +224,10 @@ def outlook(
     programs = None
     if requests and (compile_steps or measure):
         programs = setup.make_scheduler(requests, progress).programs
-    canvases = _canvases(requests, setup, made, programs if compile_steps else None)
-    rate = measured_rate(programs, setup, requests) if programs and measure else 0.0
+    canvases = _canvas_reports(requests, setup, made, programs if compile_steps else None)
+    rate = measure_rate(programs, setup, requests) if programs and measure else 0.0
     note = padding_note(len(requests), setup)
-    return Outlook(
+    return PlanReport(
         jobs=len(examined),
         failures=failures,
         canvases=canvases,
@@ -241,7 +241,7 @@ def outlook(
     )
 
 
-def measured_rate(programs: ProgramCache, setup: Session, requests: Sequence[ExaminedJob]) -> float:
+def measure_rate(programs: ProgramCache, setup: Session, requests: Sequence[ExaminedJob]) -> float:
     """Model operations a second, as the network looks at a small grey picture, over all devices.
 
     It compiles the way to the deepest tap and takes the fastest of some turns. A step goes
@@ -264,7 +264,7 @@ def measured_rate(programs: ProgramCache, setup: Session, requests: Sequence[Exa
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class _BucketJobs:
     """The stages that one program steps, with their jobs."""
 
     group: Bucket
@@ -286,34 +286,34 @@ class _Part:
         return self.group.structure.content_taps, self.group.structure.style_taps
 
 
-def _canvases(
+def _canvas_reports(
     requests: Sequence[ExaminedJob], setup: Session, made: Plan, programs: ProgramCache | None
-) -> list[CanvasOutlook]:
+) -> list[CanvasReport]:
     """One entry a canvas, from small to large."""
     members: dict[tuple[Bucket, StyleKind], list[tuple[ExaminedJob, Level]]] = {}
     for one in requests:
         for stage in one.levels:
             members.setdefault((stage.bucket, stage.style_kind), []).append((one, stage))
-    by_canvas: dict[Size, list[_Part]] = collections.defaultdict(list)
+    by_canvas: dict[Size, list[_BucketJobs]] = collections.defaultdict(list)
     for (group, kind), listed in members.items():
-        by_canvas[group.canvas].append(_Part(group, kind, made.slots[group], listed))
+        by_canvas[group.canvas].append(_BucketJobs(group, kind, made.slots[group], listed))
     return [
-        _canvas(canvas, by_canvas[canvas], setup, programs)
+        _canvas_report(canvas, by_canvas[canvas], setup, programs)
         for canvas in sorted(by_canvas, key=lambda canvas: (canvas[0] * canvas[1], canvas))
     ]
 
 
-def _canvas(
-    canvas: Size, parts: Sequence[_Part], setup: Session, programs: ProgramCache | None
-) -> CanvasOutlook:
+def _canvas_report(
+    canvas: Size, parts: Sequence[_BucketJobs], setup: Session, programs: ProgramCache | None
+) -> CanvasReport:
     costs, devices = cost_model(setup), setup.devices
-    steps = [_compiled(part, setup, programs) for part in parts] if programs else []
+    steps = [_step_report(part, setup, programs) for part in parts] if programs else []
     estimates = [
         costs.step_bytes(canvas, devices.slots_on_each(part.slots), *part.taps) for part in parts
     ]
-    told = [one.inspection.bytes_per_device for one in steps] or [None] * len(parts)
+    told = [one.compiled.bytes_per_device for one in steps] or [None] * len(parts)
     members = [member for part in parts for member in part.members]
-    return CanvasOutlook(
+    return CanvasReport(
         canvas=canvas,
         jobs=len({one.index for one, _ in members}),
         slots=max(part.slots for part in parts),
@@ -328,16 +328,16 @@ def _canvas(
         bytes_per_chip=max(
             known or estimate for known, estimate in zip(told, estimates, strict=True)
         ),
-        collectives=sum(len(one.inspection.collectives) for one in steps) if programs else None,
+        collectives=sum(len(one.compiled.collectives) for one in steps) if programs else None,
         steps=steps,
     )
 
 
-def _compiled(part: _Part, setup: Session, programs: ProgramCache) -> CompiledStep:
+def _step_report(part: _BucketJobs, setup: Session, programs: ProgramCache) -> StepReport:
     structure, kind, regions = part.group.structure, part.style_kind, part.group.regions
     asked = structure, kind, regions, setup.options
-    seen = inspected(programs, setup.devices, part.group.canvas, part.slots, *asked)
-    return CompiledStep(kind, part.slots, part.batch_steps, seen)
+    seen = analyze_step(programs, setup.devices, part.group.canvas, part.slots, *asked)
+    return StepReport(kind, part.slots, part.batch_steps, seen)
 
 
 def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
@@ -374,6 +374,6 @@ def _device_record(setup: Session) -> dict[str, Any]:
     }
 
 
-def _failure(result: Result) -> dict[str, Any]:
+def _failure_record(result: Result) -> dict[str, Any]:
     record = result.record()
     return {"job": record["job"], "error": record["error"]}
