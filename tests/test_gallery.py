@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nst_jax.cli.main import run
-from nst_jax.files.gallery import Row, write_contact_sheet
+from nst_jax.files.contact_sheet import Row, write_contact_sheet
 from nst_jax.files.picture_paths import expand_picture_paths
 from nst_jax.request.errors import OptionError, WriteError
 

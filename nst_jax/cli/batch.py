@@ -179,7 +179,7 @@ def _write_page(folder: Path) -> Path | None:
 
 
 def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
-    from nst_jax.files.gallery import Row, write_contact_sheet
+    from nst_jax.files.contact_sheet import Row, write_contact_sheet
 
     rows = [
         Row(

@@ -1,4 +1,4 @@
-"""A grid of pictures with headings and captions, as one large picture."""
+"""Contact sheets: many pictures in one, on a grid with headings and captions."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.request.errors import WriteError
+from nst_jax.files.images import Pixels, load_thumbnail, to_8_bit
+from nst_jax.request.errors import JobError, WriteError, reason_of
 
-_GAP_PX = 14
-_LINE_PX = 19
 _TEXT_PX = 13
 _TITLE_PX = 24
 _HEAD_PX = 30
-_MARGIN_PX = 28
 _LABEL_PX = 150
-
-_PAPER = (248, 247, 243)
-_INK = (31, 30, 26)
 _QUIET = (109, 105, 95)
-_EMPTY = (239, 237, 230)
+
+_MOST_ROWS = 100
+
+_Color = tuple[int, int, int]
 
 
 class Tile(NamedTuple):
@@ -34,42 +31,78 @@ class Tile(NamedTuple):
         lines: Captions, the first in full ink.
     """
 
-    image: npt.NDArray[np.float32] | None
+    image: Pixels | None
     lines: Sequence[str]
 
 
-def write_grid(
-    path: Path,
-    title: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    tiles: Mapping[tuple[int, int], Tile],
-    *,
-    cell_px: int = 192,
-    suffix: str = "PNG",
-) -> None:
-    """Writes the sheet. A place without a tile stays empty.
+class Row(NamedTuple):
+    """One job on a batch's sheet."""
 
-    Args:
-        path: The file.
-        title: Above all.
-        rows: A heading at the left of each row.
-        columns: A heading above each column.
-        tiles: By (row, column).
-        cell_px: Long edge of each picture, which is scaled to it, up or down.
-        suffix: Pillow's name of the format.
+    content: Path
+    styles: Sequence[Path]
+    output: Path
+
+
+class _Layout(NamedTuple):
+    """Lengths in pixels and colours of a grid.
+
+    Attributes:
+        is_square: Cells are as high as wide and captions are centred; else each row is as high
+            as the highest picture, and captions begin at the left.
+    """
+
+    cell_px: int
+    gap_px: int = 14
+    margin_px: int = 28
+    line_px: int = 19
+    paper: _Color = (248, 247, 243)
+    ink: _Color = (31, 30, 26)
+    empty: _Color = (239, 237, 230)
+    is_square: bool = False
+
+
+_BATCH_LAYOUT = _Layout(
+    *(256, 12, 12, 24), (250, 249, 246), (40, 40, 40), (225, 223, 218), is_square=True
+)
+
+_Cells = Mapping[tuple[int, int], tuple[Image.Image, Sequence[str]]]
+"""Pictures of their final size, and captions, by (row, column)."""
+
+
+def write_contact_sheet(path: Path, rows: Sequence[Row]) -> None:
+    """Writes contents, styles and results of a batch side by side as PNG, at most 100 rows.
+
+    Contents are in the first column, results in the last, styles between. A missing picture
+    leaves a blank.
 
     Raises:
         WriteError: The file can't be written.
     """
-    sheet = draw_grid(title, rows, columns, tiles, cell_px)
+    rows = rows[:_MOST_ROWS]
+    columns = 2 + max((len(row.styles) for row in rows), default=1)
+    places = {
+        (index, column): path
+        for index, row in enumerate(rows)
+        for column, path in [*enumerate((row.content, *row.styles)), (columns - 1, row.output)]
+    }
+    thumbnails = {picture: _thumbnail(picture) for picture in set(places.values())}
+    cells = {place: (thumbnails[path], [path.name]) for place, path in places.items()}
+    write_sheet(path, _draw("", [""] * len(rows), [""] * columns, cells, _BATCH_LAYOUT))
+
+
+def write_sheet(path: Path, sheet: Image.Image) -> None:
+    """Writes a sheet as PNG.
+
+    Raises:
+        WriteError: The file can't be written.
+    """
     encoded = io.BytesIO()
-    sheet.save(encoded, suffix, quality=88)
+    sheet.save(encoded, "PNG")
     try:
         write_bytes(path, encoded.getvalue())
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WriteError(f"contact sheet {str(path)!r} can't be written: {reason}") from error
+        message = f"contact sheet {str(path)!r} can't be written: {reason_of(error)}"
+        raise WriteError(message) from error
 
 
 def draw_grid(
@@ -77,67 +110,78 @@ def draw_grid(
     rows: Sequence[str],
     columns: Sequence[str],
     tiles: Mapping[tuple[int, int], Tile],
-    cell_px: int,
+    cell_px: int = 192,
 ) -> Image.Image:
-    """The sheet, in memory."""
-    captions = max((len(tile.lines) for tile in tiles.values()), default=0) * _LINE_PX
-    pictures = {place: _scale(tile.image, cell_px) for place, tile in tiles.items()}
-    tall = max((picture.height for picture in pictures.values()), default=cell_px)
+    """Draws a sheet in memory. A place without a tile stays empty.
+
+    Args:
+        title: Above all.
+        rows: A heading at the left of each row.
+        columns: A heading above each column.
+        tiles: By (row, column).
+        cell_px: Long edge of each picture, which is scaled to it, up or down.
+    """
+    layout = _Layout(cell_px)
+    cells = {place: (_scale(tile.image, layout), tile.lines) for place, tile in tiles.items()}
+    return _draw(title, rows, columns, cells, layout)
+
+
+def _draw(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: _Cells, layout: _Layout
+) -> Image.Image:
+    cell_px, gap_px, margin_px = layout.cell_px, layout.gap_px, layout.margin_px
+    captions = max((len(lines) for _, lines in cells.values()), default=0) * layout.line_px
+    heights = [] if layout.is_square else [picture.height for picture, _ in cells.values()]
+    tall = max(heights, default=cell_px)
     label = _LABEL_PX if any(rows) else 0
-    head = _HEAD_PX if any(columns) else 0
-    top = _MARGIN_PX + (_TITLE_PX + 18 if title else 0) + head
-    width = 2 * _MARGIN_PX + label + len(columns) * (cell_px + _GAP_PX) - _GAP_PX
-    height = top + len(rows) * (tall + captions + _GAP_PX) + _MARGIN_PX - _GAP_PX
-    sheet = Image.new("RGB", (max(width, 1), max(height, 1)), _PAPER)
+    top = margin_px + (_TITLE_PX + 18 if title else 0) + (_HEAD_PX if any(columns) else 0)
+    width = 2 * margin_px + label + len(columns) * (cell_px + gap_px) - gap_px
+    height = top + len(rows) * (tall + captions + gap_px) + margin_px - gap_px
+    sheet = Image.new("RGB", (max(width, 1), max(height, 1)), layout.paper)
     pen = ImageDraw.Draw(sheet)
-    _draw_text(pen, (_MARGIN_PX, _MARGIN_PX - 6), title, width - 2 * _MARGIN_PX, size=_TITLE_PX)
-    for column, heading in enumerate(columns):
-        left = _MARGIN_PX + label + column * (cell_px + _GAP_PX)
-        _draw_text(pen, (left, top - 24), heading, cell_px)
-    for row, heading in enumerate(rows):
-        place = top + row * (tall + captions + _GAP_PX)
-        _draw_text(pen, (_MARGIN_PX, place + tall // 2 - 8), heading, label - 12)
-        for column in range(len(columns)):
-            left = _MARGIN_PX + label + column * (cell_px + _GAP_PX)
-            if (row, column) in tiles:
-                picture = pictures[row, column]
-                middle = (cell_px - picture.width) // 2, (tall - picture.height) // 2
-                sheet.paste(picture, (left + middle[0], place + middle[1]))
-                _draw_caption(pen, (left, place + tall), tiles[row, column].lines, cell_px)
+
+    def write(
+        left: int, top: int, text: str, room: int, size: int = _TEXT_PX, ink: _Color = layout.ink
+    ) -> None:
+        font = ImageFont.load_default(size)
+        text = _fit_text(text, font, room)
+        centred = (room - font.getlength(text)) / 2 if layout.is_square else 0
+        pen.text((left + centred, top), text, fill=ink, font=font)
+
+    write(margin_px, margin_px - 6, title, width - 2 * margin_px, size=_TITLE_PX)
+    lefts = [margin_px + label + column * (cell_px + gap_px) for column in range(len(columns))]
+    tops = [top + row * (tall + captions + gap_px) for row in range(len(rows))]
+    for left, heading in zip(lefts, columns, strict=True):
+        write(left, top - 24, heading, cell_px)
+    for place, heading in zip(tops, rows if label else [], strict=False):
+        write(margin_px, place + tall // 2 - 8, heading, label - 12)
+    for (row, column), (picture, lines) in cells.items():
+        left, place = lefts[column], tops[row]
+        middle = (cell_px - picture.width) // 2, (tall - picture.height) // 2
+        sheet.paste(picture, (left + middle[0], place + middle[1]))
+        for number, line in enumerate(lines):
+            ink = _QUIET if number else layout.ink
+            write(left, place + tall + 5 + number * layout.line_px, line, cell_px, ink=ink)
     return sheet
 
 
-def _draw_caption(
-    pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], width: int
-) -> None:
-    for number, line in enumerate(lines):
-        place = at[0], at[1] + 5 + number * _LINE_PX
-        _draw_text(pen, place, line, width, ink=_QUIET if number else _INK)
-
-
-def _scale(image: npt.NDArray[np.float32] | None, cell_px: int) -> Image.Image:
+def _scale(image: Pixels | None, layout: _Layout) -> Image.Image:
     if image is None:
-        return Image.new("RGB", (cell_px, cell_px), _EMPTY)
-    pixels = Image.fromarray(np.uint8(np.rint(np.clip(image, 0, 1) * 255)))
-    scale = cell_px / max(pixels.size)
-    width, height = (max(1, round(side * scale)) for side in pixels.size)
-    return pixels.resize((width, height), Image.Resampling.LANCZOS)
+        return Image.new("RGB", (layout.cell_px, layout.cell_px), layout.empty)
+    picture = Image.fromarray(to_8_bit(np.clip(image, 0, 1)))
+    scale = layout.cell_px / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _draw_text(
-    pen: ImageDraw.ImageDraw,
-    at: tuple[int, int],
-    text: str,
-    width: int,
-    *,
-    size: int = _TEXT_PX,
-    ink: tuple[int, int, int] = _INK,
-) -> None:
-    font = ImageFont.load_default(size)
-    pen.text(at, fit_text(text, font, width), fill=ink, font=font)
+def _thumbnail(path: Path) -> Image.Image:
+    try:
+        return load_thumbnail(path, _BATCH_LAYOUT.cell_px)
+    except JobError:
+        return _scale(None, _BATCH_LAYOUT)
 
 
-def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, shortened until it fits; what can't be shown is a question mark."""
     visible = "".join(letter if letter.isprintable() else "?" for letter in text)
     if font.getlength(visible) <= width:

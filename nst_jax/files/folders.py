@@ -11,7 +11,7 @@ from nst_jax.files.ledger import Ledger, Record, read_ledger
 from nst_jax.files.locks import folder_mutex, lock_folder
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.version_tag import version_tag
-from nst_jax.request.errors import OutputError, WriteError
+from nst_jax.request.errors import OutputError, WriteError, reason_of
 from nst_jax.request.outputs import is_url
 
 
@@ -202,8 +202,3 @@ def folder_and_name(place: str | os.PathLike[str]) -> tuple[Folder, str]:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def reason_of(error: OSError) -> str:
-    """What the system says, in lower case, for the end of a sentence."""
-    return (error.strerror or str(error) or type(error).__name__).lower()

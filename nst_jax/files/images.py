@@ -24,6 +24,9 @@ from nst_jax.files.open_picture import File, open_picture
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
+Pixels = npt.NDArray[np.float32]
+"""Colours, (height, width, 3), or one value for each pixel, (height, width); in [0, 1]."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -35,8 +38,8 @@ class Picture:
             is opaque.
     """
 
-    pixels: npt.NDArray[np.float32]
-    alpha: npt.NDArray[np.float32] | None
+    pixels: Pixels
+    alpha: Pixels | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def from_array(array: np.ndarray) -> Picture:
     return Picture(np.ascontiguousarray(values[..., :3]), _none_if_opaque(alpha))
 
 
-def resize(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """The same picture at another size, in [0, 1]; the array itself where the size is its own.
 
     Lanczos with three lobes, stretched over the source when it shrinks, so that fine detail
@@ -149,7 +152,7 @@ def resize(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArra
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0)
 
 
-def composite(picture: Picture, background: Literal["white", "black"]) -> npt.NDArray[np.float32]:
+def composite(picture: Picture, background: Literal["white", "black"]) -> Pixels:
     """The picture laid on a plain background, (h, w, 3); its own pixels where it is opaque.
 
     Mixed on gamma-encoded values, as browsers and image editors do.
@@ -161,6 +164,26 @@ def composite(picture: Picture, background: Literal["white", "black"]) -> npt.ND
     mixed = picture.pixels * alpha
     mixed += paper * (1 - alpha)
     return mixed
+
+
+def to_8_bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Values in [0, 1] as whole numbers from 0 to 255, the nearest ones."""
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def load_thumbnail(path: File, edge_px: int) -> Image.Image:
+    """A small copy of a picture, what is transparent white; a small picture stays as it is.
+
+    Args:
+        path: The file.
+        edge_px: The most that its longer edge may have.
+
+    Raises:
+        PictureError: See `load_picture`.
+    """
+    copy = Image.fromarray(to_8_bit(composite(load_picture(path), "white")))
+    copy.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
+    return copy
 
 
 # ---- Orientation and transparency, as the header gives them.
@@ -253,7 +276,7 @@ def _profile(image: Image.Image) -> bytes | None:
     return profile if isinstance(profile, bytes) else None
 
 
-def _clip_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
+def _clip_floats(raw: np.ndarray, path: File) -> Pixels:
     if not np.isfinite(raw).all():
         raise PictureError(
             f"picture {str(path)!r} must hold finite numbers, got NaN or infinity",
@@ -262,7 +285,7 @@ def _clip_floats(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     return np.clip(raw, 0.0, 1.0, dtype=np.float32)
 
 
-def _scale_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
+def _scale_integers(raw: np.ndarray, path: File) -> Pixels:
     lowest, highest = int(raw.min()), int(raw.max())
     if lowest < 0 or highest > 65535:
         raise PictureError(
@@ -273,9 +296,7 @@ def _scale_integers(raw: np.ndarray, path: File) -> npt.NDArray[np.float32]:
     return raw.astype(np.float32) / np.float32(65535)
 
 
-def _apply_profile_to_grey(
-    grey: npt.NDArray[np.float32], profile: bytes | None
-) -> npt.NDArray[np.float32]:
+def _apply_profile_to_grey(grey: Pixels, profile: bytes | None) -> Pixels:
     """Deep grey in [0, 1] as three channels, its profile applied.
 
     The colour engine takes 8 bits only. So it is asked for the 256 greys of a ramp, and
@@ -289,11 +310,11 @@ def _apply_profile_to_grey(
     return np.stack(channels, axis=-1, dtype=np.float32)
 
 
-def _none_if_opaque(alpha: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32] | None:
+def _none_if_opaque(alpha: Pixels | None) -> Pixels | None:
     return None if alpha is None or (alpha == 1.0).all() else alpha
 
 
-def _lanczos(channel: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _lanczos(channel: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = size
     image = Image.fromarray(np.ascontiguousarray(channel))
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
@@ -313,7 +334,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         raise PictureError(f"a picture array must have at least one pixel, got {shape!r}")
 
 
-def _to_unit_range(source: np.ndarray | Image.Image) -> npt.NDArray[np.float32]:
+def _to_unit_range(source: np.ndarray | Image.Image) -> Pixels:
     """uint8 and uint16 divided by their largest value; floats checked; always a new array."""
     values = np.asarray(source)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:

@@ -126,3 +126,8 @@ class StoppedError(NstJaxError):
     """The run ended before its end; what is done is kept, and the next run goes on."""
 
     kind = "stopped"
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in lower case, for the end of a sentence."""
+    return (error.strerror or str(error) or type(error).__name__).lower()

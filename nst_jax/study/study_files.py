@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.contact_sheet import Tile, write_grid
+from nst_jax.files.contact_sheet import Tile, draw_grid, write_sheet
 from nst_jax.files.encode import save_picture
 from nst_jax.files.report.page import render_template, write_report
 from nst_jax.request.errors import WriteError
@@ -43,7 +43,8 @@ def write_study(study: Study, folder: Path) -> Path:
             save_picture(folder / "inputs" / f"{name}.png", image)
         write_bytes(folder / "study.json", _json(study_record(study)))
         write_bytes(folder / "study.csv", _csv(study))
-        write_grid(folder / SHEET_NAME, study.title, study.rows, study.columns, _tiles(study))
+        sheet = draw_grid(study.title, study.rows, study.columns, _tiles(study))
+        write_sheet(folder / SHEET_NAME, sheet)
         if any(folder.glob("ledger*.jsonl")):
             write_report(folder)
         write_bytes(folder / "index.html", _page(study, folder))

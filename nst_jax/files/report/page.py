@@ -17,7 +17,7 @@ from nst_jax.files.atomic import write_bytes
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.report.page_data import page_data, read_batch_records, to_script
 from nst_jax.files.report.thumbnails import FOLDER, make_thumbnails, remove_stale_thumbnails
-from nst_jax.request.errors import OptionError, WriteError
+from nst_jax.request.errors import OptionError, WriteError, reason_of
 
 REPORT_FOLDER = "report"
 
@@ -49,8 +49,7 @@ def write_report(folder: Path, *, live: bool = False) -> Path:
         if not live:
             remove_stale_thumbnails(place / FOLDER, made.values())
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WriteError(f"report {str(place)!r} can't be written: {reason}") from error
+        raise WriteError(f"report {str(place)!r} can't be written: {reason_of(error)}") from error
     return place / "index.html"
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from nst_jax.files.atomic import write_bytes
-from nst_jax.files.images import composite, load_picture
+from nst_jax.files.images import load_thumbnail
 from nst_jax.request.errors import JobError
 
 FOLDER = "pictures"
@@ -106,9 +105,7 @@ def _existing_thumbnail(path: Path) -> Thumbnail | None:
 
 
 def _encode_thumbnail(name: str, path: Path, edge_px: int) -> tuple[Thumbnail, bytes]:
-    pixels = composite(load_picture(path), "white")
-    image = Image.fromarray(np.uint8(np.rint(pixels * 255)))
-    image.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
+    image = load_thumbnail(path, edge_px)
     encoded = io.BytesIO()
     image.save(encoded, "WEBP", quality=_QUALITY, method=4)
     return Thumbnail(name, *image.size), encoded.getvalue()
