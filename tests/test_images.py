@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
-from nst_jax.files import png16_tiff16
 from nst_jax.files.encode import save_picture
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import (
@@ -38,6 +37,7 @@ from nst_jax.files.images import (
     read_picture_size,
     resize,
 )
+from nst_jax.files.png16_tiff16 import encode_png16
 from nst_jax.request.errors import OutputError, PictureError, WriteError
 from nst_jax.request.outputs import check_output_suffix
 
@@ -470,7 +470,7 @@ def test_integers_of_unknown_range_are_refused(tmp_path: Path) -> None:
 
 def test_16_bit_colour_keeps_its_upper_byte(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (4, 5, 3)).astype(np.uint16)
-    (tmp_path / "a.png").write_bytes(png16_tiff16.encode_png16(values, {}, srgb_profile()))
+    (tmp_path / "a.png").write_bytes(encode_png16(values, PngImagePlugin.PngInfo(), srgb_profile()))
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     for name in ("a.png", "a.tif"):
         pixels = load_picture(tmp_path / name).pixels

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +30,13 @@ def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder can't be written, or the disk is full.
     """
-    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f"{_PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         if durable:
-            _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,15 +69,3 @@ def remove_partial_files(folder: Path) -> None:
             if name.startswith(_PREFIX):
                 with contextlib.suppress(OSError):
                     Path(place, name).unlink()
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    """The process' file mode mask. (Reading it means setting it; there is no other call.)"""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

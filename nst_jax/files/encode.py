@@ -10,19 +10,17 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin
 
-from nst_jax.files import png16_tiff16
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import Picture, composite
+from nst_jax.files.png16_tiff16 import encode_png16, encode_tiff16
 from nst_jax.request.errors import WriteError
 from nst_jax.request.outputs import FORMAT_OF_SUFFIX, check_output_suffix
 
@@ -64,7 +62,10 @@ def save_picture(
     content = encode_picture(
         path, pixels, alpha=alpha, bit_depth=bit_depth, description=description
     )
-    _write(path, content)
+    try:
+        write_bytes(path, content)
+    except (OSError, ValueError) as error:
+        raise write_error(path, error) from error
     return hashlib.sha256(content).hexdigest()
 
 
@@ -87,7 +88,12 @@ def encode_picture(
     _check_values(path, pixels, alpha)
     _check_edges(path, pixels.shape, kind)
     samples = _to_samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
-    return _encode(path, samples, kind=kind, description=description)
+    try:
+        return _ENCODERS[kind](samples, description)
+    except (OSError, ValueError, MemoryError) as error:
+        raise WriteError(
+            f"output {str(path)!r} could not be encoded as {kind}: {_reason(error)}"
+        ) from error
 
 
 _BYTES_A_SAMPLE = MappingProxyType({"PNG": 1.0, "TIFF": 1.0, "JPEG": 0.5, "WEBP": 0.3})
@@ -107,12 +113,27 @@ def estimate_file_bytes(name: str, size: tuple[int, int], *, bit_depth: int = 8)
     return round(3 * height * width * _BYTES_A_SAMPLE[kind] * bit_depth / 8)
 
 
+_REMEDIES = MappingProxyType(
+    {
+        "FileNotFoundError": "Create the folder first.",
+        "NotADirectoryError": "Create the folder first.",
+        "IsADirectoryError": "Choose a name that is no folder's.",
+        "PermissionError": "Choose a folder that may be written to.",
+    }
+)
+
+
 def write_error(path: PurePath, error: OSError | ValueError) -> WriteError:
     """A picture that could not be written, and how to mend that."""
     return WriteError(
         f"output {str(path)!r} could not be written: {_reason(error)}",
         _REMEDIES.get(type(error).__name__, "Check the disk's free space and the folder."),
     )
+
+
+def _reason(error: Exception) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or type(error).__name__
 
 
 # ---- Checks.
@@ -153,10 +174,9 @@ def _to_samples(
     if alpha is None:
         return _quantize(pixels, bit_depth)
     if kind == "JPEG":
-        flat = Picture(_unit_floats(pixels), _unit_floats(alpha))
+        flat = Picture(*(np.clip(each, 0.0, 1.0).astype(np.float32) for each in (pixels, alpha)))
         return _quantize(composite(flat, "white"), bit_depth)
-    channels = np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1)
-    return _quantize(channels, bit_depth)
+    return _quantize(np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), bit_depth)
 
 
 def _quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
@@ -166,120 +186,56 @@ def _quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
     return np.rint(scaled).astype(np.uint8 if bit_depth == 8 else np.uint16)
 
 
-def _unit_floats(values: np.ndarray) -> npt.NDArray[np.float32]:
-    return np.clip(values, 0.0, 1.0).astype(np.float32)
-
-
 # ---- From integers to the bytes of the file.
 
 
-def _encode(path: PurePath, samples: np.ndarray, *, kind: str, description: str) -> bytes:
-    try:
-        if samples.dtype == np.uint16:
-            return _SIXTEEN_BIT_ENCODERS[kind](samples, description)
-        return _EIGHT_BIT_ENCODERS[kind](Image.fromarray(samples), description)
-    except (OSError, ValueError, MemoryError) as error:
-        raise WriteError(
-            f"output {str(path)!r} could not be encoded as {kind}: {_reason(error)}"
-        ) from error
-
-
-def _encode_png(image: Image.Image, description: str) -> bytes:
+def _encode_png(samples: np.ndarray, description: str) -> bytes:
     text = PngImagePlugin.PngInfo()
-    for keyword, value in _png_text(description).items():
-        text.add_itxt(keyword, value)
-    return _save(image, format="PNG", pnginfo=text)
+    text.add_itxt("Software", SOFTWARE)
+    # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
+    text.add_itxt("Description", _escape_for_json(description, r"[\x00\ud800-\udfff]"))
+    if samples.dtype == np.uint16:
+        return encode_png16(samples, text, srgb_profile())
+    return _save(samples, format="PNG", pnginfo=text)
 
 
-def _encode_jpeg(image: Image.Image, description: str) -> bytes:
-    return _save(image, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
+def _encode_tiff(samples: np.ndarray, description: str) -> bytes:
+    words = {"description": _to_ascii_json(description), "software": SOFTWARE}
+    if samples.dtype == np.uint16:
+        return encode_tiff16(samples, **words, profile=srgb_profile())
+    return _save(samples, format="TIFF", compression="tiff_adobe_deflate", **words)
 
 
-def _encode_webp(image: Image.Image, description: str) -> bytes:
-    return _save(image, format="WEBP", quality=95, method=4, exif=_exif(description))
+def _encode_jpeg(samples: np.ndarray, description: str) -> bytes:
+    return _save(samples, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
 
 
-def _encode_tiff(image: Image.Image, description: str) -> bytes:
-    return _save(
-        image,
-        format="TIFF",
-        compression="tiff_adobe_deflate",
-        description=_ascii_json(description),
-        software=SOFTWARE,
-    )
+def _encode_webp(samples: np.ndarray, description: str) -> bytes:
+    return _save(samples, format="WEBP", quality=95, method=4, exif=_exif(description))
 
 
-def _save(image: Image.Image, *, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=format, icc_profile=srgb_profile(), **options)
-    return buffer.getvalue()
-
-
-def _encode_png16(samples: np.ndarray, description: str) -> bytes:
-    return png16_tiff16.encode_png16(samples, _png_text(description), srgb_profile())
-
-
-def _encode_tiff16(samples: np.ndarray, description: str) -> bytes:
-    return png16_tiff16.encode_tiff16(
-        samples,
-        description=_ascii_json(description).encode("ascii"),
-        software=SOFTWARE.encode("ascii"),
-        profile=srgb_profile(),
-    )
-
-
-_EIGHT_BIT_ENCODERS: MappingProxyType[str, Callable[[Image.Image, str], bytes]] = MappingProxyType(
+_ENCODERS = MappingProxyType(
     {"PNG": _encode_png, "JPEG": _encode_jpeg, "WEBP": _encode_webp, "TIFF": _encode_tiff}
 )
-_SIXTEEN_BIT_ENCODERS: MappingProxyType[str, Callable[[np.ndarray, str], bytes]] = MappingProxyType(
-    {"PNG": _encode_png16, "TIFF": _encode_tiff16}
-)
 
 
-# ---- Metadata.
-
-
-def _png_text(description: str) -> dict[str, str]:
-    # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
-    safe = _escape_for_json(description, r"[\x00\ud800-\udfff]")
-    return {"Software": SOFTWARE, "Description": safe}
+def _save(samples: np.ndarray, *, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(samples).save(buffer, format, icc_profile=srgb_profile(), **options)
+    return buffer.getvalue()
 
 
 def _exif(description: str) -> bytes:
     exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = _ascii_json(description)
+    exif[ExifTags.Base.ImageDescription] = _to_ascii_json(description)
     exif[ExifTags.Base.Software] = SOFTWARE
     return exif.tobytes()
 
 
-def _ascii_json(text: str) -> str:
+def _to_ascii_json(text: str) -> str:
     return _escape_for_json(text, r"[^\x01-\x7f]")
 
 
 def _escape_for_json(text: str, characters: str) -> str:
     """`text` with those characters as they may stand in a JSON string instead."""
     return re.sub(characters, lambda found: json.dumps(found.group())[1:-1], text)
-
-
-# ---- Writing.
-
-_REMEDIES = MappingProxyType(
-    {
-        "FileNotFoundError": "Create the folder first.",
-        "NotADirectoryError": "Create the folder first.",
-        "IsADirectoryError": "Choose a name that is no folder's.",
-        "PermissionError": "Choose a folder that may be written to.",
-    }
-)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_bytes(path, content)
-    except (OSError, ValueError) as error:
-        raise write_error(path, error) from error
-
-
-def _reason(error: Exception) -> str:
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return strerror or str(error) or type(error).__name__

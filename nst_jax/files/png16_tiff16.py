@@ -6,52 +6,48 @@ differences between neighbouring pixels before they are deflated: neighbours are
 and small numbers pack better than large ones.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import PngImagePlugin
 
 _DEFLATE_LEVEL = 6
 
 
-# ---- PNG: a signature, then chunks of length, name, content and check sum.
+# ---- PNG: a signature, then chunks.
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPE = {3: 2, 4: 6}
 _PNG_FILTER_UP = 2
 
 
-def encode_png16(samples: npt.NDArray[np.uint16], text: dict[str, str], profile: bytes) -> bytes:
+def encode_png16(
+    samples: npt.NDArray[np.uint16], text: PngImagePlugin.PngInfo, profile: bytes
+) -> bytes:
     """A whole PNG file.
 
     Args:
         samples: (h, w, 3) or (h, w, 4).
-        text: Keyword and any Unicode text, written as iTXt chunks. Keywords are Latin-1.
+        text: Chunks that come before the pixels.
         profile: The ICC profile of the samples.
     """
     height, width, channels = samples.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR_TYPE[channels], 0, 0, 0)
-    chunks = [
-        _chunk(b"IHDR", header),
-        _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)),
-        *(_text_chunk(keyword, value) for keyword, value in text.items()),
-        _chunk(b"IDAT", zlib.compress(_filter_rows(samples), _DEFLATE_LEVEL)),
-        _chunk(b"IEND", b""),
-    ]
-    return _PNG_SIGNATURE + b"".join(chunks)
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    check_sum = zlib.crc32(name + content)
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check_sum)
-
-
-def _text_chunk(keyword: str, text: str) -> bytes:
-    not_compressed, no_language, no_translation = b"\0\0", b"\0", b"\0"
-    start = keyword.encode("latin-1") + b"\0"
-    return _chunk(b"iTXt", start + not_compressed + no_language + no_translation + text.encode())
+    file = io.BytesIO()
+    file.write(_PNG_SIGNATURE)
+    for name, content in (
+        (b"IHDR", header),
+        (b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)),
+        *(chunk[:2] for chunk in text.chunks),
+        (b"IDAT", zlib.compress(_filter_rows(samples), _DEFLATE_LEVEL)),
+        (b"IEND", b""),
+    ):
+        PngImagePlugin.putchunk(file, name, content)
+    return file.getvalue()
 
 
 def _filter_rows(samples: npt.NDArray[np.uint16]) -> bytes:
@@ -75,7 +71,7 @@ _Tag = tuple[int, int, int, bytes]
 
 
 def encode_tiff16(
-    samples: npt.NDArray[np.uint16], *, description: bytes, software: bytes, profile: bytes
+    samples: npt.NDArray[np.uint16], *, description: str, software: str, profile: bytes
 ) -> bytes:
     """A whole little-endian TIFF file with one strip, deflated.
 
@@ -89,8 +85,8 @@ def encode_tiff16(
     strip += b"\0" * (len(strip) % 2)  # every offset in a TIFF is even
     tags = [
         *_picture_tags(samples.shape, strip_size=len(strip)),
-        (270, _ASCII, len(description) + 1, description + b"\0"),
-        (305, _ASCII, len(software) + 1, software + b"\0"),
+        _ascii(270, description),
+        _ascii(305, software),
         (34675, _UNDEFINED, len(profile), profile),
     ]
     values, directory = _directory(sorted(tags), start=_TIFF_HEADER_SIZE + len(strip))
@@ -123,6 +119,10 @@ def _picture_tags(shape: tuple[int, ...], *, strip_size: int) -> Iterator[_Tag]:
     yield _shorts(317, 2)  # predictor: difference to the left
     if channels == 4:
         yield _shorts(338, 2)  # the fourth channel is straight alpha
+
+
+def _ascii(number: int, text: str) -> _Tag:
+    return number, _ASCII, len(text) + 1, text.encode("ascii") + b"\0"
 
 
 def _shorts(number: int, *values: int) -> _Tag:
