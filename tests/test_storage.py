@@ -13,7 +13,7 @@ from store_server import BUCKET, Store
 from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.version_tag import version_tag
+from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import OutputError
 
 PLACE = f"s3://{BUCKET}"

@@ -10,7 +10,7 @@ from nst_jax.files.atomic import BinaryFile, remove_partial_files, replace_atomi
 from nst_jax.files.ledger import Ledger, Record, read_ledger
 from nst_jax.files.locks import folder_mutex, lock_folder
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.version_tag import version_tag
+from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import OutputError, WriteError, reason_of
 from nst_jax.request.outputs import is_url
 
@@ -46,12 +46,9 @@ class LocalFolder:
                 pass
             self._identity = _identity(self._path)
         except OSError as error:
-            there = os.path.lexists(self._path) and not self._path.is_dir()
-            reason = "it is no folder" if there else reason_of(error)
-            raise OutputError(
-                f"output folder {self.name!r} can't be written: {reason}",
-                "Name another folder, or mend its permissions",
-            ) from error
+            is_file = os.path.lexists(self._path) and not self._path.is_dir()
+            reason = "it is no folder" if is_file else reason_of(error)
+            raise self._unwritable(reason) from error
 
     def check_inside(self, names: Iterable[str]) -> None:
         """Refuses outputs that a symbolic link would lead out of the folder.
@@ -79,10 +76,7 @@ class LocalFolder:
             try:
                 stack.enter_context(lock_folder(self._path, shard))
             except OSError as error:
-                raise OutputError(
-                    f"output folder {self.name!r} can't be written: {reason_of(error)}",
-                    "Name another folder, or mend its permissions",
-                ) from error
+                raise self._unwritable(reason_of(error)) from error
             yield
 
     @contextlib.contextmanager
@@ -174,6 +168,12 @@ class LocalFolder:
         except (OSError, AttributeError):
             return None
         return status.f_bavail * status.f_frsize
+
+    def _unwritable(self, reason: str) -> OutputError:
+        return OutputError(
+            f"output folder {self.name!r} can't be written: {reason}",
+            "Name another folder, or mend its permissions",
+        )
 
     def _check_identity(self) -> None:
         """Refuses to write where a mount has gone and another folder shows from under it."""

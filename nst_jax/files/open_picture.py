@@ -54,7 +54,11 @@ def open_picture(
     try:
         # Pillow gets the open file, not its name: by name it would map some formats into
         # memory, and a file cut short meanwhile would then kill the process.
-        with _without_pillow_warnings(), _open_file(path) as file, _identify(file) as image:
+        with (
+            _without_pillow_warnings(),
+            _open_file(path) as file,
+            Image.open(file, formats=(*FORMATS, "EPS")) as image,  # to say what is wrong with EPS
+        ):
             _check_header(image, path, max_pixels)
             yield image
     except PictureError:
@@ -81,31 +85,23 @@ def file_digest(path: File) -> str:
 @contextlib.contextmanager
 def _open_file(file: File) -> Iterator[io.BufferedReader | io.BytesIO]:
     """A file open to be read: a picture, by its kind and its size at least."""
-    if isinstance(file, RemoteFile):
-        if not file.content:
-            raise _empty_file_error(file)
-        yield io.BytesIO(file.content)
-        return
-    _check_plain_file(file)
-    with file.open("rb") as opened_file:
-        yield opened_file
+    size = len(file.content) if isinstance(file, RemoteFile) else _plain_file_size(file)
+    if size == 0:
+        message = f"picture {str(file)!r} is empty (0 bytes)"
+        raise PictureError(message, "Copy or export the picture again.")
+    with io.BytesIO(file.content) if isinstance(file, RemoteFile) else file.open("rb") as opened:
+        yield opened
 
 
-def _identify(file: io.BufferedReader | io.BytesIO) -> ImageFile.ImageFile:
-    return Image.open(file, formats=(*FORMATS, "EPS"))  # to say what is wrong with PostScript
+def _plain_file_size(path: Path) -> int:
+    """Bytes of a file that can be read without waiting for anybody.
 
-
-def _empty_file_error(file: File) -> PictureError:
-    return PictureError(
-        f"picture {str(file)!r} is empty (0 bytes)", "Copy or export the picture again."
-    )
-
-
-def _check_plain_file(path: Path) -> None:
+    Raises:
+        OSError: It is missing, or out of reach.
+        PictureError: It is no file.
+    """
     try:
         status = path.stat()
-    except OSError as error:
-        raise _explain(error, path) from error
     except ValueError as error:  # a NUL, or half a letter
         raise PictureError(
             f"picture {str(path)!r} must have a name that a file can have",
@@ -117,8 +113,7 @@ def _check_plain_file(path: Path) -> None:
             f"picture {str(path)!r} must be a file, but it is a {_kind_of_file(status.st_mode)}",
             "Name a picture file.",
         )
-    if status.st_size == 0:
-        raise _empty_file_error(path)
+    return status.st_size
 
 
 def _kind_of_file(file_mode: int) -> str:
@@ -153,6 +148,18 @@ _TRANSIENT_ERRNOS = frozenset(
 )
 
 
+_EXPLANATIONS = (
+    (FileNotFoundError, "does not exist", "Check the path and its spelling."),
+    (PermissionError, "may not be read by this user", "Change its permissions."),
+    (
+        UnidentifiedImageError,
+        "is no picture, or in a format that is not decoded here",
+        "PNG, JPEG, WebP and TIFF are safe choices.",
+    ),
+    (MemoryError, "needs more memory than there is", "Scale it down first."),
+)
+
+
 def _explain(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
     if isinstance(error, Image.DecompressionBombError):
@@ -162,17 +169,9 @@ def _explain(error: Exception, path: File) -> PictureError:
             f"{name} must have at most {LARGEST_MAX_INPUT_PIXELS} pixels{got}",
             "Scale it down first, as it would be here anyway.",
         )
-    if isinstance(error, FileNotFoundError):
-        return PictureError(f"{name} does not exist", "Check the path and its spelling.")
-    if isinstance(error, PermissionError):
-        return PictureError(f"{name} may not be read by this user", "Change its permissions.")
-    if isinstance(error, UnidentifiedImageError):
-        return PictureError(
-            f"{name} is no picture, or in a format that is not decoded here",
-            "PNG, JPEG, WebP and TIFF are safe choices.",
-        )
-    if isinstance(error, MemoryError):
-        return PictureError(f"{name} needs more memory than there is", "Scale it down first.")
+    for kind, fault, remedy in _EXPLANATIONS:
+        if isinstance(error, kind):
+            return PictureError(f"{name} {fault}", remedy)
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
         return ReadError(f"{name} could not be read: {error.strerror}", "Try again later.")
     if isinstance(error, OSError) and error.strerror:

@@ -12,7 +12,7 @@ import fnmatch
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ _PERMANENT_NAMES = frozenset(
         *("SSOTokenLoadError", "TokenRetrievalError", "DefaultCredentialsError"),
     )
 )
+_ERRNOS: Mapping[type[Exception], int] = {
+    FileNotFoundError: errno.ENOENT,
+    PermissionError: errno.EACCES,
+    FileExistsError: errno.EEXIST,
+}
 _EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -91,6 +96,21 @@ class RemoteFile:
     def version_tag(self) -> str:
         """What changes whenever the object does; empty where it is missing."""
         return tag_of_status(object_status(self.url))
+
+
+def version_tag(file: Path | RemoteFile) -> str:
+    """What tells without reading a file that it is still the same; empty where it is missing.
+
+    Size and times, or its entity tag in a store. The time of the last change of its status
+    can't be set by any program, so another content of the same size and date is noticed too.
+    """
+    try:
+        if isinstance(file, RemoteFile):
+            return file.version_tag()
+        status = file.stat()
+    except (OSError, ValueError):  # whoever reads the file learns why
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def object_status(url: str) -> Mapping[str, Any] | None:
@@ -175,9 +195,15 @@ def list_objects(
         FileNotFoundError: There is no such bucket.
         OSError: The store fails.
     """
-    root = _path(url).rstrip("/") + "/"
+    place = url.rstrip("/")
+    root = _path(place).rstrip("/") + "/"
     try:
-        found = with_retries(_list_tree if deep else _list_folder, url.rstrip("/"))
+        # Not `find` with a depth: that takes a folder that can't be listed for an empty one.
+        found = (
+            with_retries(lambda system, path: system.find(path, detail=True).values(), place)
+            if deep
+            else with_retries(lambda system, path: system.ls(path, detail=True), place)
+        )
     except FileNotFoundError as error:
         if _is_missing_bucket(error):
             raise
@@ -189,15 +215,6 @@ def list_objects(
     }
     names = (name for name in sorted(statuses) if name)  # a store may have an object "folder/"
     return {name: statuses[name] for name in names if fnmatch.fnmatchcase(name, pattern)}
-
-
-def _list_folder(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
-    # Not `find` with a depth: that takes a folder that can't be listed for an empty one.
-    return system.ls(path, detail=True)
-
-
-def _list_tree(system: Any, path: str) -> Iterable[Mapping[str, Any]]:
-    return system.find(path, detail=True).values()
 
 
 def _is_missing_bucket(error: BaseException | None) -> bool:
@@ -243,7 +260,9 @@ def with_retries(call: Callable[[Any, str], Answer], url: str) -> Answer:
             raise OSError(errno.EIO, reason) from error
         if isinstance(error, OSError) and error.strerror:
             raise
-        raise _as_os_error(error) from error
+        numbers = (number for kind, number in _ERRNOS.items() if isinstance(error, kind))
+        # Its class follows from the number: FileNotFoundError stays one.
+        raise OSError(next(numbers, errno.EINVAL), _one_line(error)) from error
 
 
 def _is_permanent(error: Exception) -> bool:
@@ -251,20 +270,6 @@ def _is_permanent(error: Exception) -> bool:
     if isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES:
         return True
     return isinstance(error, OSError) and error.errno in _PERMANENT_ERRNOS
-
-
-def _as_os_error(error: Exception) -> OSError:
-    """The error as the system's own would be: with a number and a reason."""
-    numbers = (number for kind, number in _ERRNOS.items() if isinstance(error, kind))
-    # Its class follows from the number: FileNotFoundError stays one.
-    return OSError(next(numbers, errno.EINVAL), _one_line(error))
-
-
-_ERRNOS: Mapping[type[Exception], int] = {
-    FileNotFoundError: errno.ENOENT,
-    PermissionError: errno.EACCES,
-    FileExistsError: errno.EEXIST,
-}
 
 
 def _one_line(error: Exception) -> str:
@@ -288,10 +293,16 @@ def _open_file_system(scheme: str) -> Any:
     Raises:
         OSError: The package for it is not installed, or there is no such store.
     """
+    is_s3 = _EXTRAS.get(scheme) == "s3"
+    once = {"total_max_attempts": 1, "mode": "standard"}
+    limits = {"connect_timeout": _CONNECT_S, "read_timeout": _ANSWER_S, "retries": once}
     try:
         fsspec = importlib.import_module("fsspec")
         system = fsspec.filesystem(
-            scheme, use_listings_cache=False, skip_instance_cache=True, **_timeouts(scheme)
+            scheme,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            **({"config_kwargs": limits} if is_s3 else {}),
         )
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
@@ -299,20 +310,6 @@ def _open_file_system(scheme: str) -> Any:
         raise OSError(errno.ENOSYS, f"no package for {scheme}:// is installed: {how}") from error
     except ValueError as error:
         raise OSError(errno.EINVAL, f"there is no store {scheme}://") from error
-    if _EXTRAS.get(scheme) == "s3":
+    if is_s3:
         system.retries = 1
     return system
-
-
-def _timeouts(scheme: str) -> dict[str, Any]:
-    """How long to wait for an answer, and how often to ask, where a library lets us say."""
-    if _EXTRAS.get(scheme) != "s3":
-        return {}
-    once = {"total_max_attempts": 1, "mode": "standard"}
-    return {
-        "config_kwargs": {
-            "connect_timeout": _CONNECT_S,
-            "read_timeout": _ANSWER_S,
-            "retries": once,
-        }
-    }

@@ -28,7 +28,7 @@ from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files import open_picture
 from nst_jax.files.ledger import LEDGER_NAME
-from nst_jax.files.version_tag import version_tag
+from nst_jax.files.storage import version_tag
 from nst_jax.request.job import fill_defaults
 
 OPTIONS = Options(size=64, steps=10)

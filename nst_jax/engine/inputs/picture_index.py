@@ -17,8 +17,7 @@ import numpy as np
 
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files import images, open_picture
-from nst_jax.files.storage import RemoteFile, as_file
-from nst_jax.files.version_tag import version_tag
+from nst_jax.files.storage import RemoteFile, as_file, version_tag
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
