@@ -41,10 +41,14 @@ def read_archive(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_members(archive)
-            header = _header(archive)
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("a foreign file: a member is compressed")
+            start = json.loads(archive.read(_HEADER_NAME))
+            if not isinstance(start, dict) or start.get("format") != _FORMAT:
+                raise ValueError("a foreign file: its header is another one")
             names = [name for name in archive.namelist() if name != _HEADER_NAME]
-            return header, {name.removesuffix(".npy"): _array(archive, name) for name in names}
+            arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in names}
+            return start.get("header"), arrays
     except ValueError:
         raise
     except Exception as error:
@@ -53,20 +57,7 @@ def read_archive(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         raise ValueError(f"a damaged or foreign file: {error or type(error).__name__}") from error
 
 
-def _check_members(archive: zipfile.ZipFile) -> None:
-    for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError("a foreign file: a member is compressed")
-
-
-def _header(archive: zipfile.ZipFile) -> Any:
-    content = json.loads(archive.read(_HEADER_NAME))
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError("a foreign file: its header is another one")
-    return content.get("header")
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(name) as member:
         array = np.lib.format.read_array(member, allow_pickle=False)
         if member.read(1):  # reading to the end is what compares the checksum

@@ -46,7 +46,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _convert_by_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     """None where the profile is of no use for this picture."""
     mode = _MODE_OF_COLOUR_SPACE.get(profile[_COLOUR_SPACE_IN_HEADER])
-    if mode is None or not _is_applicable(mode, image.mode):
+    # Grey pictures with an RGB profile are common, and R = G = B is what they mean.
+    if mode is None or (mode != image.mode and (mode, image.mode) != ("RGB", "L")):
         return None
     try:
         return ImageCms.profileToProfile(
@@ -58,8 +59,3 @@ def _convert_by_profile(image: Image.Image, profile: bytes) -> Image.Image | Non
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
-
-
-def _is_applicable(profile_mode: str, image_mode: str) -> bool:
-    # Grey pictures with an RGB profile are common, and R = G = B is what they mean.
-    return profile_mode == image_mode or (profile_mode, image_mode) == ("RGB", "L")

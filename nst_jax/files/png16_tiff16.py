@@ -9,7 +9,7 @@ and small numbers pack better than large ones.
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -83,13 +83,28 @@ def encode_tiff16(
     """
     strip = zlib.compress(_row_differences(samples), _DEFLATE_LEVEL)
     strip += b"\0" * (len(strip) % 2)  # every offset in a TIFF is even
+    height, width, channels = samples.shape
     tags = [
-        *_picture_tags(samples.shape, strip_size=len(strip)),
+        _tag(256, _LONG, width),
+        _tag(257, _LONG, height),
+        _tag(258, _SHORT, *[16] * channels),  # bits per sample
+        _tag(259, _SHORT, 8),  # compression: deflate
+        _tag(262, _SHORT, 2),  # photometric interpretation: RGB
         _ascii(270, description),
+        _tag(273, _LONG, _TIFF_HEADER_SIZE),  # where the strip starts
+        _tag(277, _SHORT, channels),
+        _tag(278, _LONG, height),  # rows per strip: all
+        _tag(279, _LONG, len(strip)),
+        _tag(282, _RATIONAL, 72, 1),  # resolution, with no unit:
+        _tag(283, _RATIONAL, 72, 1),  # only the aspect, 1 to 1
+        _tag(284, _SHORT, 1),  # channels of a pixel lie side by side
+        _tag(296, _SHORT, 1),  # no unit
         _ascii(305, software),
+        _tag(317, _SHORT, 2),  # predictor: difference to the left
+        *([_tag(338, _SHORT, 2)] if channels == 4 else []),  # the fourth is straight alpha
         (34675, _UNDEFINED, len(profile), profile),
     ]
-    values, directory = _directory(sorted(tags), start=_TIFF_HEADER_SIZE + len(strip))
+    values, directory = _directory(tags, start=_TIFF_HEADER_SIZE + len(strip))
     directory_start = _TIFF_HEADER_SIZE + len(strip) + len(values)
     return struct.pack("<2sHI", b"II", 42, directory_start) + strip + values + directory
 
@@ -101,36 +116,13 @@ def _row_differences(samples: npt.NDArray[np.uint16]) -> bytes:
     return differences.tobytes()
 
 
-def _picture_tags(shape: tuple[int, ...], *, strip_size: int) -> Iterator[_Tag]:
-    height, width, channels = shape
-    yield _longs(256, width)
-    yield _longs(257, height)
-    yield _shorts(258, *[16] * channels)  # bits per sample
-    yield _shorts(259, 8)  # compression: deflate
-    yield _shorts(262, 2)  # photometric interpretation: RGB
-    yield _longs(273, _TIFF_HEADER_SIZE)  # where the strip starts
-    yield _shorts(277, channels)
-    yield _longs(278, height)  # rows per strip: all
-    yield _longs(279, strip_size)
-    yield (282, _RATIONAL, 1, struct.pack("<II", 72, 1))  # resolution, with no unit:
-    yield (283, _RATIONAL, 1, struct.pack("<II", 72, 1))  # only the aspect, 1 to 1
-    yield _shorts(284, 1)  # channels of a pixel lie side by side
-    yield _shorts(296, 1)  # no unit
-    yield _shorts(317, 2)  # predictor: difference to the left
-    if channels == 4:
-        yield _shorts(338, 2)  # the fourth channel is straight alpha
+def _tag(number: int, kind: int, *values: int) -> _Tag:
+    content = struct.pack(f"<{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
+    return number, kind, len(values) // (2 if kind == _RATIONAL else 1), content
 
 
 def _ascii(number: int, text: str) -> _Tag:
     return number, _ASCII, len(text) + 1, text.encode("ascii") + b"\0"
-
-
-def _shorts(number: int, *values: int) -> _Tag:
-    return number, _SHORT, len(values), struct.pack(f"<{len(values)}H", *values)
-
-
-def _longs(number: int, *values: int) -> _Tag:
-    return number, _LONG, len(values), struct.pack(f"<{len(values)}I", *values)
 
 
 def _directory(tags: Sequence[_Tag], *, start: int) -> tuple[bytes, bytes]:

@@ -11,7 +11,6 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from nst_jax.files import storage
@@ -198,12 +197,7 @@ class RemoteLedger:
     def __enter__(self) -> "RemoteLedger":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if len(self._parts) > 1:
             self._compact()
 

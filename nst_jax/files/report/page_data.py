@@ -20,7 +20,7 @@ from typing import Any
 
 from nst_jax.files.ledger import Record, read_ledger
 from nst_jax.files.report.run_records import read_run_record
-from nst_jax.files.report.thumbnails import FOLDER, Thumbnail, ThumbnailRequest
+from nst_jax.files.report.thumbnails import FOLDER, ThumbnailRequest, Thumbnails
 from nst_jax.request.options import JobOptions
 
 THUMB_PX = 440
@@ -76,14 +76,12 @@ def read_batch_records(folder: Path) -> BatchRecords:
     return BatchRecords(folder, tuple(read_ledger(folder).values()), read_run_record(folder))
 
 
-def page_data(
-    batch: BatchRecords, thumbnails: Mapping[ThumbnailRequest, Thumbnail], *, live: bool
-) -> dict[str, Any]:
+def page_data(batch: BatchRecords, thumbnails: Thumbnails, *, live: bool) -> dict[str, Any]:
     """What the page says; see above.
 
     Args:
         batch: The output folder.
-        copies: Of its pictures, as far as there are any.
+        thumbnails: Of its pictures, as far as there are any.
         live: Whether the page is to look for news.
     """
     inputs = batch.inputs()
@@ -98,44 +96,34 @@ def page_data(
     }
 
 
-def _picture_entry(name: str, thumbnails: Mapping[ThumbnailRequest, Thumbnail]) -> dict[str, Any]:
+def _picture_entry(name: str, thumbnails: Thumbnails) -> dict[str, Any]:
     return {
         "name": PurePath(name).name,
         "path": name,
-        "thumb": _image_entry(thumbnails.get(ThumbnailRequest(Path(name), THUMB_PX))),
-        "view": _image_entry(thumbnails.get(ThumbnailRequest(Path(name), VIEW_PX))),
+        "thumb": _image_entry(thumbnails, Path(name), THUMB_PX),
+        "view": _image_entry(thumbnails, Path(name), VIEW_PX),
     }
 
 
 def _job_entry(
-    record: Record,
-    batch: BatchRecords,
-    places: Mapping[str, int],
-    thumbnails: Mapping[ThumbnailRequest, Thumbnail],
+    record: Record, batch: BatchRecords, places: Mapping[str, int], thumbnails: Thumbnails
 ) -> dict[str, Any]:
+    """A job's line, and its picture: the thumb, and the file itself or what stands in for it."""
     names = [places[name] for name in _inputs(record)]
     content = names[0] if isinstance(record.get("content"), str) else None
+    path, file = batch.output_path(record), None
+    thumb = _image_entry(thumbnails, path, THUMB_PX) if _is_done(record) else None
+    view = thumb and _image_entry(thumbnails, path, VIEW_PX)
+    if thumb:
+        file = f"../{urllib.parse.quote(os.fsencode(record['job']))}"  # as the file system has it
+        view = [file, *thumb[1:]] if _is_shown_by_browsers(path) else view
     return {key: record.get(key) for key in _JOB_KEYS} | {
         "content": content,
         "styles": names if content is None else names[1:],
-        **_result_entry(record, batch, thumbnails),
+        "thumb": thumb,
+        "view": view,
+        "file": file,
     }
-
-
-def _result_entry(
-    record: Record, batch: BatchRecords, thumbnails: Mapping[ThumbnailRequest, Thumbnail]
-) -> dict[str, Any]:
-    """A finished job's picture: its thumb, and the file itself or what stands in for it."""
-    path = batch.output_path(record)
-    thumb = thumbnails.get(ThumbnailRequest(path, THUMB_PX)) if _is_done(record) else None
-    if thumb is None:
-        return {"thumb": None, "view": None, "file": None}
-    file = f"../{_quote_path(record['job'])}"
-    copied = thumbnails.get(ThumbnailRequest(path, VIEW_PX))
-    view = (
-        [file, thumb.width, thumb.height] if _is_shown_by_browsers(path) else _image_entry(copied)
-    )
-    return {"thumb": _image_entry(thumb), "view": view, "file": file}
 
 
 def _inputs(record: Record) -> list[str]:
@@ -153,17 +141,9 @@ def _is_shown_by_browsers(path: Path) -> bool:
     return path.suffix.lower() in _SHOWN_BY_BROWSERS
 
 
-def _image_entry(thumbnail: Thumbnail | None) -> list[Any] | None:
-    return (
-        None
-        if thumbnail is None
-        else [f"{FOLDER}/{thumbnail.name}", thumbnail.width, thumbnail.height]
-    )
-
-
-def _quote_path(name: str) -> str:
-    """A relative path as a URL; its bytes are those of the file system."""
-    return urllib.parse.quote(os.fsencode(name))
+def _image_entry(thumbnails: Thumbnails, path: Path, edge_px: int) -> list[Any] | None:
+    found = thumbnails.get(ThumbnailRequest(path, edge_px))
+    return found and [f"{FOLDER}/{found.name}", found.width, found.height]
 
 
 def to_script(content: Mapping[str, Any]) -> bytes:

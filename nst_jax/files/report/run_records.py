@@ -19,7 +19,7 @@ def read_run_record(folder: Path) -> RunRecord | None:
 
     Where workers came last, each with a share of the same number, theirs are put together.
     """
-    paths = [folder / "run.json", *(path for path in folder.glob("run-*.json"))]
+    paths = [folder / "run.json", *folder.glob("run-*.json")]
     last = max(paths, key=_modified_ns)
     found = _PART.fullmatch(last.name)
     if found is None:
@@ -46,9 +46,8 @@ def _read(path: Path) -> RunRecord | None:
 def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     if not parts:
         return None
-    summary = _sum_by_key([_numbers(part, "summary") for part in parts])
+    summary, phases = _add_up(parts, "summary"), _add_up(parts, "phases")
     summary[_LONGEST] = max(_numbers(part, "summary").get(_LONGEST, 0) for part in parts)
-    phases = _sum_by_key([_numbers(part, "phases") for part in parts])
     return {**parts[0], "shard": None, "workers": len(parts), "summary": summary, "phases": phases}
 
 
@@ -58,9 +57,9 @@ def _numbers(part: RunRecord, name: str) -> dict[str, int | float]:
     return {key: value for key, value in listed if isinstance(value, (int, float))}
 
 
-def _sum_by_key(parts: Sequence[Mapping[str, int | float]]) -> dict[str, int | float]:
+def _add_up(parts: Sequence[RunRecord], name: str) -> dict[str, int | float]:
     sums: dict[str, int | float] = collections.defaultdict(int)
     for part in parts:
-        for name, value in part.items():
-            sums[name] = round(sums[name] + value, 3)
+        for key, value in _numbers(part, name).items():
+            sums[key] = round(sums[key] + value, 3)
     return dict(sums)

@@ -4,7 +4,7 @@ import concurrent.futures
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,10 @@ class ThumbnailRequest(NamedTuple):
 
     path: Path
     edge_px: int
+
+
+Thumbnails = Mapping[ThumbnailRequest, Thumbnail]
+"""Those that could be made."""
 
 
 def make_thumbnails(
