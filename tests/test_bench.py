@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import run_benchmarks
 from test_house import COMMAND, loads_jax
 
 from nst_jax.bench import benchmark as benchmark_module
@@ -569,15 +570,8 @@ def test_the_readme_has_the_markers():
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(
-        "run_benchmarks", ROOT / "scripts" / "measure" / "run_benchmarks.py"
-    )
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
     monkeypatch.setattr(sys, "argv", ["run_benchmarks.py", "--rounds", "2"])
-    return module
+    return run_benchmarks
 
 
 def test_a_run_replaces_the_one_of_its_size_and_type_and_pages_are_written(

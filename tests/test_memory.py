@@ -1,37 +1,26 @@
 """A long batch takes what a short one takes: memory, threads, open files."""
 
 import gc
-import importlib.util
 import sys
 import threading
 from pathlib import Path
 
+import host
 import pytest
 from engine_jobs import content_of, one_device, own_options, style_of, tiny_options
 
 from nst_jax.engine.batch import render_batch
 from nst_jax.request.job import Job
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "measure" / "measure_memory.py"
-
-
-def measure_memory():
-    """The script that measures longer batches."""
-    spec = importlib.util.spec_from_file_location("measure_memory", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted otherwise")
 def test_a_long_batch_takes_no_more_memory_than_a_short_one(tmp_path: Path):
-    script = measure_memory()
-    script.write_network(tmp_path / "network.h5")
-    script.write_pictures(tmp_path)
-    short, long = (script.measured(tmp_path, jobs) for jobs in (400, 1400))
+    host.write_network(tmp_path / "network.h5")
+    host.write_pictures(tmp_path)
+    short, long = (
+        host.run_in_fresh_process(host.render_seeds, tmp_path, jobs) for jobs in (400, 1400)
+    )
     # A picture of 64 px as the engine has it is 48 KiB: to keep one a job would be 47 MiB.
     assert long["peak_mib"] - short["peak_mib"] < 24
     assert long["files_after"] <= short["files_after"]

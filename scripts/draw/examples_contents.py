@@ -5,6 +5,9 @@ Run `make_examples.py` to draw and save them.
 
 import numpy as np
 from examples_styles import (
+    Array,
+    Chance,
+    Draw,
     Point,
     coordinates,
     cover,
@@ -31,14 +34,14 @@ COTTAGE = (
 )
 
 
-def dusk_light(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def dusk_light(x: Array, y: Array) -> Array:
     """Return the evening sky without clouds, with the glow around the low sun."""
     sky = gradient((SEA_LINE - y) / SEA_LINE, DUSK)
     distance = np.hypot((x - SUN_X) * 0.8, y - SEA_LINE + 0.05)
     return sky + np.exp(-7 * distance)[..., None] * np.array([0.5, 0.3, 0.08], np.float32)
 
 
-def dusk_sky(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def dusk_sky(x: Array, y: Array) -> Array:
     """Return the evening sky with clouds lit from below and the sun's disc."""
     sky = dusk_light(x, y)
     farness = 1 / (np.maximum(SEA_LINE - y, 0) + 0.16)
@@ -54,7 +57,7 @@ def dusk_sky(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cover(sky, paint_code("#fff6cf"), disc)
 
 
-def sea(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sea(x: Array, y: Array) -> Array:
     """Return waves that mirror the sky and glitter below the sun."""
     depth = np.maximum(y - SEA_LINE, 0.004)
     farness = 1 / (depth + 0.07)
@@ -68,13 +71,13 @@ def sea(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cover(water, paint_code("#ffe2a0"), glitter)
 
 
-def cliff_top(x: np.ndarray) -> np.ndarray:
+def cliff_top(x: Array) -> Array:
     """Return the height on the picture of the cliff's grassy edge."""
     slope = 0.53 + 0.5 * smooth(0.95, 0.68, x) - 0.03 * smooth(1.1, 1.5, x)
     return slope + 0.05 * (fractal_noise(x * 7, x * 0, 5, 41) - 0.5)
 
 
-def cliff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cliff(x: Array, y: Array) -> Array:
     """Return rock in slanting layers, lit from the sun's side, with grass on top."""
     warped = x + 0.1 * fractal_noise(x * 6, y * 6, 3, 43)
     ledges = np.abs((7 * y + 1.6 * x + 2.5 * fractal_noise(x * 5, y * 5, 2, 47)) % 2 - 1)
@@ -89,7 +92,7 @@ def cliff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cover(grass, rock, smooth(0.0, 0.02, below - edge))
 
 
-def shore(picture: np.ndarray, rock: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def shore(picture: Array, rock: Array, x: Array, y: Array) -> Array:
     """Return the picture with a far headland, and the cliff with its dark mirror image."""
     far_edge = SEA_LINE - 0.06 * smooth(0.25, 0.0, x) * (0.6 + fractal_noise(x * 14, x * 0, 4, 61))
     picture = cover(picture, paint_code("#8d6680"), smooth(0, 0.004, y - far_edge) * (y < SEA_LINE))
@@ -99,13 +102,8 @@ def shore(picture: np.ndarray, rock: np.ndarray, x: np.ndarray, y: np.ndarray) -
 
 
 def round_wall(
-    picture: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    span: Point,
-    widths: Point,
-    colour: np.ndarray,
-) -> np.ndarray:
+    picture: Array, x: Array, y: Array, span: Point, widths: Point, colour: Array
+) -> Array:
     """Return the picture with an upright round wall, lit from the left, from top to bottom."""
     part = np.clip((y - span[0]) / (span[1] - span[0]), 0, 1)
     half = widths[0] + (widths[1] - widths[0]) * part
@@ -117,7 +115,7 @@ def round_wall(
     return cover(picture, colour * tint, inside)
 
 
-def tower(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def tower(picture: Array, x: Array, y: Array) -> Array:
     """Return the picture with the banded lighthouse, its gallery and its lantern."""
     sag = 0.012 * np.sqrt(np.clip(1 - ((x - TOWER_X) / 0.07) ** 2, 0, 1))
     band = np.sin((y - sag - 0.2) / 0.33 * np.pi * 5)
@@ -133,7 +131,7 @@ def tower(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return round_wall(picture, x, y, (0.045, 0.078), (0.002, 0.004), paint_code("#4a3d46"))
 
 
-def beams(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def beams(picture: Array, x: Array, y: Array) -> Array:
     """Return the picture with the lantern's glow and its two beams of light."""
     across, down = x - TOWER_X, y - 0.157
     distance = np.hypot(across, down) + 1e-4
@@ -143,7 +141,7 @@ def beams(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return picture + (1 - picture) * light[..., None] * paint_code("#ffedb0")
 
 
-def cottage(picture: np.ndarray) -> np.ndarray:
+def cottage(picture: Array) -> Array:
     """Return the picture with the keeper's house beside the tower."""
     image = to_image(picture)
     draw, unit = ImageDraw.Draw(image), image.height
@@ -190,7 +188,7 @@ NEAR_FIRS = (
 )
 
 
-def mountain_height(across: np.ndarray, away: np.ndarray) -> np.ndarray:
+def mountain_height(across: Array, away: Array) -> Array:
     """Return the ground's height above the lake: cones broken up by sharp ridges."""
     bend = 0.5 * (fractal_noise(across * 0.8, away * 0.8, 3, 101) - 0.5)
     cones = np.zeros_like(bend)
@@ -201,7 +199,7 @@ def mountain_height(across: np.ndarray, away: np.ndarray) -> np.ndarray:
     return cones * (0.5 + 0.65 * ridges**1.5) + 0.12 * ridges * smooth(3.5, 5, away) - 0.03
 
 
-def mountain_distance(width: int, height: int) -> np.ndarray:
+def mountain_distance(width: int, height: int) -> Array:
     """Return how far each pixel's view goes until it meets the ground, or infinity."""
     away = np.geomspace(3.4, 12, 900, dtype=np.float32)[:, None]
     columns = (np.arange(width, dtype=np.float32) + 0.5) / height
@@ -212,7 +210,7 @@ def mountain_distance(width: int, height: int) -> np.ndarray:
     return np.append(away[:, 0], np.inf)[first].astype(np.float32)
 
 
-def mountain_colour(across: np.ndarray, away: np.ndarray) -> np.ndarray:
+def mountain_colour(across: Array, away: Array) -> Array:
     """Return forest, rock and snow, lit by a low sun from the left, with blue haze."""
     step = 0.004 * away
     height = mountain_height(across, away)
@@ -230,7 +228,7 @@ def mountain_colour(across: np.ndarray, away: np.ndarray) -> np.ndarray:
     return cover(lit.astype(np.float32), paint_code("#b9cbe0"), smooth(2.5, 15, away) * 0.6)
 
 
-def morning_sky(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def morning_sky(x: Array, y: Array) -> Array:
     """Return a clear sky with a few bright clouds."""
     sky = gradient(y, {0: "#3f7fc0", 0.3: "#8dbbe0", 0.52: "#f7e3c8"})
     cloud = fractal_noise(x * 2.6 + 1, y * 5.5 + 2, 6, 121)
@@ -239,45 +237,39 @@ def morning_sky(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cover(sky, colour, smooth(0.5, 0.68, cloud) * smooth(0.5, 0.3, y))
 
 
-def fir(
-    draw: ImageDraw.ImageDraw,
-    foot: Point,
-    height: float,
-    colours: tuple[str, str],
-    generator: np.random.Generator,
-) -> None:
+def fir(draw: Draw, foot: Point, height: float, colours: tuple[str, str], chance: Chance) -> None:
     """Draw one fir tree: drooping branches all around a trunk, lit from the left."""
     x, y = foot
     draw.line([(x, y), (x, y - height * 0.97)], colours[0], max(1, round(height * 0.025)))
     dark, bright = paint_code(colours[0]) * 255, paint_code(colours[1]) * 255
     for tier in np.repeat(np.linspace(0.98, 0.0, max(8, round(height / 4))), 12):
-        angle = generator.uniform(-np.pi, np.pi)
-        reach = height * (0.015 + 0.2 * tier) * generator.uniform(0.6, 1.1)
+        angle = chance.uniform(-np.pi, np.pi)
+        reach = height * (0.015 + 0.2 * tier) * chance.uniform(0.6, 1.1)
         start = y - height * (1 - tier * 0.9)
         tip = (x + reach * np.cos(angle), start + height * 0.07 + 0.2 * reach * np.sin(angle))
-        light = 0.5 - 0.33 * np.cos(angle) + 0.12 * np.sin(angle) + generator.uniform(-0.35, 0.3)
+        light = 0.5 - 0.33 * np.cos(angle) + 0.12 * np.sin(angle) + chance.uniform(-0.35, 0.3)
         width = height * (0.004 + 0.012 * tier)
         red, green, blue = (dark + (bright - dark) * np.clip(light, 0, 1)).astype(int)
         under = ((x + tip[0]) / 2, tip[1] + 0.5 * width)
         draw.polygon([(x, start - width), tip, under, (x, start + width)], (red, green, blue))
 
 
-def far_shore(picture: np.ndarray) -> np.ndarray:
+def far_shore(picture: Array) -> Array:
     """Return the picture with a wood of small firs along the far shore."""
     image = to_image(picture)
     draw = ImageDraw.Draw(image)
-    generator = np.random.default_rng(131)
+    chance = np.random.default_rng(131)
     unit = image.height
     for row, colours in enumerate(FAR_FIR_PAINTS):
-        for left in np.sort(generator.uniform(-0.02, 0.77, 85)):
+        for left in np.sort(chance.uniform(-0.02, 0.77, 85)):
             density = 0.55 + 1.6 * abs(left - 0.44) - 0.08 * row
-            height = unit * 0.055 * density * generator.uniform(0.7, 1.25)
+            height = unit * 0.055 * density * chance.uniform(0.7, 1.25)
             foot = (left * unit, unit * (WATER_LINE - 0.012 + 0.007 * row))
-            fir(draw, foot, height, colours, generator)
+            fir(draw, foot, height, colours, chance)
     return to_array(image)
 
 
-def mirrored(picture: np.ndarray, x: np.ndarray, y: np.ndarray, line: float) -> np.ndarray:
+def mirrored(picture: Array, x: Array, y: Array, line: float) -> Array:
     """Return what rippled water below the line shows: the picture upside down, swaying."""
     depth = np.maximum(y - line, 0)
     farness = 1 / (depth + 0.04)
@@ -287,7 +279,7 @@ def mirrored(picture: np.ndarray, x: np.ndarray, y: np.ndarray, line: float) -> 
     return picture[rows.astype(np.int32), aside.astype(np.int32)]
 
 
-def reflection(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def reflection(picture: Array, x: Array, y: Array) -> Array:
     """Return the picture with its lower part turned into the clear water of the lake."""
     depth = np.maximum(y - WATER_LINE, 0)
     water = mirrored(picture, x, y, WATER_LINE) * np.array([0.74, 0.84, 0.88], np.float32)
@@ -296,7 +288,7 @@ def reflection(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return cover(picture, water, smooth(0, 0.002, y - WATER_LINE))
 
 
-def near_shore(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def near_shore(picture: Array, x: Array, y: Array) -> Array:
     """Return the picture with a stony bank and tall firs at the front."""
     edge = 0.93 - 0.1 * smooth(0.45, 0.0, x) - 0.05 * smooth(0.5, 0.75, x)
     edge = edge + 0.035 * (fractal_noise(x * 11, x * 0, 4, 151) - 0.5)
@@ -306,10 +298,10 @@ def near_shore(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     moss = smooth(0.45, 0.6, fractal_noise(x * 6, y * 9, 4, 155))
     bank = cover(bank, bank * 0.4 + paint_code("#46582a") * 0.6, moss)
     image = to_image(cover(picture, bank, smooth(0, 0.004, y - edge)))
-    draw, generator = ImageDraw.Draw(image), np.random.default_rng(157)
+    draw, chance = ImageDraw.Draw(image), np.random.default_rng(157)
     for left, foot, height in NEAR_FIRS:
         place = (left * image.height, foot * image.height)
-        fir(draw, place, height * image.height, ("#10231f", "#6d8a45"), generator)
+        fir(draw, place, height * image.height, ("#10231f", "#6d8a45"), chance)
     return to_array(image)
 
 

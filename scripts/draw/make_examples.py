@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from examples_contents import lake, lighthouse, mirrored
 from examples_styles import (
+    Array,
     Point,
     circles,
     coordinates,
@@ -43,7 +44,7 @@ LAMP = np.array([-0.76, 0.5, -0.41], np.float32)
 TABLE, WALL, VASE, APPLE, FRUIT, TWIG, BERRY = 0, 1, 2, 3, 6, 7, 8
 
 
-def vase_distance(point: np.ndarray) -> np.ndarray:
+def vase_distance(point: Array) -> Array:
     """Return about how far each point is from the hollow vase."""
     x, y, z = point
     belly = 0.17 + 0.4 * np.exp(-(((y - 0.72) / 0.42) ** 2)) + 0.12 * smooth(1.3, 1.62, y)
@@ -51,7 +52,7 @@ def vase_distance(point: np.ndarray) -> np.ndarray:
     return 0.75 * np.maximum(np.maximum(wall, y - 1.6), -y)
 
 
-def apple_distance(point: np.ndarray, centre: tuple[float, ...], size: float) -> np.ndarray:
+def apple_distance(point: Array, centre: tuple[float, ...], size: float) -> Array:
     """Return about how far each point is from an apple with its stem."""
     x, y, z = (point[axis] - centre[axis] for axis in range(3))
     ring = 0.26 * size + 0.14 * y
@@ -61,7 +62,7 @@ def apple_distance(point: np.ndarray, centre: tuple[float, ...], size: float) ->
     return 0.85 * np.minimum(flesh, stem)
 
 
-def lemon_distance(point: np.ndarray) -> np.ndarray:
+def lemon_distance(point: Array) -> Array:
     """Return about how far each point is from the lemon."""
     x, y, z = (point[axis] - LEMON[axis] for axis in range(3))
     along, aside = 0.9 * x + 0.44 * z, 0.9 * z - 0.44 * x
@@ -69,7 +70,7 @@ def lemon_distance(point: np.ndarray) -> np.ndarray:
     return 0.75 * (np.sqrt((0.74 * along) ** 2 + y**2 + aside**2) - 0.23 - tip)
 
 
-def twig_distances(point: np.ndarray) -> np.ndarray:
+def twig_distances(point: Array) -> Array:
     """Return how far each point is from the nearest twig, and from the nearest berry."""
     nearest = np.full((2, point.shape[1]), 9, np.float32)
     for number, end in enumerate(TWIGS):
@@ -85,7 +86,7 @@ def twig_distances(point: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def bouquet_distances(point: np.ndarray) -> np.ndarray:
+def bouquet_distances(point: Array) -> Array:
     """Return the twigs' and berries' distances, or the way to the ball that holds them all."""
     ball = np.linalg.norm(point - np.array([[-0.25], [1.75], [0.2]]), axis=0) - 0.8
     answer = np.stack([ball, ball]).astype(np.float32)
@@ -94,14 +95,14 @@ def bouquet_distances(point: np.ndarray) -> np.ndarray:
     return answer
 
 
-def distances(point: np.ndarray) -> np.ndarray:
+def distances(point: Array) -> Array:
     """Return the distance of each point to every thing of the still life."""
     apples = [apple_distance(point, centre, size) for centre, size, _ in APPLES]
     things = [point[1], 2.2 - point[2], vase_distance(point), *apples, lemon_distance(point)]
     return np.stack([*things, *bouquet_distances(point)]).astype(np.float32)
 
 
-def march(start: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def march(start: Array, direction: Array) -> Array:
     """Return where rays from the start first meet something."""
     travelled = np.full(direction.shape[1], 3.0, np.float32)
     moving = np.arange(direction.shape[1])
@@ -112,7 +113,7 @@ def march(start: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return start + direction * travelled
 
 
-def soft_shadow(point: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def soft_shadow(point: Array, normal: Array) -> Array:
     """Return how much of the lamp each point sees, from 0 to 1."""
     light, travelled = np.ones_like(point[0]), np.full_like(point[0], 0.03)
     direction, start = LAMP[:, None], point + 0.01 * normal
@@ -123,7 +124,7 @@ def soft_shadow(point: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return smooth(0, 1, light)
 
 
-def surface_normal(point: np.ndarray) -> np.ndarray:
+def surface_normal(point: Array) -> Array:
     """Return the direction in which each surface faces."""
     steps = 0.002 * np.eye(3, dtype=np.float32)[:, :, None]
     ahead = np.stack([distances(point + step).min(axis=0) for step in steps])
@@ -131,7 +132,7 @@ def surface_normal(point: np.ndarray) -> np.ndarray:
     return rises / (np.linalg.norm(rises, axis=0) + 1e-9)
 
 
-def wood(point: np.ndarray) -> np.ndarray:
+def wood(point: Array) -> Array:
     """Return the colour of the table's boards."""
     x, _, z = point
     board = np.floor(z / 0.55 + 0.3)
@@ -143,7 +144,7 @@ def wood(point: np.ndarray) -> np.ndarray:
     return cover(colour, paint_code("#1c0f0a"), smooth(0.485, 0.497, gap))
 
 
-def glaze(point: np.ndarray) -> np.ndarray:
+def glaze(point: Array) -> Array:
     """Return the colour of the vase: blue glaze with a pale painted band."""
     x, y, z = point
     angle = np.arctan2(z - 0.15, x + 0.28)
@@ -156,7 +157,7 @@ def glaze(point: np.ndarray) -> np.ndarray:
     return cover(colour, paint_code("#e9b44c"), smooth(0.024, 0.014, lines))
 
 
-def apple_skin(point: np.ndarray, number: int) -> np.ndarray:
+def apple_skin(point: Array, number: int) -> Array:
     """Return an apple's colour: red streaks over yellow, a green hollow and a brown stem."""
     centre, size, seed = APPLES[number]
     x, y, z = (point[axis] - centre[axis] for axis in range(3))
@@ -169,7 +170,7 @@ def apple_skin(point: np.ndarray, number: int) -> np.ndarray:
     return cover(skin, paint_code("#4a2f1c"), stem.astype(np.float32))
 
 
-def surface_colour(point: np.ndarray, thing: np.ndarray) -> np.ndarray:
+def surface_colour(point: Array, thing: Array) -> Array:
     """Return the colour of every point's own surface, before light falls on it."""
     plaster = fractal_noise(point[0] * 1.5, point[1] * 1.5, 6, 221)
     colour = gradient(plaster, {0.1: "#71796b", 0.9: "#8f947c"})
@@ -186,7 +187,7 @@ def surface_colour(point: np.ndarray, thing: np.ndarray) -> np.ndarray:
     return colour
 
 
-def light_up(point: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def light_up(point: Array, direction: Array) -> Array:
     """Return the colour each ray sees: lamp light, shadow, shine and soft light all around."""
     thing, normal = distances(point).argmin(axis=0), surface_normal(point)
     lamp_seen = np.where(thing == WALL, 1, soft_shadow(point, normal))
@@ -231,7 +232,7 @@ class Town:
         """Start with empty sheets."""
         self.sheet = Image.new("RGBA", size)
         self.lamps = Image.new("RGB", size)
-        self.generator = np.random.default_rng(seed)
+        self.chance = np.random.default_rng(seed)
 
     def shape(self, points: list[Point], code: str, lamp: bool = False) -> None:
         """Fill a shape, given in picture heights, and cover or light it on the lamp sheet."""
@@ -246,7 +247,7 @@ class Town:
 
     def pick(self, codes: tuple[str, ...]) -> str:
         """Return one of the colours by chance."""
-        return codes[self.generator.integers(len(codes))]
+        return codes[self.chance.integers(len(codes))]
 
     def window(self, box: Box, lit: bool) -> None:
         """Draw a window with a pale frame and a cross bar."""
@@ -259,7 +260,7 @@ class Town:
     def roof(self, box: Box, height: float) -> None:
         """Draw one of three kinds of roof upon a wall: pointed, stepped or sloping."""
         left, top, right, _ = box
-        middle, kind, code = (left + right) / 2, self.generator.integers(3), self.pick(ROOFS)
+        middle, kind, code = (left + right) / 2, self.chance.integers(3), self.pick(ROOFS)
         if kind == 0:
             self.shape([(left - 0.008, top), (middle, top - height), (right + 0.008, top)], code)
         elif kind == 1:
@@ -275,12 +276,12 @@ class Town:
     def house(self, left: float, width: float, top: float, lit_share: float) -> None:
         """Draw one narrow house with its roof, windows, shop and door."""
         wall = (left, top, left + width, QUAY)
-        self.roof(wall, width * self.generator.uniform(0.45, 0.8))
+        self.roof(wall, width * self.chance.uniform(0.45, 0.8))
         self.box(wall, self.pick(WALLS))
         pitch = width / max(2, round(width / 0.05))
         for above in np.arange(top + 0.025, QUAY - 0.14, 0.08):
             for start in np.arange(left + 0.27 * pitch, left + width - 0.5 * pitch, pitch):
-                lit = bool(self.generator.random() < lit_share)
+                lit = bool(self.chance.random() < lit_share)
                 self.window((start, above, start + pitch * 0.46, above + 0.048), lit)
         self.box((left + width, top, left + width + 0.005, QUAY), "#3a2a38")
         self.window((left + 0.015, QUAY - 0.06, left + width - 0.055, QUAY - 0.02), lit_share > 0.3)
@@ -306,7 +307,7 @@ class Town:
         self.box((left + 0.035, 0.3, left + 0.065, 0.36), "#ffce7d", True)
 
 
-def evening(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def evening(x: Array, y: Array) -> Array:
     """Return the sky just after sunset, with thin clouds, a moon and far hills."""
     sky = gradient(y, {0: "#1d2f63", 0.25: "#4b5f9c", 0.45: "#c08fa6", 0.62: "#ffbd85"})
     cloud = fractal_noise(x * 2, y * 9, 6, 301)
@@ -324,15 +325,15 @@ def build_town(size: tuple[int, int]) -> Town:
     """Return the town along the quay: hazy houses behind, bright ones in front, lamps."""
     town = Town(size, 311)
     for left in np.arange(-0.05, 2.4, 0.13):
-        town.house(left, 0.14, town.generator.uniform(0.34, 0.44), 0.25)
+        town.house(left, 0.14, town.chance.uniform(0.34, 0.44), 0.25)
     haze = Image.new("RGBA", size, "#8a7399")
     haze.putalpha(town.sheet.getchannel("A"))
     town.sheet = Image.blend(town.sheet, haze, 0.55)
     town.church(0.68)
     left = -0.03
     while left < 2.4:
-        width = town.generator.uniform(0.11, 0.2)
-        town.house(left, width, town.generator.uniform(0.3, 0.47), 0.55)
+        width = town.chance.uniform(0.11, 0.2)
+        town.house(left, width, town.chance.uniform(0.3, 0.47), 0.55)
         left += width + 0.004
     for x in np.arange(0.09, 2.4, 0.21):
         town.street_lamp(x)
@@ -340,7 +341,7 @@ def build_town(size: tuple[int, int]) -> Town:
     return town
 
 
-def town_light(town: Town, sky: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def town_light(town: Town, sky: Array, x: Array, y: Array) -> Array:
     """Return the town before the sky, in blue shade, with a glow around windows and lamps."""
     colours = to_array(town.sheet)
     shade = gradient(y, {0.25: "#e0cfd8", 0.5: "#b09db0", 0.68: "#e0b898"})
@@ -355,7 +356,7 @@ def town_light(town: Town, sky: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.
     return bright
 
 
-def river(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def river(picture: Array, x: Array, y: Array) -> Array:
     """Return the picture with the river that mirrors the town's lights."""
     line = QUAY + 0.045
     smeared = to_image(picture).filter(ImageFilter.BoxBlur((0.5, 5)))

@@ -33,7 +33,7 @@ def one_device_per_core() -> None:
     """Makes each core of the host a device, where the user has not said otherwise.
 
     Each then steps pictures of its own instead of a share of every small operation of one
-    (`scripts/measure/compare_devices.py` measures it). A batch of one picture still has all cores:
+    (`scripts/measure/host.py devices` measures it). A batch of one picture still has all cores:
     devices share their threads.
     """
     told = getattr(jax.config, _SETTING) != _UNSET or _FLAG in os.environ.get("XLA_FLAGS", "")

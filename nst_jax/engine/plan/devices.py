@@ -19,7 +19,7 @@ from nst_jax.request.options import Options
 _PIXELS_THAT_FILL_A_DEVICE = {"cpu": 2 * 128 * 128, "gpu": 16 * 512 * 512, "tpu": 16 * 512 * 512}
 
 # What a step costs in core time when twice as many cores share it, as measured for two on one
-# by scripts/measure/compare_devices.py.
+# by scripts/measure/host.py devices.
 _COST_OF_SHARING = 1.25
 
 # The rest is for pictures that wait their turn, the interpreter, and what estimates miss.

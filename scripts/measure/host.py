@@ -1,0 +1,398 @@
+"""What a batch takes of the host: seconds, memory, files and cores.
+
+    python scripts/measure/host.py picture --output docs/scale.json
+    python scripts/measure/host.py manifest [ROWS]
+    python scripts/measure/host.py memory [JOBS ...]    and the resume of each batch
+    python scripts/measure/host.py shards [--jobs 32] [--size 128] [--steps 40] [--rounds 1]
+    python scripts/measure/host.py devices [--jobs 4] [--size 256] [--steps 8] [--rounds 3]
+
+Each is measured in a fresh process, on pictures of noise and, but for `shards` and `devices`, a
+narrow network from a seed, so that the device has next to nothing to do. Linux. What needs JAX
+is imported where it is used: a manifest needs none, and its memory is told.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+from unittest import mock
+
+import numpy as np
+import tyro
+from PIL import Image
+from tyro.conf import Positional
+
+from nst_jax import Job, JobOptions, Options, read_manifest
+from nst_jax.files import open_picture
+from nst_jax.files.encode import encode_picture
+from nst_jax.files.images import load_picture, resize
+from nst_jax.files.ledger import LEDGER_NAME
+from nst_jax.request.job import fill_defaults
+from nst_jax.request.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
+
+GALLERY = Path(__file__).parents[2] / "examples" / "gallery.jpg"
+Answer = TypeVar("Answer")
+_NARROW = (4, 8, 8, 12, 12)
+_LONG_AGO = 1.7e9  # else the time of a picture's last change does not vouch for its content
+_FIRST_TAPS: dict[str, Any] = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
+
+
+def run_in_fresh_process(function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What a function of this file answers in a process of its own."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_mib() -> float:
+    """Of this very program; what `getrusage` tells may be that of the process it came from."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s*(\d+)", status)[0]) / 1024
+
+
+def write_network(path: Path) -> None:
+    """A VGG-16 of few channels."""
+    from nst_jax.weights.format import write_weights
+    from nst_jax.weights.network import NetworkWeights
+
+    chance, width, convolutions = np.random.default_rng(0), 3, {}
+    for name in VGG16.convolutions:
+        out = _NARROW[int(name[4]) - 1]
+        kernel = chance.normal(scale=(2 / (9 * width)) ** 0.5, size=(3, 3, width, out))
+        convolutions[name] = kernel.astype(np.float32), np.zeros(out, np.float32)
+        width = out
+    mean = (0.485, 0.456, 0.406)
+    network = NetworkWeights(VGG16, convolutions, mean, "a seed", "0" * 64, "none")
+    write_weights(path, network)
+
+
+def write_pictures(folder: Path, contents: int = 100, side: int = 64) -> None:
+    """Contents `0.png`, `1.png`, … and a `style.png`: clouds of colour, of some time ago."""
+    chance = np.random.default_rng(0)
+    for name in ("style", *map(str, range(contents))):
+        cloud = Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8))
+        cloud.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+        os.utime(folder / f"{name}.png", (_LONG_AGO, _LONG_AGO))
+
+
+# ---- picture: for docs/scale.json, which scale_on_paper.py reads.
+
+_SIDE, _ROWS = 512, 100_000
+_COUNTED = "requests_a_picture"  # once and for all, see docs/scale.md
+
+
+def measure_picture(folder: Path) -> dict[str, Any]:
+    """Seconds and bytes of a picture of 512 px by the default schedule, and of a manifest's row.
+
+    Seconds are CPU seconds, the fastest of a few turns; but `carry` is what the driving thread
+    takes beside steps and compilation, on the clock.
+    """
+    write_network(folder / "network.h5")
+    write_pictures(folder, contents=8, side=_SIDE)
+    pixels = finished_picture()
+    encode = functools.partial(encode_picture, PurePath("x.png"), pixels, description="{}")
+    line = ledger_line(folder)
+    return {
+        "machine": re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
+        + f", {os.cpu_count()} cores",
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds_a_picture": {
+            "decode": 2 * fastest_seconds(lambda: decode(folder / "0.png")),
+            "carry": seconds_beside_steps(folder),
+            "style": fastest_seconds(decompose_style),
+            "encode": fastest_seconds(lambda: hashlib.sha256(encode())),
+        },
+        "png_bytes": round(_SIDE**2 * len(encode()) / (pixels.shape[0] * pixels.shape[1])),
+        "ledger_line_bytes": len(line),
+        "seconds_a_job_at_start": seconds_at_start(folder, line),
+    }
+
+
+def fastest_seconds(call: Callable[[], object], turns: int = 5) -> float:
+    """CPU seconds of the fastest turn."""
+    taken = []
+    for _ in range(turns):
+        began = time.process_time()
+        call()
+        taken.append(time.process_time() - began)
+    return round(min(taken), 6)
+
+
+def finished_picture() -> np.ndarray:
+    """About 512 by 512 pixels of brush strokes: the gallery's right column, folded."""
+    gallery = load_picture(GALLERY).pixels
+    column = gallery[:, 2 * gallery.shape[1] // 3 :]
+    half = len(column) // 2
+    return np.hstack([column[:half], column[half : 2 * half]])[:_SIDE, :_SIDE]
+
+
+def decode(path: Path) -> None:
+    """Checksum, pixels and scaling of a picture."""
+    hashlib.sha256(path.read_bytes())
+    resize(load_picture(path).pixels, (_SIDE - 1, _SIDE - 1))
+
+
+def decompose_style() -> None:
+    """The eigenvalues that a new style asks, at every tap of the five levels."""
+    for tap in DEFAULT_STYLE_TAPS:
+        width = VGG16.channels[block_of(tap) - 1]
+        features = np.random.default_rng(0).normal(size=(4 * width, width))
+        for _ in range(5):
+            np.linalg.eigh(features.T @ features / len(features))
+
+
+def seconds_beside_steps(folder: Path) -> float:
+    """Of one more picture through five levels: what `run.json` counts as targets."""
+    from nst_jax import render_batch
+
+    options = narrow_options(folder, size=_SIDE, levels=5, steps=1)
+    taken = []
+    for count in (2, 8):
+        jobs = [Job(folder / f"{number}.png", folder / "style.png") for number in range(count)]
+        render_batch(jobs, folder / f"beside{count}", options)
+        record = json.loads((folder / f"beside{count}" / "run.json").read_bytes())
+        taken.append(record["phases"]["targets"])
+    return round((taken[1] - taken[0]) / 6, 6)
+
+
+def ledger_line(folder: Path) -> bytes:
+    """The line that a job of five levels leaves, with addresses of a usual length."""
+    from nst_jax import render_batch
+
+    options = narrow_options(folder, levels=5, steps=50)
+    render_batch([Job(folder / "0.png", folder / "style.png", "0.png")], folder / "line", options)
+    line = (folder / "line" / LEDGER_NAME).read_bytes()
+    return line.replace(str(folder).encode(), b"s3://a-bucket/a-project")
+
+
+def seconds_at_start(folder: Path, line: bytes) -> dict[str, float]:
+    """CPU seconds that a row of the manifest, and a line of the ledger, take of every worker.
+
+    The worker has two rows of its own, which name no pictures.
+    """
+    rows = (f"photos/{n:07d}.jpg,art/{n % 300:03d}.jpg,{n:07d}.png" for n in range(_ROWS))
+    (folder / "jobs.csv").write_text("content,style,output\n" + "\n".join(rows) + "\n")
+    from nst_jax import render_batch
+
+    options = narrow_options(folder)
+
+    def start(name: str) -> float:
+        began = time.process_time()
+        jobs = read_manifest(folder / "jobs.csv", options)
+        render_batch(jobs, folder / name, options, shard=f"0/{_ROWS // 2}")
+        return time.process_time() - began
+
+    bare = start("bare")
+    (folder / "full").mkdir()
+    with (folder / "full" / "ledger-1-of-2.jsonl").open("wb") as ledger:
+        ledger.writelines(line.replace(b'"0.png"', b'"%07d.png"' % n) for n in range(_ROWS))
+    return {"row": bare / _ROWS, "ledger_line": (start("full") - bare) / _ROWS}
+
+
+# ---- manifest: a million rows, read and checked.
+
+MANIFESTS = ("jobs.csv", "jobs.jsonl", "seeds.csv", "defaults.csv")
+"""CSV and JSON Lines with 21 different sets of options, a seed for each row, default names."""
+
+
+def write_manifest(path: Path, count: int) -> None:
+    """Writes a manifest of the kind that its name says."""
+    with path.open("w") as file:
+        for number in range(count):
+            row: dict[str, str | int] = {
+                "content": f"photos/{number:07d}.jpg",
+                "style": f"art/{number % 300:03d}.jpg",
+                "style_weight": 10 + number % 3,
+                "seed": number if path.name == "seeds.csv" else number % 7,
+            }
+            if path.name != "defaults.csv":
+                row["output"] = f"out/{number:07d}.png"
+            if path.suffix == ".csv" and number == 0:
+                file.write(",".join(row) + "\n")
+            line = ",".join(map(str, row.values())) if path.suffix == ".csv" else json.dumps(row)
+            file.write(line + "\n")
+
+
+def check_manifest(path: Path) -> str:
+    """Reads and checks a manifest as a batch does, and says what that took."""
+    options, began = Options(), time.process_time()
+    jobs = fill_defaults(read_manifest(path, options), options)
+    seconds = time.process_time() - began
+    return f"{path.name}, {len(jobs)} rows: {seconds:.1f} s, {peak_mib():.0f} MiB at the most"
+
+
+# ---- memory: batches of different lengths, and the resume of each.
+
+
+def list_jobs(folder: Path, count: int) -> list[Job]:
+    """A hundred contents and a style, with a seed for each job."""
+    return [
+        Job(
+            folder / f"{number % 100}.png",
+            folder / "style.png",
+            options=JobOptions(steps=2, seed=number, **_FIRST_TAPS),
+        )
+        for number in range(count)
+    ]
+
+
+def narrow_options(folder: Path, **changes: int) -> Options:
+    """Of jobs of 64 px that are done in no time."""
+    given: dict[str, Any] = {"size": 64, "levels": 1, "steps": 2, **_FIRST_TAPS, **changes}
+    return Options(preset="gram", weights=str(folder / "network.h5"), **given)
+
+
+def render_seeds(folder: Path, count: int) -> dict[str, float]:
+    """Renders so many jobs in two steps each, and tells what the process took."""
+    from nst_jax import render_batch
+
+    jobs = list_jobs(folder, count)
+    files, threads, began = count_open_files(), threading.active_count(), time.perf_counter()
+    summary = render_batch(jobs, folder / f"out{count}", narrow_options(folder))
+    assert summary.done == count, summary
+    return {
+        "peak_mib": peak_mib(),
+        "seconds": time.perf_counter() - began,
+        "files_before": files,
+        "files_after": count_open_files(),
+        "threads_before": threads,
+        "threads_after": threading.active_count(),
+    }
+
+
+def count_open_files() -> int:
+    """Of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resume(folder: Path, count: int) -> tuple[float, float]:
+    """Seconds and MiB to ask for a finished batch once more, none of whose files is read again."""
+    from nst_jax import render_batch
+
+    with mock.patch.object(open_picture, "file_digest", side_effect=AssertionError("read again")):
+        began = time.perf_counter()
+        summary = render_batch(
+            list_jobs(folder, count), folder / f"out{count}", narrow_options(folder)
+        )
+    assert (summary.skipped, summary.done, summary.failed) == (count, 0, 0)
+    return time.perf_counter() - began, peak_mib()
+
+
+# ---- The commands.
+
+
+def picture(output: Path | None = None) -> None:
+    """What a picture and a row of the manifest take; into OUTPUT, in place of an earlier one."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = run_in_fresh_process(measure_picture, Path(folder))
+    if output:
+        found |= {_COUNTED: json.loads(output.read_bytes())[_COUNTED]}
+        output.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+
+
+def manifest(rows: Positional[int] = 1_000_000) -> None:
+    """Reads and checks manifests of so many rows, each kind in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (Path(folder, kind) for kind in MANIFESTS):
+            write_manifest(path, rows)
+            print(run_in_fresh_process(check_manifest, path), flush=True)
+            path.unlink()
+
+
+def memory(jobs: Positional[tuple[int, ...]] = (100, 10_000)) -> None:
+    """Renders batches of so many jobs, and asks for each once more when it is finished."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_network(folder / "network.h5")
+        write_pictures(folder)
+        for count in jobs:
+            told = run_in_fresh_process(render_seeds, folder, count)
+            seconds, mib = run_in_fresh_process(resume, folder, count)
+            print(
+                f"{count} jobs in {told['seconds']:.0f} s: {told['peak_mib']:.0f} MiB at the most, "
+                f"files {told['files_before']} before and {told['files_after']} after, "
+                f"threads {told['threads_before']} and {told['threads_after']}; "
+                f"resumed in {seconds:.1f} s and {mib:.0f} MiB",
+                flush=True,
+            )
+
+
+def shards(jobs: int = 16, size: int = 256, steps: int = 30, rounds: int = 3) -> None:
+    """One worker and two, of one core each, on the same batch; a round before them compiles."""
+    ratios = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_pictures(folder, contents=jobs, side=size)
+        rows = "".join(f"{n}.png,style.png,{n}.png\n" for n in range(jobs))
+        (folder / "jobs.csv").write_text("content,style,output\n" + rows)
+        options = ["--size", str(size), "--steps", str(steps), "--quiet", "--no-report"]
+        for turn in range(rounds + 1):
+            one, two = (time_workers(folder, f"{turn}-{count}", count, options) for count in (1, 2))
+            if turn:
+                ratios.append(one / two)
+                print(f"one worker {one:.1f} s, two {two:.1f} s", flush=True)
+    print(f"two workers are {statistics.median(ratios):.2f} times as fast")
+
+
+def time_workers(folder: Path, name: str, count: int, options: list[str]) -> float:
+    """Seconds of so many workers at once, one for each core, from start to end."""
+    command = [sys.executable, "-m", "nst_jax.cli.main", "batch", str(folder / "jobs.csv")]
+    command += ["--output-dir", str(folder / name), *options]
+    environment = os.environ | {"NST_JAX_CACHE_DIR": str(folder / "cache")}
+    began = time.perf_counter()
+    workers = []
+    for core in range(count):
+        shard = ["--shard", f"{core}/{count}"] if count > 1 else []
+        pinned = ["taskset", "--cpu-list", str(core), *command, *shard]
+        workers.append(subprocess.Popen(pinned, env=environment))
+    statuses = [worker.wait() for worker in workers]
+    if any(statuses):
+        sys.exit(f"a worker ended with {max(statuses)}")
+    return time.perf_counter() - began
+
+
+def devices(jobs: int = 4, size: int = 256, steps: int = 8, rounds: int = 3) -> None:
+    """One CPU device with all threads against several that share the cores, in turns."""
+    taken: dict[int, list[float]] = {count: [] for count in sorted({1, 2, jobs})}
+    for _ in range(rounds):
+        for count, seconds in taken.items():
+            flags = f"--xla_force_host_platform_device_count={count}"
+            with mock.patch.dict(os.environ, XLA_FLAGS=flags):
+                seconds.append(run_in_fresh_process(seconds_per_image_step, jobs, size, steps))
+    for count, seconds in taken.items():
+        ratio = statistics.median(one / other for one, other in zip(seconds, taken[1], strict=True))
+        print(
+            f"{count} devices: {statistics.median(seconds):.4f} s an image-step "
+            f"({min(seconds):.4f} to {max(seconds):.4f}), {ratio:.3f} times that of 1 device"
+        )
+
+
+def seconds_per_image_step(jobs: int, size: int, steps: int) -> float:
+    """Of one batch, compilation apart."""
+    from nst_jax import render_many
+
+    pictures = np.random.default_rng(0).random((2, size, size, 3), dtype=np.float32)
+    options = Options(
+        preset="gram", size=size, levels=1, steps=steps, batch_size=jobs, weights="vgg16"
+    )
+    results = list(render_many([Job(*pictures)] * jobs, options))
+    return sum(result.seconds for result in results) / sum(result.steps for result in results)
+
+
+if __name__ == "__main__":
+    commands = (picture, manifest, memory, shards, devices)
+    tyro.extras.subcommand_cli_from_dict({run.__name__: run for run in commands})
