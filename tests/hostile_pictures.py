@@ -103,6 +103,21 @@ def flipped(content: bytes, seed: int) -> bytes:
     return bytes(damaged)
 
 
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """Some bytes exchanged, mostly in the header; at times a part taken out or doubled."""
+    result = bytearray(content)
+    for _ in range(chance.choice([1, 1, 2, 4, 16])):
+        reach = 120 if chance.random() < 0.6 else len(result)
+        place = chance.randrange(min(reach, len(result)))
+        result[place] = chance.choice([0, 1, 127, 128, 255, chance.randrange(256)])
+    first, last = sorted(chance.randrange(len(result)) for _ in range(2))
+    if chance.random() < 0.1:
+        del result[first:last]
+    elif chance.random() < 0.1:
+        result[first:first] = result[first:last]
+    return bytes(result)
+
+
 def patched(content: bytes, at: bytes, offset: int, new: bytes) -> bytes:
     """The content with some bytes exchanged, so far behind a mark."""
     place = content.index(at) + offset

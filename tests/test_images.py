@@ -1,9 +1,7 @@
 """Decoding, encoding and their failures. Every input is built here, in a temporary folder."""
 
-import dataclasses
 import errno
 import hashlib
-import io
 import json
 import os
 import random
@@ -17,11 +15,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import numpy as np
 import pytest
 import tifffile
-from hostile_pictures import green_cyan_profile
+from hostile_pictures import chunk, encoded, green_cyan_profile, mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -107,22 +106,12 @@ def decoded_png16(content: bytes) -> np.ndarray:
     return np.stack(rows).view(">u2").reshape(height, width, channels).astype(np.uint16)
 
 
-def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes, **chunks: bytes):
-    """A PNG written chunk by chunk, for what Pillow does not write."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        check_sum = struct.pack(">I", zlib.crc32(name + body))
-        return struct.pack(">I", len(body)) + name + body + check_sum
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    middle = b"".join(chunk(name.encode(), body) for name, body in chunks.items())
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + middle
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+def raw_png(width: int, height: int, depth: int, kind: int, rows: bytes, tRNS: bytes = b""):
+    """A PNG written chunk by chunk, for what Pillow does not write; `kind` is its colour type."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    key = chunk(b"tRNS", tRNS) if tRNS else b""
+    parts = (header, key, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 # ---- Orientation
@@ -158,29 +147,19 @@ def test_exif_orientation_turns_the_picture_upright(
     assert read_picture_size(path) == upright.shape[:2]
 
 
-def test_a_jpegs_orientation_turns_its_size_too(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)
-    assert read_picture_size(path) == (30, 20)
-    assert load_picture(path).pixels.shape == (30, 20, 3)
-
-
-@pytest.mark.parametrize("orientation", [0, 9, 4711])
-def test_an_orientation_that_does_not_exist_is_ignored(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = saved(tmp_path / "a.jpg", Image.new("RGB", (30, 20)), exif=exif)
-    assert load_picture(path).pixels.shape == (20, 30, 3)
-
-
-def test_a_broken_exif_block_does_not_stop_the_picture(tmp_path: Path) -> None:
-    for index, junk in enumerate(
-        [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1", b"x" * 50]
-    ):
-        path = saved(tmp_path / f"{index}.png", Image.new("RGB", (30, 20)), exif=junk or b"\0")
-        assert load_picture(path).pixels.shape == (20, 30, 3)
-        assert read_picture_size(path) == (20, 30)
+def test_an_orientation_that_does_not_exist_and_a_broken_exif_block_are_ignored(
+    tmp_path: Path,
+) -> None:
+    blocks: list[bytes | Image.Exif] = [b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1"]
+    blocks.append(b"x" * 50)
+    for orientation in (0, 9, 4711):
+        blocks.append(Image.Exif())
+        blocks[-1][0x0112] = orientation
+    for suffix in ("png", "jpg"):
+        for exif in blocks:
+            path = saved(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)), exif=exif)
+            assert load_picture(path).pixels.shape == (20, 30, 3)
+            assert read_picture_size(path) == (20, 30)
 
 
 def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,8 +287,7 @@ def test_a_broken_profile_is_ignored(tmp_path: Path, mode: str, fault: str) -> N
     }[fault]
     image = Image.fromarray(noise8(8, 8, 3)).convert(mode)
     path = saved(tmp_path / "a.tif", image, icc_profile=profile)
-    expected = np.asarray(image.convert("RGB")) / np.float32(255)
-    np.testing.assert_allclose(load_picture(path).pixels, expected, atol=1e-6)
+    np.testing.assert_allclose(load_picture(path).pixels, as_rgb(image), atol=1e-6)
 
 
 def test_our_own_profile_leaves_every_value_alone(tmp_path: Path) -> None:
@@ -319,20 +297,6 @@ def test_our_own_profile_leaves_every_value_alone(tmp_path: Path) -> None:
 
 
 # ---- Modes
-
-
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
-    grey = noise8(5, 7)
-    picture = load_picture(saved(tmp_path / "a.png", Image.fromarray(grey)))
-    assert picture.alpha is None
-    assert np.array_equal(picture.pixels, np.repeat(grey[..., None], 3, -1) / np.float32(255))
-
-
-def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
-    bits = noise(5, 9) > 0.5
-    for suffix in ("png", "tif", "bmp"):
-        picture = load_picture(saved(tmp_path / f"a.{suffix}", Image.fromarray(bits)))
-        assert np.array_equal(picture.pixels[..., 0], bits)
 
 
 def test_cmyk_without_a_profile_is_converted(tmp_path: Path) -> None:
@@ -360,38 +324,42 @@ def test_alpha_is_kept_apart_from_the_colours(tmp_path: Path, mode: str, suffix:
     np.testing.assert_array_equal(picture.pixels, expected[..., :3])
 
 
-def test_an_alpha_that_hides_nothing_is_none(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.new("RGBA", (4, 4), (1, 2, 3, 255)))
-    assert load_picture(path).alpha is None
-
-
-def test_premultiplied_alpha_is_divided_out(tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "colour.tif",
-        np.full((4, 4, 4), (50, 25, 0, 128), np.uint8),
-        photometric="rgb",
-        extrasamples=["assocalpha"],
-    )
-    picture = load_picture(tmp_path / "colour.tif")
-    np.testing.assert_allclose(picture.pixels[0, 0] * 255, (100, 50, 0), atol=1)
-    tifffile.imwrite(
-        tmp_path / "grey.tif",
-        np.full((4, 4, 2), (50, 128), np.uint8),
-        photometric="minisblack",
-        planarconfig="contig",
-        extrasamples=["assocalpha"],
-    )
-    picture = load_picture(tmp_path / "grey.tif")
-    np.testing.assert_allclose(picture.pixels[0, 0] * 255, (100, 100, 100), atol=1)
+@pytest.mark.parametrize(
+    ("samples", "photometric", "expected"),
+    [((50, 25, 0, 128), "rgb", (100, 50, 0)), ((50, 128), "minisblack", (100, 100, 100))],
+)
+def test_premultiplied_alpha_is_divided_out(
+    tmp_path: Path, samples: tuple[int, ...], photometric: str, expected: tuple[int, ...]
+) -> None:
+    values = np.full((4, 4, len(samples)), samples, np.uint8)
+    options = {"photometric": photometric, "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", values, extrasamples=["assocalpha"], **options)
+    picture = load_picture(tmp_path / "a.tif")
+    np.testing.assert_allclose(picture.pixels[0, 0] * 255, expected, atol=1)
     assert picture.alpha is not None
 
 
-def test_a_palette_is_looked_up(tmp_path: Path) -> None:
-    image = Image.fromarray(noise8(8, 8, 3)).quantize(7)
-    for suffix in ("png", "gif", "tif", "bmp"):
+def as_rgb(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB")) / np.float32(255)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffixes"),
+    [
+        (Image.fromarray(noise8(8, 8, 3)).quantize(7), ("png", "gif", "tif", "bmp")),
+        (Image.fromarray(noise(5, 9) > 0.5), ("png", "tif", "bmp")),
+        (Image.fromarray(noise8(5, 7)), ("png",)),
+        (Image.new("RGBA", (4, 4), (1, 2, 3, 255)), ("png",)),
+    ],
+    ids=["palette", "one bit", "grey", "opaque"],
+)
+def test_other_modes_become_colours_without_alpha(
+    tmp_path: Path, image: Image.Image, suffixes: tuple[str, ...]
+) -> None:
+    for suffix in suffixes:
         picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
-        expected = np.asarray(image.convert("RGB")) / np.float32(255)
-        np.testing.assert_array_equal(picture.pixels, expected)
+        np.testing.assert_array_equal(picture.pixels, as_rgb(image))
+        assert picture.alpha is None
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])])
@@ -418,31 +386,28 @@ def test_a_transparent_colour_is_honoured(
     assert picture.alpha.tolist() == [[1.0, 0.0]]
 
 
-@pytest.mark.parametrize(("depth", "rows"), [(2, b"\0\x90"), (4, b"\0\x21")])
-def test_a_transparent_grey_of_few_bits_is_honoured(
-    tmp_path: Path, depth: int, rows: bytes
+COLOURS = np.array([[0x1234, 0x5678, 0x9ABC], [0x3412, 0x7856, 0xBC9A]], ">u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "rows", "key", "grey"),
+    [
+        (2, 0, b"\0\x90", b"\0\2", np.array([2, 1]) / 3),
+        (4, 0, b"\0\x21", b"\0\2", np.array([2, 1]) / 15),
+        (16, 0, b"\0\x12\x34\x12\x35", b"\x12\x34", np.array([0x1234, 0x1235]) / 65535),
+        (16, 2, b"\0" + COLOURS, COLOURS[:6], None),
+    ],
+)
+def test_a_transparent_colour_of_other_depths_is_honoured(
+    tmp_path: Path, depth: int, kind: int, rows: bytes, key: bytes, grey: np.ndarray | None
 ) -> None:
-    path = tmp_path / "a.png"  # two pixels with the values 2 and 1, of which 2 is transparent
-    path.write_bytes(raw_png(2, 1, depth, 0, rows, tRNS=b"\0\2"))
+    path = tmp_path / "a.png"  # two pixels, of which the first has the transparent colour
+    path.write_bytes(raw_png(2, 1, depth, kind, rows, tRNS=key))
     picture = load_picture(path)
     assert picture.alpha is not None
     assert picture.alpha.tolist() == [[0.0, 1.0]]
-    np.testing.assert_allclose(picture.pixels[0, :, 0], np.array([2, 1]) / (2**depth - 1))
-
-
-def test_a_transparent_colour_of_16_bits_is_honoured(tmp_path: Path) -> None:
-    colours = np.array([[0x1234, 0x5678, 0x9ABC], [0x3412, 0x7856, 0xBC9A]], ">u2")
-    path = tmp_path / "colour.png"
-    rows = b"\0" + colours.tobytes()
-    path.write_bytes(raw_png(2, 1, 16, 2, rows, tRNS=colours[0].tobytes()))
-    picture = load_picture(path)
-    assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[0.0, 1.0]]
-    path = tmp_path / "grey.png"
-    path.write_bytes(raw_png(2, 1, 16, 0, b"\0\x12\x34\x12\x35", tRNS=b"\x12\x34"))
-    picture = load_picture(path)
-    assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[0.0, 1.0]]
+    if grey is not None:
+        np.testing.assert_allclose(picture.pixels[0, :, 0], grey, atol=1e-7)
 
 
 def deep_grey_files(folder: Path, values: np.ndarray) -> Iterator[Path]:
@@ -514,114 +479,56 @@ def refusal(path: Path, match: str) -> PictureError:
     return error.value
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    refusal(tmp_path / "no\nsuch.png", "does not exist")
-
-
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    refusal(tmp_path, "is a folder")
-
-
-def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
+# Files that are no pictures are in hostile_pictures.py.
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("no\nsuch.png", "does not exist"),
+        ("", "is a folder"),
+        ("file/a.png", "Not a directory"),
+        ("x" * 300 + ".png", "too long"),
+        ("a\0b.png", "must have a name that a file can have"),
+        ("huge.png", "must have at most 178956970 pixels, got"),
+    ],
+)
+def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, match: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    refusal(tmp_path / "file" / "a.png", "Not a directory")
+    (tmp_path / "huge.png").write_bytes(raw_png(60000, 60000, 8, 2, b"\0" * 100))
+    refusal(tmp_path / name, match)
 
 
-def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
-    refusal(tmp_path / ("x" * 300 + ".png"), "too long")
-    refusal(Path("a\0b.png"), "must have a name that a file can have")
-
-
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    refusal(tmp_path / "a.png", r"empty \(0 bytes\)")
-
-
-def test_a_text_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("I am no picture.")
-    error = refusal(tmp_path / "a.png", "is no picture")
-    assert error.__cause__ is not None
-
-
-def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.png")
-    thread = threading.Thread(target=refusal, args=(tmp_path / "a.png", "named pipe"), daemon=True)
-    thread.start()
-    thread.join(timeout=5)
-    assert not thread.is_alive()
-
-
-def test_a_device_is_refused() -> None:
-    refusal(Path("/dev/null"), "device")
-
-
-def test_a_file_that_may_not_be_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "call", "error", "match"),
+    [
+        (Path, "open", PermissionError(errno.EACCES, "Permission denied"), "may not be read"),
+        (Image, "open", OSError(errno.EIO, "Input/output error"), "not be read: Input/output"),
+    ],
+)
+def test_what_fails_while_a_file_is_opened_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, error, match: str
 ) -> None:
     path = saved(tmp_path / "a.png", Image.new("L", (2, 2)))
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    refusal(path, "may not be read")
-
-
-def test_a_disk_that_fails_while_reading_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (2, 2)))
-
-    def fail(*arguments: object, **options: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(Image, "open", fail)
-    refusal(path, "could not be read: Input/output error")
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "gif", "bmp"])
-def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(noise8(64, 64, 3)))
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 6 // 10])
-    with pytest.raises(PictureError) as error:
-        load_picture(path)
-    assert error.value.remedy
-    assert error.value.__cause__ is not None
-    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    monkeypatch.setattr(owner, call, mock.Mock(side_effect=error))
+    refusal(path, match)
 
 
 def test_too_many_pixels_are_refused_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    assert load_picture(path, max_pixels=100).pixels.shape[:2] == (10, 10)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(PictureError, match="must have at most 99 pixels, got 10 x 10"):
         load_picture(path, max_pixels=99)
 
 
-def test_as_many_pixels_as_are_allowed_are_decoded(tmp_path: Path) -> None:
+def test_memory_that_runs_out_while_decoding_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
-    assert load_picture(path, max_pixels=100).pixels.shape[:2] == (10, 10)
-
-
-def test_a_huge_size_in_a_small_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(raw_png(60000, 60000, 8, 2, b"\0" * 100))
-    refusal(tmp_path / "a.png", "must have at most 178956970 pixels, got")
-
-
-def test_memory_that_runs_out_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: object) -> None:
-        raise MemoryError
-
-    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
-    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="more memory than there is"):
         load_picture(path)
-
-
-def test_postscript_is_not_run(tmp_path: Path) -> None:
-    refusal(saved(tmp_path / "a.eps", Image.new("RGB", (8, 8))), "PostScript")
 
 
 def test_pillows_warnings_do_not_come_through(
@@ -667,18 +574,12 @@ def test_arrays_of_each_type_and_shape_become_pictures(
     array = (noise(*shape) * white).astype(kind)
     picture = from_array(array)
     assert_valid(picture)
+    assert not np.shares_memory(picture.pixels, array)
     assert (picture.alpha is not None) == (shape[-1] == 4)
     expected = array.astype(np.float64).reshape(4, 5, -1) / white
     np.testing.assert_allclose(
         picture.pixels, np.broadcast_to(expected[..., :3], (4, 5, 3)), atol=1e-6
     )
-
-
-def test_a_picture_does_not_share_memory_with_its_array() -> None:
-    array = noise(4, 5, 3)
-    picture = from_array(array)
-    array[:] = 0
-    assert picture.pixels.max() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -701,11 +602,6 @@ def test_a_picture_does_not_share_memory_with_its_array() -> None:
 def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, match: str) -> None:
     with pytest.raises(PictureError, match=match):
         from_array(array)
-
-
-def test_a_picture_is_immutable_in_its_fields() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        from_array(noise(2, 2)).alpha = None
 
 
 # ---- Resizing and compositing
@@ -736,20 +632,14 @@ def test_shrinking_averages_fine_stripes_to_grey() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
-def test_overshoot_at_an_edge_is_clipped(shape: tuple[int, ...]) -> None:
+def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape: tuple[int, ...]) -> None:
     edge = np.zeros(shape, np.float32)
     edge[:, 4:] = 1
     result = resize(edge, (32, 32))
-    assert result.min() == 0
-    assert result.max() == 1
-
-
-def test_an_edge_inside_the_range_is_sharpened_by_overshoot() -> None:
-    edge = np.full((8, 8), 0.2, np.float32)
-    edge[:, 4:] = 0.8
-    result = resize(edge, (32, 32))
-    assert result.min() < 0.17
-    assert result.max() > 0.83
+    assert (result.min(), result.max()) == (0, 1)
+    inside = resize(0.2 + 0.6 * edge, (32, 32))
+    assert inside.min() < 0.17
+    assert inside.max() > 0.83
 
 
 def test_resizing_keeps_more_than_8_bits() -> None:
@@ -773,11 +663,8 @@ def test_compositing_mixes_with_the_background() -> None:
     np.testing.assert_allclose(composite(picture, "white")[0, :, 0], [1, 0.75])
     np.testing.assert_allclose(composite(picture, "black")[0, :, 0], [0, 0.25])
     assert composite(picture, "white").dtype == np.float32
-
-
-def test_compositing_an_opaque_picture_returns_its_pixels() -> None:
-    picture = from_array(noise(3, 3, 3))
-    assert composite(picture, "black") is picture.pixels
+    opaque = from_array(noise(3, 3, 3))
+    assert composite(opaque, "black") is opaque.pixels
 
 
 # ---- Writing
@@ -821,26 +708,24 @@ def test_a_16_bit_png_holds_the_exact_samples(tmp_path: Path, channels: int) -> 
         assert image.info["icc_profile"] == srgb_profile()
 
 
+@pytest.mark.parametrize("shape", [(9, 7), (1, 1)])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_16_bit_tiff_holds_the_exact_samples(tmp_path: Path, channels: int) -> None:
-    values = noise(9, 7, 4)
+def test_a_16_bit_tiff_holds_the_exact_samples(
+    tmp_path: Path, channels: int, shape: tuple[int, int]
+) -> None:
+    values = noise(*shape, 4)
     alpha = values[..., 3] if channels == 4 else None
     path = tmp_path / "a.tif"
     save_picture(path, values[..., :3], alpha=alpha, bit_depth=16, description="d" * 33)
     expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        np.testing.assert_array_equal(page.asarray(), expected)
+        np.testing.assert_array_equal(page.asarray().reshape(expected.shape), expected)
         assert page.photometric.name == "RGB"
         assert page.tags["ImageDescription"].value == "d" * 33
         assert page.tags["InterColorProfile"].value == srgb_profile()
         if channels == 4:
             assert page.extrasamples[0].name == "UNASSALPHA"
-
-
-def test_a_16_bit_tiff_of_one_pixel_is_whole(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.tif", np.full((1, 1, 3), 0.5), bit_depth=16)
-    assert tifffile.imread(tmp_path / "a.tif").tolist() == [[[32768] * 3]]
 
 
 def test_webp_keeps_alpha(tmp_path: Path) -> None:
@@ -866,15 +751,9 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
         assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
 
 
-def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.png", np.array([[[-3, 0.5, 7]]], np.float32))
-    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 128, 255]]]
-
-
-def test_halves_are_rounded_to_even(tmp_path: Path) -> None:
-    pixels = np.array([[[0.5, 1.5, 2.5]]]) / 255
-    save_picture(tmp_path / "a.png", pixels)
-    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 2, 2]]]
+def test_values_are_clipped_and_halves_rounded_to_even(tmp_path: Path) -> None:
+    save_picture(tmp_path / "a.png", np.array([[[-3, 0.5, 7], [0.5 / 255, 1.5 / 255, 2.5 / 255]]]))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 128, 255], [0, 2, 2]]]
 
 
 @given(
@@ -945,23 +824,19 @@ def test_every_output_says_what_it_is(
     assert software == "nst_jax"
 
 
-def test_a_png_holds_its_description_as_it_is(tmp_path: Path) -> None:
-    for bit_depth in (8, 16):
-        path = tmp_path / "a.png"
-        save_picture(path, noise(4, 4, 3), bit_depth=bit_depth, description="日本 é")
-        with Image.open(path) as image:
-            assert isinstance(image, PngImagePlugin.PngImageFile)
-            assert image.text["Description"] == "日本 é"
-
-
-def test_both_png_writers_write_the_same_metadata(tmp_path: Path) -> None:
+def test_both_png_writers_write_the_same_metadata_and_the_description_as_it_is(
+    tmp_path: Path,
+) -> None:
     metadata = []
     for bit_depth in (8, 16):
         path = tmp_path / "a.png"
-        save_picture(path, noise(4, 4, 3), bit_depth=bit_depth, description="d")
+        save_picture(path, noise(4, 4, 3), bit_depth=bit_depth, description="日本 é")
         chunks = png_chunks(path.read_bytes())
         metadata.append([(name, body) for name, body in chunks if name == b"iTXt"])
         assert {name for name, _ in chunks} == {b"IHDR", b"iCCP", b"iTXt", b"IDAT", b"IEND"}
+        with Image.open(path) as image:
+            assert isinstance(image, PngImagePlugin.PngImageFile)
+            assert image.text["Description"] == "日本 é"
     assert metadata[0] == metadata[1]
 
 
@@ -1033,10 +908,8 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"old")
 
-    def fail(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, call, fail)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, call, mock.Mock(side_effect=full))
     with pytest.raises(WriteError, match="No space left on device") as error:
         save_picture(path, noise(4, 4, 3))
     assert repr(str(path)) in error.value.message
@@ -1045,32 +918,23 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert path.read_bytes() == b"old"
 
 
-def test_a_folder_that_does_not_exist_is_a_write_error(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"No such file.*Create the folder"):
-        save_picture(tmp_path / "none" / "a.png", noise(4, 4, 3))
-
-
-def test_a_folder_in_the_outputs_place_is_a_write_error(tmp_path: Path) -> None:
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(WriteError, match="directory"):
-        save_picture(tmp_path / "a.png", noise(4, 4, 3))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_names_that_no_file_can_have_are_write_errors(tmp_path: Path) -> None:
-    for name in ("x" * 300 + ".png", "a\0b.png"):
-        with pytest.raises(WriteError, match="could not be written"):
-            save_picture(tmp_path / name, noise(4, 4, 3))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("none/a.png", r"No such file.*Create the folder"),
+        ("folder.png", "directory"),
+        ("x" * 300 + ".png", "could not be written"),
+        ("a\0b.png", "could not be written"),
+    ],
+)
+def test_where_no_file_can_be_is_a_write_error(tmp_path: Path, name: str, match: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(WriteError, match=match):
+        save_picture(tmp_path / name, noise(4, 4, 3))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder.png"]
 
 
 # ---- The whole
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def fuzz_seeds() -> dict[str, bytes]:
@@ -1093,18 +957,6 @@ def fuzz_seeds() -> dict[str, bytes]:
         "palette.gif": encoded(palette, "GIF", transparency=3),
         "animated.gif": encoded(palette, "GIF", save_all=True, append_images=[colour]),
     }
-
-
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    result = bytearray(content)
-    for _ in range(chance.choice([1, 1, 2, 8])):
-        place = chance.randrange(len(result))
-        if chance.random() < 0.5:  # headers are where the damage is interesting
-            place = chance.randrange(min(len(result), 200))
-        result[place] = chance.choice([0, 255, 128, chance.randrange(256)])
-    if chance.random() < 0.2:
-        del result[chance.randrange(1, len(result)) :]
-    return bytes(result)
 
 
 def with_mended_check_sums(content: bytes) -> bytes:
