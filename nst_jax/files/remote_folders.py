@@ -15,6 +15,7 @@ from typing import Any
 
 from nst_jax.files import storage
 from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merge_records
+from nst_jax.files.retry import retry
 from nst_jax.request.errors import OutputError
 
 _COMPACT_AFTER_LINES = 256
@@ -24,8 +25,6 @@ _PARTS_PER_READ = 64
 
 _MAX_LISTINGS = 5
 """Tries to read parts before another run has put them together."""
-
-_REMEDY = "Check its name, the credentials and the network"
 
 
 class RemoteFolder:
@@ -58,9 +57,7 @@ class RemoteFolder:
         try:
             storage.put(self.path_of(probe), b"")
         except OSError as error:
-            raise OutputError(
-                f"output folder {self.name!r} can't be written: {error.strerror or error}", _REMEDY
-            ) from error
+            raise self._error("output folder", "written", error) from error
         self.remove(probe)  # which a store may forbid
 
     def check_inside(self, names: object) -> None:
@@ -132,10 +129,7 @@ class RemoteFolder:
             try:
                 found = storage.list_objects(self.name, deep=True)
             except OSError as error:
-                raise OutputError(
-                    f"output folder {self.name!r} can't be listed: {error.strerror or error}",
-                    _REMEDY,
-                ) from error
+                raise self._error("output folder", "listed", error) from error
             self._found = {path: storage.tag_of_status(status) for path, status in found.items()}
         return self._found.get(name, "")
 
@@ -145,15 +139,16 @@ class RemoteFolder:
         Raises:
             OutputError: The store fails.
         """
-        for last in (*[False] * (_MAX_LISTINGS - 1), True):
-            try:
-                return merge_records(self._read_lines(), slim)
-            except FileNotFoundError as error:  # another run has just put some parts together
-                if last:
-                    raise self._read_error(error) from error
-            except OSError as error:
-                raise self._read_error(error) from error
-        raise AssertionError("the last listing returns or raises")
+        # Where a part is not found, another run has just put some parts together.
+        try:
+            return retry(
+                lambda: merge_records(self._read_lines(), slim),
+                tries=_MAX_LISTINGS,
+                back_off_s=0,
+                is_transient=lambda error: isinstance(error, FileNotFoundError),
+            )
+        except OSError as error:
+            raise self._error("the ledger in", "read", error) from error
 
     def list_names(self, pattern: str) -> list[str]:
         """Files right in the folder whose names are so; none where the store fails."""
@@ -177,9 +172,10 @@ class RemoteFolder:
                 yield from io.BytesIO(part)
         yield from io.BytesIO(self.read(LEDGER_NAME) or b"")
 
-    def _read_error(self, error: OSError) -> OutputError:
+    def _error(self, what: str, done: str, error: OSError) -> OutputError:
         return OutputError(
-            f"the ledger in {self.name!r} can't be read: {error.strerror or error}", _REMEDY
+            f"{what} {self.name!r} can't be {done}: {error.strerror or error}",
+            "Check its name, the credentials and the network",
         )
 
 

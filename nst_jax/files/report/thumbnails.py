@@ -61,15 +61,9 @@ def make_thumbnails(
         OSError: A copy can't be written.
     """
     listed = list(dict.fromkeys(requests))
-    made: dict[ThumbnailRequest, Thumbnail] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        copied_each = pool.map(lambda one: _make_thumbnail(folder, one), listed)
-        for one, copied in zip(listed, copied_each, strict=True):
-            if copied:
-                made[one], encoded = copied
-                if encoded:
-                    write_bytes(folder / made[one].name, encoded, durable=False)
-    return made
+        made = pool.map(lambda request: _make_thumbnail(folder, request), listed)
+        return {request: one for request, one in zip(listed, made, strict=True) if one}
 
 
 def remove_stale_thumbnails(folder: Path, kept: Iterable[Thumbnail]) -> None:
@@ -80,17 +74,21 @@ def remove_stale_thumbnails(folder: Path, kept: Iterable[Thumbnail]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _make_thumbnail(folder: Path, request: ThumbnailRequest) -> tuple[Thumbnail, bytes] | None:
-    """The copy and its bytes, which are empty where it is there already."""
+def _make_thumbnail(folder: Path, request: ThumbnailRequest) -> Thumbnail | None:
     try:
         name = _thumbnail_name(request)
     except (OSError, ValueError):  # it is missing, or no file can have that name
         return None
-    there = _existing_thumbnail(folder / name)
+    if existing := _existing_thumbnail(folder / name):
+        return existing
     try:
-        return (there, b"") if there else _encode_thumbnail(name, request.path, request.edge_px)
+        image = load_thumbnail(request.path, request.edge_px)
     except JobError:
         return None
+    encoded = io.BytesIO()
+    image.save(encoded, "WEBP", quality=_QUALITY, method=4)
+    write_bytes(folder / name, encoded.getvalue(), durable=False)
+    return Thumbnail(name, *image.size)
 
 
 def _thumbnail_name(request: ThumbnailRequest) -> str:
@@ -106,10 +104,3 @@ def _existing_thumbnail(path: Path) -> Thumbnail | None:
             return Thumbnail(path.name, *image.size)
     except OSError:  # it is missing, or a crash or another program has left half of it
         return None
-
-
-def _encode_thumbnail(name: str, path: Path, edge_px: int) -> tuple[Thumbnail, bytes]:
-    image = load_thumbnail(path, edge_px)
-    encoded = io.BytesIO()
-    image.save(encoded, "WEBP", quality=_QUALITY, method=4)
-    return Thumbnail(name, *image.size), encoded.getvalue()
