@@ -47,7 +47,7 @@ def noise(height: int = HEIGHT, width: int = WIDTH, channels: int = 3) -> Image.
     return Image.fromarray(values[..., 0] if channels == 1 else values)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -70,19 +70,19 @@ ROWS = (b"\0" + bytes(range(96))) * HEIGHT
 """Pixels of an RGB PNG of the usual size."""
 
 KINDS = {
-    "png": encoded(noise(), "PNG"),
-    "jpg": encoded(noise(), "JPEG"),
-    "webp": encoded(noise(), "WEBP"),
-    "tif": encoded(noise(), "TIFF", compression="tiff_lzw"),
-    "gif": encoded(noise().quantize(64), "GIF"),
-    "avif": encoded(noise(), "AVIF"),
-    "jp2": encoded(noise(), "JPEG2000"),
-    "bmp": encoded(noise(), "BMP"),
-    "ppm": encoded(noise(), "PPM"),
-    "tga": encoded(noise(), "TGA", compression="tga_rle"),
-    "pcx": encoded(noise(), "PCX"),
-    "sgi": encoded(noise(), "SGI"),
-    "qoi": encoded(noise(), "QOI"),
+    "png": encode(noise(), "PNG"),
+    "jpg": encode(noise(), "JPEG"),
+    "webp": encode(noise(), "WEBP"),
+    "tif": encode(noise(), "TIFF", compression="tiff_lzw"),
+    "gif": encode(noise().quantize(64), "GIF"),
+    "avif": encode(noise(), "AVIF"),
+    "jp2": encode(noise(), "JPEG2000"),
+    "bmp": encode(noise(), "BMP"),
+    "ppm": encode(noise(), "PPM"),
+    "tga": encode(noise(), "TGA", compression="tga_rle"),
+    "pcx": encode(noise(), "PCX"),
+    "sgi": encode(noise(), "SGI"),
+    "qoi": encode(noise(), "QOI"),
 }
 """A sound file of each format that is decoded and that Pillow can write, by its suffix."""
 
@@ -95,7 +95,7 @@ def link_to(place: str) -> Callable[[Path], object]:
     return lambda path: path.symlink_to(path.name if place == "itself" else place)
 
 
-def flipped(content: bytes, seed: int) -> bytes:
+def flip_bits(content: bytes, seed: int) -> bytes:
     """Eight bits of it turned over."""
     chance, damaged = random.Random(seed), bytearray(content)
     for _ in range(8):
@@ -103,7 +103,7 @@ def flipped(content: bytes, seed: int) -> bytes:
     return bytes(damaged)
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
+def mutate(content: bytes, chance: random.Random) -> bytes:
     """Some bytes exchanged, mostly in the header; at times a part taken out or doubled."""
     result = bytearray(content)
     for _ in range(chance.choice([1, 1, 2, 4, 16])):
@@ -118,23 +118,23 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
-def patched(content: bytes, at: bytes, offset: int, new: bytes) -> bytes:
+def patch_bytes(content: bytes, at: bytes, offset: int, new: bytes) -> bytes:
     """The content with some bytes exchanged, so far behind a mark."""
     place = content.index(at) + offset
     return content[:place] + new + content[place + len(new) :]
 
 
-def animated(kind: str) -> bytes:
+def animation(kind: str) -> bytes:
     first, second = noise(), noise().transpose(Image.Transpose.ROTATE_180)
     if kind == "GIF":
         first, second = first.quantize(32), second.quantize(32)
-    return encoded(first, kind, save_all=True, append_images=[second])
+    return encode(first, kind, save_all=True, append_images=[second])
 
 
-def turned(orientation: int) -> bytes:
+def turned_jpeg(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(noise(), "JPEG", exif=exif)
+    return encode(noise(), "JPEG", exif=exif)
 
 
 def tiff(values: np.ndarray, **options: object) -> Callable[[Path], object]:
@@ -189,18 +189,20 @@ def _whole_and_damaged() -> Iterator[Specimen]:
             cut = content[: len(content) * share // 100]
             yield Specimen(f"cut at {share} %.{suffix}", bytes_of(cut), None, "picture")
         for seed in range(2):
-            yield Specimen(f"flipped {seed}.{suffix}", bytes_of(flipped(content, seed)), None)
+            yield Specimen(f"flipped {seed}.{suffix}", bytes_of(flip_bits(content, seed)), None)
 
 
 def _bombs() -> Iterator[Specimen]:
     many = "pixels"
     huge = struct.pack("<HH", 60000, 60000)
     yield Specimen("bomb.png", bytes_of(png(60000, 60000, pixels=bytes(1000))), None, many)
-    yield Specimen("bomb.gif", bytes_of(patched(KINDS["gif"], b"GIF8", 6, huge)), None, many)
+    yield Specimen("bomb.gif", bytes_of(patch_bytes(KINDS["gif"], b"GIF8", 6, huge)), None, many)
     tall = struct.pack("<ii", 60000, 60000)
-    yield Specimen("bomb.bmp", bytes_of(patched(KINDS["bmp"], b"BM", 18, tall)), None, many)
+    yield Specimen("bomb.bmp", bytes_of(patch_bytes(KINDS["bmp"], b"BM", 18, tall)), None, many)
     wide = struct.pack(">HH", 60000, 60000)
-    yield Specimen("bomb.jpg", bytes_of(patched(KINDS["jpg"], b"\xff\xc0", 5, wide)), None, many)
+    yield Specimen(
+        "bomb.jpg", bytes_of(patch_bytes(KINDS["jpg"], b"\xff\xc0", 5, wide)), None, many
+    )
     yield Specimen("bomb.ppm", bytes_of(b"P6 60000 60000 255\n" + bytes(99)), None, many)
     yield Specimen("bomb.ico", bytes_of(icon_bomb()), None, "not decoded here")
     yield Specimen("bomb.fits", bytes_of(fits_bomb()), None, "not decoded here")
@@ -216,14 +218,14 @@ def _bombs() -> Iterator[Specimen]:
 def _shapes() -> Iterator[Specimen]:
     for height, width in ((1, 1), (1, 40), (40, 1), (20, 30000), (30000, 20)):
         for kind in ("PNG", "JPEG"):
-            content = encoded(noise(height, width), kind)
+            content = encode(noise(height, width), kind)
             name = f"{height} by {width}.{kind.lower()}"
             yield Specimen(name, bytes_of(content), (height, width))
     for orientation in range(1, 9):
         size = (WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH)
-        yield Specimen(f"turned {orientation}.jpg", bytes_of(turned(orientation)), size)
+        yield Specimen(f"turned {orientation}.jpg", bytes_of(turned_jpeg(orientation)), size)
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
-        content = bytes_of(animated(kind))
+        content = bytes_of(animation(kind))
         yield Specimen(f"animated.{kind.lower()}", content, animated=True)
 
 
@@ -232,10 +234,10 @@ def _colours() -> Iterator[Specimen]:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profiles = {"no": None, "a": green_cyan_profile(), "half a": srgb[:200], "a wrong": srgb}
     for name, profile in profiles.items():
-        content = encoded(cmyk, "JPEG", icc_profile=profile)
+        content = encode(cmyk, "JPEG", icc_profile=profile)
         yield Specimen(f"cmyk with {name} profile.jpg", bytes_of(content))
     for name, profile in (("junk", b"no profile" * 9), ("no tags", srgb.replace(b"XYZ", b"???"))):
-        content = encoded(noise(), "PNG", icc_profile=profile)
+        content = encode(noise(), "PNG", icc_profile=profile)
         yield Specimen(f"profile of {name}.png", bytes_of(content))
     yield Specimen("16 bits.tif", tiff(values.astype(np.uint16) * 257, photometric="rgb"))
     yield Specimen("16 bits of grey.tif", tiff(values[..., 0].astype(np.uint16) * 257))
@@ -247,10 +249,10 @@ def _colours() -> Iterator[Specimen]:
         "float colours.tif", tiff(np.stack([grey] * 3, -1), photometric="rgb"), None, other
     )
     yield Specimen("doubles.tif", tiff(grey.astype(np.float64)), None, other)
-    comment = encoded(noise(), "JPEG", comment=b"x" * 60_000)
+    comment = encode(noise(), "JPEG", comment=b"x" * 60_000)
     segments = comment[:2] + comment[2:].split(b"\xff\xdb", 1)[0] * 100 + comment[2:]
     yield Specimen("6 MB of comments.jpg", bytes_of(segments))
-    text = encoded(noise(), "PNG", pnginfo=text_chunks(50, 100_000))
+    text = encode(noise(), "PNG", pnginfo=text_chunks(50, 100_000))
     yield Specimen("5 MB of text.png", bytes_of(text))
     exif = chunk(b"eXIf", b"MM\0*" + b"\xff" * 200_000)
     yield Specimen("broken exif.png", bytes_of(png(32, 20, exif, pixels=ROWS)))
@@ -261,7 +263,7 @@ def _no_pictures() -> Iterator[Specimen]:
     yield Specimen("text.png", bytes_of(b"no picture"), None, "no picture")
     yield Specimen("page.jpg", bytes_of(b"<html><img src=x></html>"), None, "no picture")
     yield Specimen("script.svg", bytes_of(b"<svg><script/></svg>"), None, "no picture")
-    yield Specimen("vector.eps", bytes_of(encoded(noise(), "EPS")), None, "PostScript")
+    yield Specimen("vector.eps", bytes_of(encode(noise(), "EPS")), None, "PostScript")
     yield Specimen("in truth a jpeg.png", bytes_of(KINDS["jpg"]))
     yield Specimen("in truth a png.jpg", bytes_of(KINDS["png"]))
     yield Specimen("no suffix", bytes_of(KINDS["webp"]))
@@ -287,7 +289,7 @@ SPECIMENS: tuple[Specimen, ...] = (
 )
 
 
-def made(folder: Path) -> list[tuple[Path, Specimen]]:
+def make_all(folder: Path) -> list[tuple[Path, Specimen]]:
     """All of them in a folder."""
     paths = [folder / one.file_name for one in SPECIMENS]
     for path, one in zip(paths, SPECIMENS, strict=True):

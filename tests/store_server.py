@@ -38,7 +38,7 @@ class Store:
     Attributes:
         endpoint: Its address.
         requests: Every request so far, in order.
-        fault: What becomes of a request before it is answered; see `failing`, `slow`.
+        fault: What becomes of a request before it is answered; see `failure`, `slow`.
         page: Objects in one answer to a listing; 0: as many as S3 gives.
     """
 
@@ -78,7 +78,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Store]:
+def run_server() -> Iterator[Store]:
     """A server with an empty bucket, in threads of this process."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     store = Store()
@@ -119,7 +119,7 @@ def _read_whole(environ: dict[str, Any]) -> None:
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
 
 
-def used(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -> Iterator[Store]:
+def reset(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -> Iterator[Store]:
     """For one test: the server healthy, empty below a name, and known to this process.
 
     Pauses before another try are short.
@@ -132,11 +132,11 @@ def used(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -
     server.requests.clear()
     storage._open_file_system.cache_clear()
     yield server
-    server.fault = failing(0)
+    server.fault = failure(0)
     storage._open_file_system.cache_clear()
 
 
-def failing(
+def failure(
     times: int, method: str = "", part: str = "", *, status: int = 500
 ) -> Callable[[Request], int]:
     """A fault: the first so many requests of a kind get this status; -1: all of them."""

@@ -16,7 +16,7 @@ CELL, GAP, CAPTION = 256, 12, 24
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
 
 
-def painted(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (300, 300)) -> Path:
+def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (300, 300)) -> Path:
     Image.new("RGB", size, colour).save(path)
     return path
 
@@ -41,9 +41,9 @@ def centre(sheet: np.ndarray, row: int, column: int) -> tuple[int, ...]:
 def test_content_style_and_result_stand_side_by_side(tmp_path):
     rows = [
         Row(
-            painted(tmp_path / f"c{index}.png", RED),
-            [painted(tmp_path / f"s{index}.png", GREEN)],
-            painted(tmp_path / f"o{index}.png", BLUE),
+            paint(tmp_path / f"c{index}.png", RED),
+            [paint(tmp_path / f"s{index}.png", GREEN)],
+            paint(tmp_path / f"o{index}.png", BLUE),
         )
         for index in range(2)
     ]
@@ -54,8 +54,8 @@ def test_content_style_and_result_stand_side_by_side(tmp_path):
 
 
 def test_results_stay_in_the_last_column_however_many_styles_there_are(tmp_path):
-    content, style = painted(tmp_path / "c.png", RED), painted(tmp_path / "s.png", GREEN)
-    result = painted(tmp_path / "o.png", BLUE)
+    content, style = paint(tmp_path / "c.png", RED), paint(tmp_path / "s.png", GREEN)
+    result = paint(tmp_path / "o.png", BLUE)
     sheet = sheet_of(tmp_path, Row(content, [style] * 3, result), Row(content, [style], result))
     assert sheet.shape[1] == 5 * (CELL + GAP) + GAP
     assert [centre(sheet, 0, column) for column in range(5)] == [RED, GREEN, GREEN, GREEN, BLUE]
@@ -65,7 +65,7 @@ def test_results_stay_in_the_last_column_however_many_styles_there_are(tmp_path)
 
 def test_a_picture_that_is_missing_or_damaged_leaves_a_blank(tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
-    rows = Row(painted(tmp_path / "c.png", RED), [tmp_path / "bad.png"], tmp_path / "no.png")
+    rows = Row(paint(tmp_path / "c.png", RED), [tmp_path / "bad.png"], tmp_path / "no.png")
     sheet = sheet_of(tmp_path, rows)
     blank = centre(sheet, 0, 1)
     assert centre(sheet, 0, 0) == RED
@@ -75,7 +75,7 @@ def test_a_picture_that_is_missing_or_damaged_leaves_a_blank(tmp_path):
 
 @pytest.mark.parametrize("size", [(400, 100), (100, 400), (3000, 1), (1, 3000), (1, 1), (40, 32)])
 def test_pictures_keep_their_shape_inside_the_cell(tmp_path, size):
-    tile = painted(tmp_path / "c.png", BLACK, size)
+    tile = paint(tmp_path / "c.png", BLACK, size)
     sheet = sheet_of(tmp_path, Row(tile, [tile], tile))
     cell = sheet[GAP : GAP + CELL, GAP : GAP + CELL]
     dark = (cell < 60).all(axis=-1)
@@ -96,7 +96,7 @@ NAMES = ["long " * 40, "猫", "\x1b[31mred", "tab\tnew\nline", "\u202egnp", "%s 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_no_name_can_break_the_sheet(tmp_path, name):
-    content = painted(tmp_path / "c.png", RED)
+    content = paint(tmp_path / "c.png", RED)
     sheet = sheet_of(tmp_path, Row(content, [content], tmp_path / f"{name}.png"))
     assert sheet.shape == (CELL + CAPTION + 2 * GAP, 3 * (CELL + GAP) + GAP, 3)
     # What is written stays under its own cell.

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_pictures import HEIGHT, KINDS, SPECIMENS, WIDTH, Specimen, made, mutated
+from hostile_pictures import HEIGHT, KINDS, SPECIMENS, WIDTH, Specimen, make_all, mutate
 from networks import picture
 from PIL import Image, ImageFile
 
@@ -62,7 +62,7 @@ def test_a_batch_renders_the_good_ones_and_has_a_line_for_each_bad_one(
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     Image.fromarray((255 * picture(32, 40)).astype("uint8")).save("s.png")
-    specimens = dict(made(Path("in")))
+    specimens = dict(make_all(Path("in")))
     small = ["--weights", narrow_file, "--size", "32", "--levels", "1", "--steps", "2"]
     taps = ["--content-taps", "relu1_1", "--style-taps", "relu1_1", "--preset", "gram"]
     places = ["--contents", *map(str, specimens), "--styles", "s.png", "--output-dir", "out"]
@@ -176,7 +176,7 @@ def test_damage_at_random_neither_crashes_nor_hangs_nor_grows(tmp_path: Path, su
     chance = random.Random(suffix)
     for number in range(150):
         path = tmp_path / f"{number:03d}.{suffix}"
-        path.write_bytes(mutated(KINDS[suffix], chance))
+        path.write_bytes(mutate(KINDS[suffix], chance))
     grown, counts = memory_of(MUTANTS, str(tmp_path))
     assert grown < BOUND_BYTES + 100_000 * BOUND_BYTES_A_PIXEL
     pictures, refusals = map(int, counts.split())

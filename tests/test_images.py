@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tifffile
-from hostile_pictures import chunk, encoded, green_cyan_profile, mutated
+from hostile_pictures import chunk, encode, green_cyan_profile, mutate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -57,7 +57,7 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, (rows + columns) / 2], axis=-1).astype(np.float32)
 
 
-def saved(path: Path, image: Image.Image, **options: object) -> Path:
+def save_image(path: Path, image: Image.Image, **options: object) -> Path:
     image.save(path, **options)
     return path
 
@@ -90,7 +90,7 @@ def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def decoded_png16(content: bytes) -> np.ndarray:
+def decode_png16(content: bytes) -> np.ndarray:
     """16-bit samples of a PNG that uses no filters but None and Up."""
     chunks = dict(png_chunks(content))
     width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
@@ -140,7 +140,7 @@ def test_exif_orientation_turns_the_picture_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation
     lossless = {".webp": {"lossless": True}, ".avif": {"quality": 95}}.get(suffix, {})
-    path = saved(tmp_path / f"turned{suffix}", Image.fromarray(stored), exif=exif, **lossless)
+    path = save_image(tmp_path / f"turned{suffix}", Image.fromarray(stored), exif=exif, **lossless)
     upright = expected_upright(stored, orientation)
     difference = np.abs(load_picture(path).pixels - upright / np.float32(255))
     assert difference.mean() < (0.03 if suffix == ".avif" else 1e-6)
@@ -157,14 +157,14 @@ def test_an_orientation_that_does_not_exist_and_a_broken_exif_block_are_ignored(
         blocks[-1][0x0112] = orientation
     for suffix in ("png", "jpg"):
         for exif in blocks:
-            path = saved(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)), exif=exif)
+            path = save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)), exif=exif)
             assert load_picture(path).pixels.shape == (20, 30, 3)
             assert read_picture_size(path) == (20, 30)
 
 
 def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [
-        saved(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)))
+        save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)))
         for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp")
     ]
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
@@ -215,15 +215,15 @@ def srgb_from_linear(value: float) -> float:
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 def test_an_embedded_profile_is_converted_to_srgb(tmp_path: Path, suffix: str) -> None:
     red = Image.new("RGB", (16, 16), (200, 40, 40))
-    path = saved(tmp_path / f"a.{suffix}", red, icc_profile=swapped_profile())
+    path = save_image(tmp_path / f"a.{suffix}", red, icc_profile=swapped_profile())
     colour = load_picture(path).pixels.mean((0, 1)) * 255
     np.testing.assert_allclose(colour, (40, 40, 200), atol=3)
 
 
 def test_a_more_saturated_primary_moves_the_colour_outwards(tmp_path: Path) -> None:
     image = Image.new("RGB", (8, 8), (180, 120, 120))
-    plain = load_picture(saved(tmp_path / "plain.png", image)).pixels[0, 0]
-    path = saved(tmp_path / "wide.png", image, icc_profile=wide_profile())
+    plain = load_picture(save_image(tmp_path / "plain.png", image)).pixels[0, 0]
+    path = save_image(tmp_path / "wide.png", image, icc_profile=wide_profile())
     wide = load_picture(path).pixels[0, 0]
     assert wide[1] < plain[1] - 0.02
 
@@ -231,7 +231,7 @@ def test_a_more_saturated_primary_moves_the_colour_outwards(tmp_path: Path) -> N
 @pytest.mark.parametrize("mode", ["P", "RGBA"])
 def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGBA", (4, 4), (200, 40, 40, 128)).convert(mode)
-    path = saved(tmp_path / "a.png", image, icc_profile=swapped_profile())
+    path = save_image(tmp_path / "a.png", image, icc_profile=swapped_profile())
     picture = load_picture(path)
     red, _, blue = picture.pixels[0, 0] * 255
     assert red < 60
@@ -243,7 +243,7 @@ def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path: Path, mode: st
 def test_a_grey_profile_changes_the_tone(tmp_path: Path, mode: str) -> None:
     value = 255 if mode == "1" else 128
     image = Image.new("L", (4, 4), value).convert(mode)
-    path = saved(tmp_path / "a.png", image, icc_profile=grey_profile(1.0))
+    path = save_image(tmp_path / "a.png", image, icc_profile=grey_profile(1.0))
     expected = srgb_from_linear(value / 255)
     np.testing.assert_allclose(load_picture(path).pixels, expected, atol=2 / 255)
 
@@ -252,13 +252,13 @@ def test_a_grey_profile_changes_the_tone(tmp_path: Path, mode: str) -> None:
 def test_a_grey_profile_works_at_16_bits_too(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 9000, 30000, 65535]], np.uint16)
     path = tmp_path / f"a.{suffix}"
-    saved(path, Image.fromarray(values), icc_profile=grey_profile(1.0))
+    save_image(path, Image.fromarray(values), icc_profile=grey_profile(1.0))
     expected = [srgb_from_linear(value / 65535) for value in values[0]]
     np.testing.assert_allclose(load_picture(path).pixels[0, :, 0], expected, atol=2 / 255)
 
 
 def test_an_rgb_profile_on_a_grey_picture_is_used(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (4, 4), 100), icc_profile=wide_profile())
+    path = save_image(tmp_path / "a.png", Image.new("L", (4, 4), 100), icc_profile=wide_profile())
     colour = load_picture(path).pixels[0, 0] * 255
     assert np.ptp(colour) > 2  # that profile's grey has a tint
 
@@ -266,12 +266,12 @@ def test_an_rgb_profile_on_a_grey_picture_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
 def test_cmyk_goes_through_its_profile(tmp_path: Path, suffix: str) -> None:
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    path = saved(tmp_path / f"a.{suffix}", cyan, icc_profile=green_cyan_profile())
+    path = save_image(tmp_path / f"a.{suffix}", cyan, icc_profile=green_cyan_profile())
     red, green, blue = load_picture(path).pixels[8, 8]
     assert green > red + 0.2
     assert green > blue + 0.2
     paper = Image.new("CMYK", (16, 16), (0, 0, 0, 0))
-    path = saved(tmp_path / f"b.{suffix}", paper, icc_profile=green_cyan_profile())
+    path = save_image(tmp_path / f"b.{suffix}", paper, icc_profile=green_cyan_profile())
     np.testing.assert_allclose(load_picture(path).pixels, 1, atol=0.02)
 
 
@@ -286,13 +286,13 @@ def test_a_broken_profile_is_ignored(tmp_path: Path, mode: str, fault: str) -> N
         "tags": srgb_profile().replace(b"XYZ", b"???"),
     }[fault]
     image = Image.fromarray(noise8(8, 8, 3)).convert(mode)
-    path = saved(tmp_path / "a.tif", image, icc_profile=profile)
+    path = save_image(tmp_path / "a.tif", image, icc_profile=profile)
     np.testing.assert_allclose(load_picture(path).pixels, as_rgb(image), atol=1e-6)
 
 
 def test_our_own_profile_leaves_every_value_alone(tmp_path: Path) -> None:
     pixels = noise8(16, 16, 3)
-    path = saved(tmp_path / "a.png", Image.fromarray(pixels), icc_profile=srgb_profile())
+    path = save_image(tmp_path / "a.png", Image.fromarray(pixels), icc_profile=srgb_profile())
     assert np.array_equal(np.rint(load_picture(path).pixels * 255), pixels)
 
 
@@ -302,14 +302,14 @@ def test_our_own_profile_leaves_every_value_alone(tmp_path: Path) -> None:
 def test_cmyk_without_a_profile_is_converted(tmp_path: Path) -> None:
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     for suffix in ("jpg", "tif"):
-        picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+        picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
         np.testing.assert_allclose(picture.pixels[8, 8], (1, 0, 0), atol=0.02)
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
 def test_other_colour_spaces_are_converted(tmp_path: Path, mode: str) -> None:
     colours = {"YCbCr": (128, 128, 128), "LAB": (137, 128, 128)}
-    path = saved(tmp_path / "a.tif", Image.new(mode, (8, 8), colours[mode]))
+    path = save_image(tmp_path / "a.tif", Image.new(mode, (8, 8), colours[mode]))
     np.testing.assert_allclose(load_picture(path).pixels, 128 / 255, atol=0.02)
 
 
@@ -317,7 +317,7 @@ def test_other_colour_spaces_are_converted(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_alpha_is_kept_apart_from_the_colours(tmp_path: Path, mode: str, suffix: str) -> None:
     image = Image.fromarray(noise8(6, 5, 4)).convert(mode)
-    picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+    picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
     assert picture.alpha is not None
     expected = np.asarray(image.convert("RGBA")) / np.float32(255)
     np.testing.assert_array_equal(picture.alpha, expected[..., 3])
@@ -357,7 +357,7 @@ def test_other_modes_become_colours_without_alpha(
     tmp_path: Path, image: Image.Image, suffixes: tuple[str, ...]
 ) -> None:
     for suffix in suffixes:
-        picture = load_picture(saved(tmp_path / f"a.{suffix}", image))
+        picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
         np.testing.assert_array_equal(picture.pixels, as_rgb(image))
         assert picture.alpha is None
 
@@ -366,7 +366,7 @@ def test_other_modes_become_colours_without_alpha(
 def test_a_palettes_transparency_is_honoured(tmp_path: Path, transparency: int | bytes) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    picture = load_picture(saved(tmp_path / "a.png", image, transparency=transparency))
+    picture = load_picture(save_image(tmp_path / "a.png", image, transparency=transparency))
     assert picture.alpha is not None
     last = 1.0 if transparency == 1 else 128 / 255
     np.testing.assert_allclose(picture.alpha, [[1, 0, last]], atol=1e-6)
@@ -381,7 +381,7 @@ def test_a_transparent_colour_is_honoured(
 ) -> None:
     image = Image.new(mode, (2, 1), 0)
     image.putpixel((1, 0), colour)
-    picture = load_picture(saved(tmp_path / "a.png", image, transparency=key))
+    picture = load_picture(save_image(tmp_path / "a.png", image, transparency=key))
     assert picture.alpha is not None
     assert picture.alpha.tolist() == [[1.0, 0.0]]
 
@@ -411,12 +411,12 @@ def test_a_transparent_colour_of_other_depths_is_honoured(
 
 
 def deep_grey_files(folder: Path, values: np.ndarray) -> Iterator[Path]:
-    yield saved(folder / "a.png", Image.fromarray(values))
-    yield saved(folder / "little.tif", Image.fromarray(values))
+    yield save_image(folder / "a.png", Image.fromarray(values))
+    yield save_image(folder / "little.tif", Image.fromarray(values))
     big = Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
-    yield saved(folder / "big.tif", big)
-    yield saved(folder / "int32.tif", Image.fromarray(values.astype(np.int32)))
-    yield saved(folder / "a.pgm", Image.fromarray(values.astype(np.int32)))
+    yield save_image(folder / "big.tif", big)
+    yield save_image(folder / "int32.tif", Image.fromarray(values.astype(np.int32)))
+    yield save_image(folder / "a.pgm", Image.fromarray(values.astype(np.int32)))
 
 
 def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
 
 def test_integers_of_unknown_range_are_refused(tmp_path: Path) -> None:
     for value in (-1, 65536):
-        path = saved(tmp_path / "a.tif", Image.fromarray(np.full((2, 2), value, np.int32)))
+        path = save_image(tmp_path / "a.tif", Image.fromarray(np.full((2, 2), value, np.int32)))
         with pytest.raises(PictureError, match="integers from 0"):
             load_picture(path)
 
@@ -444,13 +444,13 @@ def test_16_bit_colour_keeps_its_upper_byte(tmp_path: Path) -> None:
 
 def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path: Path) -> None:
     values = np.array([[-1, 0, 0.25, 1, 7]], np.float32)
-    path = saved(tmp_path / "a.tif", Image.fromarray(values))
+    path = save_image(tmp_path / "a.tif", Image.fromarray(values))
     assert load_picture(path).pixels[0, :, 2].tolist() == [0, 0, 0.25, 1, 1]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_float_grey_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
-    path = saved(tmp_path / "a.tif", Image.fromarray(np.array([[0, value]], np.float32)))
+    path = save_image(tmp_path / "a.tif", Image.fromarray(np.array([[0, value]], np.float32)))
     with pytest.raises(PictureError, match="finite numbers"):
         load_picture(path)
 
@@ -459,7 +459,7 @@ def test_float_grey_that_is_not_finite_is_refused(tmp_path: Path, value: float) 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
     red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     path = tmp_path / f"a.{suffix}"
-    saved(path, red, save_all=True, append_images=[blue])
+    save_image(path, red, save_all=True, append_images=[blue])
     np.testing.assert_allclose(load_picture(path).pixels[4, 4], (1, 0, 0), atol=0.02)
 
 
@@ -507,7 +507,7 @@ def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, match: st
 def test_what_fails_while_a_file_is_opened_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, error, match: str
 ) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (2, 2)))
+    path = save_image(tmp_path / "a.png", Image.new("L", (2, 2)))
     monkeypatch.setattr(owner, call, mock.Mock(side_effect=error))
     refusal(path, match)
 
@@ -515,7 +515,7 @@ def test_what_fails_while_a_file_is_opened_is_reported(
 def test_too_many_pixels_are_refused_before_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     assert load_picture(path, max_pixels=100).pixels.shape[:2] == (10, 10)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(PictureError, match="must have at most 99 pixels, got 10 x 10"):
@@ -525,7 +525,7 @@ def test_too_many_pixels_are_refused_before_decoding(
 def test_memory_that_runs_out_while_decoding_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="more memory than there is"):
         load_picture(path)
@@ -534,7 +534,7 @@ def test_memory_that_runs_out_while_decoding_is_reported(
 def test_pillows_warnings_do_not_come_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = saved(tmp_path / "a.png", Image.new("L", (10, 10)))
+    path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     load = ImageFile.ImageFile.load
 
     def warn_and_load(self: ImageFile.ImageFile) -> object:
@@ -549,7 +549,7 @@ def test_pillows_warnings_do_not_come_through(
 
 
 def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.fromarray(noise8(64, 64, 3)))
+    path = save_image(tmp_path / "a.png", Image.fromarray(noise8(64, 64, 3)))
     before = list(warnings.filters)
     threads = [
         threading.Thread(target=lambda: [load_picture(path) for _ in range(20)]) for _ in range(4)
@@ -701,7 +701,7 @@ def test_a_16_bit_png_holds_the_exact_samples(tmp_path: Path, channels: int) -> 
     path = tmp_path / "a.png"
     save_picture(path, values[..., :3], alpha=alpha, bit_depth=16)
     expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
-    np.testing.assert_array_equal(decoded_png16(path.read_bytes()), expected)
+    np.testing.assert_array_equal(decode_png16(path.read_bytes()), expected)
     with Image.open(path) as image:
         image.load()
         assert image.mode == ("RGB" if channels == 3 else "RGBA")
@@ -770,7 +770,7 @@ def test_a_round_trip_errs_by_half_a_step_at_most(tmp_path: Path, pixels: np.nda
     readers: dict[tuple[str, int], Callable[[Path], np.ndarray]] = {
         (".png", 8): lambda path: load_picture(path).pixels,
         (".tif", 8): lambda path: load_picture(path).pixels,
-        (".png", 16): lambda path: decoded_png16(path.read_bytes()) / 65535,
+        (".png", 16): lambda path: decode_png16(path.read_bytes()) / 65535,
         (".tif", 16): lambda path: tifffile.imread(path).reshape(pixels.shape) / 65535,
     }
     for (suffix, bit_depth), read in readers.items():
@@ -944,18 +944,18 @@ def fuzz_seeds() -> dict[str, bytes]:
     colour = Image.fromarray(noise8(12, 17, 3))
     palette = colour.quantize(9)
     return {
-        "rgb.png": encoded(colour, "PNG", **extras),
-        "palette.png": encoded(palette, "PNG", transparency=bytes(range(9))),
-        "grey16.png": encoded(Image.fromarray(np.arange(60, dtype=np.uint16)[None]), "PNG"),
-        "animated.png": encoded(colour, "PNG", save_all=True, append_images=[palette]),
-        "rgb.jpg": encoded(colour, "JPEG", **extras),
-        "cmyk.jpg": encoded(colour.convert("CMYK"), "JPEG"),
-        "rgb.tif": encoded(colour, "TIFF", compression="tiff_adobe_deflate", **extras),
-        "raw.tif": encoded(colour, "TIFF"),
-        "float.tif": encoded(Image.fromarray(noise(5, 6)), "TIFF"),
-        "rgba.webp": encoded(Image.fromarray(noise8(12, 17, 4)), "WEBP", **extras),
-        "palette.gif": encoded(palette, "GIF", transparency=3),
-        "animated.gif": encoded(palette, "GIF", save_all=True, append_images=[colour]),
+        "rgb.png": encode(colour, "PNG", **extras),
+        "palette.png": encode(palette, "PNG", transparency=bytes(range(9))),
+        "grey16.png": encode(Image.fromarray(np.arange(60, dtype=np.uint16)[None]), "PNG"),
+        "animated.png": encode(colour, "PNG", save_all=True, append_images=[palette]),
+        "rgb.jpg": encode(colour, "JPEG", **extras),
+        "cmyk.jpg": encode(colour.convert("CMYK"), "JPEG"),
+        "rgb.tif": encode(colour, "TIFF", compression="tiff_adobe_deflate", **extras),
+        "raw.tif": encode(colour, "TIFF"),
+        "float.tif": encode(Image.fromarray(noise(5, 6)), "TIFF"),
+        "rgba.webp": encode(Image.fromarray(noise8(12, 17, 4)), "WEBP", **extras),
+        "palette.gif": encode(palette, "GIF", transparency=3),
+        "animated.gif": encode(palette, "GIF", save_all=True, append_images=[colour]),
     }
 
 
@@ -980,7 +980,7 @@ def test_a_damaged_file_gives_a_picture_or_a_picture_error(
     chance = random.Random(name)
     content, path = fuzz_seeds()[name], tmp_path / name
     for index in range(60):
-        damaged = mutated(content, chance)
+        damaged = mutate(content, chance)
         mend = name.endswith(".png") and index % 2 == 0
         path.write_bytes(with_mended_check_sums(damaged) if mend else damaged)
         try:

@@ -61,7 +61,7 @@ def test_a_dead_process_holds_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def killed(folder: Path, shard: str = "") -> subprocess.Popen:
+def kill_holder(folder: Path, shard: str = "") -> subprocess.Popen:
     """A process that held the folder, or a share of it, and left its signature there."""
     with another_process(folder, shard) as process:
         process.kill()
@@ -69,7 +69,7 @@ def killed(folder: Path, shard: str = "") -> subprocess.Popen:
 
 
 def test_who_is_dead_is_not_named_among_those_who_hold_the_folder(tmp_path):
-    dead = [killed(tmp_path), killed(tmp_path, "0-of-3"), killed(tmp_path, "1-of-2")]
+    dead = [kill_holder(tmp_path), kill_holder(tmp_path, "0-of-3"), kill_holder(tmp_path, "1-of-2")]
     with another_process(tmp_path, "0-of-2") as process:
         with pytest.raises(OutputError, match=f"process {process.pid} on ") as refused:
             hold(tmp_path)
@@ -78,7 +78,7 @@ def test_who_is_dead_is_not_named_among_those_who_hold_the_folder(tmp_path):
 
 
 def test_where_none_who_holds_it_has_signed_it_is_another_process(tmp_path):
-    killed(tmp_path, "0-of-2")
+    kill_holder(tmp_path, "0-of-2")
     with another_process(tmp_path, "1-of-2"):
         (tmp_path / f"{LOCK_NAME}-1-of-2").write_bytes(b"")
         with pytest.raises(OutputError, match="in use by another process"):
@@ -86,8 +86,8 @@ def test_where_none_who_holds_it_has_signed_it_is_another_process(tmp_path):
 
 
 def test_a_whole_run_removes_what_killed_shards_left(tmp_path):
-    killed(tmp_path, "0-of-2")
-    killed(tmp_path, "1-of-2")
+    kill_holder(tmp_path, "0-of-2")
+    kill_holder(tmp_path, "1-of-2")
     with lock_folder(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
     assert list(tmp_path.iterdir()) == []

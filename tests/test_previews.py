@@ -36,10 +36,10 @@ EVERY = 3
 
 @pytest.fixture(scope="module")
 def plain(narrow_file):
-    return _rendered(tiny_options(narrow_file))
+    return _render(tiny_options(narrow_file))
 
 
-def _rendered(options, **watching):
+def _render(options, **watching):
     results = render_many(JOBS, options, devices=one_device(), **watching)
     return sorted(results, key=lambda result: result.index)
 
@@ -48,7 +48,7 @@ def _rendered(options, **watching):
 def shown(narrow_file):
     seen = []
     options = tiny_options(narrow_file, preview_every=EVERY)
-    return _rendered(options, on_preview=seen.append), seen
+    return _render(options, on_preview=seen.append), seen
 
 
 def test_each_job_is_shown_at_every_so_many_of_its_own_steps(shown):
@@ -78,7 +78,7 @@ def test_a_preview_at_the_last_step_is_the_result(shown):
 
 def test_without_a_listener_or_a_number_nothing_is_shown(narrow_file, plain):
     seen = []
-    results = _rendered(tiny_options(narrow_file), on_preview=seen.append)
+    results = _render(tiny_options(narrow_file), on_preview=seen.append)
     assert not seen
     assert same(results[0], plain[0])
 

@@ -23,13 +23,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botoco
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Store]:
-    with store_server.running() as store:
+    with store_server.run_server() as store:
         yield store
 
 
 @pytest.fixture
 def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    yield from store_server.used(server, monkeypatch)
+    yield from store_server.reset(server, monkeypatch)
 
 
 def test_what_is_put_is_there_and_is_read(store):
@@ -97,7 +97,7 @@ CALLS = {
 def test_a_passing_fault_is_waited_for(store, method, status):
     store.put("x", b"one")
     store.requests.clear()
-    store.fault = store_server.failing(3, method, status=status)
+    store.fault = store_server.failure(3, method, status=status)
     with mock.patch("nst_jax.files.retry.time.sleep") as sleep:
         CALLS[method]()
     assert len(store.asked(method)) == 4
@@ -108,9 +108,9 @@ def test_a_passing_fault_is_waited_for(store, method, status):
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_folder_that_can_not_be_listed_is_not_taken_for_an_empty_one(store, deep):
     store.put("out/x", b"one")
-    store.fault = store_server.failing(3, "GET")
+    store.fault = store_server.failure(3, "GET")
     assert list(storage.list_objects(f"{PLACE}/out", deep=deep)) == ["x"]
-    store.fault = store_server.failing(-1, "GET")
+    store.fault = store_server.failure(-1, "GET")
     with pytest.raises(OSError, match="the store failed 6 times: an injected fault"):
         storage.list_objects(f"{PLACE}/out", deep=deep)
 
@@ -126,7 +126,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(store, monkeypatch, met
 
 
 def test_a_fault_that_stays_is_one_error_after_so_many_tries(store):
-    store.fault = store_server.failing(-1, "PUT")
+    store.fault = store_server.failure(-1, "PUT")
     with pytest.raises(OSError, match="the store failed 6 times: an injected fault") as caught:
         storage.put(f"{PLACE}/x", b"one")
     assert caught.value.errno == 5
@@ -134,11 +134,11 @@ def test_a_fault_that_stays_is_one_error_after_so_many_tries(store):
 
 
 def test_what_asking_again_does_not_mend_is_asked_once(store):
-    store.fault = store_server.failing(-1, "PUT", status=403)
+    store.fault = store_server.failure(-1, "PUT", status=403)
     with pytest.raises(PermissionError):
         storage.put(f"{PLACE}/x", b"one")
     assert len(store.asked("PUT")) == 1
-    store.fault = store_server.failing(0)
+    store.fault = store_server.failure(0)
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
         storage.put("s3://nowhere/x", b"one")
     with pytest.raises(FileNotFoundError, match="bucket does not exist"):
@@ -216,7 +216,7 @@ def test_parts_that_go_while_they_are_read_are_looked_for_again(store):
 
 def test_parts_that_can_not_be_put_together_stay(store):
     folder = RemoteFolder(f"{PLACE}/out")
-    store.fault = store_server.failing(-1, "PUT", "-with-")
+    store.fault = store_server.failure(-1, "PUT", "-with-")
     with folder.ledger() as ledger:
         for number in range(3):
             ledger.append({"job": str(number), "attempt": 1})
@@ -228,7 +228,7 @@ def test_a_ledger_that_can_not_be_read_is_no_empty_one(store):
     folder = RemoteFolder(f"{PLACE}/out")
     with folder.ledger() as ledger:
         ledger.append({"job": "a", "attempt": 1})
-    store.fault = store_server.failing(-1, "GET")
+    store.fault = store_server.failure(-1, "GET")
     with pytest.raises(OutputError, match="the ledger in 's3://bucket/out' can't be read"):
         folder.read_records()
     with pytest.raises(OutputError, match="'s3://bucket/out' can't be listed"):

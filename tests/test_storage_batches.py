@@ -41,7 +41,7 @@ def png(seed: int) -> bytes:
 @pytest.fixture(scope="module")
 def server(narrow_file: str) -> Iterator[Store]:
     """A store with pictures, a network and a manifest of three jobs."""
-    with store_server.running() as store:
+    with store_server.run_server() as store:
         for seed, name in enumerate("abcd"):
             store.put(f"in/{name}.png", png(seed))
         store.put("in/narrow.h5", Path(narrow_file).read_bytes())
@@ -56,7 +56,7 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "weights"))
     monkeypatch.setattr("nst_jax.engine.run.writer._BACK_OFF_S", 0.01)
     monkeypatch.setattr("nst_jax.engine.schedule.waves._BACK_OFF_S", 0.01)
-    yield from store_server.used(server, monkeypatch, emptied="out/")
+    yield from store_server.reset(server, monkeypatch, emptied="out/")
 
 
 def command(name: str, *arguments: str) -> int:
@@ -166,7 +166,7 @@ def test_a_store_that_fails_every_other_time_costs_time_alone(store, expected, c
     store.fault = store_server.every_other()
     assert batch("--json") == 0
     assert counts(capsys) == (3, 0, 0)
-    store.fault = store_server.failing(0)
+    store.fault = store_server.failure(0)
     assert sums(store) == expected
     assert Counter(row["job"] for row in rows(store)) == dict.fromkeys(JOBS, 1)
 
@@ -186,14 +186,14 @@ def test_slow_answers_are_asked_for_again(store, expected, capsys, monkeypatch):
 def test_an_input_that_fails_for_long_is_its_jobs_fault_and_is_read_by_the_next_run(
     store, expected, capsys
 ):
-    store.fault = store_server.failing(-1, part="in/a.png")
+    store.fault = store_server.failure(-1, part="in/a.png")
     assert batch("--json", "--retries", "1") == 3
     assert counts(capsys) == (2, 1, 0)
     (failed,) = (row for row in rows(store) if row["status"] == "failed")
     assert failed["job"] == "x.png"
     assert failed["error"]["kind"] == "read"
     assert "the store failed 6 times" in failed["error"]["message"]
-    store.fault = store_server.failing(0)
+    store.fault = store_server.failure(0)
     assert batch("--json") == 0
     assert counts(capsys) == (1, 0, 2)
     assert sums(store) == expected
@@ -204,13 +204,13 @@ def test_an_input_that_fails_for_long_is_its_jobs_fault_and_is_read_by_the_next_
 @pytest.mark.parametrize(("status", "said"), [(500, "injected fault"), (403, "injected fault")])
 def test_a_store_that_takes_nothing_more_ends_the_run(store, expected, capsys, part, status, said):
     """One line at the end, and the next run makes good whatever was lost."""
-    store.fault = store_server.failing(-1, "PUT", part, status=status)
+    store.fault = store_server.failure(-1, "PUT", part, status=status)
     assert batch("--retries", "1") == 3
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("nst-jax: ")
     assert said in last
     assert "run the same command again" in last
-    store.fault = store_server.failing(0)
+    store.fault = store_server.failure(0)
     assert batch("--json") == 0
     done, failed, skipped = counts(capsys)
     assert (failed, done + skipped) == (0, 3)
@@ -278,7 +278,7 @@ def test_missing_credentials_are_told_in_one_line(store, capsys, monkeypatch):
 def test_a_ledger_that_can_not_be_read_is_not_taken_for_an_empty_one(store, capsys, status):
     assert batch("--quiet") == 0
     store.requests.clear()
-    store.fault = store_server.failing(-1, "GET", "out/ledger", status=status)
+    store.fault = store_server.failure(-1, "GET", "out/ledger", status=status)
     assert batch("--quiet") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"the ledger in '{OUT}' can't be read" in line
