@@ -153,6 +153,19 @@ def fits_bomb() -> bytes:
     return "".join(f"{card:<80}" for card in cards).encode().ljust(2880) + bytes(2880)
 
 
+def icc_profile(kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A version-2 ICC profile; `kind` is its class, its colour space and its connection space."""
+    places, start = b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        places += name + struct.pack(">2I", start, len(content))
+        start += len(content)
+    header = bytearray(128)
+    struct.pack_into(">I", header, 0, start)
+    header[8:12], header[12:24], header[36:40] = b"\x02\x10\0\0", kind, b"acsp"
+    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
+    return bytes(header) + struct.pack(">I", len(tags)) + places + b"".join(tags.values())
+
+
 def green_cyan_profile() -> bytes:
     """A minimal printer profile of two steps an ink, whose cyan ink prints as green."""
     paper, green, black = (255, 128, 128), (128, 78, 178), (0, 128, 128)  # as 8-bit Lab
@@ -164,15 +177,7 @@ def green_cyan_profile() -> bytes:
     matrix = struct.pack(">9i", *np.eye(3, dtype=int).flatten() * 65536)
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix
     table += identity * 4 + np.array(grid, np.uint8).tobytes() + identity * 3
-    header = bytearray(128)
-    struct.pack_into(">I", header, 0, 144 + len(table))
-    header[8:12] = b"\x02\x10\0\0"
-    header[12:24] = b"prtrCMYKLab "
-    header[36:40] = b"acsp"
-    struct.pack_into(">3i", header, 68, 63190, 65536, 54061)
-    return (
-        bytes(header) + struct.pack(">I", 1) + b"A2B0" + struct.pack(">2I", 144, len(table)) + table
-    )
+    return icc_profile(b"prtrCMYKLab ", {b"A2B0": table})
 
 
 def text_chunks(count: int, length: int) -> PngImagePlugin.PngInfo:

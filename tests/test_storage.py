@@ -49,7 +49,7 @@ def test_a_name_with_the_letters_of_patterns_is_a_name(store):
     storage.put(f"{folder}/x[2].png", b"1")
     assert list(storage.list_objects(folder)) == ["x[2].png"]
     assert storage.read_many([f"{folder}/x[2].png"]) == [b"1"]
-    storage.remove_many([f"{folder}/x[2].png"])
+    storage.remove(f"{folder}/x[2].png")
     assert store.names() == []
 
 

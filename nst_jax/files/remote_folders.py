@@ -144,7 +144,7 @@ class RemoteFolder:
             return retry(
                 lambda: merge_records(self._read_lines(), slim),
                 tries=_MAX_LISTINGS,
-                back_off_s=0,
+                back_off_s=0.0,
                 is_transient=lambda error: isinstance(error, FileNotFoundError),
             )
         except OSError as error:
@@ -217,5 +217,5 @@ class RemoteLedger:
         with contextlib.suppress(OSError):
             name = f"{self._run}-{self._count - 1:06d}-with-{len(self._parts)}.jsonl"
             storage.put(self._folder.path_of(name), b"".join(self._lines))
-            storage.remove_many(self._parts)
+            storage.remove(*self._parts)
         self._parts, self._lines = [], []

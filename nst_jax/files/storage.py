@@ -153,15 +153,6 @@ def _put(system: Any, path: str, content: bytes) -> None:
     asyn.sync(system.loop, system._pipe_file, path, content, timeout=seconds)
 
 
-def remove(url: str) -> None:
-    """Removes an object.
-
-    Raises:
-        OSError: There is none, or it can't be removed.
-    """
-    with_retries(lambda system, path: system.rm_file(path), url)
-
-
 def read_many(urls: Sequence[str]) -> list[bytes]:
     """The contents of several objects, some of them at once.
 
@@ -172,8 +163,8 @@ def read_many(urls: Sequence[str]) -> list[bytes]:
     return _call_for_each(lambda system, path: system.cat_file(path), urls)
 
 
-def remove_many(urls: Sequence[str]) -> None:
-    """Removes several objects, some of them at once.
+def remove(*urls: str) -> None:
+    """Removes objects, some of them at once.
 
     Raises:
         OSError: One can't be removed.
