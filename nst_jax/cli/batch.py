@@ -15,7 +15,6 @@ from nst_jax.cli.progress_bars import open_progress
 from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.request.job import Job, fill_defaults, picture_name
-from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.shard_detection import detect_shard
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _CONTACT_SHEET = "index.png"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
     """Render a manifest of jobs (CSV or JSON Lines), or every content with every style.
 
@@ -66,7 +65,7 @@ class Batch:
     """Of the Ray cluster: auto, or HOST:PORT. Without it RAY_ADDRESS, or this machine."""
     workers: int = 0
     """Workers on the Ray cluster; 0: as many as it has room for now."""
-    options: Rendering = dataclasses.field(default_factory=Options)
+    options: Rendering
     handling: tyro.conf.FlagCreatePairsOff[RunPolicy] = dataclasses.field(default_factory=RunPolicy)
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing but faults."""

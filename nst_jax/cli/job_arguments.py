@@ -1,10 +1,24 @@
-"""The jobs that a command line asks for: those of a manifest, or every content and style."""
+"""What the commands that render have in common on the command line: options, and jobs.
 
+A line gives some options; the preset, which may stand anywhere in it, decides the rest. So the
+parser passes on what was given and nothing else, and shows a preset's values in `--help` alone.
+"""
+
+import dataclasses
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+from tyro._singleton import EXCLUDE_FROM_CALL  # as tyro's own TypedDicts have it: not passed on
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from nst_jax.cli.console import print_note
 from nst_jax.request.errors import ManifestError, OptionError
@@ -12,12 +26,47 @@ from nst_jax.request.job import Job, every_pair
 from nst_jax.request.manifest import parse_manifest, read_manifest
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
-from nst_jax.request.presets import find_preset
+from nst_jax.request.presets import DEFAULT_PRESET, find_preset
 
 Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
 """Options under a heading of their own in `--help`."""
 
 PicturePaths = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
+
+
+def options_registry(arguments: Sequence[str]) -> ConstructorRegistry:
+    """How tyro makes Options that have no default: of what the line gives alone.
+
+    Args:
+        arguments: The line. Where it asks for help, its preset's values are shown as defaults.
+
+    Raises:
+        OptionError: Help is asked for, with a preset that there is not.
+    """
+    named: list[str] = []
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        named = re.findall(r"--preset[= ]([^\s-]\S*)", " ".join(arguments))
+    shown = Options(preset=named[-1] if named else DEFAULT_PRESET)
+    registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def make_of_what_is_given(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info.type is not Options or isinstance(info.default, Options):
+            return None
+        spec = registry.get_struct_spec(dataclasses.replace(info, default=shown))
+        assert isinstance(spec, StructConstructorSpec)  # of a dataclass and its own instance
+        return dataclasses.replace(spec, fields=tuple(map(_omit_default, spec.fields)))
+
+    return registry
+
+
+def _omit_default(field: StructFieldSpec) -> StructFieldSpec:
+    """The same field, which only shows its default."""
+    value = field.default
+    text = shlex.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    hint = tyro.conf.arg(help_behavior_hint=f"(default: {text})")
+    kind: Any = Annotated[field.type, hint]
+    return dataclasses.replace(field, type=kind, default=EXCLUDE_FROM_CALL)
 
 
 def load_jobs(

@@ -10,17 +10,13 @@
 mid-schedule before they end so; see `nst_jax.cli.signals`.
 """
 
-import argparse
-import dataclasses
 import errno
-import functools
 import io
-import operator
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import tyro
 
@@ -28,7 +24,7 @@ from nst_jax import __version__
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import print_error, print_note
-from nst_jax.cli.job_arguments import Rendering
+from nst_jax.cli.job_arguments import options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
 from nst_jax.cli.render import Render
@@ -45,13 +41,23 @@ from nst_jax.cli.signals import (
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.request.errors import NstJaxError, PictureError, RequestError
-from nst_jax.request.options import Options
-from nst_jax.request.presets import DEFAULT_PRESET
 
 TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 
 _DESCRIPTION = (
     "Neural style transfer for many content/style pairs at once, as few compiled JAX programs."
+)
+
+_Command = (
+    Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Presets, tyro.conf.subcommand("presets")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Score, tyro.conf.subcommand("score")]
+    | Annotated[Study, tyro.conf.subcommand("study")]
+    | Annotated[Weights, tyro.conf.subcommand("weights")]
 )
 
 
@@ -119,51 +125,13 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"nst-jax {__version__}")
         return 0
     return tyro.cli(
-        _commands(Options(preset=_preset_in(arguments))),
+        _Command,
         prog="nst-jax",
         description=_DESCRIPTION,
         args=list(arguments),
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        registry=options_registry(arguments),
     ).run()
-
-
-def _preset_in(arguments: Sequence[str]) -> str:
-    """The preset that a command line names: other options start from it, wherever they stand."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--preset", default=DEFAULT_PRESET)
-    try:
-        return parser.parse_known_args(list(arguments))[0].preset
-    except argparse.ArgumentError:  # no name follows, as the command's own parser will say
-        return DEFAULT_PRESET
-
-
-def _commands(options: Options) -> Any:
-    """All commands; those that render start from these options."""
-    commands = {
-        "render": _starting_from(options, Render),
-        "batch": _starting_from(options, Batch),
-        "bench": Bench,
-        "plan": _starting_from(options, Plan),
-        "presets": Presets,
-        "report": Report,
-        "score": Score,
-        "study": Study,
-        "weights": Weights,
-    }
-    named = [Annotated[command, tyro.conf.subcommand(name)] for name, command in commands.items()]
-    return functools.reduce(operator.or_, named)
-
-
-def _starting_from(options: Options, command: type) -> Any:
-    """A command whose options, where a line does not say, are these."""
-    default = dataclasses.field(default_factory=lambda: options)
-    return dataclasses.make_dataclass(
-        command.__name__,
-        [("options", Rendering, default)],
-        bases=(command,),
-        namespace={"__doc__": command.__doc__},
-        frozen=True,
-    )
 
 
 if __name__ == "__main__":

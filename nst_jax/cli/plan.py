@@ -11,14 +11,13 @@ from nst_jax.cli.forecast_tables import forecast_rows, forecast_table
 from nst_jax.cli.job_arguments import PicturePaths, Rendering, load_jobs
 from nst_jax.cli.progress_bars import open_progress
 from nst_jax.request.job import Job
-from nst_jax.request.options import Options
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Result
     from nst_jax.forecast.plan_report import CanvasReport, PlanReport
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """Show canvases, batches, compilations, memory, operations and time; render nothing.
 
@@ -43,7 +42,7 @@ class Plan:
     topology: Annotated[str, tyro.conf.arg(metavar="CHIP:GRID")] = ""
     """Compile the step programs for TPU chips that need not be here: v5e:2x2, v5p:2x2x1, v6e:2x4.
     It needs the extra `tpu` and takes a minute or more a program."""
-    options: Rendering = dataclasses.field(default_factory=Options)
+    options: Rendering
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """Say nothing on the way."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -11,14 +11,13 @@ from nst_jax.cli.progress_bars import open_progress
 from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, check_job
-from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_suffix
 from nst_jax.request.run_policy import check_seconds
 
 Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Render:
     """Render one content picture in the manner of one style picture, or of several blended.
 
@@ -38,7 +37,7 @@ class Render:
     """Which part of each style counts, one a style. None: the whole picture."""
     init_image: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the optimisation starts from with --init file: a picture shaped as CONTENT."""
-    options: Rendering = dataclasses.field(default_factory=Options)
+    options: Rendering
     checkpoint_every: float = 120.0
     """Seconds between two savings of the picture in progress, in a hidden file beside FILE; 0:
     only when it is interrupted. The same command goes on from there."""
