@@ -24,7 +24,7 @@ import requests
 from networks import narrow_network
 from requests.adapters import HTTPAdapter
 
-from nst_jax.cli import downloading
+from nst_jax.cli import download_progress, progress_bars
 from nst_jax.cli.main import run
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import VGG16
@@ -869,8 +869,8 @@ def test_lines_in_a_log_come_every_ten_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr(downloading.time, "monotonic", lambda: float(next(clock)))
-    with downloading.DownloadLines("vgg19") as lines:
+    monkeypatch.setattr(progress_bars.time, "monotonic", lambda: float(next(clock)))
+    with download_progress.DownloadLines("vgg19") as lines:
         for done in range(1, 10):
             lines.on_download(done * 10**6, 9 * 10**6)
         lines.on_retry("the connection broke")
@@ -883,11 +883,11 @@ def test_lines_in_a_log_come_every_ten_seconds(
 def test_only_a_download_announces_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with downloading.download_watcher("vgg19", quiet=False):
+    with download_progress.open_download_progress("vgg19", quiet=False):
         assert "fetching vgg19" in capsys.readouterr().err
-    with downloading.conversion_watcher("a.pth", quiet=False):
+    with download_progress.open_download_progress("a.pth", quiet=False, downloads=False):
         assert capsys.readouterr().err == ""
-    with downloading.conversion_watcher("a.pth", quiet=True) as nothing:
+    with download_progress.open_download_progress("a.pth", quiet=True, downloads=False) as nothing:
         nothing.on_conversion(1, 1)
         assert capsys.readouterr().err == ""
 
@@ -895,7 +895,7 @@ def test_only_a_download_announces_itself(
 def test_the_bar_shows_bytes_and_tells_of_another_attempt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with downloading.DownloadBar("vgg19") as bar:
+    with download_progress.DownloadBar("vgg19") as bar:
         bar.on_download(500_000, 1_000_000)
         bar.on_retry("the server [red] can't answer")
         bar.on_conversion(1, 2)

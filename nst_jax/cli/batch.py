@@ -1,24 +1,24 @@
 """`nst-jax batch`: every job of a manifest, or every content with every style."""
 
-import contextlib
 import dataclasses
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from nst_jax.cli.console import print_json, print_note
-from nst_jax.cli.job_arguments import PicturePaths, Rendering, load_jobs, note_another_network
-from nst_jax.cli.progress_bars import open_progress
-from nst_jax.cli.signals import stop_on_signal
+from nst_jax.cli.console import print_json, print_note, print_table
+from nst_jax.cli.job_arguments import (
+    PicturePaths,
+    Rendering,
+    load_jobs,
+    note_another_network,
+    open_run,
+)
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.request.job import Job, fill_defaults, picture_name
 from nst_jax.request.outputs import is_url
 from nst_jax.request.run_policy import RunPolicy
-from nst_jax.request.shard_detection import detect_shard
-from nst_jax.request.shards import Shard, parse_shard
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
@@ -74,49 +74,18 @@ class Batch:
 
     def run(self) -> int:
         """Renders what is missing; returns the exit status."""
-        if not self.output_dir:
-            raise OptionError("batch must be told where to write, got no --output-dir")
-        self._check_engine()
-        shard = _checked_shard(self.shard)
-        jobs = fill_defaults(
-            load_jobs("batch", self.manifest, self.contents, self.styles, self.options),
-            self.options,
-        )
-        if self.contact_sheet and is_url(self.output_dir):
-            raise OptionError(
-                f"--contact-sheet needs a local --output-dir, got {self.output_dir!r}"
-            )
-        if self.contact_sheet and self.shard:
-            raise OptionError("--contact-sheet shows the whole batch, so it can't go with --shard")
-        if self.contact_sheet and any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
-            raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
+        self._check()
+        jobs = load_jobs("batch", self.manifest, self.contents, self.styles, self.options)
+        if self.contact_sheet:
+            jobs = fill_defaults(jobs, self.options)
+            if any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
+                raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
         if not self.quiet:
             note_another_network(self.options)
-        from nst_jax.engine.batch import render_batch  # jax takes a second to import
-        from nst_jax.engine.device.process import configure_process
-        from nst_jax.engine.run.shard import resolve_shard
-        from nst_jax.engine.schedule.stop import StopToken
-
-        shard = resolve_shard(shard)  # before anything asks for devices
-        stop = StopToken()
-        with (
-            stop_on_signal(stop),
-            open_progress(quiet=self.quiet or self.json) as progress,
-            configure_process(),
-        ):
-            asked = jobs, self.output_dir, self.options
-            care = {"handling": self.handling, "progress": progress, "stop": stop}
-            with self._told_if_stopped():
-                if self.engine == "ray":
-                    from nst_jax.engine.cluster.ray_batch import render_on_ray
-
-                    where = {"address": self.address, "workers": self.workers}
-                    summary = render_on_ray(*asked, **care, **where)
-                else:
-                    summary = render_batch(*asked, **care, shard=shard)
+        summary = self._render(jobs)
         if self.contact_sheet:
             _write_contact_sheet(Path(self.output_dir), jobs)
-        no_page = self.no_report or bool(shard) or is_url(self.output_dir)
+        no_page = self.no_report or self.shard or is_url(self.output_dir)
         page = None if no_page else _write_page(Path(self.output_dir))
         if self.json:
             print_json(summary.record())
@@ -125,40 +94,47 @@ class Batch:
             if page:
                 print(f"Look at {page}")
         if summary.given_up:
-            print_note(_given_up(summary.given_up))
+            print_note(_given_up_text(summary.given_up))
         return 3 if summary.failed else 0
 
-    @contextlib.contextmanager
-    def _told_if_stopped(self) -> Iterator[None]:
-        """Prints what a run has done that ends early."""
-        try:
-            yield
-        except NstJaxError as fault:
-            if self.json and fault.summary:
-                print_json(fault.summary)
-            raise
-
-    def _check_engine(self) -> None:
+    def _check(self) -> None:
+        if not self.output_dir:
+            raise OptionError("batch must be told where to write, got no --output-dir")
         if self.engine == "ray" and self.shard:
             raise OptionError("--engine ray deals the jobs out itself, so --shard can't go with it")
         if self.engine != "ray" and (self.address or self.workers):
             raise OptionError("--address and --workers are of a Ray cluster", "Add --engine ray")
         if not 0 <= self.workers <= 100_000:
             raise OptionError(f"workers must be from 0 to 100000, got {self.workers}")
+        if self.contact_sheet and is_url(self.output_dir):
+            raise OptionError(
+                f"--contact-sheet needs a local --output-dir, got {self.output_dir!r}"
+            )
+        if self.contact_sheet and self.shard:
+            raise OptionError("--contact-sheet shows the whole batch, so it can't go with --shard")
+
+    def _render(self, jobs: Sequence[Job]) -> "Summary":
+        """Renders where it was asked to; tells what was done also of a run that ends early."""
+        if self.engine == "ray":
+            from nst_jax.engine.cluster.ray_batch import render_on_ray as render
+
+            where: dict[str, Any] = {"address": self.address, "workers": self.workers}
+        else:
+            from nst_jax.engine.batch import render_batch as render
+            from nst_jax.engine.run.shard import resolve_shard
+
+            where = {"shard": resolve_shard(self.shard)}  # before anything asks for devices
+        asked = jobs, self.output_dir, self.options
+        with open_run(quiet=self.quiet or self.json) as run:
+            try:
+                return render(*asked, handling=self.handling, **run, **where)
+            except NstJaxError as fault:
+                if self.json and fault.summary:
+                    print_json(fault.summary)
+                raise
 
 
-def _checked_shard(text: str) -> Shard | str:
-    """The shard that a flag names, as far as that is known without jax.
-
-    Raises:
-        OptionError: It is none, or the scheduler's variables don't tell it.
-    """
-    if text == "auto":
-        return detect_shard(os.environ)
-    return text if text in ("", "distributed") else parse_shard(text)
-
-
-def _given_up(count: int) -> str:
+def _given_up_text(count: int) -> str:
     jobs = "1 job has" if count == 1 else f"{count} jobs have"
     return (
         f"{jobs} failed before by their own fault and nothing has changed since; "
@@ -193,22 +169,16 @@ def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
 
 def _print_table(summary: "Summary") -> None:
     """The closing table: jobs, seconds, speed, and what was compiled."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    table.add_row(
-        "jobs", f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped"
-    )
-    if summary.shard:
-        table.add_row("shard", summary.shard)
-    table.add_row("seconds", f"{summary.seconds:.1f}")
-    table.add_row("  of these in steps", f"{summary.step_seconds:.1f}")
-    table.add_row("  in compilations", f"{summary.compile_seconds:.1f}")
-    table.add_row("image-steps", str(summary.image_steps))
-    table.add_row("image-steps a second", f"{summary.image_steps_per_second:.2f}")
+    rows = [
+        ("jobs", f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped"),
+        *([("shard", summary.shard)] if summary.shard else []),
+        ("seconds", f"{summary.seconds:.1f}"),
+        ("  of these in steps", f"{summary.step_seconds:.1f}"),
+        ("  in compilations", f"{summary.compile_seconds:.1f}"),
+        ("image-steps", str(summary.image_steps)),
+        ("image-steps a second", f"{summary.image_steps_per_second:.2f}"),
+    ]
     for program, seconds in summary.compiled.items():
         how = "loaded" if program in summary.loaded else "compiled"
-        table.add_row(f"{how} in {seconds:.1f} s", escape(program))
-    Console().print(table)
+        rows.append((f"{how} in {seconds:.1f} s", program))
+    print_table(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from nst_jax.bench.settings import PEER_FORMS, PeerForm, Settings, check_installed
-from nst_jax.cli.console import print_json
+from nst_jax.cli.console import print_json, print_table
 from nst_jax.cli.progress_bars import ProgressLines, Quiet
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import Options
@@ -117,19 +117,8 @@ def _share_the_device() -> None:
 
 
 def _print_tables(report: "Report") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from nst_jax.bench.tables import batch_rows, headline_rows, jobs_rows
 
-    console = Console()
-    table = Table(show_header=False)
-    for row in headline_rows(report):
-        table.add_row(*map(escape, row))
-    console.print(table)
+    print_table(headline_rows(report))
     for heading, *rows in filter(None, (batch_rows(report), jobs_rows(report.record()))):
-        table = Table(*heading)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+        print_table(rows, heading)

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from nst_jax.request.errors import NstJaxError
 
@@ -26,3 +26,23 @@ def printable(name: str) -> str:
 def print_json(record: Mapping[str, Any]) -> None:
     """One JSON object on a line of stdout."""
     print(json.dumps(record))
+
+
+def print_table(
+    rows: Iterable[Sequence[str]],
+    headings: Sequence[str] = (),
+    *,
+    justify: Literal["left", "right"] = "left",
+    caption: str | None = None,
+) -> None:
+    """A table on stdout, as wide as the terminal at most."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=bool(headings), caption=caption)
+    for heading in headings:
+        table.add_column(heading, justify=justify)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)

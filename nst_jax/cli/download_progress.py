@@ -1,46 +1,22 @@
 """Progress of a download and a conversion on stderr: a bar on a terminal, else plain lines."""
 
+import contextlib
 import sys
-import time
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, TransferSpeedColumn
 
-_LINE_EVERY_S = 10.0
-_MEGABYTE = 1e6
+from nst_jax.cli.progress_bars import TerminalBar, TimedLines
+from nst_jax.weights.fetch import FetchProgress, NoProgress
 
 
-class DownloadBar:
-    """A bar of bytes for terminals; use it in a `with` block."""
+class DownloadBar(TerminalBar):
+    """A bar of bytes."""
 
     def __init__(self, name: str, *, downloads: bool = True) -> None:
+        super().__init__(DownloadColumn(), TransferSpeedColumn())
         self._name = name
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
         self._download = self._bar.add_task(f"connecting for {name}", total=None, visible=downloads)
         self._conversion = self._bar.add_task(f"converting {name}", total=None, visible=False)
-
-    def __enter__(self) -> "DownloadBar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def on_download(self, done: int, total: int) -> None:
         self._bar.update(
@@ -54,73 +30,44 @@ class DownloadBar:
         self._bar.update(self._conversion, completed=done, total=total, visible=True)
 
 
-class DownloadLines:
-    """Plain lines for logs and pipes; use it in a `with` block."""
+class DownloadLines(TimedLines):
+    """Lines about bytes."""
 
     def __init__(self, name: str, *, downloads: bool = True) -> None:
+        super().__init__()
         self._first = f"fetching {name}" if downloads else ""
-        self._began = self._said = time.monotonic()
 
     def __enter__(self) -> "DownloadLines":
         if self._first:
-            self._say(self._first)
+            self.say(self._first)
         return self
-
-    def __exit__(self, *_: object) -> None: ...
 
     def on_download(self, done: int, total: int) -> None:
-        self._count("fetched", done, total)
+        self._say_bytes("fetched", done, total)
 
     def on_retry(self, reason: str) -> None:
-        self._say(_retry(reason))
+        self.say(_retry(reason))
 
     def on_conversion(self, done: int, total: int) -> None:
-        self._count("converted", done, total)
+        self._say_bytes("converted", done, total)
 
-    def _count(self, what: str, done: int, total: int) -> None:
-        if time.monotonic() - self._said >= _LINE_EVERY_S:
-            share = 100 * done / max(total, 1)
-            self._say(
-                f"{what} {done / _MEGABYTE:.1f} of {total / _MEGABYTE:.1f} MB ({share:.0f} %)"
-            )
-
-    def _say(self, message: str) -> None:
-        self._said = time.monotonic()
-        print(f"[{self._said - self._began:7.1f} s] {message}", file=sys.stderr, flush=True)
+    def _say_bytes(self, what: str, done: int, total: int) -> None:
+        self.say_share(f"{what} {done / 1e6:.1f} of {total / 1e6:.1f} MB", done, total)
 
 
-class NoDownloadReport:
-    """Says nothing; use it in a `with` block."""
+def open_download_progress(
+    name: str, *, quiet: bool, downloads: bool = True
+) -> contextlib.AbstractContextManager[FetchProgress]:
+    """What suits the place that stderr goes to.
 
-    def __enter__(self) -> "NoDownloadReport":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def on_download(self, done: int, total: int) -> None: ...
-
-    def on_retry(self, reason: str) -> None: ...
-
-    def on_conversion(self, done: int, total: int) -> None: ...
-
-
-def download_watcher(name: str, *, quiet: bool) -> DownloadBar | DownloadLines | NoDownloadReport:
-    """What suits the place that stderr goes to, for a download and the conversion after it."""
-    return _watcher(name, quiet=quiet, downloads=True)
-
-
-def conversion_watcher(name: str, *, quiet: bool) -> DownloadBar | DownloadLines | NoDownloadReport:
-    """The same for a file that is here already and is only converted."""
-    return _watcher(name, quiet=quiet, downloads=False)
-
-
-def _watcher(
-    name: str, *, quiet: bool, downloads: bool
-) -> DownloadBar | DownloadLines | NoDownloadReport:
+    Args:
+        name: Of the network.
+        quiet: Whether nothing is said.
+        downloads: Whether there is a download before the conversion.
+    """
     if quiet:
-        return NoDownloadReport()
-    kind = DownloadBar if sys.stderr.isatty() else DownloadLines
-    return kind(name, downloads=downloads)
+        return contextlib.nullcontext(NoProgress())
+    return (DownloadBar if sys.stderr.isatty() else DownloadLines)(name, downloads=downloads)
 
 
 def _retry(reason: str) -> str:

@@ -1,39 +1,111 @@
-"""`nst-jax plan --topology`: a run on TPU chips that are not at hand, as tables."""
+"""What `nst-jax plan` prints: a row a canvas or a compiled step, then a line a figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nst_jax.cli.console import print_table, printable
 
 if TYPE_CHECKING:
+    from nst_jax.forecast.plan_report import CanvasReport, PlanReport
     from nst_jax.forecast.roofline import StepRoofline, TopologyReport
 
+_CANVAS_HEADINGS = (
+    *("canvas", "jobs", "slots", "batches", "waste"),
+    *("GFLOP/image-step", "MB/device"),
+)
 # Two lines each, so that ten columns go into eighty characters.
-_HEADINGS = (
-    "canvas",
-    "style",
-    "slots\na chip",
-    "would\nfit",
-    "MB\na chip",
-    "GFLOP",
-    "GB",
-    "compiled\nin s",
-    "roofline\nms",
+_STEP_HEADINGS = (
+    *("canvas", "style", "slots\na chip", "would\nfit", "MB\na chip"),
+    *("GFLOP", "GB", "compiled\nin s", "roofline\nms"),
 )
 
 
-def forecast_table(made: "TopologyReport") -> Any:
-    """A row a compiled step program; operations, bytes and time are those of an image-step."""
-    from rich.table import Table
+def print_plan(made: "PlanReport") -> None:
+    """A row a canvas, and what concerns the whole run."""
+    print_table(map(_canvas_cells, made.canvases), _CANVAS_HEADINGS, justify="right")
+    device = made.device
+    memory = device["memory_bytes"]
+    room = "" if memory is None else f", {memory / 1e6:.0f} MB each to use"
+    dtype, jobs, levels, steps, waste = _common_lines(made)
+    lines = [
+        ("devices", f"{device['count']} x {device['kind']} ({device['platform']}){room}"),
+        *(dtype, jobs, levels),
+        ("compilations", f"{made.compilations}, and 2 small ones a canvas where slots refill"),
+        *(steps, waste),
+        ("operations", f"{made.operations / 1e12:.3f} TFLOP of convolutions"),
+        ("time in steps", _time_text(made)),
+        ("memory", _memory_text(made)),
+    ]
+    _print_lines(lines, made.notes, made)
 
-    table = Table(caption="GFLOP, GB and ms: of an image-step. The last column is an estimate.")
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
-    for canvas in made.plan.canvases:
-        for step in made.steps(canvas):
-            table.add_row(f"{canvas.canvas[1]}x{canvas.canvas[0]}", *_cells(step))
-    return table
+
+def print_forecast(made: "TopologyReport") -> None:
+    """A row a compiled step; operations, bytes and time are those of an image-step."""
+    plan, chip, devices = made.plan, made.topology.chip, made.topology.devices
+    steps = [(canvas, step) for canvas in plan.canvases for step in made.steps(canvas)]
+    caption = "GFLOP, GB and ms: of an image-step. The last column is an estimate."
+    rows = ((_size_text(canvas), *_step_cells(step)) for canvas, step in steps)
+    print_table(rows, _STEP_HEADINGS, justify="right", caption=caption)
+    lines = [
+        (
+            "topology",
+            f"{made.topology.name}: {devices.count} x {devices.kind}, "
+            f"{devices.memory_bytes / 1e6:.0f} MB each to use; compiled for it, not run on it",
+        ),
+        *_common_lines(plan),
+        ("collectives", f"{sum(one.collectives or 0 for one in plan.canvases)} in the steps"),
+        ("estimated at most", _rate_text(made)),
+        ("estimated batch", _batch_text(made)),
+        (
+            "estimated from",
+            f"{chip.bfloat16 / 1e12:.0f} TFLOP/s in bfloat16 and "
+            f"{(chip.bytes_per_second or 0) / 1e9:.0f} GB/s a chip ({chip.source}); "
+            "a roofline, never measured and not to be reached",
+        ),
+    ]
+    _print_lines(lines, made.notes, plan)
 
 
-def _cells(step: "StepRoofline") -> Sequence[str]:
+def _common_lines(plan: "PlanReport") -> list[tuple[str, str]]:
+    failed = len(plan.failures)
+    return [
+        ("computes in", plan.dtype),
+        ("jobs", f"{plan.jobs - failed} planned, {failed} failed"),
+        ("levels", str(plan.levels)),
+        ("image-steps", str(plan.image_steps)),
+        ("wasted pixels", f"{100 * plan.waste:.1f} % (rims of canvases, empty slots)"),
+    ]
+
+
+def _print_lines(
+    lines: Sequence[tuple[str, str]], notes: Sequence[str], plan: "PlanReport"
+) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    texts = [f"{name:<22}{text}" for name, text in (*lines, *(("note", note) for note in notes))]
+    texts += [f"failed {printable(one.job.output)}: {one.error}" for one in plan.failures]
+    for text in texts:
+        Console().print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _size_text(canvas: "CanvasReport") -> str:
+    return f"{canvas.canvas[1]}x{canvas.canvas[0]}"
+
+
+def _canvas_cells(one: "CanvasReport") -> tuple[str, ...]:
+    return (
+        _size_text(one),
+        str(one.jobs),
+        str(one.slots),
+        str(one.batches),
+        f"{100 * one.waste:.0f} %",
+        f"{one.flops_per_image_step / 1e9:.2f}",
+        f"{one.bytes_per_chip / 1e6:.0f}",
+    )
+
+
+def _step_cells(step: "StepRoofline") -> Sequence[str]:
     seen = step.step.compiled
     memory, fit, seconds = seen.bytes_per_device, step.slots_that_fit, step.chip_seconds
     return (
@@ -48,32 +120,21 @@ def _cells(step: "StepRoofline") -> Sequence[str]:
     )
 
 
-def forecast_rows(made: "TopologyReport") -> list[tuple[str, str]]:
-    """Names and values of what concerns the whole run."""
-    plan, chip, devices = made.plan, made.topology.chip, made.topology.devices
-    planned = plan.jobs - len(plan.failures)
-    return [
-        (
-            "topology",
-            f"{made.topology.name}: {devices.count} x {devices.kind}, "
-            f"{devices.memory_bytes / 1e6:.0f} MB each to use; compiled for it, not run on it",
-        ),
-        ("computes in", plan.dtype),
-        ("jobs", f"{planned} planned, {len(plan.failures)} failed"),
-        ("levels", str(plan.levels)),
-        ("image-steps", str(plan.image_steps)),
-        ("wasted pixels", f"{100 * plan.waste:.1f} % (rims of canvases, empty slots)"),
-        ("collectives", f"{sum(one.collectives or 0 for one in plan.canvases)} in the steps"),
-        ("estimated at most", _rate_text(made)),
-        ("estimated batch", _batch_text(made)),
-        (
-            "estimated from",
-            f"{chip.bfloat16 / 1e12:.0f} TFLOP/s in bfloat16 and "
-            f"{(chip.bytes_per_second or 0) / 1e9:.0f} GB/s a chip ({chip.source}); "
-            "a roofline, never measured and not to be reached",
-        ),
-        *(("note", note) for note in made.notes),
-    ]
+def _time_text(made: "PlanReport") -> str:
+    if made.seconds is None:
+        return "not known: no rate was measured"
+    rate = made.flops_per_second / 1e9
+    return (
+        f"about {made.seconds:.0f} s at {rate:.0f} GFLOP/s, measured just now on a forward pass "
+        "over a small picture"
+    )
+
+
+def _memory_text(made: "PlanReport") -> str:
+    known = [one.collectives for one in made.canvases if one.collectives is not None]
+    if not known:
+        return "estimated; --compile asks the compiler"
+    return f"the compiler's own account; {sum(known)} collectives in the steps"
 
 
 def _rate_text(made: "TopologyReport") -> str:

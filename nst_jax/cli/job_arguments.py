@@ -1,13 +1,14 @@
-"""What the commands that render have in common on the command line: options, and jobs.
+"""What the commands that render have in common: options, jobs, and how a run is watched.
 
 A line gives some options; the preset, which may stand anywhere in it, decides the rest. So the
 parser passes on what was given and nothing else, and shows a preset's values in `--help` alone.
 """
 
+import contextlib
 import dataclasses
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ from tyro.constructors import (
 )
 
 from nst_jax.cli.console import print_note
+from nst_jax.cli.progress_bars import open_progress
+from nst_jax.cli.signals import stop_on_signal
 from nst_jax.request.errors import ManifestError, OptionError
 from nst_jax.request.job import Job, every_pair
 from nst_jax.request.manifest import parse_manifest, read_manifest
@@ -101,6 +104,20 @@ def load_jobs(
     from nst_jax.files.picture_paths import expand_picture_paths
 
     return every_pair(expand_picture_paths(contents), expand_picture_paths(styles))
+
+
+@contextlib.contextmanager
+def open_run(*, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Prepares this process for rendering in a `with` block, until a signal stops it.
+
+    Gives what the engine's functions are told of it: `progress` and `stop`.
+    """
+    from nst_jax.engine.device.process import configure_process  # jax takes a second to import
+    from nst_jax.engine.schedule.stop import StopToken
+
+    stop = StopToken()
+    with stop_on_signal(stop), open_progress(quiet=quiet) as progress, configure_process():
+        yield {"progress": progress, "stop": stop}
 
 
 def note_another_network(options: Options) -> None:

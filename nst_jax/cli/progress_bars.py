@@ -2,44 +2,77 @@
 
 import sys
 import time
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
 from nst_jax.cli.console import printable
+from nst_jax.engine.progress import NullProgress
 from nst_jax.request.errors import NstJaxError
 
 _LINE_EVERY_S = 10.0
+_Bar = TypeVar("_Bar", bound="TerminalBar")
+_Watch = TypeVar("_Watch")
 
 
-class ProgressBar:
-    """A bar of image-steps for terminals; use it in a `with` block."""
+class TerminalBar:
+    """A bar for terminals, which is drawn in a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *amounts: ProgressColumn) -> None:
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("image-steps"),
+            *amounts,
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("looking at the pictures", total=None)
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self: _Bar) -> _Bar:
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+
+class TimedLines:
+    """Plain lines for logs and pipes, each with the seconds so far; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+
+    def __enter__(self: _Watch) -> _Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def say(self, message: str) -> None:
+        """Prints a line."""
+        self._last = time.monotonic()
+        print(f"[{self._last - self._began:7.1f} s] {message}", file=sys.stderr, flush=True)
+
+    def say_share(self, message: str, done: int, total: int) -> None:
+        """Prints a line with how much is done, if there has been none for a while."""
+        if time.monotonic() - self._last >= _LINE_EVERY_S:
+            self.say(f"{message} ({100 * done / max(total, 1):.0f} %)")
+
+
+class ProgressBar(TerminalBar):
+    """A bar of image-steps."""
+
+    def __init__(self) -> None:
+        super().__init__(MofNCompleteColumn(), TextColumn("image-steps"))
+        self._task = self._bar.add_task("looking at the pictures", total=None)
 
     def started(self, jobs: int, image_steps: int) -> None:
         self._bar.update(self._task, total=image_steps, description=f"rendering {_jobs(jobs)}")
@@ -58,61 +91,40 @@ class ProgressBar:
         self._bar.console.print(message, markup=False)
 
 
-class ProgressLines:
-    """Plain lines for logs and pipes; use it in a `with` block."""
+class ProgressLines(TimedLines):
+    """Lines about image-steps."""
 
-    def __init__(self) -> None:
-        self._done = self._total = 0
-        self._began = self._said = time.monotonic()
-
-    def __enter__(self) -> "ProgressLines":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    _done = _total = 0
 
     def started(self, jobs: int, image_steps: int) -> None:
         self._total = image_steps
-        self._say(f"rendering {_jobs(jobs)}, {image_steps} image-steps")
+        self.say(f"rendering {_jobs(jobs)}, {image_steps} image-steps")
 
     def compiling(self, program: str) -> None:
-        self._say(f"compiling {program}")
+        self.say(f"compiling {program}")
 
     def stepped(self, image_steps: int) -> None:
         self._done += image_steps
-        if time.monotonic() - self._said >= _LINE_EVERY_S:
-            share = 100 * self._done / max(self._total, 1)
-            self._say(f"{self._done} of {self._total} image-steps ({share:.0f} %)")
+        self.say_share(f"{self._done} of {self._total} image-steps", self._done, self._total)
 
     def finished(self, job: str, error: NstJaxError | None) -> None:
-        self._say(_line(job, error))
+        self.say(_line(job, error))
 
     def note(self, message: str) -> None:
-        self._say(message)
-
-    def _say(self, message: str) -> None:
-        self._said = time.monotonic()
-        print(f"[{self._said - self._began:7.1f} s] {message}", file=sys.stderr, flush=True)
+        self.say(message)
 
 
-class Quiet:
+class Quiet(NullProgress):
     """Says only what failed; use it in a `with` block."""
 
-    def __enter__(self) -> "Quiet":
+    def __enter__(self: _Watch) -> _Watch:
         return self
 
     def __exit__(self, *_: object) -> None: ...
-
-    def started(self, jobs: int, image_steps: int) -> None: ...
-
-    def compiling(self, program: str) -> None: ...
-
-    def stepped(self, image_steps: int) -> None: ...
 
     def finished(self, job: str, error: NstJaxError | None) -> None:
         if error:
             print(_line(job, error), file=sys.stderr)
-
-    def note(self, message: str) -> None: ...
 
 
 def open_progress(*, quiet: bool) -> ProgressBar | ProgressLines | Quiet:

@@ -6,9 +6,7 @@ from typing import Annotated
 import tyro
 
 from nst_jax.cli.console import print_json
-from nst_jax.cli.job_arguments import Rendering, note_another_network
-from nst_jax.cli.progress_bars import open_progress
-from nst_jax.cli.signals import stop_on_signal
+from nst_jax.cli.job_arguments import Rendering, note_another_network, open_run
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.outputs import check_output_suffix
@@ -64,24 +62,11 @@ class Render:
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         if not self.quiet:
             note_another_network(self.options)
-        from nst_jax.engine.device.process import configure_process  # jax takes a second to import
-        from nst_jax.engine.render import render
-        from nst_jax.engine.schedule.stop import StopToken
+        from nst_jax.engine.render import render  # jax takes a second to import
 
-        stop = StopToken()
-        with (
-            stop_on_signal(stop),
-            open_progress(quiet=self.quiet or self.json) as progress,
-            configure_process(),
-        ):
-            result = render(
-                job,
-                self.output,
-                self.options,
-                checkpoint_every=self.checkpoint_every,
-                progress=progress,
-                stop=stop,
-            )
+        with open_run(quiet=self.quiet or self.json) as run:
+            every = self.checkpoint_every
+            result = render(job, self.output, self.options, checkpoint_every=every, **run)
         if self.json:
             print_json(result.record())
         return 0

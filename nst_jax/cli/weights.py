@@ -72,13 +72,16 @@ class Convert:
 
     def run(self) -> int:
         """Converts; returns the exit status."""
-        from nst_jax.cli.download_progress import conversion_watcher
+        from nst_jax.cli.download_progress import open_download_progress
         from nst_jax.weights.convert import convert
 
-        quiet = self.quiet or self.json
-        with raise_on_signal(), conversion_watcher(self.source.name, quiet=quiet) as watcher:
+        quiet, name = self.quiet or self.json, self.source.name
+        with (
+            raise_on_signal(),
+            open_download_progress(name, quiet=quiet, downloads=False) as progress,
+        ):
             weights = convert(
-                self.source, self.dest, publisher=self.publisher, progress=watcher.on_conversion
+                self.source, self.dest, publisher=self.publisher, progress=progress.on_conversion
             )
         report = {
             "path": str(self.dest),
@@ -114,7 +117,7 @@ class Fetch:
 
     def run(self) -> int:
         """Fetches; returns the exit status."""
-        from nst_jax.cli.download_progress import download_watcher
+        from nst_jax.cli.download_progress import open_download_progress
         from nst_jax.weights.fetch import fetch
         from nst_jax.weights.find import destination_of, find_weights, known_network
         from nst_jax.weights.verify import verify_file
@@ -126,8 +129,8 @@ class Fetch:
         else:
             path = entry.path or destination_of(entry)
             quiet = self.quiet or self.json
-            with raise_on_signal(), download_watcher(entry.name, quiet=quiet) as watcher:
-                fetch(entry, path, progress=watcher)
+            with raise_on_signal(), open_download_progress(entry.name, quiet=quiet) as progress:
+                fetch(entry, path, progress=progress)
             checked = f"size and {entry.checksum} of the source, every shape and number"
         contents, name = verify_file(path)
         report = {
