@@ -1,7 +1,6 @@
 """One request: a content, one or several styles, and options."""
 
 import dataclasses
-import functools
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -93,8 +92,9 @@ def fill_defaults(jobs: Iterable[Job], options: Options) -> list[Job]:
     given = [normalize_output(job.output) if job.output else "" for job in listed]
     for name in filter(None, given):
         taken.claim(name, name)
+    shared = job_options(options)  # one object for all jobs that have none of their own
     return [
-        _fill_in(job, name or taken.claim_free_name(_default_output(job)), options)
+        _fill_in(job, name or taken.claim_free_name(_default_output(job)), shared, options)
         for job, name in zip(listed, given, strict=True)
     ]
 
@@ -119,9 +119,13 @@ def _check_types(job: Job) -> None:
             raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
 
 
-def _fill_in(job: Job, output: str, options: Options) -> Job:
+def _fill_in(job: Job, output: str, shared: JobOptions, options: Options) -> Job:
     """The job itself where nothing is missing: a list may have a million."""
-    own = _options_of(job, options)
+    own = job.options or shared
+    if type(own) is not JobOptions:
+        own = job_options(own)
+    _check_optimizer(own, options)
+    check_job(job, own)
     if own is job.options and output == job.output:
         return job
     return dataclasses.replace(job, output=output, options=own)
@@ -173,33 +177,14 @@ def check_job(job: Job, options: JobOptions) -> None:
         )
 
 
-def check_optimizer(own: JobOptions, options: Options) -> None:
-    """Refuses an optimiser whose line search would follow a slope that is not the loss's.
-
-    Raises:
-        OptionError: L-BFGS, with gradients of another norm than their own.
-    """
+def _check_optimizer(own: JobOptions, options: Options) -> None:
+    """Refuses an optimiser whose line search would follow a slope that is not the loss's."""
     if options.optimizer == "lbfgs" and own.gradient_normalization != "none":
         raise OptionError(
             "optimizer lbfgs needs gradient_normalization none, got "
             f"{own.gradient_normalization!r}",
             "Its line search compares losses with slopes; adam does not",
         )
-
-
-def _options_of(job: Job, options: Options) -> JobOptions:
-    own = job.options or options
-    if type(own) is not JobOptions:
-        own = _own_options(own)
-    check_optimizer(own, options)
-    check_job(job, own)
-    return own
-
-
-@functools.lru_cache(maxsize=1)
-def _own_options(options: JobOptions) -> JobOptions:
-    """The per-job part of a run's options, one object for all jobs that have none of their own."""
-    return job_options(options)
 
 
 def _default_output(job: Job) -> str:

@@ -9,7 +9,6 @@ A manifest that is wrong in itself is refused whole, with every fault by its lin
 
 import contextlib
 import csv
-import difflib
 import functools
 import gc
 import io
@@ -27,6 +26,7 @@ from nst_jax.request.job import Job, check_job
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 from nst_jax.request.outputs import OutputNames, is_url, validate_output
 from nst_jax.request.taps import VGG19, canonical_tap
+from nst_jax.request.validators import did_you_mean
 
 _SEPARATOR = ";"
 _FAULTS_SHOWN = 20
@@ -63,7 +63,7 @@ def read_manifest(path: Path, options: Options) -> list[Job]:
         ManifestError: The file can't be read, or something in it is wrong; `faults` lists
             every fault by its line.
     """
-    _reader(str(path))  # a wrong suffix is said first
+    _rows_of(str(path))  # a wrong suffix is said first
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -87,14 +87,14 @@ def parse_manifest(content: bytes, name: str, options: Options) -> list[Job]:
     faults: list[tuple[int, str]] = []
     jobs: list[Job] = []
     outputs = OutputNames()
-    made = RowParser(name, options)
+    parser = RowParser(name, options)
     _check_text(content, name)
     with _pause_garbage_collection():
-        for line, values in _reader(name)(content):
+        for line, values in _rows_of(name)(content):
             try:
                 if isinstance(values, str):
                     raise ManifestError(values)
-                job = made.parse(values)
+                job = parser.parse(values)
                 if job.output:
                     outputs.claim(job.output, line)
                 jobs.append(job)
@@ -119,20 +119,15 @@ def _pause_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _reader(name: str) -> Callable[[bytes], Iterator[Line]]:
+def _rows_of(name: str) -> Callable[[bytes], Iterator[Line]]:
+    """What reads the rows of a manifest of that name."""
     suffix = PurePosixPath(name).suffix
-    readers: Mapping[str, Callable[[bytes], Iterator[Line]]] = {
-        ".csv": _csv_rows,
-        ".jsonl": _json_rows,
-        ".ndjson": _json_rows,
-    }
-    reader = readers.get(suffix.lower())
-    if reader is None:
+    if suffix.lower() not in _ROWS:
         raise ManifestError(
             f"manifest {name!r} must end in .csv or .jsonl, got {suffix!r}",
             "The suffix says how it is read",
         )
-    return reader
+    return _ROWS[suffix.lower()]
 
 
 def _check_text(content: bytes, name: str) -> None:
@@ -225,6 +220,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_refuse_repeats)
+_ROWS = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
 
 
 def _unknown_column(name: str) -> str:
@@ -234,8 +230,7 @@ def _unknown_column(name: str) -> str:
             f"Give it on the command line"
         )
     there = _OWN_COLUMNS + JOB_FIELDS
-    near = difflib.get_close_matches(name, there, n=1)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
+    guess = did_you_mean(name, there)
     return f"unknown column {_SHORT.repr(name)}. {guess}There are {', '.join(there)}"
 
 
@@ -249,7 +244,7 @@ class RowParser:
         self._defaults = {name: getattr(options, name) for name in JOB_FIELDS}
         self._chosen: dict[str, JobOptions] = {}
         self._locate = functools.lru_cache(_CACHE_SIZE)(self._locate_now)
-        self._parse_picture = functools.lru_cache(_CACHE_SIZE)(self._parse_picture_now)
+        self._one_picture = functools.lru_cache(_CACHE_SIZE)(lambda *cell: (self._picture(*cell),))
 
     def parse(self, values: Mapping[str, Any]) -> Job:
         """One row's job.
@@ -264,15 +259,16 @@ class RowParser:
         output = _read_text("output", values["output"]) if "output" in values else ""
         if output:
             output = validate_output(output, bit_depth=self._bit_depth)
-        start = self._picture(values, "init_image") if "init_image" in values else None
         job = Job(
-            self._picture(values, "content"),
+            self._picture("content", values["content"]),
             self._pictures(values, "style"),
             output,
             chosen,
             masks=self._pictures(values, "masks"),
             style_masks=self._pictures(values, "style_masks"),
-            init_image=start,
+            init_image=self._picture("init_image", values["init_image"])
+            if "init_image" in values
+            else None,
             size=_read_size(values),
         )
         check_job(job, chosen)
@@ -301,14 +297,11 @@ class RowParser:
             return ()
         given = values[name]
         if isinstance(given, str):
-            return self._parse_picture(name, given)
+            return self._one_picture(name, given)
         return tuple(self._locate(one) for one in _read_texts(name, given))
 
-    def _picture(self, values: Mapping[str, Any], name: str) -> str:
-        return self._locate(_read_text(name, values[name]))
-
-    def _parse_picture_now(self, name: str, given: str) -> tuple[str]:
-        return (self._locate(_read_text(name, given)),)
+    def _picture(self, name: str, given: Any) -> str:
+        return self._locate(_read_text(name, given))
 
     def _locate_now(self, name: str) -> str:
         """Where a picture lies that a row names: absolute, an address, or beside the manifest."""

@@ -13,7 +13,6 @@ import math
 import operator
 import os
 import typing
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from nst_jax.request.errors import OptionError
@@ -254,12 +253,9 @@ def job_options(options: JobOptions, **changes: Any) -> JobOptions:
 
 def non_default_options(options: JobOptions) -> dict[str, Any]:
     """The per-job options that are not at their defaults."""
-    own, default = job_options(options), JobOptions()
-    return {
-        name: getattr(own, name)
-        for name in JOB_FIELDS
-        if getattr(own, name) != getattr(default, name)
-    }
+    values = {name: getattr(options, name) for name in JOB_FIELDS}
+    default = JobOptions()
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -317,27 +313,14 @@ _RULES = {
 """Of each option that is not a choice among a few."""
 
 
-class _Rules(NamedTuple):
-    """Of a kind of options, field by field.
-
-    Attributes:
-        values: Reads them all.
-    """
-
-    names: tuple[str, ...]
-    defaults: tuple[Any, ...]
-    rules: tuple[Validator, ...]
-    values: Callable[[JobOptions], tuple[Any, ...]]
-
-
 @functools.cache
-def _rules(kind: type[JobOptions]) -> _Rules:
+def _rules(kind: type[JobOptions]) -> tuple[Any, ...]:
+    """Names, defaults and rules of a kind of options, and what reads all its values."""
     types = typing.get_type_hints(kind)
-    # The preset was looked up before.
-    defaults = {one.name: one.default for one in dataclasses.fields(kind) if one.name != "preset"}
-    rules = (_RULES.get(name) or one_of(typing.get_args(types[name])) for name in defaults)
-    values = operator.attrgetter(*defaults)
-    return _Rules(tuple(defaults), tuple(defaults.values()), tuple(rules), values)
+    fields = [one for one in dataclasses.fields(kind) if one.name != "preset"]  # looked up before
+    names = tuple(one.name for one in fields)
+    rules = tuple(_RULES.get(name) or one_of(typing.get_args(types[name])) for name in names)
+    return names, tuple(one.default for one in fields), rules, operator.attrgetter(*names)
 
 
 def _check_values(options: JobOptions) -> None:
@@ -349,8 +332,7 @@ def _check_values(options: JobOptions) -> None:
         if isinstance(value, list):
             value = tuple(value)  # jobs with the same options are told by them
             object.__setattr__(options, name, value)
-        if not rule.holds(value):
-            raise OptionError(f"{name} must be {rule.words}, got {value!r}")
+        rule.check(name, value)
 
 
 def _check_count(options: JobOptions, name: str, counted: str) -> None:

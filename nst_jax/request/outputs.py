@@ -124,15 +124,17 @@ class OutputNames:
         """
         key = _key(name)
         if key in self._owners:
-            raise OutputError(
-                f"output {name!r} is taken by {_owner_text(self._owners[key])}", "Name them apart"
-            )
+            raise _clash(name, "is taken by", self._owners[key])
         if key in self._folders:
-            raise OutputError(
-                f"output {name!r} is a folder in the output of {_owner_text(self._folders[key])}",
-                "Name them apart",
-            )
-        self._claim_folders(name, key, owner)
+            raise _clash(name, "is a folder in the output of", self._folders[key])
+        folder = key.rpartition("/")[0]
+        while folder and folder not in self._folders:
+            if folder in self._owners:
+                raise _clash(
+                    name, "lies in the output of", self._owners[folder], ", which is a file"
+                )
+            self._folders[folder] = owner
+            folder = folder.rpartition("/")[0]
         self._owners[key] = owner
 
     def claim_free_name(self, name: str) -> str:
@@ -147,21 +149,10 @@ class OutputNames:
         self._owners[key] = candidate
         return candidate
 
-    def _claim_folders(self, name: str, key: str, owner: str | int) -> None:
-        folder = key.rpartition("/")[0]
-        while folder and folder not in self._folders:
-            if folder in self._owners:
-                raise OutputError(
-                    f"output {name!r} lies in the output of "
-                    f"{_owner_text(self._owners[folder])}, which is a file",
-                    "Name them apart",
-                )
-            self._folders[folder] = owner
-            folder = folder.rpartition("/")[0]
 
-
-def _owner_text(owner: str | int) -> str:
-    return f"line {owner}" if isinstance(owner, int) else f"another job as {owner!r}"
+def _clash(name: str, how: str, owner: str | int, end: str = "") -> OutputError:
+    who = f"line {owner}" if isinstance(owner, int) else f"another job as {owner!r}"
+    return OutputError(f"output {name!r} {how} {who}{end}", "Name them apart")
 
 
 def normalize_output(name: str) -> str:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nst_jax.request.errors import OptionError
+from nst_jax.request.validators import did_you_mean
 
 DEFAULT_PRESET = "default"
 
@@ -254,6 +255,6 @@ def find_preset(name: Any) -> Preset:
     if not isinstance(name, str) or name not in PRESETS:
         raise OptionError(
             f"preset must be one of {', '.join(PRESETS)}, got {name!r}",
-            "nst-jax presets tells what each sets",
+            f"{did_you_mean(name, PRESETS)}nst-jax presets tells what each sets",
         )
     return PRESETS[name]

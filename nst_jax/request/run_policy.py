@@ -1,9 +1,8 @@
 """How a run handles accidents: none of it changes a picture."""
 
 import dataclasses
-import math
 
-from nst_jax.request.errors import OptionError
+from nst_jax.request.validators import SECONDS, whole_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,24 +26,11 @@ class RunPolicy:
     take; 0: save them only when the run is interrupted."""
 
     def __post_init__(self) -> None:
-        for name, most in (("retries", 100), ("max_failures", 10**9)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-                raise OptionError(f"{name} must be a whole number from 0 to {most}, got {value!r}")
-        check_seconds("checkpoint_every", self.checkpoint_every)
+        whole_number(0, 100).check("retries", self.retries)
+        whole_number(0, 10**9).check("max_failures", self.max_failures)
+        SECONDS.check("checkpoint_every", self.checkpoint_every)
 
     @property
     def failures_allowed(self) -> int | None:
         """How many failed jobs end the run; None: any number is borne."""
         return 1 if self.fail_fast else self.max_failures or None
-
-
-def check_seconds(name: str, value: float) -> None:
-    """Refuses a time that is negative, infinite, or no number.
-
-    Raises:
-        OptionError: It is.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise OptionError(f"{name} must be 0 or more seconds, got {value!r}")

@@ -3,9 +3,12 @@
 The value may be anything, as a caller's mistake has any type.
 """
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from nst_jax.request.errors import OptionError
 
 _LARGEST = 3.4e38  # of float32, in which the device computes
 
@@ -20,6 +23,15 @@ class Validator(NamedTuple):
 
     words: str
     holds: Callable[[Any], bool]
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuses an option's value that is not so.
+
+        Raises:
+            OptionError: It is not.
+        """
+        if not self.holds(value):
+            raise OptionError(f"{name} must be {self.words}, got {value!r}")
 
 
 def number_where(words: str, holds: Callable[[float], bool]) -> Validator:
@@ -52,21 +64,28 @@ ABOVE_0 = number_where("a number above 0, finite in float32", lambda value: valu
 FROM_0_TO_1 = number_where("a number from 0 to 1", lambda value: 0 <= value <= 1)
 SHARE = number_where("a number above 0, at most 1", lambda value: 0 < value <= 1)
 DECAY = number_where("a number from 0 up to, but not, 1", lambda value: 0 <= value < 1)
+SECONDS = number_where("0 or more seconds", lambda value: value >= 0)
 TEXT = Validator("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
 
 
-def _is_taps(names: Any) -> bool:
-    texts = isinstance(names, tuple) and all(map(TEXT.holds, names))
-    return texts and 0 < len(names) == len(set(names))
+TAPS = Validator(
+    "a list of at least one tap, none twice",
+    lambda names: _is_tuple_of(TEXT, names) and 0 < len(names) == len(set(names)),
+)
+WEIGHTS = Validator(
+    "a list of numbers from 0, finite in float32, not all 0",
+    lambda values: _is_tuple_of(FROM_0, values) and (not values or math.fsum(values) > 0),
+)
 
 
-def _is_weights(values: Any) -> bool:
-    numbers = isinstance(values, tuple) and all(map(FROM_0.holds, values))
-    return numbers and (not values or math.fsum(values) > 0)
+def did_you_mean(name: Any, choices: Iterable[str]) -> str:
+    """A question about the nearest of some names, with a space after it; empty: none is near."""
+    near = difflib.get_close_matches(str(name), choices, n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
 
 
-TAPS = Validator("a list of at least one tap, none twice", _is_taps)
-WEIGHTS = Validator("a list of numbers from 0, finite in float32, not all 0", _is_weights)
+def _is_tuple_of(rule: Validator, values: Any) -> bool:
+    return isinstance(values, tuple) and all(map(rule.holds, values))
 
 
 def _is_number(value: Any) -> bool:
