@@ -48,9 +48,9 @@ class Batch:
     """Content pictures: files, folders or patterns."""
     styles: PicturePaths = ()
     """Style pictures: files, folders or patterns."""
-    contact_sheet: tyro.conf.FlagCreatePairsOff[bool] = False
+    contact_sheet: bool = False
     """Also write index.png: content, style and result of each job in rows."""
-    no_report: tyro.conf.FlagCreatePairsOff[bool] = False
+    no_report: bool = False
     """Don't write report/index.html, the page that shows the pictures and the run."""
     shard: Annotated[str, tyro.conf.arg(metavar="auto|distributed|I/N")] = ""
     """Render one worker's share of the jobs into the common folder: share I, from 0, of N. auto:
@@ -66,10 +66,10 @@ class Batch:
     workers: int = 0
     """Workers on the Ray cluster; 0: as many as it has room for now."""
     options: Rendering
-    handling: tyro.conf.FlagCreatePairsOff[RunPolicy] = dataclasses.field(default_factory=RunPolicy)
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    handling: RunPolicy = dataclasses.field(default_factory=RunPolicy)
+    quiet: bool = False
     """Say nothing but faults."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the summary as one JSON object, of a run that is stopped too."""
 
     def run(self) -> int:

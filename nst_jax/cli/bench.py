@@ -57,9 +57,9 @@ class Bench:
     """The peer's pictures in one step; 0: as many as ours. 1 is how other programs render."""
     plot: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Draw the measurements into this file (extra `plots`)."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but the results and faults."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the results as one JSON object."""
 
     def run(self) -> int:

@@ -5,13 +5,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from nst_jax.request.errors import NstJaxError
-
-
-def print_error(error: NstJaxError) -> None:
-    """One fault for the user's eyes, on stderr."""
-    print(f"nst-jax: {error}", file=sys.stderr)
-
 
 def print_note(message: str) -> None:
     """Something worth knowing, on stderr."""

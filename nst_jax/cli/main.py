@@ -23,7 +23,7 @@ import tyro
 from nst_jax import __version__
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
-from nst_jax.cli.console import print_error, print_note
+from nst_jax.cli.console import print_note
 from nst_jax.cli.job_arguments import options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
@@ -76,16 +76,16 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()  # here, where a reader that has gone is still no fault
         return status
     except NstJaxError as error:
-        print_error(error)
+        print_note(str(error))
         # A picture's own fault reaches here from `render` alone, where it is the request.
         return 2 if isinstance(error, (RequestError, PictureError)) else 3
     except EndedBySignal as end:
         print_note(f"{end}; {GO_ON}")
         return end.status
-    except KeyboardInterrupt:
-        return _ended_by(signal.SIGINT)
-    except Terminated:
-        return _ended_by(signal.SIGTERM)
+    except (KeyboardInterrupt, Terminated) as end:
+        number = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
+        print_note(exit_message(number))
+        return SHELL_BASE + number
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not try to flush into the pipe.
         _drop_output()
@@ -102,11 +102,6 @@ def run(arguments: Sequence[str]) -> int:
             f"{TRACEBACK_VARIABLE}=1 makes the same command print"
         )
         return 1
-
-
-def _ended_by(signum: int) -> int:
-    print_note(exit_message(signum))
-    return SHELL_BASE + signum
 
 
 def _print_any_name() -> None:
@@ -129,7 +124,11 @@ def _run(arguments: Sequence[str]) -> int:
         prog="nst-jax",
         description=_DESCRIPTION,
         args=list(arguments),
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        config=(
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.FlagCreatePairsOff,
+        ),
         registry=options_registry(arguments),
     ).run()
 

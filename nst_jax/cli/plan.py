@@ -33,15 +33,15 @@ class Plan:
     """Content pictures: files, folders or patterns."""
     styles: PicturePaths = ()
     """Style pictures: files, folders or patterns."""
-    compile: tyro.conf.FlagCreatePairsOff[bool] = False
+    compile: bool = False
     """Compile the step programs, for their exact memory and the collectives in them."""
     topology: Annotated[str, tyro.conf.arg(metavar="CHIP:GRID")] = ""
     """Compile the step programs for TPU chips that need not be here: v5e:2x2, v5p:2x2x1, v6e:2x4.
     It needs the extra `tpu` and takes a minute or more a program."""
     options: Rendering
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing on the way."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the plan as one JSON object."""
 
     def run(self) -> int:

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import tyro
-
 from nst_jax.cli.console import print_json
 from nst_jax.request.presets import PRESETS, Preset
 
@@ -16,7 +14,7 @@ class Presets:
     Example: nst-jax presets --json
     """
 
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print them as one JSON object."""
 
     def run(self) -> int:

@@ -10,7 +10,7 @@ from nst_jax.cli.job_arguments import Rendering, note_another_network, open_run
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.outputs import check_output_suffix
-from nst_jax.request.run_policy import check_seconds
+from nst_jax.request.validators import SECONDS
 
 Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
@@ -39,9 +39,9 @@ class Render:
     checkpoint_every: float = 120.0
     """Seconds between two savings of the picture in progress, in a hidden file beside FILE; 0:
     only when it is interrupted. The same command goes on from there."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but faults."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the result as one JSON object."""
 
     def run(self) -> int:
@@ -58,7 +58,7 @@ class Render:
             init_image=self.init_image,
         )
         check_job(job, self.options)
-        check_seconds("checkpoint_every", self.checkpoint_every)
+        SECONDS.check("checkpoint_every", self.checkpoint_every)
         check_output_suffix(self.output, bit_depth=self.options.bit_depth)
         if not self.quiet:
             note_another_network(self.options)

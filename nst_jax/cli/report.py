@@ -27,14 +27,14 @@ class Report:
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """The output folder of a batch."""
-    watch: tyro.conf.FlagCreatePairsOff[bool] = False
+    watch: bool = False
     """Write the page again and again while a batch runs, until it ends; an open page follows.
     Where none runs, the next one is waited for."""
     every: float = 5.0
     """Seconds between two looks with --watch."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but faults."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the page's path as one JSON object."""
 
     def run(self) -> int:

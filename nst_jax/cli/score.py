@@ -25,7 +25,7 @@ class Score:
     """The picture that was made of them."""
     size: int = 0
     """Long edge in pixels at which all are compared; 0: the output's own."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the scores as one JSON object."""
 
     def run(self) -> int:

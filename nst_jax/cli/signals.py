@@ -62,7 +62,7 @@ def _end(signum: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def raise_on_signal() -> Iterator[None]:
     """In this `with` block a signal is raised, so that what was begun is cleared away."""
-    with _handled_by(_raise):
+    with _handle_signals(_raise):
         yield
 
 
@@ -78,12 +78,6 @@ class EndedBySignal(Exception):
         self.status = SHELL_BASE + number
 
 
-class _FirstSignal:
-    """The first signal of a run: its number, 0 as long as none came."""
-
-    number = 0
-
-
 @contextlib.contextmanager
 def stop_on_signal(stop: "StopToken") -> Iterator[None]:
     """In this `with` block the first signal asks the run to stop, the second ends the process.
@@ -93,30 +87,24 @@ def stop_on_signal(stop: "StopToken") -> Iterator[None]:
     Raises:
         EndedBySignal: The run has stopped because of one.
     """
-    caught = _FirstSignal()
-    with _passed_on(stop, caught):
-        try:
-            yield
-        except StoppedError as error:
-            if caught.number:
-                raise EndedBySignal(caught.number, error.message) from error
-            raise
 
-
-@contextlib.contextmanager
-def _passed_on(stop: "StopToken", caught: _FirstSignal) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         if not stop.is_watched:  # else the thread has told it, or is about to
             _end(signum, frame)
 
+    first: list[int] = []
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    thread = threading.Thread(target=_pass_on, args=(reader, stop, caught), daemon=True)
-    with _handled_by(handle):
+    thread = threading.Thread(target=_pass_on, args=(reader, stop, first), daemon=True)
+    with _handle_signals(handle):
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         thread.start()
         try:
             yield
+        except StoppedError as error:
+            if first:
+                raise EndedBySignal(first[0], error.message) from error
+            raise
         finally:
             signal.set_wakeup_fd(before)
             writer.setblocking(True)
@@ -127,7 +115,7 @@ def _passed_on(stop: "StopToken", caught: _FirstSignal) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
@@ -137,19 +125,17 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise Terminated
+    raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
 
 
-def _pass_on(reader: socket.socket, stop: "StopToken", caught: _FirstSignal) -> None:
-    """The thread: reads a byte for each signal, which is its number."""
+def _pass_on(reader: socket.socket, stop: "StopToken", first: list[int]) -> None:
+    """The thread: reads a byte for each signal, which is its number; keeps the first one's."""
     while (number := reader.recv(1)[0]) != _END:
         if number not in _SIGNALS:
             continue
-        if caught.number:
+        if first:
             _end_at_once(number)
-        caught.number = number
+        first.append(number)
         stop.request()
 
 

