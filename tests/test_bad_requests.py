@@ -201,28 +201,29 @@ def test_a_broken_quote_is_told_by_the_line_where_its_row_begins(tmp_path):
     assert fault.startswith("line 3: ")
 
 
+NO_TABLES = [
+    ("", "content"),
+    ("content,output\na,x.png\n", "'style' is missing"),
+    ("content,style,style\na,b,c\n", "'style' twice"),
+    ("content,style\n", "at least one job"),
+    ("content;style\na;b\n", "unknown column 'content;style'"),
+    ("content,style,stlye_weight\na,b,1\n", "Did you mean 'style_weight'? There are content"),
+    ("content,style,style_taps\na,b,relu1_1;relu9_1\n", "line 2: tap 'relu9_1' does not exist"),
+    (b"content,style\n\xff,b\n", "UTF-8"),
+    ("content,style\na,b\n".encode("utf-16"), "UTF-8"),
+    ("content,style\na,b\na\0,b\n", "NUL byte in line 3"),
+]
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "said", "suffix"),
     [
-        ("", "content"),
-        ("content,output\na,x.png\n", "'style' is missing"),
-        ("content,style,style\na,b,c\n", "'style' twice"),
-        ("content,style\n", "at least one job"),
-        ("content;style\na;b\n", "unknown column 'content;style'"),
-        ("content,style,stlye_weight\na,b,1\n", "Did you mean 'style_weight'? There are content"),
-        ("content,style,style_taps\na,b,relu1_1;relu9_1\n", "line 2: tap 'relu9_1' does not exist"),
-        (b"content,style\n\xff,b\n", "UTF-8"),
-        ("content,style\na,b\n".encode("utf-16"), "UTF-8"),
-        ("content,style\na,b\na\0,b\n", "NUL byte in line 3"),
+        *((text, "at least one job", ".jsonl") for text in ("", "\n\n", "\ufeff", " \r\n")),
+        *((text, said, ".csv") for text, said in NO_TABLES),
     ],
 )
-def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, said):
-    assert said in str(refusal(tmp_path, text, suffix=".csv"))
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", " \r\n"])
-def test_json_lines_without_a_job_are_refused(tmp_path, text):
-    assert "at least one job" in str(refusal(tmp_path, text, suffix=".jsonl"))
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, said, suffix):
+    assert said in str(refusal(tmp_path, text, suffix=suffix))
 
 
 def test_a_manifest_that_can_not_be_read_says_why(tmp_path):
@@ -235,22 +236,16 @@ def test_a_manifest_that_can_not_be_read_says_why(tmp_path):
 # On the command line.
 
 
-def loads_jax(tmp_path: Path, text: str) -> bool:
-    """Whether `batch` imports jax for a manifest of this text."""
-    (tmp_path / "jobs.jsonl").write_text(text)
+def loads_jax(folder: Path, text: str) -> bool:
+    """Whether `batch` imports jax for a manifest of this text, which it refuses."""
+    (folder / "jobs.jsonl").write_text(text)
+    arguments = ["batch", "jobs.jsonl", "--output-dir", "out", "--weights", "nowhere.h5"]
     program = (
         "import sys; from nst_jax.cli.main import run; status = run(sys.argv[1:]); "
         "print(status, 'jax' in sys.modules)"
     )
-    arguments = ["batch", "jobs.jsonl", "--output-dir", "out", "--weights", "nowhere.h5"]
-    answer = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    status, loaded = answer.stdout.split()
+    command = [sys.executable, "-c", program, *arguments]
+    status, loaded = subprocess.check_output(command, cwd=folder, text=True).split()
     assert status == "2"
     return loaded == "True"
 

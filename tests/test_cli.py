@@ -23,6 +23,7 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.cli.render import Render
+from nst_jax.cli.signals import Terminated
 
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
@@ -106,28 +107,17 @@ def test_render_writes_the_picture_and_tells_its_record(nst):
     assert os.listdir("new") == ["x.png"]
 
 
-def test_progress_is_plain_lines_where_stderr_is_no_terminal(nst):
+def test_progress_is_plain_lines_where_stderr_is_no_terminal(nst, small):
+    small[-1] = "block1_conv1"  # Keras' name of relu1_1
     answer = nst("render", "a.png", "b.png", "c.png", "--output", "x.jpg")
     assert (answer.status, answer.out) == (0, "")
     lines = answer.err.splitlines()
     assert all(re.fullmatch(r"\[ *\d+\.\d s\] .+", line) for line in lines)
-    assert "rendering 1 job, 2 image-steps" in lines[0]
+    assert "rendering 1 job, 2 image-steps" in answer.err
+    assert "tap block1_conv1 is taken for relu1_1" in answer.err
     assert any("compiling" in line for line in lines)
     assert lines[-1].endswith("done x.jpg")
     assert "\x1b" not in answer.err
-
-
-def test_quiet_says_nothing(nst):
-    answer = nst("render", "a.png", "b.png", "--output", "x.png", "--quiet")
-    assert answer == (0, "", "")
-    assert Path("x.png").is_file()
-
-
-def test_a_name_of_another_program_is_told_what_it_was_taken_for(nst, small):
-    small[-1] = "block1_conv1"
-    answer = nst("render", "a.png", "b.png", "--output", "x.png")
-    assert answer.status == 0
-    assert "tap block1_conv1 is taken for relu1_1" in answer.err
 
 
 @pytest.mark.parametrize("place", ["a.png/x.png", "folder.png"])
@@ -274,14 +264,19 @@ def test_a_preset_of_another_network_is_said_to_be_one(nst):
     asked = ("render", "a.png", "b.png", "--output", "x.png", *preset)
     said = "preset crowsonkb is exact on vgg19 alone"
     assert said in nst(*asked).err
-    assert said not in nst(*asked, "--quiet").err
+    Path("x.png").unlink()
+    assert nst(*asked, "--quiet") == (0, "", "")
+    assert Path("x.png").is_file()
 
 
-def test_an_interrupt_is_told_how_to_go_on(nst, monkeypatch):
-    monkeypatch.setattr(Render, "run", raising(KeyboardInterrupt()))
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (Terminated(), 143, "terminated")],
+)
+def test_an_interrupt_is_told_how_to_go_on(nst, monkeypatch, error, status, word):
+    monkeypatch.setattr(Render, "run", raising(error))
     answer = nst("render", "a.png", "b.png", "--output", "x.png")
-    assert answer.status == 130
-    assert answer.err == "nst-jax: interrupted; run the same command again to go on\n"
+    assert answer == (status, "", f"nst-jax: {word}; run the same command again to go on\n")
 
 
 def test_a_reader_that_has_gone_is_no_fault():

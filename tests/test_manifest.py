@@ -54,8 +54,9 @@ def plain(jobs: list[Job], folder: Path) -> list[tuple[str, list[str], str]]:
 
 def test_a_csv_row_and_a_json_line_mean_the_same(tmp_path):
     table = (
-        "content,style,style_blend_weights,output,steps,content_taps,init,tv_weight\n"
-        "a.png,b.png;c.png,1;3,x/y.png,7,relu1_1; pixels,noise,0.5\n"
+        "content,style,style_blend_weights,output,steps,content_taps,init,init_image,tv_weight,"
+        "masks,style_masks\n"
+        "a.png,b.png;c.png,1;3,x/y.png,7,relu1_1; pixels,file,i.png,0.5,m;n,o;p\n"
     )
     line = {
         "content": "a.png",
@@ -64,21 +65,28 @@ def test_a_csv_row_and_a_json_line_mean_the_same(tmp_path):
         "output": "x/y.png",
         "steps": 7,
         "content_taps": ["relu1_1", "pixels"],
-        "init": "noise",
+        "init": "file",
+        "init_image": "i.png",
         "tv_weight": 0.5,
+        "masks": ["m", "n"],
+        "style_masks": ["o", "p"],
     }
-    (first,) = jobs_in(tmp_path, table, suffix=".csv")
-    (second,) = jobs_in(tmp_path, json.dumps(line), suffix=".jsonl")
-    assert plain([first], tmp_path) == [("a.png", ["b.png", "c.png"], "x/y.png")]
-    assert plain([first], tmp_path) == plain([second], tmp_path)
     wanted = JobOptions(
         style_blend_weights=(1.0, 3.0),
         steps=7,
         content_taps=("relu1_1", "pixels"),
-        init="noise",
+        init="file",
         tv_weight=0.5,
     )
-    assert first.options == second.options == wanted
+    for text, suffix in ((table, ".csv"), (json.dumps(line), ".jsonl")):
+        (job,) = jobs_in(tmp_path, text, suffix=suffix)
+        assert plain([job], tmp_path) == [("a.png", ["b.png", "c.png"], "x/y.png")]
+        assert job.options == wanted
+        assert job.init_image == str(tmp_path / "i.png")
+        assert list(job.masks) == [str(tmp_path / name) for name in "mn"]
+        assert list(job.style_masks) == [str(tmp_path / name) for name in "op"]
+    (job,) = jobs_in(tmp_path, '{"content": "a", "style": "b", "masks": "m"}', suffix=".jsonl")
+    assert (list(job.masks), list(job.style_masks)) == ([str(tmp_path / "m")], [])
 
 
 def test_an_empty_cell_and_a_missing_key_mean_the_runs_own_value(tmp_path):
@@ -133,27 +141,6 @@ def test_a_newline_in_a_quoted_cell_belongs_to_the_name(tmp_path):
     first, second = jobs_in(tmp_path, text, suffix=".csv")
     assert first.content == str(tmp_path / "two\nlines.png")
     assert second.output == "y.png"
-
-
-def test_a_picture_to_start_from_lies_beside_the_manifest(tmp_path):
-    for text, suffix in (
-        ("content,style,init,init_image\na,b,file,c\n", ".csv"),
-        ('{"content": "a", "style": "b", "init": "file", "init_image": "c"}', ".jsonl"),
-    ):
-        (job,) = jobs_in(tmp_path, text, suffix=suffix)
-        assert job.init_image == str(tmp_path / "c")
-
-
-def test_masks_are_lists_as_styles_are(tmp_path):
-    (first,) = jobs_in(tmp_path, "content,style,masks,style_masks\na,b;c,m;n,o;p\n", suffix=".csv")
-    line = {"content": "a", "style": ["b", "c"], "masks": ["m", "n"], "style_masks": ["o", "p"]}
-    (second,) = jobs_in(tmp_path, json.dumps(line), suffix=".jsonl")
-    (third,) = jobs_in(tmp_path, '{"content": "a", "style": "b", "masks": "m"}', suffix=".jsonl")
-    for job in (first, second):
-        assert list(job.masks) == [str(tmp_path / name) for name in "mn"]
-        assert list(job.style_masks) == [str(tmp_path / name) for name in "op"]
-    assert list(third.masks) == [str(tmp_path / "m")]
-    assert not third.style_masks
 
 
 def test_a_semicolon_separates_in_csv_alone(tmp_path):

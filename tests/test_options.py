@@ -88,9 +88,13 @@ def test_options_can_be_compared_hashed_and_not_changed():
 
 # Rules.
 
-FROM_0 = ("content_weight", "style_weight", "tv_weight")
-ABOVE_0 = ("learning_rate", "style_scale", "pooling_scale", "adam_eps")
-FROM_0_TO_1 = ("noise_ratio", "noise_range", "init_blend")
+NOT_FINITE = (NAN, INF, -INF)
+NO_NUMBER = (*NOT_FINITE, -1e-9, True, None, "1", (1.0,), 1j, 1e39, 10**400)
+NO_WHOLE = (True, 20.0, NAN, INF, "20", None, [20], b"20")
+NO_TAPS = ((), ("relu4_2", "relu4_2"), "relu4_2", [], [""], None, 4, (4,), ([],), ("",))
+NO_WEIGHTS = ((0.0,), (NAN,), (INF,), (-1.0,), (True,), ("1",), (None,), [0.0], 1.0, "1", None)
+FROM_0 = ("content_weight", "style_weight", "tv_weight", "early_stop")
+ABOVE_0 = ("learning_rate", "adam_eps", "style_tap_ratio")
 WHOLE = {
     "steps": (1, 1_000_000),
     "first_steps": (0, 1_000_000),
@@ -99,36 +103,53 @@ WHOLE = {
     "levels": (1, 16),
     "batch_size": (1, 4096),
     "preview_every": (0, 1_000_000),
+    "max_input_pixels": (1, 178_956_970),
 }
-WEIGHTS = ("content_tap_weights", "style_tap_weights", "style_blend_weights")
-CHOICES = (
-    "content_normalization",
-    "style_normalization",
-    "tv_normalization",
-    "gradient_normalization",
-    "learning_rate_schedule",
-    "clip",
-    "tv_loss",
-    "preprocessing",
-    "init",
-    "color",
-    "alpha",
-    "style_loss",
-    "pooling",
-    "padding",
-    "optimizer",
-    "dtype",
-    "bit_depth",
-)
+RULES = {
+    **dict.fromkeys(FROM_0, ((0, 0.0, 3.4e38), NO_NUMBER, "a number, 0 or more, finite")),
+    **dict.fromkeys(ABOVE_0, ((1e-9, 1), (0.0, 0, *NO_NUMBER), "above 0")),
+    "style_scale": ((1e-9, 8.0), (0.0, 8.01, *NO_NUMBER), "above 0, at most 8"),
+    "pooling_scale": ((1e-9, 16), (0.0, 16.1, *NO_NUMBER), "above 0, at most 16"),
+    **dict.fromkeys(
+        ("noise_ratio", "noise_range", "init_blend", "pixel_blend"),
+        ((0, 0.0, 0.4, 1), (1 + 1e-9, *NO_NUMBER), "from 0 to 1"),
+    ),
+    **dict.fromkeys(
+        ("adam_b1", "adam_b2", "average_decay"),
+        ((0.0, 0, 0.5, 0.999), (1.0, 1, 2.0, *NO_NUMBER), "up to, but not, 1"),
+    ),
+    "learning_rate_end": ((1e-6, 0.5, 1, 1.0), (0.0, 1.1, *NO_NUMBER), "above 0, at most 1"),
+    "style_size": (
+        (0, 16, 16384),
+        (-1, 1, 15, 16385, *NO_WHOLE),
+        "0 or a whole number of pixels from 16",
+    ),
+    **{
+        name: ((first, last), (first - 1, last + 1, *NO_WHOLE), f"from {first} to {last}")
+        for name, (first, last) in WHOLE.items()
+    },
+    **dict.fromkeys(
+        ("content_taps", "style_taps"),
+        ((("relu4_2",), ("relu1_1", "pool2")), (*NO_TAPS, {"relu4_2"}), "none twice"),
+    ),
+    **dict.fromkeys(
+        ("content_tap_weights", "style_tap_weights", "style_blend_weights"),
+        (((),), (*NO_WEIGHTS, (1e308, 1e308)), "not all 0"),
+    ),
+    "weights": (("vgg16", "a.h5"), ("", None, 5, b"vgg16", ("vgg16",)), "name of a network"),
+}
+"""By option: values that are taken, values that are refused, and words of the refusal."""
+
+CHOICES = [name for name in (*JOB_FIELDS, *SHARED_FIELDS) if name not in (*RULES, "preset")]
 
 
-NOT_FINITE = (NAN, INF, -INF)
-
-
-@pytest.mark.parametrize("name", [*FROM_0, *ABOVE_0])
-@pytest.mark.parametrize("value", [*NOT_FINITE, -1e-9, True, None, "1", (1.0,), 1j, 1e39, 10**400])
-def test_a_number_must_be_finite_and_not_below_0(name, value):
-    refusal(name, value)
+@pytest.mark.parametrize("name", RULES)
+def test_an_option_takes_what_its_rule_says_and_refuses_the_rest_in_its_words(name):
+    taken, wrong, words = RULES[name]
+    for value in taken:
+        assert getattr(made(**{name: value}), name) == value
+    for value in wrong:
+        assert words in refusal(name, value)
 
 
 @given(st.floats(min_value=0, max_value=3.4e38), st.sampled_from(FROM_0))
@@ -141,83 +162,9 @@ def test_any_number_below_0_is_refused(value, name):
     refusal(name, value)
 
 
-def test_a_scale_or_step_size_of_0_is_refused():
-    for name in ABOVE_0:
-        assert "above 0" in refusal(name, 0.0)
-    assert "at most 16" in refusal("pooling_scale", 16.1)
-    assert "at most 8" in refusal("style_scale", 8.01)
-    assert Options(style_scale=8.0).style_scale == 8
-
-
-@pytest.mark.parametrize("name", FROM_0_TO_1)
-def test_a_share_is_a_number_from_0_to_1(name):
-    for value in (0, 0.0, 0.4, 1):
-        assert getattr(made(**{name: value}), name) == value
-    for value in (*NOT_FINITE, -1e-9, 1 + 1e-9, True, None, "1", (0.5,)):
-        assert "from 0 to 1" in refusal(name, value)
-
-
-def test_a_style_size_is_0_or_a_size_and_excludes_a_scale():
-    for value in (0, 16, 16384):
-        assert Options(style_size=value).style_size == value
-    for value in (-1, 1, 15, 16385, 40.0, True, None, "40", NAN):
-        assert "0 or a whole number of pixels from 16" in refusal("style_size", value)
+def test_a_style_size_excludes_a_scale():
     with pytest.raises(OptionError, match="style_size and style_scale can't both be given"):
         Options(style_size=64, style_scale=0.5)
-
-
-@pytest.mark.parametrize("name", ["adam_b1", "adam_b2", "average_decay"])
-def test_a_memory_is_from_0_up_to_1_and_never_1(name):
-    for value in (0.0, 0, 0.5, 0.999):
-        assert getattr(made(**{name: value}), name) == value
-    for value in (-0.1, 1.0, 1, 2.0, *NOT_FINITE, True, "0.5", None):
-        assert "up to, but not, 1" in refusal(name, value)
-
-
-def test_what_is_left_of_a_step_size_is_a_share_above_0():
-    for value in (1e-6, 0.5, 1, 1.0):
-        assert made(learning_rate_end=value).learning_rate_end == value
-    for value in (0.0, -0.1, 1.1, *NOT_FINITE, True, "1"):
-        refusal("learning_rate_end", value)
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_number_is_taken_from_its_first_to_its_last(name):
-    first, last = WHOLE[name]
-    for value in (first, last):
-        assert getattr(made(**{name: value}), name) == value
-    for value in (first - 1, last + 1):
-        message = refusal(name, value)
-        assert str(first) in message
-        assert str(last) in message
-
-
-@pytest.mark.parametrize("name", WHOLE)
-@pytest.mark.parametrize("value", [True, 20.0, NAN, INF, "20", None, [20], b"20"])
-def test_a_whole_number_is_an_int_and_nothing_else(name, value):
-    refusal(name, value)
-
-
-@pytest.mark.parametrize("name", ["content_taps", "style_taps"])
-@pytest.mark.parametrize(
-    "value",
-    [(), ("relu4_2", "relu4_2"), "relu4_2", [], [""], None, 4, (4,), ([],), ("",), {"relu4_2"}],
-)
-def test_taps_are_a_tuple_or_a_list_of_names_none_twice(name, value):
-    refusal(name, value)
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-@pytest.mark.parametrize(
-    "value",
-    [(0.0,), (NAN,), (INF,), (-1.0,), (True,), ("1",), (None,), [0.0], 1.0, "1", None],
-)
-def test_weights_are_a_tuple_or_a_list_of_finite_numbers_not_all_0(name, value):
-    refusal(name, value)
-
-
-def test_weights_too_large_to_add_up_are_refused():
-    refusal("style_blend_weights", (1e308, 1e308))
 
 
 @pytest.mark.parametrize("kind", ["content", "style"])
@@ -231,15 +178,9 @@ def test_there_is_one_weight_a_tap_or_none_at_all(kind):
 
 
 @pytest.mark.parametrize("name", CHOICES)
-@pytest.mark.parametrize("value", ["sideways", "", None, ["content"], 5, {}])
-def test_a_choice_is_one_of_those_that_are_listed(name, value):
-    listed = refusal(name, value)
-    assert str(getattr(Options(), name)) in listed
-
-
-@pytest.mark.parametrize("value", ["", None, 5, b"vgg16", ("vgg16",)])
-def test_the_network_is_named_in_words(value):
-    refusal("weights", value)
+def test_a_choice_is_one_of_those_that_are_listed(name):
+    for value in ("sideways", "", None, ["content"], 5, {}):
+        assert str(getattr(Options(), name)) in refusal(name, value)
 
 
 def test_an_option_error_is_a_request_error_with_its_own_kind():

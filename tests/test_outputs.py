@@ -42,6 +42,7 @@ def outputs_of(*jobs: Job) -> list[str]:
         ("Zoë 猫.png", ["воды.png"], "Zoë 猫__воды.png"),
         (".hidden.png", ["s.png"], "hidden__s.png"),
         ("12:30.png", ["a\\b.png"], "12_30__a_b.png"),
+        ("a\ud800\udcff.png", ["\ud800"], "a__.png"),  # half a letter, and a broken byte
     ],
 )
 def test_a_default_name_is_made_of_the_stems(content, styles, wanted):
@@ -56,10 +57,6 @@ def test_a_default_name_can_always_be_written(content, styles):
     check_output_suffix(name)
     assert len(PurePosixPath(name).parts) == 1
     assert len(name.encode()) <= 200
-
-
-def test_half_a_letter_and_a_broken_byte_fall_away():
-    assert default_output("a\ud800\udcff.png", ["\ud800"]) == "a__.png"
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "猫", "🎨"])
@@ -81,45 +78,44 @@ def test_arrays_have_a_name_too():
 # No two alike.
 
 
-def test_default_names_are_numbered_where_they_meet():
-    jobs = [Job(f"{folder}/cat.png", "s.png") for folder in "abc"]
-    assert outputs_of(*jobs) == ["cat__s.png", "cat__s_2.png", "cat__s_3.png"]
-
-
-def test_a_default_name_gives_way_to_a_given_one_wherever_it_stands():
-    jobs = [Job("cat", "s"), Job("dog", "s", "CAT__s.png"), Job("x", "s", "cat__s_2.png")]
-    assert outputs_of(*jobs) == ["cat__s_3.png", "CAT__s.png", "cat__s_2.png"]
-
-
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [("x.png", "x.png"), ("x.png", "X.PNG"), ("x.png", "./x.png"), ("a/x.png", "a//x.png")],
-)
-def test_two_given_names_of_one_file_are_refused(first, second):
-    with pytest.raises(OutputError, match="is taken by another job"):
-        outputs_of(Job("a", "s", first), Job("b", "s", second))
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
+    ("jobs", "wanted"),
     [
-        ("Straße/É.png", "STRASSE/e\u0301.png"),  # one letter, and the same one in two parts
-        ("a.png", "a.png/b.png"),
-        ("a.png/b/c.png", "A.PNG"),
-        ("x/a.png/b/c.png", "X/a.png"),
+        (
+            [Job("a/cat.png", "s.png"), Job("b/cat.png", "s.png"), Job("c/cat.png", "s.png")],
+            ["cat__s.png", "cat__s_2.png", "cat__s_3.png"],
+        ),
+        (
+            [Job("cat", "s"), Job("dog", "s", "CAT__s.png"), Job("x", "s", "cat__s_2.png")],
+            ["cat__s_3.png", "CAT__s.png", "cat__s_2.png"],
+        ),
+        ([Job("a", "s"), Job("b", "s", "a__s.png/x.png")], ["a__s_2.png", "a__s.png/x.png"]),
+        ([Job("a", "s", "./b//c.png")], ["b/c.png"]),
+    ],
+    ids=["default names", "given names", "folders", "shortest spelling"],
+)
+def test_a_default_name_gives_way_wherever_the_other_stands(jobs, wanted):
+    assert outputs_of(*jobs) == wanted
+
+
+SAME = "is taken by another job"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        *(("x.png", "x.png", SAME), ("x.png", "X.PNG", SAME), ("x.png", "./x.png", SAME)),
+        ("a/x.png", "a//x.png", SAME),
+        ("Straße/É.png", "STRASSE/e\u0301.png", SAME),  # a letter, and the same in two parts
+        ("a.png", "a.png/b.png", "another job"),
+        ("a.png/b/c.png", "A.PNG", "another job"),
+        ("x/a.png/b/c.png", "X/a.png", "another job"),
     ],
 )
-def test_names_that_some_file_system_can_not_hold_together_are_refused(first, second):
+def test_names_that_some_file_system_can_not_hold_together_are_refused(first, second, said):
     for one, other in ((first, second), (second, first)):
-        with pytest.raises(OutputError, match="another job"):
+        with pytest.raises(OutputError, match=said):
             outputs_of(Job("a", "s", one), Job("b", "s", other))
-
-
-def test_a_default_name_gives_way_to_a_folder_too():
-    assert outputs_of(Job("a", "s"), Job("b", "s", "a__s.png/x.png")) == [
-        "a__s_2.png",
-        "a__s.png/x.png",
-    ]
 
 
 def test_a_job_with_nothing_missing_stays_the_same_object():
@@ -158,10 +154,6 @@ def test_stems_are_those_of_pathlib(name):
         assert default_output(name, ["s"]) == (wanted.lstrip(".") or "output") + ".png"
 
 
-def test_names_are_brought_to_their_shortest_spelling():
-    assert outputs_of(Job("a", "s", "./b//c.png")) == ["b/c.png"]
-
-
 def free_names(wanted: list[str]) -> list[str]:
     taken = OutputNames()
     return [taken.claim_free_name(name) for name in wanted]
@@ -193,20 +185,18 @@ def test_a_plain_relative_name_is_taken(name):
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("/x.png", "relative"),
-        ("C:\\x.png", "relative"),
-        ("c:x.png", "relative"),
-        ("../x.png", "inside"),
-        ("a/../../x.png", "inside"),
+        *((name, "relative") for name in ("/x.png", "C:\\x.png", "c:x.png")),
+        *((name, "inside") for name in ("../x.png", "a/../../x.png")),
         ("a\\x.png", "use /"),
         ("a\0.png", "NUL"),
-        (".x.png", "dot"),
-        ("a/.b/x.png", "dot"),
+        *((name, "dot") for name in (".x.png", "a/.b/x.png")),
         ("\ud800.png", "UTF-8"),
         ("é" * 101 + ".png", "200 bytes"),
+        ("report/pictures/a.png", "lie outside of the report's own pictures"),
+        ("Report/Pictures/deep/a.png", "lie outside of the report's own pictures"),
     ],
 )
-def test_a_name_that_leaves_the_folder_or_hides_is_refused(name, rule):
+def test_a_name_that_leaves_its_place_or_hides_is_refused(name, rule):
     with pytest.raises(OutputError, match=rule):
         check_output_place(name)
 
@@ -214,14 +204,11 @@ def test_a_name_that_leaves_the_folder_or_hides_is_refused(name, rule):
 def test_the_suffix_chooses_a_known_format_in_any_case():
     for suffix in FORMAT_OF_SUFFIX:
         check_output_suffix(f"x{suffix.upper()}")
+    for name in ("x.png", "x.tif", "x.TIFF"):
+        check_output_suffix(name, bit_depth=16)
     for name in ("x", "x.", "x.gif", "png", "x.png.txt", ""):
         with pytest.raises(OutputError, match="must end in"):
             check_output_suffix(name)
-
-
-def test_16_bits_need_a_format_that_has_them():
-    for name in ("x.png", "x.tif", "x.TIFF"):
-        check_output_suffix(name, bit_depth=16)
     for name in ("x.jpg", "x.webp"):
         with pytest.raises(OutputError, match="16 bits"):
             check_output_suffix(name, bit_depth=16)
@@ -288,9 +275,3 @@ def test_no_output_takes_the_place_of_a_picture_that_is_read(tmp_path):
         check_inputs_not_overwritten(pictures, ["dog.png", "cat.png"], folder)
     with pytest.raises(OutputError, match=r"output 'dog.png' would take the place"):
         check_inputs_not_overwritten(pictures, ["cat.png", "dog.png"], RemoteFolder("s3://bucket"))
-
-
-@pytest.mark.parametrize("name", ["report/pictures/a.png", "Report/Pictures/deep/a.png"])
-def test_the_copies_of_the_report_are_not_mixed_with_outputs(name):
-    with pytest.raises(OutputError, match="must lie outside of the report's own pictures"):
-        check_output_place(name)

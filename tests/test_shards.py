@@ -67,15 +67,15 @@ def test_costs_deal_the_same_whatever_the_order_of_jobs():
     assert [sorted(one) for one in back] == [sorted(one) for one in dealt(listed, 3, costs)]
 
 
-@pytest.mark.parametrize("text", ["4/4", "1/0", "0/1000001", "9/3"])
-def test_a_shard_out_of_range_is_refused(text):
-    with pytest.raises(OptionError, match=r"shard"):
-        parse_shard(text)
+BEYOND = dict.fromkeys(("4/4", "1/0", "0/1000001", "9/3"), "shard")
+NO_SHARD = dict.fromkeys(
+    ("", "1", "-1/4", "1/4/2", "a/b", "1of4", "\u0663/\u0664"), "from 0 to N-1"
+)
 
 
-@pytest.mark.parametrize("text", ["", "1", "-1/4", "1/4/2", "a/b", "1of4", "\u0663/\u0664"])
-def test_what_names_no_shard_is_refused(text):
-    with pytest.raises(OptionError, match="I/N with I from 0 to N-1"):
+@pytest.mark.parametrize(("text", "said"), (BEYOND | NO_SHARD).items())
+def test_what_names_no_shard_is_refused(text, said):
+    with pytest.raises(OptionError, match=said):
         parse_shard(text)
 
 
@@ -84,55 +84,40 @@ def test_a_shard_says_its_name():
     assert (str(Shard(3, 4)), Shard(3, 4).name) == ("3/4", "3-of-4")
 
 
-SLURM_ARRAY = {
-    "SLURM_ARRAY_TASK_ID": "5",
-    "SLURM_ARRAY_TASK_COUNT": "4",
-    "SLURM_ARRAY_TASK_MIN": "3",
-    "SLURM_ARRAY_TASK_STEP": "1",
-}
+def slurm_array(number: int, count: int, *, first: int = 0, step: int = 1) -> dict[str, str]:
+    values = {"ID": number, "COUNT": count, "MIN": first, "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+SLURM_ARRAY = slurm_array(5, 4, first=3)
 SLURM_STEP = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}
 TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a,b,c,d"}
 KUBERNETES = {"JOB_COMPLETION_INDEX": "2", "NST_JAX_SHARD_COUNT": "4"}
+PARALLEL = {"PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"}
+ONE_HOST = {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"}
+ONE_TASK = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
+SCRIPT = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
+SLICES = {"MEGASCALE_SLICE_ID": "1", "MEGASCALE_NUM_SLICES": "2"}
 
 TOLD = {
     "slurm array": (SLURM_ARRAY, Shard(2, 4)),
-    "array in steps of 10": (
-        {
-            "SLURM_ARRAY_TASK_ID": "30",
-            "SLURM_ARRAY_TASK_COUNT": "4",
-            "SLURM_ARRAY_TASK_MIN": "10",
-            "SLURM_ARRAY_TASK_STEP": "10",
-        },
-        Shard(2, 4),
-    ),
+    "array in steps of 10": (slurm_array(30, 4, first=10, step=10), Shard(2, 4)),
     "slurm step": (SLURM_STEP, Shard(1, 3)),
     "tasks within an array": (SLURM_ARRAY | SLURM_STEP, Shard(7, 12)),
-    "array of one task a step": (
-        SLURM_ARRAY | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},
-        Shard(2, 4),
-    ),
+    "array of one task a step": (SLURM_ARRAY | ONE_TASK, Shard(2, 4)),
     "kubernetes": (KUBERNETES, Shard(2, 4)),
-    "kubernetes, a TPU of one host each": (
-        KUBERNETES | {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"},
-        Shard(2, 4),
-    ),
+    "kubernetes, a TPU of one host each": (KUBERNETES | ONE_HOST, Shard(2, 4)),
     "cloud tpu": (TPU, Shard(1, 4)),
-    "several slices": (
-        TPU | {"MEGASCALE_SLICE_ID": "1", "MEGASCALE_NUM_SLICES": "2"},
-        Shard(5, 8),
-    ),
+    "several slices": (TPU | SLICES, Shard(5, 8)),
     "jax.distributed": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "2"}, Shard(0, 2)),
-    "parallel": ({"PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"}, Shard(3, 4)),
+    "parallel": (PARALLEL, Shard(3, 4)),
     "two that agree": (KUBERNETES | TPU | {"TPU_WORKER_ID": "2"}, Shard(2, 4)),
     "the script of an array's task": (SLURM_ARRAY | {"SLURM_PROCID": "0"}, Shard(2, 4)),
     "an array of one, in its script": (
         {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1", "SLURM_PROCID": "0"},
         Shard(0, 1),
     ),
-    "parallel in the script of a Slurm job": (
-        {"SLURM_PROCID": "0", "PARALLEL_SEQ": "4", "NST_JAX_SHARD_COUNT": "4"},
-        Shard(3, 4),
-    ),
+    "parallel in the script of a Slurm job": (PARALLEL | {"SLURM_PROCID": "0"}, Shard(3, 4)),
     "names of hosts that are empty": (TPU | {"TPU_WORKER_HOSTNAMES": "a,,b, ,"}, Shard(1, 2)),
     "an array and how many it is": (SLURM_ARRAY | {"NST_JAX_SHARD_COUNT": "4"}, Shard(2, 4)),
     "alone": ({"JAX_PROCESS_ID": "0", "JAX_NUM_PROCESSES": "1"}, Shard(0, 1)),
@@ -147,12 +132,15 @@ def test_the_variables_of_a_scheduler_tell_the_shard(variables, shard):
 UNTOLD = {
     "none": ({}, r"got none\. Name the shard: --shard I/N"),
     "a script of Slurm outside its steps": (
-        {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},
-        "SLURM_PROCID is set and SLURM_STEP_NUM_TASKS, which srun sets, is not",
+        SCRIPT,
+        "SLURM_PROCID is set and SLURM_STEP_NUM_TASKS, ",
     ),
-    "no count": ({"JOB_COMPLETION_INDEX": "2"}, "NST_JAX_SHARD_COUNT, the number of shards"),
-    "no count for parallel": ({"PARALLEL_SEQ": "2"}, "PARALLEL_SEQ is set and NST_JAX"),
-    "no count of an array": ({"SLURM_ARRAY_TASK_ID": "2"}, "TASK_COUNT is not"),
+    "a script of Slurm on one host": (SCRIPT | ONE_HOST, "SLURM_STEP_NUM_TASKS, which srun sets"),
+    "a count alone": ({"NST_JAX_SHARD_COUNT": "4"}, "NST_JAX_SHARD_COUNT is set and no worker's"),
+    "slices without their hosts": (
+        SLICES | SLURM_STEP,
+        "MEGASCALE_SLICE_ID is set and TPU_WORKER_ID is not",
+    ),
     "beyond the count": ({"PARALLEL_SEQ": "5", "NST_JAX_SHARD_COUNT": "4"}, "PARALLEL_SEQ.*4/4"),
     "counted from 0": ({"PARALLEL_SEQ": "0", "NST_JAX_SHARD_COUNT": "4"}, "-1/4"),
     "holes in an array": (SLURM_ARRAY | {"SLURM_ARRAY_TASK_ID": "17"}, "one after the other"),
@@ -166,12 +154,7 @@ UNTOLD = {
         "TPU_WORKER_ID is set and TPU_WORKER_HOSTNAMES is not",
     ),
     "more tasks within an array than shards may be": (
-        {
-            "SLURM_ARRAY_TASK_ID": "0",
-            "SLURM_ARRAY_TASK_COUNT": "2000",
-            "SLURM_PROCID": "0",
-            "SLURM_STEP_NUM_TASKS": "2000",
-        },
+        slurm_array(0, 2000) | {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2000"},
         "SLURM_ARRAY_TASK_COUNT times SLURM_STEP_NUM_TASKS: .*0/4000000",
     ),
     "more hosts of slices than shards may be": (
@@ -179,7 +162,7 @@ UNTOLD = {
         "MEGASCALE_NUM_SLICES times the hosts of TPU_WORKER_HOSTNAMES: .*1/2000000",
     ),
     "an array of more than shards may be": (
-        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "2000000"},
+        slurm_array(0, 2_000_000),
         "SLURM_ARRAY_TASK_COUNT: .*0/2000000",
     ),
     "two that contradict": (
@@ -196,10 +179,6 @@ def test_variables_that_do_not_tell_or_contradict_are_refused_with_the_remedy(va
         detect_shard(variables)
     assert "--" in refused.value.remedy
 
-
-ONE_HOST = {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"}
-ONE_TASK = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
-SLICES = {"MEGASCALE_SLICE_ID": "1", "MEGASCALE_NUM_SLICES": "2"}
 
 HALVES = {
     "JOB_COMPLETION_INDEX": "NST_JAX_SHARD_COUNT",
@@ -228,22 +207,6 @@ def test_a_half_is_refused_whatever_else_is_told(told, missing, others):
     known = {name: value for name, value in others.items() if name != missing} | {told: "3"}
     with pytest.raises(OptionError, match=f"{told} is set and {missing}"):
         detect_shard(known)
-
-
-@pytest.mark.parametrize("others", [{}, ONE_HOST], ids=["nothing", "one host"])
-def test_the_script_of_a_slurm_job_is_a_half_where_nothing_else_tells(others):
-    with pytest.raises(OptionError, match="SLURM_PROCID is set and SLURM_STEP_NUM_TASKS"):
-        detect_shard({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"} | others)
-
-
-def test_a_count_alone_is_a_half():
-    with pytest.raises(OptionError, match="NST_JAX_SHARD_COUNT is set and no worker's number"):
-        detect_shard({"NST_JAX_SHARD_COUNT": "4"})
-
-
-def test_slices_without_their_hosts_are_a_half():
-    with pytest.raises(OptionError, match="MEGASCALE_SLICE_ID is set and TPU_WORKER_ID is not"):
-        detect_shard(SLICES | SLURM_STEP)
 
 
 def test_what_else_is_known_must_agree_too():
