@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from nst_jax.cli.console import print_json, print_note, print_table
-from nst_jax.cli.job_arguments import (
-    PicturePaths,
-    Rendering,
-    load_jobs,
-    note_another_network,
-    open_run,
-)
+from nst_jax.cli.job_arguments import JobsCommand, note_another_network, open_run
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.request.job import Job, fill_defaults, picture_name
 from nst_jax.request.outputs import is_url
@@ -27,7 +21,7 @@ _CONTACT_SHEET = "index.png"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(JobsCommand):
     """Render a manifest of jobs (CSV or JSON Lines), or every content with every style.
 
     What is in the output folder and up to date is skipped, so the same command run again
@@ -40,14 +34,8 @@ class Batch:
     Example: nst-jax batch --contents photos/ --styles 'art/*.jpg' --output-dir renders
     """
 
-    manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
-    """A file with a row a job."""
     output_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Where the pictures and the ledger go. (required)"""
-    contents: PicturePaths = ()
-    """Content pictures: files, folders or patterns."""
-    styles: PicturePaths = ()
-    """Style pictures: files, folders or patterns."""
     contact_sheet: bool = False
     """Also write index.png: content, style and result of each job in rows."""
     no_report: bool = False
@@ -65,7 +53,6 @@ class Batch:
     """Of the Ray cluster: auto, or HOST:PORT. Without it RAY_ADDRESS, or this machine."""
     workers: int = 0
     """Workers on the Ray cluster; 0: as many as it has room for now."""
-    options: Rendering
     handling: RunPolicy = dataclasses.field(default_factory=RunPolicy)
     quiet: bool = False
     """Say nothing but faults."""
@@ -75,7 +62,7 @@ class Batch:
     def run(self) -> int:
         """Renders what is missing; returns the exit status."""
         self._check()
-        jobs = load_jobs("batch", self.manifest, self.contents, self.styles, self.options)
+        jobs = self.load_jobs()
         if self.contact_sheet:
             jobs = fill_defaults(jobs, self.options)
             if any(job.output.casefold() == _CONTACT_SHEET for job in jobs):

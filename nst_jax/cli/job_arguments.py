@@ -72,38 +72,41 @@ def _omit_default(field: StructFieldSpec) -> StructFieldSpec:
     return dataclasses.replace(field, type=kind, default=EXCLUDE_FROM_CALL)
 
 
-def load_jobs(
-    command: str, manifest: str, contents: Sequence[str], styles: Sequence[str], options: Options
-) -> Sequence[Job]:
-    """Reads the manifest, or pairs every content with every style.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobsCommand:
+    """What commands take that are about many jobs."""
 
-    Args:
-        command: Its name, for faults.
-        manifest: A file, or empty.
-        contents: Files, folders or patterns; with `styles` or not at all.
-        styles: Likewise.
-        options: What a row of the manifest does not say.
+    manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
+    """A file with a row a job."""
+    contents: PicturePaths = ()
+    """Content pictures: files, folders or patterns."""
+    styles: PicturePaths = ()
+    """Style pictures: files, folders or patterns."""
+    options: Rendering
 
-    Raises:
-        OptionError: Both forms, neither, or half of the second.
-        ManifestError: The manifest is wrong in itself.
-        RequestError: A place that holds no picture.
-    """
-    pairs = bool(contents or styles)
-    if bool(manifest) == pairs:
-        got = "both" if pairs else "neither"
-        raise OptionError(
-            f"{command} needs a manifest, or --contents and --styles, got {got}",
-            f"See nst-jax {command} --help",
-        )
-    if not pairs:
-        return _manifest(manifest, options)
-    if not (contents and styles):
-        missing = "--styles" if contents else "--contents"
-        raise OptionError(f"--contents and --styles go together, {missing} is missing")
-    from nst_jax.files.picture_paths import expand_picture_paths
+    def load_jobs(self) -> Sequence[Job]:
+        """Reads the manifest, or pairs every content with every style.
 
-    return every_pair(expand_picture_paths(contents), expand_picture_paths(styles))
+        Raises:
+            OptionError: Both forms, neither, or half of the second.
+            ManifestError: The manifest is wrong in itself.
+            RequestError: A place that holds no picture.
+        """
+        pairs = bool(self.contents or self.styles)
+        if bool(self.manifest) == pairs:
+            command, got = type(self).__name__.lower(), "both" if pairs else "neither"
+            raise OptionError(
+                f"{command} needs a manifest, or --contents and --styles, got {got}",
+                f"See nst-jax {command} --help",
+            )
+        if not pairs:
+            return _read_manifest(self.manifest, self.options)
+        if not (self.contents and self.styles):
+            missing = "--styles" if self.contents else "--contents"
+            raise OptionError(f"--contents and --styles go together, {missing} is missing")
+        from nst_jax.files.picture_paths import expand_picture_paths
+
+        return every_pair(expand_picture_paths(self.contents), expand_picture_paths(self.styles))
 
 
 @contextlib.contextmanager
@@ -130,7 +133,7 @@ def note_another_network(options: Options) -> None:
         )
 
 
-def _manifest(name: str, options: Options) -> Sequence[Job]:
+def _read_manifest(name: str, options: Options) -> Sequence[Job]:
     if not is_url(name):
         return read_manifest(Path(name), options)
     from nst_jax.files.storage import RemoteFile

@@ -8,13 +8,13 @@ import tyro
 
 from nst_jax.cli.console import print_json
 from nst_jax.cli.forecast_tables import print_forecast, print_plan
-from nst_jax.cli.job_arguments import PicturePaths, Rendering, load_jobs
+from nst_jax.cli.job_arguments import JobsCommand
 from nst_jax.cli.progress_bars import open_progress
 from nst_jax.request.job import Job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(JobsCommand):
     """Show canvases, batches, compilations, memory, operations and time; render nothing.
 
     Without a manifest and pictures it is the plan of one square picture at --size, or with
@@ -27,18 +27,11 @@ class Plan:
     Example: nst-jax plan --topology v5e:2x2 --preset gram --levels 1
     """
 
-    manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
-    """A file with a row a job."""
-    contents: PicturePaths = ()
-    """Content pictures: files, folders or patterns."""
-    styles: PicturePaths = ()
-    """Style pictures: files, folders or patterns."""
     compile: bool = False
     """Compile the step programs, for their exact memory and the collectives in them."""
     topology: Annotated[str, tyro.conf.arg(metavar="CHIP:GRID")] = ""
     """Compile the step programs for TPU chips that need not be here: v5e:2x2, v5p:2x2x1, v6e:2x4.
     It needs the extra `tpu` and takes a minute or more a program."""
-    options: Rendering
     quiet: bool = False
     """Say nothing on the way."""
     json: bool = False
@@ -79,7 +72,7 @@ class Plan:
 
     def _jobs(self) -> Sequence[Job]:
         if self.manifest or self.contents or self.styles:
-            return load_jobs("plan", self.manifest, self.contents, self.styles, self.options)
+            return self.load_jobs()
         import numpy as np
 
         square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is

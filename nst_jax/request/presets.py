@@ -20,7 +20,6 @@ from nst_jax.request.validators import did_you_mean
 DEFAULT_PRESET = "default"
 
 _STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-_ALIKE = (1.0, 1.0, 1.0, 1.0, 1.0)
 _ORIGINAL_VGG19 = "vgg19-keras"
 _LEVELS = 255.0
 """Of a pixel, where a source counts them so."""
@@ -42,6 +41,25 @@ _GRAM: Mapping[str, Any] = {
 
 _ONE_SIZE = {**_GRAM, "levels": 1, "padding": "zero", "average_decay": 0.0}
 """What everybody did before there were levels, replicated borders and averages of iterates."""
+
+_ORIGINAL = {
+    **_ONE_SIZE,
+    "weights": _ORIGINAL_VGG19,
+    "style_taps": _STYLE_TAPS,
+    "style_tap_weights": (1.0, 1.0, 1.0, 1.0, 1.0),
+}
+"""On the network that the paper and those after it used, its five taps alike."""
+
+_COURSE = {
+    **_ORIGINAL,
+    "size": 400,
+    "content_weight": 10.0,
+    "content_normalization": "quarter_mean",
+    "style_weight": 40.0,
+    "style_normalization": "quarter_mean",
+    "tv_weight": 0.0,
+    "adam_b2": 0.999,
+}
 
 _OWN_SCALING = "pictures are scaled by Lanczos, and a style keeps its own aspect ratio"
 
@@ -87,17 +105,14 @@ _ALL = (
         "the paper: Gram matrices, average pooling, L-BFGS from noise",
         "Gatys, Ecker and Bethge 2016, Image Style Transfer Using Convolutional Neural Networks",
         _ORIGINAL_VGG19,
-        _ONE_SIZE
+        _ORIGINAL
         | {
-            "weights": _ORIGINAL_VGG19,
             "size": 512,
             "pooling": "average",
             "content_weight": 1.0,
             "content_normalization": "half_sum",
             "style_weight": 1000.0,
             "style_normalization": "quarter_mean",
-            "style_taps": _STYLE_TAPS,
-            "style_tap_weights": _ALIKE,
             "tv_weight": 0.0,
             "optimizer": "lbfgs",
             "steps": 500,
@@ -119,16 +134,13 @@ _ALL = (
         "jcjohnson's program: relu4_2, five Grams, total variation, L-BFGS from noise",
         "github.com/jcjohnson/neural-style, its defaults",
         _ORIGINAL_VGG19,
-        _ONE_SIZE
+        _ORIGINAL
         | {
-            "weights": _ORIGINAL_VGG19,
             "size": 512,
             "content_weight": 5.0,
             "content_normalization": "mean",
             "style_weight": 500.0,  # 100 for each of five taps
             "style_normalization": "channel_mean",
-            "style_taps": _STYLE_TAPS,
-            "style_tap_weights": _ALIKE,
             "tv_weight": 1e-3 / 2 * _LEVELS**2,  # its gradient is that of half the squares
             "tv_normalization": "sum",
             "optimizer": "lbfgs",
@@ -186,20 +198,10 @@ _ALL = (
         "the deep learning course, TensorFlow 1: conv4_2, noise 0.6",
         "Coursera, Convolutional Neural Networks, week 4, first version",
         _ORIGINAL_VGG19,
-        _ONE_SIZE
+        _COURSE
         | {
-            "weights": _ORIGINAL_VGG19,
-            "size": 400,
             "pooling": "average",
-            "content_weight": 10.0,
-            "content_normalization": "quarter_mean",
-            "style_weight": 40.0,
-            "style_normalization": "quarter_mean",
-            "style_taps": _STYLE_TAPS,
-            "style_tap_weights": _ALIKE,
-            "tv_weight": 0.0,
             "learning_rate": 2 / _LEVELS,
-            "adam_b2": 0.999,
             "adam_eps": 1e-8 * _LEVELS,
             "steps": 140,
             "clip": "end",
@@ -218,21 +220,11 @@ _ALL = (
         "the deep learning course, TensorFlow 2: block5_conv4, alpha 10, beta 40",
         "Coursera, Convolutional Neural Networks, week 4, second version",
         _ORIGINAL_VGG19,
-        _ONE_SIZE
+        _COURSE
         | {
-            "weights": _ORIGINAL_VGG19,
             "preprocessing": "none",
-            "size": 400,
             "content_taps": ("relu5_4",),
-            "content_weight": 10.0,
-            "content_normalization": "quarter_mean",
-            "style_weight": 40.0,
-            "style_normalization": "quarter_mean",
-            "style_taps": _STYLE_TAPS,
-            "style_tap_weights": _ALIKE,
-            "tv_weight": 0.0,
             "learning_rate": 0.01,
-            "adam_b2": 0.999,
             "adam_eps": 1e-7,
             "steps": 2501,
             "init": "noisy-content",
