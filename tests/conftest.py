@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
+import jaxtyping
 import pytest
 
 if TYPE_CHECKING:
@@ -88,3 +89,11 @@ def compiled_once() -> Iterator[None]:
 
     with shared_programs():
         yield
+
+
+@pytest.fixture(scope="module")
+def no_type_checks() -> Iterator[None]:
+    """A wrong value meets the program's own rule, as it does for users, and not a type check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -3,10 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,15 +15,9 @@ from nst_jax.request.errors import ManifestError
 from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import SHARED_FIELDS, Options
 
+pytestmark = pytest.mark.usefixtures("no_type_checks")
+
 HEADER = "content,style,output\n"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_other_type_checks() -> Iterator[None]:
-    """A wrong value must meet the program's own rule, as it does for users."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def refusal(folder: Path, text: str | bytes, *, suffix: str) -> ManifestError:

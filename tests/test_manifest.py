@@ -8,10 +8,8 @@ import gc
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,13 +20,7 @@ from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options
 from nst_jax.request.taps import VGG19
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_other_type_checks() -> Iterator[None]:
-    """A wrong value in a manifest must meet the option's own rule, as it does for users."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("no_type_checks")
 
 
 def jobs_in(folder: Path, text: str | bytes, *, suffix: str, **options: object) -> list[Job]:

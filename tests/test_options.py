@@ -1,15 +1,12 @@
 """Options: each field's rule, what the rest of the program makes of them, and their names.
 
-The values here are often of a wrong type, as a caller's are. So the run-time type checks
-that the tests otherwise run under are off: it is the option's own rule that must speak.
+The values here are often of a wrong type, as a caller's are.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import jaxtyping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,14 +24,9 @@ from nst_jax.request.options import (
 )
 from nst_jax.request.taps import VGG16, VGG19
 
+pytestmark = pytest.mark.usefixtures("no_type_checks")
+
 NAN, INF = math.nan, math.inf
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_other_type_checks() -> Iterator[None]:
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def made(**values: Any) -> Options:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -67,9 +67,10 @@ class Bench:
         settings = self._settings()
         if self.plot:
             check_installed("--plot", "matplotlib", extra="plots")
-            _check_folder(self.plot)
-        if settings.peer:
-            _share_the_device()
+            if not Path(self.plot).parent.is_dir():  # said before minutes of measuring
+                raise OptionError(f"plot must go into a folder that exists, got {self.plot!r}")
+        if settings.peer:  # leave it memory of a GPU; JAX alone would take three quarters
+            os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         from nst_jax.bench.benchmark import benchmark  # jax takes a second to import
         from nst_jax.engine.device.process import one_device_per_core
 
@@ -88,32 +89,10 @@ class Bench:
         return 0
 
     def _settings(self) -> Settings:
-        return Settings(
-            size=self.size,
-            batch_sizes=self.batch_size,
-            jobs=self.jobs,
-            dtype=self.dtype,
-            steps=self.steps,
-            rounds=self.rounds,
-            content=self.content,
-            style=self.style,
-            weights=self.weights,
-            peer="" if self.peer == "none" else self.peer,
-            peer_forms=self.peer_forms,
-            peer_batch_size=self.peer_batch_size,
-        )
-
-
-def _check_folder(plot: str) -> None:
-    """Refuses a plot that has no place, before minutes of measuring."""
-    folder = Path(plot).parent
-    if not folder.is_dir():
-        raise OptionError(f"plot must go into a folder that exists, got {plot!r}")
-
-
-def _share_the_device() -> None:
-    """Leaves a GPU's memory to whoever asks for it; JAX alone would take three quarters."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        same = {field.name for field in dataclasses.fields(Settings)} - {"batch_sizes", "peer"}
+        values: dict[str, Any] = {name: getattr(self, name) for name in same}
+        peer = "" if self.peer == "none" else self.peer
+        return Settings(batch_sizes=self.batch_size, peer=peer, **values)
 
 
 def _print_tables(report: "Report") -> None:

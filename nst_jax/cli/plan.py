@@ -71,19 +71,15 @@ class Plan(JobsCommand):
         return 3 if made.plan.failures else 0
 
     def _jobs(self) -> Sequence[Job]:
+        """Those asked for; else squares: one, or with a topology as many as go together."""
         if self.manifest or self.contents or self.styles:
             return self.load_jobs()
         import numpy as np
 
-        square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is
-        return [Job(square, square, f"{number}.png") for number in range(self._squares)]
-
-    @property
-    def _squares(self) -> int:
-        """How many square pictures stand for a run: one, or as many as go through together."""
-        if not self.topology:
-            return 1
         from nst_jax.engine.plan.slots import WAVE_JOBS
 
+        square = np.zeros((64, 64, 3), np.uint8)  # fitted to --size, as every picture is
         asked = self.options.batch_size
-        return WAVE_JOBS if asked == "auto" else max(asked, WAVE_JOBS)
+        wave = WAVE_JOBS if asked == "auto" else max(asked, WAVE_JOBS)
+        count = wave if self.topology else 1
+        return [Job(square, square, f"{number}.png") for number in range(count)]
