@@ -1,13 +1,15 @@
-"""How near a finished picture is to its content and its style, by several measures.
+"""How near a finished picture is to its content and its style, by the field's measures.
 
-The measures are the field's: the relative distances that the Gram objective sums up, the
-Wasserstein distances and the whole objective of crowsonkb/style-transfer-pytorch at its
-default weights, LPIPS to the content, and the distance of colours. Matrix roots are taken in
-float64 by eigendecomposition. The first convolution sees the border repeated, as in that
-program, except for LPIPS, which was made with zeros.
+The relative distances that the Gram objective sums up, the Wasserstein distances and the whole
+objective of crowsonkb/style-transfer-pytorch at its default weights, LPIPS to the content, and
+the distance of colours, all with the ImageNet VGG-16, whatever network made the picture. Matrix
+roots are taken in float64 by eigendecomposition. The first convolution sees the border
+repeated, as in that program, except for LPIPS, which was made with zeros.
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ import numpy.typing as npt
 
 from nst_jax.engine.plan.canvas import fit_long_edge, size_text
 from nst_jax.files.images import composite, load_picture, resize
+from nst_jax.model.losses import gram_matrix
+from nst_jax.model.lpips import TAPS as LPIPS_TAPS
 from nst_jax.model.lpips import lpips
+from nst_jax.model.objective import own_region
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import PictureError
 from nst_jax.request.taps import smallest_side
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights
 from nst_jax.weights.lpips_heads import read_heads
-from nst_jax.weights.network import NetworkWeights
 
 Image = npt.NDArray[np.float32]
 
@@ -64,7 +68,7 @@ class Scores:
 
 
 def score(content: Path, style: Path, output: Path, *, size: int | None = None) -> Scores:
-    """Scores a picture, with the ImageNet VGG-16.
+    """Scores a picture.
 
     Args:
         content: Is scaled to the output's size.
@@ -76,15 +80,13 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
         PictureError: One can't be read, or they don't fit together.
         WeightsError: The network is missing.
     """
-    opened = (composite(load_picture(path), "white") for path in (content, style, output))
-    shown, asked, made = opened
-    return compare(*_resize_together(shown, asked, made, size))
+    pictures = (composite(load_picture(path), "white") for path in (content, style, output))
+    return compare(*_resize_together(*pictures, size))
 
 
 def compare(content: Image, style: Image, output: Image) -> Scores:
     """Scores pictures that have their sizes; content and output have the same."""
-    weights = read_weights(find_weights("vgg16"))
-    network = _network(weights, deepest=STYLE_TAPS[-1], padding="replicate")
+    network, judge, heads = _networks()
     wanted, asked, own = (_features(network, image) for image in (content, style, output))
     gram = {tap: _relative(_gram(own[tap]), _gram(asked[tap])) for tap in STYLE_TAPS}
     transport = {tap: wasserstein(own[tap], asked[tap]) for tap in STYLE_TAPS}
@@ -100,10 +102,41 @@ def compare(content: Image, style: Image, output: Image) -> Scores:
             + _CROWSONKB_TAP_WEIGHTS @ styles
             + _CROWSONKB_TV_WEIGHT * nine_point_variation(output)
         ),
-        lpips=_lpips(weights, output, content),
+        lpips=float(_lpips(jnp.asarray(output), jnp.asarray(content), judge, heads)),
         colors_to_style=wasserstein(output, style, ridge=0.0) * 3,
         colors_to_content=wasserstein(output, content, ridge=0.0) * 3,
     )
+
+
+class PairScores:
+    """Scores many pictures of one content and one style: what of `Scores` compares pictures.
+
+    Args:
+        content: (h, w, 3) in [0, 1], as large as the pictures that will be scored.
+        style: Of any size that reaches the deepest tap.
+
+    Raises:
+        PictureError: A picture is too small for the deepest tap, whatever taps the study names.
+        WeightsError: The network is missing.
+    """
+
+    def __init__(self, content: Image, style: Image) -> None:
+        _check_size("content", content)
+        _check_size("style", style)
+        self._network, self._judge, self._heads = _networks()
+        self._content = jnp.asarray(content)
+        self._content_features = _features_and_grams(self._network, self._content)[0]
+        self._grams = _features_and_grams(self._network, jnp.asarray(style))[1]
+
+    def __call__(self, image: Image) -> Mapping[str, float]:
+        """`content`, `style` (mean of the Gram distances) and `lpips`; 0 is the best of each."""
+        features, grams = _features_and_grams(self._network, jnp.asarray(image))
+        styles = [_relative(grams[tap], self._grams[tap]) for tap in STYLE_TAPS]
+        return {
+            "content": _relative(features, self._content_features),
+            "style": float(np.mean(styles)),
+            "lpips": float(_lpips(jnp.asarray(image), self._content, self._judge, self._heads)),
+        }
 
 
 def wasserstein(one: Any, other: Any, *, ridge: float = _RIDGE) -> float:
@@ -143,7 +176,7 @@ def _resize_together(
             f"{size_text(own)} at a long edge of {edge} px",
             "Score an output against the content that it was made from",
         )
-    smallest = smallest_side(("relu5_3",))
+    smallest = smallest_side(LPIPS_TAPS)
     asked = fit_long_edge(style.shape[:2], edge)
     if min(*own, *asked) < smallest:
         raise PictureError(
@@ -154,27 +187,48 @@ def _resize_together(
     return resize(content, own), resize(style, asked), resize(output, own)
 
 
-def _network(weights: NetworkWeights, *, deepest: str, padding: Any) -> VGG:
-    return VGG(
-        weights.architecture, weights.convolutions, weights.mean, deepest=deepest, padding=padding
-    )
+def _check_size(name: str, image: Image) -> None:
+    height, width = image.shape[:2]
+    smallest = smallest_side((CONTENT_TAP, *STYLE_TAPS, *LPIPS_TAPS))
+    if min(height, width) < smallest:
+        raise PictureError(
+            f"{name} must be at least {smallest} px on both sides to be measured at the taps up "
+            f"to {LPIPS_TAPS[-1]}, got {width}x{height} (width x height)",
+            "Raise --size, or crop the picture",
+        )
+
+
+def _networks() -> tuple[VGG, VGG, list[jax.Array]]:
+    """The network that compares, the one of LPIPS, and the heads of LPIPS."""
+    weights = read_weights(find_weights("vgg16"))
+    build = functools.partial(VGG, weights.architecture, weights.convolutions, weights.mean)
+    heads = [jnp.asarray(head) for head in read_heads()]
+    network = build(deepest=STYLE_TAPS[-1], padding="replicate")
+    return network, build(deepest=LPIPS_TAPS[-1]), heads
+
+
+_lpips = jax.jit(lpips)
 
 
 def _features(network: VGG, image: Image) -> dict[str, npt.NDArray[np.float64]]:
-    size = jnp.asarray(image.shape[:2])
-    features = _at_taps(jnp.asarray(image), network, size)
+    features = _run(jnp.asarray(image), network, jnp.asarray(image.shape[:2]))
     return {tap: np.asarray(value, np.float64) for tap, value in features.items()}
 
 
 @jax.jit
-def _at_taps(image: jax.Array, network: VGG, size: jax.Array) -> dict[str, jax.Array]:
+def _run(image: jax.Array, network: VGG, size: jax.Array) -> dict[str, jax.Array]:
     return network(image, size, (*STYLE_TAPS, CONTENT_TAP))
 
 
-def _lpips(weights: NetworkWeights, one: Image, other: Image) -> float:
-    network = _network(weights, deepest="relu5_3", padding="zero")
-    heads = [jnp.asarray(head) for head in read_heads()]
-    return float(jax.jit(lpips)(jnp.asarray(one), jnp.asarray(other), network, heads))
+@jax.jit
+def _features_and_grams(network: VGG, image: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The content's features, and the Gram matrices of the style."""
+    size = jnp.asarray(image.shape[:2])
+    features = network(image, size, (*STYLE_TAPS, CONTENT_TAP))
+    grams = {
+        tap: gram_matrix(features[tap], own_region(size, tap, features[tap])) for tap in STYLE_TAPS
+    }
+    return features[CONTENT_TAP], grams
 
 
 def _gaussian(features: Any, ridge: float) -> tuple[npt.NDArray[np.float64], Any]:
@@ -190,4 +244,6 @@ def _gram(features: Any) -> npt.NDArray[np.float64]:
 
 
 def _relative(value: Any, target: Any) -> float:
+    """Squared distance over the target's squared norm."""
+    value, target = np.float64(value), np.float64(target)
     return float(((value - target) ** 2).sum() / (target**2).sum())

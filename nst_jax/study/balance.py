@@ -8,8 +8,8 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
+from nst_jax.scores import PairScores
 from nst_jax.study.study import Measure, Study, Trial, check_values, open_pair, run_trials
-from nst_jax.yardstick import PairScores
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "

@@ -12,9 +12,9 @@ from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.studies import BALANCE, RAW, study_options
 from nst_jax.request.taps import PIXELS
+from nst_jax.scores import PairScores
 from nst_jax.study.study import Measure, Pair, Study, Trial, open_pair, run_trials
 from nst_jax.study.units import apply_units, measure_units
-from nst_jax.yardstick import PairScores
 
 Grid = Literal["full", "content", "style", "corners"]
 

@@ -16,6 +16,7 @@ from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options
 from nst_jax.request.studies import BALANCE, RATIOS, RAW, study_options
 from nst_jax.request.taps import PIXELS
+from nst_jax.scores import PairScores
 from nst_jax.study.study import (
     Cell,
     Image,
@@ -28,7 +29,6 @@ from nst_jax.study.study import (
     run_trials,
 )
 from nst_jax.study.units import apply_units, measure_units
-from nst_jax.yardstick import PairScores
 
 _ROWS = (
     "plain blend",

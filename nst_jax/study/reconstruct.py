@@ -14,9 +14,9 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options, job_options
 from nst_jax.request.studies import study_options
+from nst_jax.scores import PairScores
 from nst_jax.study.study import Cell, Measure, Pair, Study, Trial, open_pair, run_trials
 from nst_jax.study.units import apply_units, measure_units
-from nst_jax.yardstick import PairScores
 
 _TEXT = (
     "Every picture begins as noise. In the first row it is moved until one tap of the network, "
