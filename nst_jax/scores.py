@@ -81,7 +81,7 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
         WeightsError: The network is missing.
     """
     pictures = (composite(load_picture(path), "white") for path in (content, style, output))
-    return compare(*_resize_together(*pictures, size))
+    return compare(*_resize_together(*pictures, size=size))
 
 
 def compare(content: Image, style: Image, output: Image) -> Scores:

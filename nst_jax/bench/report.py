@@ -25,13 +25,7 @@ class PeerMeasurement:
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {
-            "form": self.form,
-            "image_steps_per_second": _rate(self.seconds_per_image_step),
-            "seconds_per_image_step": _spread(self.seconds_per_image_step),
-            "ratio": _spread(self.ratio),
-            "note": self.note,
-        }
+        return {"image_steps_per_second": _rate(self.seconds_per_image_step)} | _fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,19 +71,8 @@ class Measurement:
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {
-            "batch_size": self.batch_size,
-            "canvas": list(self.canvas),
-            "steps": self.steps,
-            "image_steps_per_second": _rate(self.seconds_per_image_step),
-            "seconds_per_image_step": _spread(self.seconds_per_image_step),
-            "share_of_peak_direct": _spread(self.share_of_peak_direct),
-            "share_of_peak_executed": _spread(self.share_of_peak_executed),
-            "compile_seconds": _rounded(self.compile_seconds),
-            "phases": _rounded(self.phases),
-            "program_bytes": self.program_bytes,
-            "peers": [peer.record() for peer in self.peers],
-        }
+        rate = {"image_steps_per_second": _rate(self.seconds_per_image_step)}
+        return rate | _fields(self) | {"peers": [peer.record() for peer in self.peers]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,15 +91,6 @@ class JobsMeasurement:
     seconds_per_job: Stats
     seconds_per_job_compiled: Stats
 
-    def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "jobs": self.jobs,
-            "steps": self.steps,
-            "seconds_per_job": _spread(self.seconds_per_job),
-            "seconds_per_job_compiled": _spread(self.seconds_per_job_compiled),
-        }
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LevelRate:
@@ -126,10 +100,6 @@ class LevelRate:
     steps: int
     batch_size: int
     seconds_per_image_step: float
-
-    def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return _rounded(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,14 +175,14 @@ class Report:
             "rounds": self.rounds,
             "pictures": self.pictures,
             "weights": self.weights,
-            "phases": _rounded(best.phases),
+            "phases": _json(best.phases),
             "operations_per_image_step": dict(self.operations),
             "hardware": dict(self.hardware),
             "versions": dict(self.versions),
             "peak_memory": dict(self.peak_memory),
-            "levels": [level.record() for level in self.levels],
+            "levels": _json(self.levels),
             "batch_sizes": [measurement.record() for measurement in self.measurements],
-            "jobs": [one.record() for one in self.jobs],
+            "jobs": _json(self.jobs),
         }
 
 
@@ -225,12 +195,18 @@ def _rate(seconds: Stats | None) -> float | None:
     return None if seconds is None else round_to_digits(1 / seconds.median)
 
 
-def _spread(spread: Stats | None) -> dict[str, float] | None:
-    return None if spread is None else spread.record()
+def _fields(measured: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON has them."""
+    names = (field.name for field in dataclasses.fields(measured))
+    return {name: _json(getattr(measured, name)) for name in names}
 
 
-def _rounded(values: Mapping[str, float | int]) -> dict[str, float | int]:
-    return {
-        name: round_to_digits(value) if isinstance(value, float) else value
-        for name, value in values.items()
-    }
+def _json(value: Any) -> Any:
+    """A value as JSON has it: numbers to six digits, dataclasses as their fields."""
+    if dataclasses.is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, Mapping):
+        return {name: _json(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_json(each) for each in value]
+    return round_to_digits(value) if isinstance(value, float) else value

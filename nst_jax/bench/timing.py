@@ -26,12 +26,6 @@ class Stats:
         ends = sorted((function(self.lowest), function(self.highest)))
         return Stats(function(self.median), ends[0], ends[1])
 
-    def record(self, digits: int = 6) -> dict[str, float]:
-        """As JSON has it, to so many significant digits."""
-        return {
-            name: round_to_digits(value, digits) for name, value in dataclasses.asdict(self).items()
-        }
-
 
 def summarize(values: Iterable[float]) -> Stats:
     """Median, lowest and highest of at least one value."""
