@@ -100,24 +100,6 @@ def test_no_gradient_reaches_an_input_that_only_feeds_zeros():
 
 
 @pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
-def test_the_gradient_is_that_of_plain_automatic_differentiation(layer):
-    def plain(features, kernel, _, bias, mask):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        sums = jax.lax.conv_general_dilated(
-            features[None], kernel, (1, 1), "SAME", dimension_numbers=numbers
-        )[0]
-        value = sums + bias[None, None]
-        return jnp.where(mask, value if layer is layers.convolve else jax.nn.relu(value), 0)
-
-    case = Case(7, 10, size=(6, 7))
-    output, backward = case.forward_and_backward(layer)
-    expected_output, expected_backward = case.forward_and_backward(plain)
-    assert references.relative_error(output, expected_output) < 1e-6
-    # Outside of the region plain differentiation gives the same: padding has gradients too.
-    assert references.relative_error(backward, expected_backward) < 1e-6
-
-
-@pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
 def test_the_network_s_constants_have_no_gradient(layer):
     case = Case(4, 4)
     kernel, flipped, bias, mask = case.constants
@@ -154,14 +136,6 @@ def test_the_mask_is_the_top_left_corner():
     np.testing.assert_array_equal(mask, expected)
     assert np.all(layers.region_mask(jnp.array([4, 5]), (4, 5)))
     assert not np.any(layers.region_mask(jnp.array([0, 5]), (4, 5)))
-
-
-def test_the_flipped_kernel_is_turned_by_half_a_turn_and_transposed():
-    kernel = np.arange(3 * 3 * 2 * 4, dtype=np.float32).reshape(3, 3, 2, 4)
-    flipped = layers.flip_kernel(kernel)
-    assert flipped.shape == (3, 3, 4, 2)
-    assert flipped[0, 1, 3, 1] == kernel[2, 1, 1, 3]
-    np.testing.assert_array_equal(layers.flip_kernel(flipped), kernel)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

@@ -86,23 +86,6 @@ def test_only_wide_layers_are_prepared_for_the_algorithm_for_cpus():
     assert {len(plain.convolutions[name].kernel[...]) for name in plain.convolutions} == {3}
 
 
-def test_the_pixels_are_the_image_itself_without_its_normalisation():
-    image = picture(8, 8)
-    network = build(narrow_network("vgg16"), deepest="pixels")
-    features = network(jnp.asarray(image), jnp.array([8, 8]), ("pixels",))
-    np.testing.assert_array_equal(features["pixels"], image)
-    assert not network.convolutions
-
-
-def test_an_image_of_the_mean_colour_is_all_zeros_to_the_network():
-    narrow = narrow_network("vgg16")
-    image = np.broadcast_to(narrow.mean, (6, 6, 3)).astype(np.float32)
-    network = build(narrow, deepest="conv1_1")
-    value = network(jnp.asarray(image), jnp.array([6, 6]), ("conv1_1",))["conv1_1"]
-    bias = np.broadcast_to(narrow.convolutions["conv1_1"][1], value.shape)
-    np.testing.assert_array_equal(value, bias)
-
-
 SIZES = [(37, 45), (16, 16), (17, 31), (48, 64)]
 
 
@@ -180,17 +163,6 @@ def test_a_weight_file_that_ends_early_reaches_its_own_taps():
     first = network._replace(convolutions={"conv1_1": network.convolutions["conv1_1"]})
     value = build(first, deepest="relu1_1")(jnp.zeros((4, 4, 3)), jnp.array([4, 4]), ("relu1_1",))
     assert value["relu1_1"].shape == (4, 4, 4)
-
-
-def test_asking_for_a_convolution_changes_no_other_tap():
-    network, size = build(narrow_network("vgg16")), jnp.array([20, 18])
-    image = jnp.asarray(picture(20, 18))
-    both = _compiled(network, image, size, ("conv2_1", "relu2_1", "relu3_1"))
-    without = _compiled(network, image, size, ("relu2_1", "relu3_1"))
-    np.testing.assert_array_equal(both["relu2_1"], np.maximum(both["conv2_1"], 0))
-    assert np.min(both["conv2_1"]) < 0
-    for tap, expected in without.items():
-        assert references.relative_error(both[tap], expected) < 1e-6
 
 
 def test_a_bfloat16_network_is_near_the_float32_one():

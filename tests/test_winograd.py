@@ -1,4 +1,4 @@
-"""Winograd's algorithm for itself: exact transforms, every small size, a bounded error."""
+"""Winograd's algorithm for itself: exact transforms, a bounded error; see `test_layers`."""
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,6 @@ def _expected(features, kernel):
     return references.convolve(features, kernel, np.zeros(kernel.shape[3]))
 
 
-# Every remainder by the tile of 4, both ways, up to several tiles; each is a compilation.
-SIZES = [(side, 14 - side) for side in range(1, 14)] + [(1, 1), (4, 4), (8, 12), (2, 3), (5, 5)]
-
-
-@pytest.mark.parametrize(("height", "width"), SIZES)
-def test_every_small_size_equals_the_definition(height, width):
-    features, kernel = _case(height, width, seed=height)
-    output = _correlated(features, jnp.asarray(winograd.transform_kernel(kernel)))
-    assert output.shape == (height, width, 5)
-    assert references.relative_error(output, _expected(features, kernel)) < 1e-5
-
-
 def test_the_transforms_are_exact():
     """Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A in float64 is the convolution, tile by tile."""
     rng = np.random.default_rng(0)
@@ -43,25 +31,6 @@ def test_the_transforms_are_exact():
     output = winograd._OUTPUT @ (transformed_kernel * transformed_tile) @ winograd._OUTPUT.T
     whole = references.convolve(tile[..., None], kernel[..., None, None], np.zeros(1))[..., 0]
     np.testing.assert_allclose(output, whole[1:-1, 1:-1], rtol=0, atol=1e-13)
-
-
-def test_a_transformed_kernel_has_a_tile_s_side():
-    _, kernel = _case(1, 1)
-    transformed = winograd.transform_kernel(kernel)
-    assert transformed.shape == (winograd.TILE, winograd.TILE, 3, 5)
-    assert transformed.dtype == np.float32
-    # At the first interpolation point (0 both ways) lies a sixteenth of the kernel's corner.
-    np.testing.assert_allclose(transformed[0, 0], kernel[0, 0] / 16, rtol=1e-6)
-
-
-def test_rows_and_columns_are_not_exchanged():
-    """A kernel that only looks up, on features of which one row is lit."""
-    features = np.zeros((7, 9, 1), np.float32)
-    features[2] = 1
-    kernel = np.zeros((3, 3, 1, 1), np.float32)
-    kernel[0, 1] = 1
-    output = _correlated(features, jnp.asarray(winograd.transform_kernel(kernel)))
-    np.testing.assert_allclose(np.asarray(output)[:, :, 0].mean(axis=1), np.eye(7)[3], atol=1e-6)
 
 
 def test_the_error_stays_small_at_a_real_layer_s_depth():
