@@ -104,11 +104,6 @@ def test_the_operations_of_a_small_network_are_those_counted_by_hand():
     assert found.executed == 2 * 2 * 9 * (3 * 2 * 40 + 2 * 5 * 8) + 2 * 2 * 2 * 2 * 40
 
 
-def test_layers_behind_the_deepest_tap_are_not_counted():
-    shallow = default_operations(VGG16, 64, content_taps=("relu1_1",), style_taps=("relu1_1",))
-    assert shallow.direct_convolutions == 2 * 2 * 9 * 3 * 64 * 64 * 64
-
-
 def test_winograd_takes_36_products_for_16_outputs_and_its_transforms():
     arguments: dict[str, Any] = {
         "architecture": Architecture("one", (1,), (128,)),
@@ -126,17 +121,14 @@ def test_winograd_takes_36_products_for_16_outputs_and_its_transforms():
     assert fast.direct_convolutions == 2 * 2 * 9 * 64 * 128 * 48
 
 
-@pytest.mark.parametrize(
-    ("matrix", "counted"),
-    [
+def test_the_transforms_are_counted_from_their_matrices():
+    for matrix, counted in (
         (winograd._INPUT, INPUT_TRANSFORM_OPERATIONS),
         (winograd._OUTPUT, OUTPUT_TRANSFORM_OPERATIONS),
-    ],
-)
-def test_the_transforms_are_counted_from_their_matrices(matrix, counted):
-    additions = sum(np.count_nonzero(row) - 1 for row in matrix)
-    multiplications = np.count_nonzero((matrix != 0) & (np.abs(matrix) != 1))
-    assert counted == additions + multiplications
+    ):
+        additions = sum(np.count_nonzero(row) - 1 for row in matrix)
+        multiplications = np.count_nonzero((matrix != 0) & (np.abs(matrix) != 1))
+        assert counted == additions + multiplications
 
 
 def test_the_compiler_counts_winograds_operations_alike():
@@ -214,22 +206,16 @@ class Machine:
         return call
 
 
-def test_the_warm_up_is_left_out_and_contestants_take_turns():
+def test_the_warm_up_is_left_out_and_subjects_take_turns():
     machine = Machine(ours=[100.0, 1.0, 2.0, 3.0], peer=[200.0, 4.0, 5.0, 6.0])
     seconds = interleave(machine.subjects, 3, clock=machine.clock)
     assert seconds == {"ours": [1, 2, 3], "peer": [4, 5, 6]}
     assert machine.calls == ["ours", "peer", "ours", "peer", "peer", "ours", "ours", "peer"]
 
 
-def test_a_spread_is_the_median_with_both_ends():
+def test_stats_are_the_median_with_both_ends_and_a_ratio_is_that_of_the_rounds_ratios():
     assert summarize([3.0, 1.0, 2.0, 9.0]) == Stats(2.5, 1.0, 9.0)
-
-
-def test_a_falling_function_turns_the_ends_of_a_spread():
     assert Stats(2.0, 1.0, 4.0).map(lambda value: 1 / value) == Stats(0.5, 0.25, 1.0)
-
-
-def test_the_ratio_is_the_median_of_the_rounds_ratios():
     peer, ours = [2.0, 30.0, 8.0], [1.0, 10.0, 8.0]
     assert ratio(peer, ours) == Stats(2.0, 1.0, 3.0)  # of the medians it would be 1
 
@@ -260,11 +246,8 @@ def test_a_workload_is_the_engines_own_step_on_a_full_batch(workload):
     assert workload.program_bytes == workload._programs.memory[step]
 
 
-def test_pictures_have_the_long_edge_that_was_asked_for(workload):
+def test_pictures_and_operations_are_those_that_were_asked_for(workload):
     assert workload.pair.content.shape == (32, 32, 3)
-
-
-def test_the_operations_are_of_the_network_that_runs(workload):
     # 3x4, 4x4 at 32 px, 4x8, 8x8 at 16, 8x8 three times at 8, 8x12, 12x12 twice at 4, 12x12 at 2.
     by_hand = 28 * 1024 + (32 + 64) * 256 + 3 * 64 * 64 + (96 + 288) * 16 + 144 * 4
     assert workload.operations.direct_convolutions == 2 * 2 * 9 * by_hand
@@ -316,13 +299,10 @@ def record(narrow_file: str) -> dict[str, Any]:
     return json.loads(printed.getvalue())
 
 
-def test_json_has_the_pinned_keys_first(record):
+def test_json_has_the_pinned_keys_first_and_tells_the_conditions(record):
     assert list(record)[:3] == ["image_steps_per_second", "peer", "ratio"]
     assert record["image_steps_per_second"] > 0
     assert record["style_loss"] == "gram"
-
-
-def test_json_tells_the_conditions(record):
     assert record["hardware"]["platform"] == "cpu"
     assert record["hardware"]["cores"] >= 1
     assert "measured" in record["hardware"]["peak"]["source"]
@@ -447,10 +427,6 @@ def test_the_headline_is_the_fastest_batch_size(monkeypatch):
     assert report.record()["batch_size"] == fastest.batch_size
 
 
-def test_without_a_batch_size_the_planners_is_measured(monkeypatch):
-    assert fake_report(monkeypatch).record()["batch_size"] == 16
-
-
 def test_a_form_of_the_peer_that_does_not_run_is_noted_and_the_other_counts(monkeypatch):
     record = fake_report(monkeypatch, peer="torch").record()
     eager, compiled = record["batch_sizes"][0]["peers"]
@@ -470,13 +446,11 @@ def test_a_peer_of_one_picture_at_a_time_is_compared_by_the_picture(monkeypatch)
     assert [one.median for one in ratios if one] == [4.0, 0.5]
 
 
-def test_without_a_peer_there_is_no_ratio(monkeypatch):
+def test_alone_it_has_the_planners_batch_size_no_ratio_and_the_devices_peak_memory(monkeypatch):
     record = fake_report(monkeypatch).record()
+    assert record["batch_size"] == 16
     assert (record["peer"], record["ratio"], record["peer_form"]) == (None, None, None)
-
-
-def test_an_accelerator_tells_its_own_peak_memory(monkeypatch):
-    assert fake_report(monkeypatch).record()["peak_memory_bytes"] == 3 * 2**20
+    assert record["peak_memory_bytes"] == 3 * 2**20
 
 
 def test_the_tables_show_every_subject(monkeypatch):

@@ -1,6 +1,6 @@
 """Excitement of a channel, as something that an image can be moved towards."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
@@ -19,11 +19,6 @@ class ActivationTarget(NamedTuple):
     """
 
     direction: Float32[Array, "... c"]
-
-    @classmethod
-    def of(cls, direction: Any) -> "ActivationTarget":
-        """The target of a direction, on the host."""
-        return cls(direction)
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """Minus the mean of the features over a region, along the direction.

@@ -82,7 +82,7 @@ class ChannelTargets:
         }
         own = before_activation(neuron.tap)
         directions[own][neuron.channel] = 1 / self._scales[own][neuron.channel]
-        asked = {tap: ActivationTarget.of(direction) for tap, direction in directions.items()}
+        asked = {tap: ActivationTarget(direction) for tap, direction in directions.items()}
         return Targets(content={}, style=asked, variation=self._variation)
 
 
