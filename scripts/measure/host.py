@@ -38,9 +38,8 @@ from nst_jax import Job, JobOptions, Options, read_manifest
 from nst_jax.files import open_picture
 from nst_jax.files.encode import encode_picture
 from nst_jax.files.images import load_picture, resize
-from nst_jax.files.ledger import LEDGER_NAME
 from nst_jax.request.job import fill_defaults
-from nst_jax.request.taps import DEFAULT_STYLE_TAPS, VGG16, block_of
+from nst_jax.request.taps import VGG16
 
 GALLERY = Path(__file__).parents[2] / "examples" / "gallery.jpg"
 Answer = TypeVar("Answer")
@@ -90,34 +89,29 @@ def write_pictures(folder: Path, contents: int = 100, side: int = 64) -> None:
 
 # ---- picture: for docs/scale.json, which scale_on_paper.py reads.
 
-_SIDE, _ROWS = 512, 100_000
-_COUNTED = "requests_a_picture"  # once and for all, see docs/scale.md
+_SIDE = 512
 
 
 def measure_picture(folder: Path) -> dict[str, Any]:
-    """Seconds and bytes of a picture of 512 px by the default schedule, and of a manifest's row.
+    """CPU seconds that a picture of 512 px takes of the host's threads, and its bytes.
 
-    Seconds are CPU seconds, the fastest of a few turns; but `carry` is what the driving thread
-    takes beside steps and compilation, on the clock.
+    `carry`, of the thread that drives the device through five levels, is on the clock.
     """
     write_network(folder / "network.h5")
     write_pictures(folder, contents=8, side=_SIDE)
     pixels = finished_picture()
     encode = functools.partial(encode_picture, PurePath("x.png"), pixels, description="{}")
-    line = ledger_line(folder)
+    seconds = {
+        "decode": 2 * fastest_seconds(lambda: decode(folder / "0.png")),
+        "carry": seconds_beside_steps(folder),
+        "encode": fastest_seconds(lambda: hashlib.sha256(encode())),
+    }
     return {
         "machine": re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
         + f", {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
-        "seconds_a_picture": {
-            "decode": 2 * fastest_seconds(lambda: decode(folder / "0.png")),
-            "carry": seconds_beside_steps(folder),
-            "style": fastest_seconds(decompose_style),
-            "encode": fastest_seconds(lambda: hashlib.sha256(encode())),
-        },
+        "seconds_a_picture": seconds,
         "png_bytes": round(_SIDE**2 * len(encode()) / (pixels.shape[0] * pixels.shape[1])),
-        "ledger_line_bytes": len(line),
-        "seconds_a_job_at_start": seconds_at_start(folder, line),
     }
 
 
@@ -145,15 +139,6 @@ def decode(path: Path) -> None:
     resize(load_picture(path).pixels, (_SIDE - 1, _SIDE - 1))
 
 
-def decompose_style() -> None:
-    """The eigenvalues that a new style asks, at every tap of the five levels."""
-    for tap in DEFAULT_STYLE_TAPS:
-        width = VGG16.channels[block_of(tap) - 1]
-        features = np.random.default_rng(0).normal(size=(4 * width, width))
-        for _ in range(5):
-            np.linalg.eigh(features.T @ features / len(features))
-
-
 def seconds_beside_steps(folder: Path) -> float:
     """Of one more picture through five levels: what `run.json` counts as targets."""
     from nst_jax import render_batch
@@ -166,40 +151,6 @@ def seconds_beside_steps(folder: Path) -> float:
         record = json.loads((folder / f"beside{count}" / "run.json").read_bytes())
         taken.append(record["phases"]["targets"])
     return round((taken[1] - taken[0]) / 6, 6)
-
-
-def ledger_line(folder: Path) -> bytes:
-    """The line that a job of five levels leaves, with addresses of a usual length."""
-    from nst_jax import render_batch
-
-    options = narrow_options(folder, levels=5, steps=50)
-    render_batch([Job(folder / "0.png", folder / "style.png", "0.png")], folder / "line", options)
-    line = (folder / "line" / LEDGER_NAME).read_bytes()
-    return line.replace(str(folder).encode(), b"s3://a-bucket/a-project")
-
-
-def seconds_at_start(folder: Path, line: bytes) -> dict[str, float]:
-    """CPU seconds that a row of the manifest, and a line of the ledger, take of every worker.
-
-    The worker has two rows of its own, which name no pictures.
-    """
-    rows = (f"photos/{n:07d}.jpg,art/{n % 300:03d}.jpg,{n:07d}.png" for n in range(_ROWS))
-    (folder / "jobs.csv").write_text("content,style,output\n" + "\n".join(rows) + "\n")
-    from nst_jax import render_batch
-
-    options = narrow_options(folder)
-
-    def start(name: str) -> float:
-        began = time.process_time()
-        jobs = read_manifest(folder / "jobs.csv", options)
-        render_batch(jobs, folder / name, options, shard=f"0/{_ROWS // 2}")
-        return time.process_time() - began
-
-    bare = start("bare")
-    (folder / "full").mkdir()
-    with (folder / "full" / "ledger-1-of-2.jsonl").open("wb") as ledger:
-        ledger.writelines(line.replace(b'"0.png"', b'"%07d.png"' % n) for n in range(_ROWS))
-    return {"row": bare / _ROWS, "ledger_line": (start("full") - bare) / _ROWS}
 
 
 # ---- manifest: a million rows, read and checked.
@@ -295,11 +246,13 @@ def resume(folder: Path, count: int) -> tuple[float, float]:
 
 
 def picture(output: Path | None = None) -> None:
-    """What a picture and a row of the manifest take; into OUTPUT, in place of an earlier one."""
+    """What a picture takes of the threads; into OUTPUT, in place of what was found before."""
     with tempfile.TemporaryDirectory() as folder:
         found = run_in_fresh_process(measure_picture, Path(folder))
     if output:
-        found |= {_COUNTED: json.loads(output.read_bytes())[_COUNTED]}
+        before = json.loads(output.read_bytes())
+        before["seconds_a_picture"] |= found.pop("seconds_a_picture")
+        found = before | found
         output.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 

@@ -14,9 +14,7 @@ time begins when its network is loaded. Ours has the loading in it and leaves ou
 which is printed beside. Run it with nothing else running.
 """
 
-import argparse
 import contextlib
-import dataclasses
 import importlib
 import io
 import sys
@@ -24,10 +22,12 @@ import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tyro
 from PIL import Image
+from tyro.conf import Positional
 
 from nst_jax import Job, Options, render_many
 from nst_jax.weights.find import find_weights
@@ -41,54 +41,53 @@ CONTENT_INDEX = 20
 """Of relu4_2."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Finish:
-    """A finished picture, and what it took.
-
-    Attributes:
-        picture: 8-bit RGB.
-        seconds: Of rendering.
-        compilation: Seconds beside those.
-    """
+class Finish(NamedTuple):
+    """A finished 8-bit picture, seconds of rendering it, and of compilation beside those."""
 
     picture: Image.Image
     seconds: float
     compilation: float = 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkout", type=Path, help="the peer's checkout")
-    parser.add_argument("pictures", nargs="+", type=Path, help="CONTENT STYLE, in turns")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="pixels")
-    parser.add_argument("--scale", type=float, default=0.2, help="of the peer's steps")
-    parser.add_argument("--steps", type=int, default=Options().steps, help="of ours, at each level")
-    parser.add_argument("--output-dir", type=Path, help="keeps the pictures here")
-    arguments = parser.parse_args()
-    peer = Peer(arguments.checkout)
-    pairs = list(zip(arguments.pictures[::2], arguments.pictures[1::2], strict=True))
-    for size in arguments.sizes:
-        for content, style in pairs:
-            shown, asked = (_fitted(Image.open(path), size) for path in (content, style))
-            theirs = peer.render(shown, asked, size, arguments.scale)
-            ours = _render(shown, asked, Options(size=size, steps=arguments.steps))
-            _report(peer, (shown, asked), ours, theirs, f"{size} px {content.stem} {style.stem}")
-            if arguments.output_dir:
-                _keep(arguments.output_dir, f"{content.stem}__{style.stem}-{size}", ours, theirs)
+def main(
+    checkout: Positional[Path],
+    pictures: Positional[tuple[Path, ...]],
+    sizes: tuple[int, ...] = (256, 512),
+    scale: float = 0.2,
+    steps: int = Options().steps,
+    output_dir: Path | None = None,
+) -> None:
+    """Races the peer in CHECKOUT on pictures that are content and style in turns."""
+    peer = Peer(checkout)
+    pairs = list(zip(pictures[::2], pictures[1::2], strict=True))
+    for size in sizes:
+        for pair in pairs:
+            content, style = (fit(path, size) for path in pair)
+            name = f"{pair[0].stem}__{pair[1].stem}-{size}"
+            theirs = peer.render(content, style, size, scale)
+            ours = render_ours(content, style, Options(size=size, steps=steps))
+            print(name)
+            for which, finish in (("peer", theirs), ("ours", ours)):
+                parts = peer.objective(finish.picture, content, style)
+                print(
+                    f"  {which} {finish.seconds:7.1f} s  objective {sum(parts):.4f} "
+                    "(content {:.4f}, style {:.4f}, smoothness {:.4f})".format(*parts)
+                )
+                if output_dir:
+                    output_dir.mkdir(parents=True, exist_ok=True)
+                    finish.picture.save(output_dir / f"{name}-{which}.png")
+            ratio = theirs.seconds / ours.seconds
+            print(f"  ratio {ratio:.2f}; compilation of ours {ours.compilation:.1f} s", flush=True)
 
 
 class Peer:
-    """The other program, on our VGG-16 weights.
-
-    Args:
-        checkout: Where it lies.
-    """
+    """The other program, from its checkout, on our VGG-16 weights."""
 
     def __init__(self, checkout: Path) -> None:
         sys.path.insert(0, str(checkout))
         self._torch: Any = importlib.import_module("torch")
         self._program: Any = importlib.import_module("style_transfer.style_transfer")
-        self._transfer = self._on_our_weights()
+        self._transfer = self._make_transfer()
 
     def render(self, content: Image.Image, style: Image.Image, size: int, scale: float) -> Finish:
         """Its default schedule, so many times as long, up to this long edge in pixels."""
@@ -121,11 +120,11 @@ class Peer:
             smoothness = program.TVLoss()(own["input"])
         return 0.015 * content_loss.item(), style_loss, 2 * smoothness.item()
 
-    def _on_our_weights(self) -> Any:
+    def _make_transfer(self) -> Any:
         """Its `StyleTransfer`, told of VGG-16 in place of VGG-19."""
         program = self._program
         weights = read_weights(find_weights("vgg16"))
-        operations = self._torch.nn.Sequential(*self._operations(weights))
+        operations = self._torch.nn.Sequential(*self._make_operations(weights))
         network = types.SimpleNamespace(features=operations)
         program.models.vgg19 = lambda weights: network
         transfer = program.StyleTransfer()
@@ -134,7 +133,7 @@ class Peer:
         transfer.model.normalize = program.transforms.Normalize(list(weights.mean), [1.0] * 3)
         return transfer
 
-    def _operations(self, weights: NetworkWeights) -> Iterator[Any]:
+    def _make_operations(self, weights: NetworkWeights) -> Iterator[Any]:
         """Convolution, ReLU, …, as torchvision lists them, up to relu5_1."""
         nn = self._torch.nn
         for block, depth in enumerate(weights.architecture.depths, start=1):
@@ -151,47 +150,23 @@ class Peer:
                     return
 
 
-def _render(content: Image.Image, style: Image.Image, options: Options) -> Finish:
+def render_ours(content: Image.Image, style: Image.Image, options: Options) -> Finish:
+    """The same pair by this package."""
     began = time.perf_counter()
     shown, asked = (np.asarray(each, np.float32) / np.float32(255) for each in (content, style))
     (result,) = render_many([Job(shown, asked)], options, on_error="raise")
-    wall = time.perf_counter() - began
+    seconds = time.perf_counter() - began - result.compile_seconds
     assert result.image is not None
-    pixels = np.round(255 * result.image).astype(np.uint8)
-    return Finish(
-        Image.fromarray(pixels), wall - result.compile_seconds, compilation=result.compile_seconds
-    )
+    picture = Image.fromarray(np.round(255 * result.image).astype(np.uint8))
+    return Finish(picture, seconds, result.compile_seconds)
 
 
-def _fitted(picture: Image.Image, size: int) -> Image.Image:
-    width, height = picture.size
-    factor = size / max(width, height)
-    sides = round(width * factor), round(height * factor)
-    return picture.convert("RGB").resize(sides, Image.Resampling.LANCZOS)
-
-
-def _report(
-    peer: Peer, pair: tuple[Image.Image, Image.Image], ours: Finish, theirs: Finish, what: str
-) -> None:
-    print(what)
-    for name, finish in (("peer", theirs), ("ours", ours)):
-        content, style, smoothness = peer.objective(finish.picture, *pair)
-        print(
-            f"  {name} {finish.seconds:7.1f} s  objective {content + style + smoothness:.4f} "
-            f"(content {content:.4f}, style {style:.4f}, smoothness {smoothness:.4f})"
-        )
-    print(
-        f"  the peer takes {theirs.seconds / ours.seconds:.2f} times as long; compilation of ours "
-        f"{ours.compilation:.1f} s",
-        flush=True,
-    )
-
-
-def _keep(folder: Path, name: str, ours: Finish, theirs: Finish) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    ours.picture.save(folder / f"{name}-ours.png")
-    theirs.picture.save(folder / f"{name}-peer.png")
+def fit(path: Path, size: int) -> Image.Image:
+    """A picture at this long edge in pixels."""
+    picture = Image.open(path).convert("RGB")
+    width, height = (round(side * size / max(picture.size)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)
