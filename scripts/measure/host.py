@@ -95,7 +95,8 @@ _SIDE = 512
 def measure_picture(folder: Path) -> dict[str, Any]:
     """CPU seconds that a picture of 512 px takes of the host's threads, and its bytes.
 
-    `carry`, of the thread that drives the device through five levels, is on the clock.
+    `carry`, of the thread that drives the device through five levels, is on the clock: have nothing
+    else running.
     """
     write_network(folder / "network.h5")
     write_pictures(folder, contents=8, side=_SIDE)
