@@ -12,13 +12,17 @@ import numpy as np
 import references
 from networks import CHANNELS, narrow_network, picture
 
+from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.solver import Problem, State
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.device.targets import TargetCache
+from nst_jax.engine.inputs.examine import examine_jobs
+from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan, choose_slots
-from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.scheduler import Scheduler
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.scheduler import NO_ACCIDENTS, make_programs, make_scheduler
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, normalized_weights
 from nst_jax.request.presets import PRESETS
@@ -153,14 +157,13 @@ def shared_programs() -> Iterator[None]:
     So the runs in it must share the network and all that is static.
     """
     kept: dict[str, Any] = {}
-    original = Session.make_scheduler
+    original = ProgramCache.__init__
 
-    def renderer(self: Session, *arguments: Any) -> Scheduler:
-        made = original(self, *arguments)
-        made.programs._programs = kept
-        return made
+    def share(self: ProgramCache, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        self._programs = kept
 
-    with mock.patch.object(Session, "renderer", renderer):
+    with mock.patch.object(ProgramCache, "__init__", share):
         yield
 
 
@@ -186,40 +189,68 @@ def by_canvas(plan: Plan) -> dict[tuple[int, int], int]:
 
 
 class Studio:
-    """What `render_many` does, but programs are kept from one call to the next."""
+    """What `render_many` does, but programs and targets are kept from one call to the next.
+
+    Attributes:
+        session: What the jobs share.
+        progress: Told what happens.
+        policy: What is done about accidents.
+        scheduler: Of the last call.
+    """
 
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         self.options = options
-        self.setup = open_session(options, devices or one_device())
-        self._renderer: Scheduler | None = None
+        self.session = open_session(options, devices or one_device())
+        self.progress: Progress = NullProgress()
+        self.policy = NO_ACCIDENTS
+        self.scheduler: Any = None
+        self._programs: ProgramCache | None = None
 
     @property
-    def renderer(self) -> Scheduler:
-        assert self._renderer is not None, "nothing was rendered yet"
-        return self._renderer
+    def programs(self) -> ProgramCache:
+        assert self._programs is not None, "nothing was rendered yet"
+        return self._programs
+
+    def open(self, requests: Sequence[ExaminedJob]) -> None:
+        """Makes the network ready, to the depth that these jobs need."""
+        self._programs = make_programs(self.session, requests, self.progress)
+        self._targets = TargetCache(self._programs, self.options)
 
     def requests(self, jobs: Iterable[Job]) -> list[ExaminedJob]:
-        examined = examine_jobs(fill_defaults(jobs, self.options), self.setup, NullProgress())
+        examined = examine_jobs(fill_defaults(jobs, self.options), self.session, NullProgress())
         return [one for one in examined if isinstance(one, ExaminedJob)]
 
     def plan(self, requests: Sequence[ExaminedJob], **changes: Any) -> Plan:
         options = dataclasses.replace(self.options, **changes)
-        return choose_slots([one.levels for one in requests], options, self.setup.devices)
+        return choose_slots([one.levels for one in requests], options, self.session.devices)
+
+    def results(self, requests: Sequence[ExaminedJob], plan: Plan) -> Iterator[Result]:
+        """Results as they come."""
+        if self._programs is None:
+            self.open(requests)
+        self.scheduler = make_scheduler(
+            self.session,
+            requests,
+            plan,
+            self.progress,
+            programs=self._programs,
+            targets=self._targets,
+            policy=self.policy,
+        )
+        return render_jobs(requests, self.session, self.scheduler)
 
     def render(self, jobs: Iterable[Job], **changes: Any) -> list[Result]:
         """Results in the order of the jobs; `changes` may give another `batch_size`."""
         requests = self.requests(jobs)
-        if self._renderer is None:
-            self._renderer = self.setup.make_scheduler(requests, NullProgress())
-        results = render_jobs(requests, self.setup, self._renderer, self.plan(requests, **changes))
+        results = self.results(requests, self.plan(requests, **changes))
         return sorted(results, key=lambda result: result.index)
 
     def calls(self, jobs: Iterable[Job], **changes: Any) -> list[Call]:
         """Renders, and tells what went into the step programs and came out, call by call."""
         jobs, seen = list(jobs), []
-        if self._renderer is None:
-            self._renderer = self.setup.make_scheduler(self.requests(jobs), NullProgress())
-        original = self._renderer.programs.run_chunk
+        if self._programs is None:
+            self.open(self.requests(jobs))
+        original = self.programs.run_chunk
 
         def spy(canvas, states, problems, num_steps):
             before, asked = map(_copied, (states, problems))
@@ -227,6 +258,6 @@ class Studio:
             seen.append(Call(canvas, before, asked, _copied(after)))
             return after
 
-        with mock.patch.object(self._renderer.programs, "run_chunk", spy):
+        with mock.patch.object(self.programs, "run_chunk", spy):
             self.render(jobs, **changes)
         return seen

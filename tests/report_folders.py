@@ -9,8 +9,7 @@ import numpy as np
 from networks import picture
 from PIL import Image
 
-from nst_jax.engine.curve import LossPoint
-from nst_jax.engine.results import Result
+from nst_jax.engine.results import LossPoint, Result
 from nst_jax.files.ledger import Ledger
 from nst_jax.request.errors import NstJaxError, PictureError
 from nst_jax.request.job import Job

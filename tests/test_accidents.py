@@ -41,9 +41,9 @@ EXPLODES = "a.png,b.png,bad.png,,noise,3e38,3e38"
 def batches(tmp_path, narrow_file, capsys, monkeypatch) -> Batches:
     """A batch of three good jobs; pauses before another try are short."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nst_jax.engine.schedule.waves._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.inputs.load._BACK_OFF_S", 0.001)
     monkeypatch.setattr("nst_jax.engine.run.writer._BACK_OFF_S", 0.001)
-    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._BACK_OFF_S", 0.001)
+    monkeypatch.setattr("nst_jax.engine.schedule.recovery._BACK_OFF_S", 0.001)
     made = Batches(tmp_path, narrow_file, capsys)
     made.rows(*GOOD)
     return made

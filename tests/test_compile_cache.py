@@ -48,7 +48,7 @@ def _rendered(weights, **changes):
     jax.clear_caches()
     studio = Studio(tiny_options(weights, levels=1, **changes))
     (result,) = studio.render([tiny_job(0)])
-    return image_of(result), studio.renderer.programs
+    return image_of(result), studio.programs
 
 
 def _compiled_anew():

@@ -85,7 +85,7 @@ def _steps(programs):
 def test_one_step_program_for_each_canvas_level_and_set_of_taps(narrow_file, compiled):
     studio = Studio(tiny_options(narrow_file))
     studio.render(JOBS)
-    programs = studio.renderer.programs.compiled
+    programs = studio.programs.compiled
     # Landscape at 34 and 48 px with both sets of taps, portrait at both with one.
     assert len(_steps(programs)) == 6
     assert compiled["run_chunk"] == 6
@@ -133,7 +133,7 @@ def test_targets_of_a_pair_are_made_once(narrow_file):
     """However many jobs ask for a style, and however many batches they make."""
     studio = Studio(tiny_options(narrow_file, levels=1))
     studio.render([tiny_job(0)])
-    programs = studio.renderer.programs
+    programs = studio.programs
     made = collections.Counter()
 
     def counting(name):
@@ -161,7 +161,7 @@ def test_taps_that_change_sides_are_another_program(narrow_file):
     studio = Studio(tiny_options(narrow_file, levels=1))
     results = studio.render([tiny_job(0, **taps) for taps in sides])
     assert [result.error for result in results] == [None, None]
-    assert len(_steps(studio.renderer.programs.compiled)) == 2
+    assert len(_steps(studio.programs.compiled)) == 2
 
 
 def test_the_order_of_taps_is_no_other_picture(narrow_file):
@@ -183,7 +183,7 @@ def test_the_order_of_taps_is_no_other_picture(narrow_file):
 def test_nothing_but_the_step_count_goes_to_the_device_in_a_chunk(narrow_file):
     studio = Studio(tiny_options(narrow_file, levels=1))
     studio.render([tiny_job(0)])
-    programs = studio.renderer.programs
+    programs = studio.programs
     original, chunks = programs.run_chunk, []
 
     def guarded(*arguments):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from engine_jobs import tiny_job
 
-from nst_jax.engine.curve import MOST_POINTS, LossCurve, LossPoint
-from nst_jax.engine.results import Result
+from nst_jax.engine.results import MOST_POINTS, LossCurve, LossPoint, Result
 from nst_jax.request.job import Job
 from nst_jax.request.options import JobOptions
 

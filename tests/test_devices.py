@@ -48,7 +48,7 @@ def test_a_run_stays_on_the_devices_it_is_given(narrow_file):
     chosen = jax.devices()[-1]
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=1), [chosen])
     assert image_of(studio.render([tiny_job(0, steps=1)])[0]).any()
-    programs: Any = studio.renderer.programs
+    programs: Any = studio.programs
     assert {leaf.device for leaf in jax.tree.leaves(programs.network)} == {chosen}
     for name, program in programs._programs.items():
         used = {

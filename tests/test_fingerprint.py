@@ -9,11 +9,12 @@ from engine_jobs import content_of, one_device, style_of, tiny_options, write_na
 from PIL import Image
 
 from nst_jax import Job, Options
+from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.fingerprint import fingerprint
 from nst_jax.engine.inputs.picture_index import PictureIndex
-from nst_jax.engine.inputs.session import ExaminedJob, open_session
+from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress
-from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 

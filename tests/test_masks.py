@@ -249,13 +249,13 @@ def test_jobs_with_and_without_masks_keep_their_bytes_alone_and_in_any_order(
 
 
 def test_other_masks_are_no_other_program(masked_studio, together):
-    before = len(masked_studio.renderer.programs.compiled)
+    before = len(masked_studio.programs.compiled)
     jobs = [
         dataclasses.replace(masked_job(8), masks=(soft_mask(LANDSCAPE), soft_mask(LANDSCAPE))),
         dataclasses.replace(tiny_job(9), masks=(1 - soft_mask(LANDSCAPE),)),
     ]
     assert all(result.error is None for result in masked_studio.render(jobs))
-    assert len(masked_studio.renderer.programs.compiled) == before
+    assert len(masked_studio.programs.compiled) == before
 
 
 def test_outside_of_all_regions_the_content_stays(narrow_file):

@@ -22,7 +22,7 @@ from engine_jobs import (
 )
 
 from nst_jax.engine.device.optimizers import Schedule
-from nst_jax.engine.plan.levels import PHASES, pyramid
+from nst_jax.engine.plan.levels import pyramid
 from nst_jax.request.options import JobOptions, Options
 
 STEPS = 3
@@ -97,7 +97,7 @@ def test_adam_s_steps_are_the_ones_by_hand_whatever_the_job_asks(level, last_cal
 
 
 def test_what_adam_is_told_is_no_compilation(level, last_call):
-    assert len([name for name in level.renderer.programs.compiled if "step" in name]) == 1
+    assert len([name for name in level.programs.compiled if "step" in name]) == 1
 
 
 def test_a_picture_is_clipped_at_the_end_where_it_may_leave_its_range(level, last_call):
@@ -116,14 +116,13 @@ def test_without_a_memory_the_result_is_the_last_image(last_call):
 
 @pytest.mark.parametrize("end", [0.1, 1.0])
 @pytest.mark.parametrize("kind", ["constant", "cosine", "exponential"])
-def test_a_schedule_is_optax_s_and_goes_on_in_the_next_phase(kind, end):
+def test_a_schedule_is_optax_s(kind, end):
     steps, own = 20, JobOptions(learning_rate_schedule=kind, learning_rate_end=end)
-    for before, step in [(0, 0), (0, 7), (7, 0), (15, 4), (0, 19)]:
+    for step in (0, 7, 19):
         schedule = Schedule(
             jnp.float32(kind == "cosine"),
             jnp.float32(kind == "exponential"),
             jnp.float32(end),
-            jnp.int32(before),
             jnp.int32(steps),
         )
         known = {
@@ -131,31 +130,15 @@ def test_a_schedule_is_optax_s_and_goes_on_in_the_next_phase(kind, end):
             "cosine": optax.cosine_decay_schedule(1.0, steps, own.learning_rate_end),
             "exponential": optax.exponential_decay(1.0, steps, own.learning_rate_end),
         }
-        expected = float(known[kind](before + step))
+        expected = float(known[kind](step))
         assert float(schedule.multiplier(jnp.int32(step))) == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_falling_rate_knows_no_phases(narrow_file, monkeypatch):
-    studio = Studio(tiny_options(narrow_file, levels=2, batch_size=2))
-    job = tiny_job(0, steps=6, learning_rate_schedule="cosine")
-    whole = studio.render([job])[0]
-    monkeypatch.setitem(PHASES, "gram", (("gram", 0.5), ("gram", 0.5)))
-    cut = studio.render([job])[0]
-    assert same(whole, cut)
 
 
 def test_the_first_level_may_have_steps_of_its_own():
     own = JobOptions(steps=10, first_steps=25, content_taps=("relu5_1",))
-    for loss in PHASES:
-        options = Options(size=128, levels=5, style_loss=loss)
-        made = pyramid((128, 40), options, own)
-        by_level = {stage.index: stage.level_steps for stage in made}
-        assert list(by_level.values()) == [25] + [10] * (len(by_level) - 1)
-        assert min(by_level) > 0, "the coarsest levels are too narrow, so another is its first"
-        for level, steps in by_level.items():
-            here = [stage for stage in made if stage.index == level]
-            assert sum(stage.steps for stage in here) == steps
-            assert [stage.steps_before for stage in here] == [0, *[here[0].steps] * (len(here) - 1)]
+    made = pyramid((128, 40), Options(size=128, levels=5), own)
+    assert [level.steps for level in made] == [25] + [10] * (len(made) - 1)
+    assert made[0].index > 0, "the coarsest levels are too narrow, so another is its first"
 
 
 # Gradients by their direction alone.
@@ -171,7 +154,7 @@ def test_unit_gradients_and_plain_ones_go_through_a_run_each_as_alone(narrow_fil
     together = studio.render(jobs)
     for job, result in zip(jobs, together, strict=True):
         assert same(studio.render([job])[0], result)
-    named = [name for name in studio.renderer.programs.compiled if name.startswith("step")]
+    named = [name for name in studio.programs.compiled if name.startswith("step")]
     assert sorted(name.endswith("with unit gradients") for name in named) == [False, True]
 
 
@@ -283,16 +266,6 @@ def test_l_bfgs_begins_each_level_afresh_where_the_image_of_the_last_is(lbfgs):
         assert not np.any(leaf)
     assert np.abs(fine[0].states.image).max() > 0
     assert not np.array_equal(fine[0].states.image[0, :34, :48], np.asarray(LBFGS_JOBS[0].content))
-
-
-def test_l_bfgs_remembers_one_objective_alone(monkeypatch):
-    monkeypatch.setitem(PHASES, "wasserstein", (("gram", 0.75), ("wasserstein", 0.25)))
-    """Its level has no phase of another kind of style loss."""
-    for loss in PHASES:
-        options = Options(size=64, levels=2, style_loss=loss, optimizer="lbfgs")
-        made = pyramid((64, 48), options, options)
-        assert [stage.style_kind for stage in made] == [PHASES[loss][-1][0]] * 2
-        assert [stage.steps for stage in made] == [options.steps] * 2
 
 
 def test_l_bfgs_goes_with_winograd(tmp_path):

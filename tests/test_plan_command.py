@@ -186,8 +186,8 @@ def test_the_compilations_told_are_those_of_the_run(narrow_file):
     studio = Studio(options)
     studio.render(jobs)
     made = make_plan_report(jobs, options, measure=False, devices=one_device())
-    assert made.compilations == len(studio.renderer.programs.compiled)
-    assert made.image_steps == studio.renderer.timing.image_steps
+    assert made.compilations == len(studio.programs.compiled)
+    assert made.image_steps == studio.scheduler.timing.image_steps
 
 
 def test_the_batches_told_are_those_of_a_run_that_refills_slots(narrow_file):

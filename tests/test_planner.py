@@ -19,9 +19,7 @@ from nst_jax.engine.plan import host_memory
 from nst_jax.engine.plan.canvas import padded_shape
 from nst_jax.engine.plan.devices import Devices, data_mesh
 from nst_jax.engine.plan.levels import Bucket, Level
-from nst_jax.engine.plan.memory_budget import MemoryBudget, largest_that_fits
-from nst_jax.engine.plan.memory_model import CostModel
-from nst_jax.engine.plan.planning import cost_model, make_plan
+from nst_jax.engine.plan.memory_model import CostModel, MemoryBudget, largest_that_fits
 from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import analyze_step
@@ -43,7 +41,7 @@ AUTO = Options()
 
 def _ladders(size, jobs):
     """Jobs of one level and one size."""
-    return [(Level(0, size, padded_shape(size), max(size), steps=1, level_steps=1),)] * jobs
+    return [(Level(0, size, padded_shape(size), max(size), steps=1),)] * jobs
 
 
 def _slots(size, jobs, options=AUTO, devices=None):
@@ -379,10 +377,10 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2))
     job = tiny_job(0)
     studio.render([job])
-    programs = studio.renderer.programs
+    programs = studio.programs
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
-    devices = studio.setup.devices
+    devices = studio.session.devices
     seen = analyze_step(
         programs, devices, request.levels[0].canvas, 2, request.options.static_options
     )
@@ -454,7 +452,7 @@ def test_a_resume_on_a_smaller_machine_is_refused():
 
 
 def test_a_style_that_fits_no_device_is_refused():
-    stage = Level(0, (64, 64), (64, 64), style_edge=512, steps=1, level_steps=1)
+    stage = Level(0, (64, 64), (64, 64), style_edge=512, steps=1)
     room = _room(_room(None).required_bytes((64, 64), 1))
     with pytest.raises(OptionError, match="long edge of 512 px") as refused:
         choose_slots([(stage,)], AUTO, data_mesh(one_device()), room=room)
@@ -490,9 +488,8 @@ class _Notes(NullProgress):
 @pytest.mark.parametrize(("jobs", "said"), [(1, 1), (3, 1), (4, 0), (5, 0)])
 def test_a_batch_size_beyond_the_jobs_is_said(narrow_file, jobs, said):
     studio, notes = Studio(tiny_options(narrow_file)), _Notes()
-    made = make_plan(
-        studio.requests(tiny_job(number) for number in range(jobs)), studio.setup, notes
-    )
+    requests = studio.requests(tiny_job(number) for number in range(jobs))
+    made = studio.session.make_plan(requests, notes)
     assert set(made.slots.values()) == {4}
     assert len(notes.said) == said
     assert all("batch size of 4" in note for note in notes.said)
@@ -501,23 +498,23 @@ def test_a_batch_size_beyond_the_jobs_is_said(narrow_file, jobs, said):
 def test_jobs_are_planned_within_the_devices_memory(narrow_file):
     studio = Studio(tiny_options(narrow_file, batch_size="auto"))
     requests = studio.requests(tiny_job(number) for number in range(8))
-    free = make_plan(requests, studio.setup, NullProgress())
-    needed = cost_model(studio.setup).step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
+    free = studio.session.make_plan(requests, NullProgress())
+    needed = studio.session.costs.step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
     with mock.patch.object(Devices, "memory_bytes", needed):
-        tight = make_plan(requests, studio.setup, NullProgress())
+        tight = studio.session.make_plan(requests, NullProgress())
     assert by_canvas(free)[48, 48] == 8
     assert by_canvas(tight)[48, 48] == 2
 
 
 def test_no_job_is_planned_as_nothing(narrow_file):
     studio = Studio(tiny_options(narrow_file))
-    assert make_plan([], studio.setup, NullProgress()).slots == {}
+    assert studio.session.make_plan([], NullProgress()).slots == {}
 
 
 def test_costs_are_those_of_the_weight_file(tmp_path):
     channels = (2, 3, 5, 7, 9)
     studio = Studio(tiny_options(write_narrow_weights(tmp_path / "odd.h5", channels=channels)))
-    costs = cost_model(studio.setup)
+    costs = studio.session.costs
     assert costs.channels["conv1_1"] == (3, 2)
     assert costs.channels["conv4_1"] == (5, 7)
     assert costs.value_bytes == np.dtype(np.float32).itemsize

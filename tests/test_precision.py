@@ -101,7 +101,7 @@ def test_grams_are_summed_in_float32(studios):
 
 def test_the_network_itself_is_in_the_type_asked_for(studios):
     for dtype, (_, _, studio) in studios.items():
-        network = studio.renderer.programs.network
+        network = studio.programs.network
         kinds = {leaf.dtype.name for leaf in jax.tree.leaves(network.convolutions)}
         assert kinds == {dtype}
         assert network.mean[...].dtype == np.float32
@@ -118,7 +118,7 @@ def test_auto_is_float32_on_a_cpu_and_so_is_tf32():
 @pytest.mark.parametrize("products", ["highest", "tensorfloat32"])
 def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
-    network, devices = studios["float32"][2].renderer.programs.network, data_mesh(one_device())
+    network, devices = studios["float32"][2].programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
     structure = StaticOptions(DEEP["content_taps"], DEEP["style_taps"])
     states, problems = batch_shapes(network, devices, (32, 48), 2, structure)

@@ -16,7 +16,7 @@ from nst_jax import Job, Options
 from nst_jax.cli.main import run
 from nst_jax.engine.device.problem import make_problem
 from nst_jax.engine.device.targets import VARIATIONS, make_style_target
-from nst_jax.engine.plan.levels import PHASES, Level
+from nst_jax.engine.plan.levels import Level
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, objective
 from nst_jax.model.region import Region
@@ -166,7 +166,7 @@ def asked(options: Options, network: Network, style: np.ndarray):
     """The preset's problem at its last stage, with targets from the reference."""
     own, how = job_options(options), {"pooling": options.pooling, "padding": options.padding}
     wanted, other = (at_taps(one, network, **how) for one in (CONTENT, style))
-    kind = PHASES[options.style_loss][-1][0]
+    kind = options.style_loss
     moments = {
         tap: Moments(*map(np.float32, (flat(other[tap]).mean(0), references.gram(other[tap]))))
         for tap in own.style_taps
@@ -184,7 +184,7 @@ def asked(options: Options, network: Network, style: np.ndarray):
         },
         VARIATIONS[options.tv_loss],
     )
-    stage = Level(0, SIZE, SIZE, 48, steps=1, level_steps=1, style_kind=kind)
+    stage = Level(0, SIZE, SIZE, 48, steps=1)
     return jax.tree.map(jnp.asarray, make_problem(own, stage, targets))
 
 

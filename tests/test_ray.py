@@ -60,7 +60,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     render_batch(jobs, whole, options, devices=one_device())
     parts.mkdir()
-    seen = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex())
+    seen = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex().size)
     digest = batch_hash(jobs, options)
     one = worker.Worker(worker.WorkerConfig(str(parts), options, RunPolicy(), seen, digest))
     first = one.render(jobs[:3], {}, {})

@@ -38,8 +38,8 @@ from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.stop import Care
-from nst_jax.engine.schedule.waves import render_jobs
+from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.request.errors import (
     DeviceError,
     ManifestError,
@@ -49,6 +49,7 @@ from nst_jax.request.errors import (
 )
 from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.run_policy import RunPolicy
 
 COARSE, FINE, UPRIGHT = (32, 34), (48, 48), (48, 32)
 """Canvases of landscapes at their two levels, and of a portrait at the second."""
@@ -81,28 +82,27 @@ class Workshop(Studio):
 
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         super().__init__(options, devices)
-        self.notes = Notes()
-        self._renderer = self.setup.make_scheduler(self.requests([tiny_job(0)]), self.notes)
+        self.progress = self.notes = Notes()
+        self.open(self.requests([tiny_job(0)]))
 
     def planned(self, jobs: Sequence[Job], slots: dict[tuple[int, int], int]) -> list[Result]:
         """Results of a run with this plan."""
         requests = self.requests(jobs)
         groups = {stage.bucket for one in requests for stage in one.levels}
         chosen = {group: slots[group.canvas] for group in groups}
-        plan = Plan(chosen, self.setup.devices.count)
-        results = render_jobs(requests, self.setup, self.renderer, plan)
+        results = self.results(requests, Plan(chosen, self.session.devices.count))
         return sorted(results, key=lambda result: result.index)
 
     @contextlib.contextmanager
     def watched(self, name: str, before: Callable[..., None]) -> Iterator[None]:
         """Calls `before` with the arguments of each call of one kind of program."""
-        original = getattr(self.renderer.programs, name)
+        original = getattr(self.programs, name)
 
         def spy(*arguments: Any) -> Any:
             before(*arguments)
             return original(*arguments)
 
-        with mock.patch.object(self.renderer.programs, name, spy):
+        with mock.patch.object(self.programs, name, spy):
             yield
 
     @contextlib.contextmanager
@@ -148,9 +148,9 @@ def set_pace(monkeypatch, workshop: Workshop, seconds: float | Callable[[int], f
     """
     clock = types.SimpleNamespace(now=0.0, steps=0)
     time = types.SimpleNamespace(perf_counter=lambda: clock.now)
-    monkeypatch.setattr("nst_jax.engine.schedule.scheduler.time", time)
+    monkeypatch.setattr("nst_jax.engine.schedule.timing.time", time)
     monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
-    original = workshop.renderer.programs.run_chunk
+    original = workshop.programs.run_chunk
 
     def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
         for _ in range(int(num_steps)):
@@ -158,7 +158,7 @@ def set_pace(monkeypatch, workshop: Workshop, seconds: float | Callable[[int], f
             clock.steps += 1
         return original(canvas, states, problems, num_steps)
 
-    monkeypatch.setattr(workshop.renderer.programs, "run_chunk", run_chunk)
+    monkeypatch.setattr(workshop.programs, "run_chunk", run_chunk)
 
 
 # Whose picture it is.
@@ -235,9 +235,7 @@ def test_every_picture_comes_out_before_the_last_chunk_when_it_is_over(workshop)
     jobs = [tiny_job(0, steps=40), *(tiny_job(number, steps=2) for number in range(1, 5))]
     requests = workshop.requests(jobs)
     with workshop.watched("run_chunk", lambda *_: events.append("chunk")):
-        for result in render_jobs(
-            requests, workshop.setup, workshop.renderer, workshop.plan(requests, batch_size=2)
-        ):
+        for result in workshop.results(requests, workshop.plan(requests, batch_size=2)):
             events.append(f"job {result.index}")
     assert events[-1] in {"job 0", "job 4"}
     last_chunk = len(events) - 1 - events[::-1].index("chunk")
@@ -551,10 +549,10 @@ def test_only_steps_that_were_taken_are_counted(workshop):
         tiny_job(1, steps=90, **BAD),
         tiny_job(2, steps=7),
     ]
-    timed, watched = workshop.renderer.timing.image_steps, workshop.notes.image_steps
+    watched = workshop.notes.image_steps
     results = workshop.render(jobs, batch_size=2)
     assert [result.steps for result in results] == [40, 0, 7]
-    assert workshop.renderer.timing.image_steps - timed == 47
+    assert workshop.scheduler.timing.image_steps == 47
     assert workshop.notes.image_steps - watched == 47
 
 
@@ -684,7 +682,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(workshop, notes, slot
     with short_of_memory(workshop, most=most), workshop.chunks() as chunks:
         results = workshop.render(JOBS, batch_size=slots)
     assert [size for size, _ in itertools.groupby(chunk.slots for chunk in chunks)] == tried
-    assert by_canvas(workshop.renderer.plan) == {FINE: tried[-1]}
+    assert by_canvas(workshop.scheduler.plan) == {FINE: tried[-1]}
     assert notes == [
         f"a batch of {more} does not fit the device at 48x48; going on with {fewer}"
         for more, fewer in itertools.pairwise(tried)
@@ -698,7 +696,7 @@ def test_other_canvases_keep_their_slots(workshop, notes):
     usual = workshop.render(portraits, batch_size=2)
     with short_of_memory(workshop, most=1, canvas=FINE), workshop.chunks() as chunks:
         results = workshop.render([*landscapes, *portraits], batch_size=2)
-    assert by_canvas(workshop.renderer.plan) == {FINE: 1, UPRIGHT: 2}
+    assert by_canvas(workshop.scheduler.plan) == {FINE: 1, UPRIGHT: 2}
     assert {chunk.slots for chunk in chunks if chunk.canvas == UPRIGHT} == {2}
     assert notes == ["a batch of 2 does not fit the device at 48x48; going on with 1"]
     _assert_same(results[:5], workshop.render(landscapes, batch_size=1))
@@ -767,13 +765,13 @@ def test_a_fault_while_a_slot_is_refilled_loses_no_job(workshop, notes, name, ca
 def _entered(workshop: Workshop) -> Iterator[dict[int, int]]:
     """By job, how many slots the batch had that it entered last."""
     seen: dict[int, int] = {}
-    original = workshop.renderer._entry
+    original = SlotLoader.load
 
-    def spy(one: Any, level: int) -> Any:
-        seen[one.job.index] = by_canvas(workshop.renderer.plan)[FINE]
-        return original(one, level)
+    def spy(self: SlotLoader, one: ActiveJob) -> Any:
+        seen[one.job.index] = by_canvas(workshop.scheduler.plan)[FINE]
+        return original(self, one)
 
-    with mock.patch.object(workshop.renderer, "_entry", spy):
+    with mock.patch.object(SlotLoader, "load", spy):
         yield seen
 
 
@@ -820,14 +818,14 @@ def test_a_defect_of_ours_comes_out(workshop, notes, name):
     ):
         workshop.render(JOBS, batch_size=4)
     assert notes == []
-    assert by_canvas(workshop.renderer.plan) == {FINE: 4}
+    assert by_canvas(workshop.scheduler.plan) == {FINE: 4}
 
 
 @contextlib.contextmanager
 def retries(workshop: Workshop, count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """So many tries again after a fault of the device, without a pause."""
-    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._BACK_OFF_S", 0.0)
-    with mock.patch.object(workshop.renderer, "care", Care(retries=count)):
+    monkeypatch.setattr("nst_jax.engine.schedule.recovery._BACK_OFF_S", 0.0)
+    with mock.patch.object(workshop, "policy", RunPolicy(retries=count, checkpoint_every=0.0)):
         yield
 
 
@@ -841,7 +839,7 @@ def test_a_passing_fault_of_the_device_costs_time_alone(workshop, notes, monkeyp
     ):
         results = workshop.render(JOBS, batch_size=4)
     assert notes == ["the device failed: INTERNAL: a passing fault; trying again, 1 of 2"]
-    assert by_canvas(workshop.renderer.plan) == {FINE: 4}
+    assert by_canvas(workshop.scheduler.plan) == {FINE: 4}
     _assert_same(results, usual)
 
 

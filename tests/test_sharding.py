@@ -33,7 +33,7 @@ def alone(narrow_file):
 
 
 def _step_program(studio) -> Any:
-    programs = studio.renderer.programs._programs
+    programs = studio.programs._programs
     (step,) = (program for name, program in programs.items() if name.startswith("step"))
     return step
 
@@ -50,7 +50,7 @@ def test_the_step_has_no_collective(sharded):
 def test_nothing_else_that_a_batch_runs_has_a_collective_but_taking_one_slot(sharded):
     """Which slot is taken is known when it is taken, so all devices are asked for it."""
     _, studio, _ = sharded
-    programs = studio.renderer.programs._programs
+    programs = studio.programs._programs
     busy = {name.split()[0] for name, one in programs.items() if collectives_in(one.as_text())}
     assert len(programs) > 2
     assert busy <= {"take"}
@@ -82,7 +82,7 @@ def test_slots_are_spread_and_weights_are_everywhere(sharded):
 def test_each_device_holds_its_own_slots_alone(sharded):
     """One eighth of the step's memory, not all of it, lies on each of eight devices."""
     count, studio, _ = sharded
-    devices = studio.setup.devices
+    devices = studio.session.devices
     batch = devices.put(np.zeros((count, *LANDSCAPE, 3), np.float32), devices.slot_sharding(count))
     assert [shard.data.shape[0] for shard in batch.addressable_shards] == [1] * count
     assert {shard.device for shard in batch.addressable_shards} == set(jax.devices()[:count])
@@ -120,8 +120,8 @@ def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
 def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):
     options = tiny_options(narrow_file, levels=1, batch_size=8)
     studio = Studio(options, jax.devices())
-    programs: Any = studio.setup.make_scheduler((), NullProgress(), taps=["relu1_2"]).programs
-    network = programs._network_on(studio.setup.devices)
+    programs: Any = studio.session.make_scheduler((), NullProgress(), taps=["relu1_2"]).programs
+    network = programs._network_on(studio.session.devices)
     for leaf in jax.tree.leaves(network):
         places = {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}
         assert len(leaf.addressable_shards) == 8
@@ -131,7 +131,7 @@ def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):
 def test_one_picture_pays_for_one_slot_and_many_keep_all_devices_busy(narrow_file):
     options = tiny_options(narrow_file, levels=1, batch_size="auto", steps=2)
     studio = Studio(options, jax.local_devices())
-    assert studio.setup.devices.count == 8
+    assert studio.session.devices.count == 8
 
     def slots(count: int) -> set[int]:
         jobs = [tiny_job(number, steps=2) for number in range(count)]

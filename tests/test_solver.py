@@ -37,7 +37,7 @@ def _run_chunk(*arguments):
 
 
 def _advanced(studio, states, problems, num_steps):
-    after = _run_chunk(states, problems, studio.renderer.programs.network, np.int32(num_steps))
+    after = _run_chunk(states, problems, studio.programs.network, np.int32(num_steps))
     return jax.tree.map(np.array, jax.device_get(after))
 
 

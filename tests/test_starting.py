@@ -16,8 +16,10 @@ from engine_jobs import (
 
 from nst_jax import Job, render_many
 from nst_jax.engine.inputs.initial_image import initial_image
-from nst_jax.engine.inputs.load import LoadedJob, load_job
+from nst_jax.engine.inputs.load import LoadedJob, check_sizes, load_job
 from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.levels import pyramid
 from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments
 from nst_jax.request.errors import OptionError, PictureError
@@ -33,7 +35,10 @@ def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.n
 def _prepared(job: Job, init_image=None, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
-    return load_job(0, job, own, tiny_options("none"), PictureIndex())
+    options, pictures = tiny_options("none"), PictureIndex()
+    levels = pyramid(pictures.size(job.content), options, own, regions=len(job.masks))
+    check_sizes(job, own, levels, pictures)
+    return load_job(ExaminedJob(0, job, own, levels, ""), options, pictures)
 
 
 CONTENT = resize(content_of(0), FIRST)

@@ -55,7 +55,7 @@ def server(narrow_file: str) -> Iterator[Store]:
 def store(server: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "weights"))
     monkeypatch.setattr("nst_jax.engine.run.writer._BACK_OFF_S", 0.01)
-    monkeypatch.setattr("nst_jax.engine.schedule.waves._BACK_OFF_S", 0.01)
+    monkeypatch.setattr("nst_jax.engine.inputs.load._BACK_OFF_S", 0.01)
     yield from store_server.reset(server, monkeypatch, emptied="out/")
 
 

@@ -1,14 +1,15 @@
 """Style losses through the engine, on the picture's own colours too, alone and in a batch."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from engine_jobs import Studio, content_of, image_of, same, style_of, tiny_job, tiny_options
 
 from nst_jax import Job, Options
-from nst_jax.engine.plan.levels import PHASES
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import fill_defaults
-from nst_jax.request.options import JobOptions
+from nst_jax.request.options import JobOptions, StyleLoss
 
 COLOURS = {
     "content_taps": ("relu1_1",),
@@ -25,7 +26,7 @@ def statistics(image: np.ndarray) -> np.ndarray:
     return np.concatenate([flat.mean(0), np.cov(flat.T).ravel()])
 
 
-@pytest.mark.parametrize("loss", PHASES)
+@pytest.mark.parametrize("loss", get_args(StyleLoss))
 def test_colours_alone_come_near_the_style_s_by_every_loss(narrow_file, loss):
     """Statistics of the pixels and no histogram; the same bytes in a batch and alone."""
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2, style_loss=loss))

@@ -19,12 +19,19 @@ import numpy.typing as npt
 
 from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.device.programs import ProgramCache
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.device.slot_batch import SlotBatch
+from nst_jax.engine.device.targets import TargetCache
+from nst_jax.engine.inputs.examine import examine_jobs
+from nst_jax.engine.inputs.load import load_job
+from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import Size, fit_long_edge
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import choose_slots
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.render import render_many
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, fill_defaults
@@ -154,27 +161,27 @@ class Harness:
         pair = pair.at(size)
         setup = self._setup(size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size)
         requests = self._requests([_job(pair)] * (batch_size or _MANY_JOBS), setup)
-        renderer = setup.make_scheduler(requests, self._progress)
+        programs = make_programs(setup, requests, self._progress)
         began = time.perf_counter()
-        canvas, states, problems = _first_call(requests, setup, renderer)
-        ready = time.perf_counter() - began - sum(renderer.programs.compiled.values())
+        batch = _open_batch(requests, setup, programs)
+        ready = time.perf_counter() - began - sum(programs.compiled.values())
         made = Workload(
             pair=pair,
-            canvas=canvas,
-            batch_size=len(jax.tree.leaves(problems)[0]),
+            canvas=requests[0].levels[-1].canvas,
+            batch_size=len(batch.problems.steps),
             own=requests[0].options,
             weights=setup.weights,
             operations=_operations(requests[0], setup),
             compile_seconds={},
             target_seconds=ready,
             program_bytes=None,
-            _programs=renderer.programs,
-            _states=states,
-            _problems=problems,
+            _programs=programs,
+            _states=batch.states,
+            _problems=batch.problems,
         )
         made.run(1)
-        made.compile_seconds = dict(renderer.programs.compiled)
-        made.program_bytes = _last_memory(renderer.programs)
+        made.compile_seconds = dict(programs.compiled)
+        made.program_bytes = _last_memory(programs)
         return made
 
     def level_sizes(self, pair: Pair, size: int) -> list[tuple[int, int]]:
@@ -219,33 +226,18 @@ class Harness:
         return requests
 
 
-class _StepCall(Exception):
-    """The renderer has called its step program."""
-
-    def __init__(self, canvas: Size, states: Any, problems: Any) -> None:
-        super().__init__()
-        self.arguments = (canvas, states, problems)
-
-
-def _first_call(
-    requests: list[ExaminedJob], setup: Session, renderer: Any
-) -> tuple[Size, Any, Any]:
-    """Canvas, states and problems of the first batch, caught on their way into the step."""
-
-    def caught(canvas: Size, states: Any, problems: Any, num_steps: Any) -> Any:
-        raise _StepCall(canvas, states, problems)
-
-    fixed = choose_slots([one.levels for one in requests], setup.options, setup.devices)
-    renderer.programs.run_chunk = caught
-    try:
-        for result in render_jobs(requests, setup, renderer, fixed):
-            assert result.error is not None
-            raise result.error
-    except _StepCall as call:
-        return call.arguments
-    finally:
-        del renderer.programs.run_chunk  # the method of the class shows again
-    raise AssertionError("the renderer ended without a step")
+def _open_batch(
+    requests: Sequence[ExaminedJob], setup: Session, programs: ProgramCache
+) -> SlotBatch:
+    """The first batch of the jobs, on the devices, before its first step."""
+    options = setup.options
+    plan = choose_slots([one.levels for one in requests], options, setup.devices)
+    slots = plan.slots[requests[0].levels[0].bucket]
+    jobs = [ActiveJob(load_job(one, options, setup.pictures)) for one in requests[:slots]]
+    targets = TargetCache(programs, options)
+    batch = SlotLoader(programs, targets, options.optimizer).open(jobs, slots)
+    assert batch is not None  # nobody asks it to stop
+    return batch
 
 
 def _operations(request: ExaminedJob, setup: Session) -> Operations:

@@ -72,7 +72,7 @@ class Bench:
         if settings.peer:  # leave it memory of a GPU; JAX alone would take three quarters
             os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         from nst_jax.bench.benchmark import benchmark  # jax takes a second to import
-        from nst_jax.engine.device.process import one_device_per_core
+        from nst_jax.engine.device.runtime import one_device_per_core
 
         one_device_per_core()
         # Plain lines, because a bar that draws itself takes time from what is being timed.

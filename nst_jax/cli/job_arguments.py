@@ -115,7 +115,7 @@ def open_run(*, quiet: bool) -> Iterator[dict[str, Any]]:
 
     Gives what the engine's functions are told of it: `progress` and `stop`.
     """
-    from nst_jax.engine.device.process import configure_process  # jax takes a second to import
+    from nst_jax.engine.device.runtime import configure_process  # jax takes a second to import
     from nst_jax.engine.schedule.stop import StopToken
 
     stop = StopToken()

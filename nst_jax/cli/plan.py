@@ -42,7 +42,7 @@ class Plan(JobsCommand):
         if self.topology:
             return self._forecast()
         jobs = self._jobs()
-        from nst_jax.engine.device.process import configure_process  # jax takes a second to import
+        from nst_jax.engine.device.runtime import configure_process  # jax takes a second to import
         from nst_jax.forecast.plan_report import make_plan_report
 
         with open_progress(quiet=self.quiet or self.json) as progress, configure_process():

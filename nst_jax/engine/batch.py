@@ -19,9 +19,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo, index_from_ledger
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.demand import job_costs, measure_demand
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result, Summary
@@ -38,9 +40,10 @@ from nst_jax.engine.run.preflight import warn_if_disk_is_short
 from nst_jax.engine.run.remaining import RemainingWork, remaining_work
 from nst_jax.engine.run.shard import WorkerFiles, batch_hash, resolve_shard
 from nst_jax.engine.run.writer import PREVIEWS_NAME, ResultWriter, save_preview
-from nst_jax.engine.schedule.scheduler import Scheduler, Timing
-from nst_jax.engine.schedule.stop import Care, StopToken
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.scheduler import Scheduler, make_scheduler
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.engine.schedule.timing import Timing
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import Folder, folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.files.sparing import check_inputs_not_overwritten
@@ -162,7 +165,7 @@ def _setup(
 ) -> Session:
     inputs = PictureIndex({} if handling.verify else known, max_pixels=options.max_input_pixels)
     setup = open_session(options, devices)
-    return dataclasses.replace(setup, inputs=inputs, retries=handling.retries)
+    return dataclasses.replace(setup, pictures=inputs, retries=handling.retries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +204,7 @@ class _Whole:
             setup,
             folder,
             progress,
-            whole=measure_demand(self.jobs, self.options, architecture, setup.pictures),
+            whole=measure_demand(self.jobs, self.options, architecture, setup.pictures.size),
             batch=self.digest,
             alone=self.parts.is_alone,
         )
@@ -264,21 +267,24 @@ class _Run:
         if not requests or self._stop.requested:
             return
         show = functools.partial(save_preview, self._folder, progress=self._progress)
-        self.renderer = setup.make_scheduler(requests, self._progress, show)
-        self.renderer.care = Care(
+        self.renderer = make_scheduler(
+            setup,
+            requests,
+            self._whole.plan(requests, setup, self._folder, self._progress),
+            self._progress,
+            policy=self._handling,
             stop=self._stop,
-            retries=self._handling.retries,
-            checkpoint_every=self._handling.checkpoint_every,
-            keep=self._keeper.save,
+            save=self._keeper.save,
+            on_plan_change=self._write_plan,
+            show=show,
         )
-        fixed = self._whole.plan(requests, setup, self._folder, self._progress)
         steps = sum(one.image_steps for one in requests)
         self._progress.started(len(requests), steps - self._keeper.steps_taken)
-        for result in render_jobs(requests, setup, self.renderer, fixed, self._keeper.snapshots):
-            if self.renderer.plan is not fixed:  # a batch did not fit the device and was halved
-                fixed = self.renderer.plan
-                write_json(self._folder, PLAN_NAME, fixed.to_json())
-            yield result
+        yield from render_jobs(requests, setup, self.renderer, self._keeper.snapshots)
+
+    def _write_plan(self, plan: Plan) -> None:
+        """Writes a plan that has shrunk, because a batch did not fit the device."""
+        write_json(self._folder, PLAN_NAME, plan.to_json())
 
     def _end(self, fault: WriteError | None) -> NstJaxError | None:
         """What has ended the run early; the jobs under way are kept."""

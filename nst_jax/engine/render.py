@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
-from nst_jax.engine.plan.planning import make_plan
+from nst_jax.engine.inputs.examine import examine_jobs
+from nst_jax.engine.inputs.session import Session, open_session
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.checkpoint import CheckpointFile
 from nst_jax.engine.run.writer import check_output_file, save_preview, write_result
 from nst_jax.engine.schedule.previews import Preview
-from nst_jax.engine.schedule.stop import Care, StopToken
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.scheduler import Scheduler, make_scheduler
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import folder_and_name
 from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, StoppedError
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_suffix
+from nst_jax.request.run_policy import RunPolicy
 
 
 def render_many(
@@ -58,11 +61,10 @@ def render_many(
     failures = (one for one in examined if isinstance(one, Result))
     results: Iterator[Result] = iter(())
     if requests:
-        fixed = make_plan(requests, setup, progress)
+        plan = setup.make_plan(requests, progress)
         progress.started(len(requests), sum(one.image_steps for one in requests))
-        results = render_jobs(
-            requests, setup, setup.make_scheduler(requests, progress, on_preview), fixed
-        )
+        scheduler = make_scheduler(setup, requests, plan, progress, show=on_preview)
+        results = render_jobs(requests, setup, scheduler)
     for result in itertools.chain(failures, results):
         if result.error and on_error == "raise":
             raise result.error
@@ -116,8 +118,20 @@ def render(
     if isinstance(request, Result):
         raise _error_of(request)
     keeper = _keeper(request, output, progress)
-    care = Care(stop=stop or StopToken(), checkpoint_every=checkpoint_every, keep=keeper.save)
-    result = _rendered(request, setup, keeper, care, progress, on_preview)
+    policy = RunPolicy(retries=0, checkpoint_every=checkpoint_every)
+    plan = setup.make_plan([request], progress)
+    progress.started(1, request.image_steps - keeper.steps_taken)
+    scheduler = make_scheduler(
+        setup,
+        [request],
+        plan,
+        progress,
+        policy=policy,
+        stop=stop,
+        save=keeper.save,
+        show=on_preview,
+    )
+    result = _first_result(request, setup, scheduler, keeper)
     if result.error:
         raise result.error
     progress.finished(result.job.output, None)
@@ -139,27 +153,18 @@ def _keeper(request: ExaminedJob, output: str | Path | None, progress: Progress)
     return CheckpointFile(folder, [request], progress, name=f".{name}.state.npz")
 
 
-def _rendered(
-    request: ExaminedJob,
-    setup: Session,
-    keeper: CheckpointFile,
-    care: Care,
-    progress: Progress,
-    on_preview: Callable[[Preview], None] | None,
+def _first_result(
+    request: ExaminedJob, setup: Session, scheduler: Scheduler, keeper: CheckpointFile
 ) -> Result:
     """The result of one job.
 
     Raises:
         StoppedError: There is none, because the run was asked to stop.
     """
-    fixed = make_plan([request], setup, progress)
-    progress.started(1, request.image_steps - keeper.steps_taken)
-    renderer = setup.make_scheduler([request], progress, on_preview)
-    renderer.care = care
-    with care.stop.watch():
-        for result in render_jobs([request], setup, renderer, fixed, keeper.snapshots):
+    with scheduler.stop.watch():
+        for result in render_jobs([request], setup, scheduler, keeper.snapshots):
             return result
-    kept = "kept" if keeper.save(renderer.snapshots()) else "not kept"
+    kept = "kept" if keeper.save(scheduler.snapshots()) else "not kept"
     raise StoppedError(
         f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
     )

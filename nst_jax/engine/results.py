@@ -1,18 +1,72 @@
-"""What comes out: a result for every job, done or failed, and a summary of a batch."""
+"""What comes out: a result for every job, its loss curve, and a summary of a batch."""
 
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.curve import LossPoint
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, non_default_options
+
+MOST_POINTS = 48
+"""Points kept of a job, however long it takes."""
+
+CHUNKS_A_LEVEL = 8
+"""A chunk of a long level is at most this part of what is left, so that a curve has a shape."""
+
+
+class LossPoint(NamedTuple):
+    """The objective after so many steps over all levels; the parts are unweighted."""
+
+    step: int
+    total: float
+    content: float
+    style: float
+    tv: float
+
+
+class LossCurve:
+    """A job's points in order; where there are too many, every second one goes."""
+
+    def __init__(self) -> None:
+        self._points: list[LossPoint] = []
+        self._gap = 1
+
+    @property
+    def points(self) -> tuple[LossPoint, ...]:
+        """From the first step to the last one that was looked at."""
+        return tuple(self._points)
+
+    def add(self, step: int, terms: Sequence[float]) -> None:
+        """Adds a look; one that follows too closely takes the place of the last.
+
+        A step that was there before, because a batch is run again, replaces what followed it.
+
+        Args:
+            step: Steps taken over all levels.
+            terms: total, content, style, tv.
+        """
+        total, content, style, tv = map(float, terms)
+        point = LossPoint(step, total, content, style, tv)
+        while self._points and self._points[-1].step >= step:
+            self._points.pop()
+        if len(self._points) > 1 and step - self._points[-2].step < self._gap:
+            self._points[-1] = point
+        else:
+            self._points.append(point)
+        if len(self._points) > MOST_POINTS:
+            self._thin()
+
+    def _thin(self) -> None:
+        last = self._points[-1:] if len(self._points) % 2 == 0 else []
+        self._points = self._points[::2] + last
+        span = self._points[-1].step - self._points[0].step
+        self._gap = max(1, span // (len(self._points) - 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +80,7 @@ class Result:
             picture went to a file and not to the caller.
         alpha: (h, w) float32 where the content's transparency is kept.
         losses: `total`, `content`, `style` and `tv` at the last step; parts unweighted.
-        curve: The same on the way there, at most `curve.MOST_POINTS` times.
+        curve: The same on the way there, at most `MOST_POINTS` times.
         steps: Steps taken over all levels.
         seconds: The job's share of the time in steps.
         compile_seconds: The job's share of the time in compilations.

@@ -13,14 +13,14 @@ from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.inputs.masks import tap_weights
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Level, StyleKind
+from nst_jax.engine.plan.levels import Level
 from nst_jax.model import objective
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.style import RegionsTarget
 from nst_jax.model.variation import Variation
 from nst_jax.model.vgg import VGG
-from nst_jax.request.options import JobOptions, Options, StaticOptions, job_options
+from nst_jax.request.options import JobOptions, Options, StaticOptions, StyleLoss, job_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def analyze_step(
     canvas: Size,
     slots: int,
     structure: StaticOptions,
-    style_kind: StyleKind = "gram",
+    style_kind: StyleLoss = "gram",
     regions: int = 0,
     options: Options | None = None,
 ) -> CompiledStep:
@@ -90,7 +90,7 @@ def batch_shapes(
     canvas: Size,
     slots: int,
     structure: StaticOptions,
-    style_kind: StyleKind = "gram",
+    style_kind: StyleLoss = "gram",
     regions: int = 0,
     options: Options | None = None,
 ) -> tuple[Any, Any]:
@@ -109,11 +109,9 @@ def batch_shapes(
         canvas,
         max(canvas),
         steps=1,
-        level_steps=1,
-        style_kind=style_kind,
         regions=regions,
     )
-    targets = _target_shapes(network, stage, own, VARIATIONS[options.tv_loss])
+    targets = _target_shapes(network, stage, own, style_kind, VARIATIONS[options.tv_loss])
     problem = make_problem(own, stage, targets)
     sharding = devices.slot_sharding(slots)
 
@@ -123,7 +121,9 @@ def batch_shapes(
     return jax.tree.map(batched, (state, problem))
 
 
-def _target_shapes(network: VGG, stage: Level, own: JobOptions, variation: Variation) -> Any:
+def _target_shapes(
+    network: VGG, stage: Level, own: JobOptions, style_kind: StyleLoss, variation: Variation
+) -> Any:
     """A job's targets, every array as its shape."""
     image = jax.ShapeDtypeStruct((*stage.canvas, 3), np.float32)
     size = jax.ShapeDtypeStruct((2,), np.int32)
@@ -136,7 +136,7 @@ def _target_shapes(network: VGG, stage: Level, own: JobOptions, variation: Varia
     # Made on the host, of zeros: a target is more than its moments' shapes.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), moments)
     style: dict[str, Any] = {
-        tap: make_style_target(stage.style_kind, own.style_normalization, one)
+        tap: make_style_target(style_kind, own.style_normalization, one)
         for tap, one in zeros.items()
     }
     if stage.regions:

@@ -14,20 +14,21 @@ import jax
 import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.inputs.examine import examine_jobs
+from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Bucket, Level, StyleKind
-from nst_jax.engine.plan.memory_budget import TapPair
-from nst_jax.engine.plan.planning import cost_model, make_plan, padding_note
-from nst_jax.engine.plan.slots import Plan
+from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.levels import Bucket, Level
+from nst_jax.engine.plan.memory_model import TapPair
+from nst_jax.engine.plan.slots import Plan, padding_note
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.waves import examine_jobs
+from nst_jax.engine.schedule.scheduler import make_programs
 from nst_jax.forecast.compiled_step import CompiledStep, analyze_step
 from nst_jax.request.job import Job, fill_defaults
-from nst_jax.request.options import Options
+from nst_jax.request.options import Options, StyleLoss
 from nst_jax.request.taps import deepest_tap
 
 # A picture of this long edge keeps a device reasonably busy and is soon looked at.
@@ -47,7 +48,7 @@ class StepReport:
         compiled: What it says of itself.
     """
 
-    style_kind: StyleKind
+    style_kind: StyleLoss
     slots: int
     batch_steps: int
     compiled: CompiledStep
@@ -217,16 +218,16 @@ def make_plan_report(
     setup = open_session(options, devices)
     listed = fill_defaults(jobs, options)
     examined = examine_jobs(listed, setup, progress)
-    whole = measure_demand(listed, options, setup.weights.architecture, setup.pictures)
+    whole = measure_demand(listed, options, setup.weights.architecture, setup.pictures.size)
     requests = [one for one in examined if isinstance(one, ExaminedJob)]
     failures = [one for one in examined if isinstance(one, Result)]
-    made = make_plan(requests, setup, NullProgress(), whole=whole)
+    made = setup.make_plan(requests, NullProgress(), whole=whole)
     programs = None
     if requests and (compile_steps or measure):
-        programs = setup.make_scheduler(requests, progress).programs
+        programs = make_programs(setup, requests, progress)
     canvases = _canvas_reports(requests, setup, made, programs if compile_steps else None)
     rate = measure_rate(programs, setup, requests) if programs and measure else 0.0
-    note = padding_note(len(requests), setup)
+    note = padding_note(len(requests), options)
     return PlanReport(
         jobs=len(examined),
         failures=failures,
@@ -257,7 +258,7 @@ def measure_rate(programs: ProgramCache, setup: Session, requests: Sequence[Exam
         began = time.perf_counter()
         jax.block_until_ready(programs.content_features((edge, edge), deepest, image, size))
         seconds.append(time.perf_counter() - began)
-    operations = cost_model(setup).operations((edge, edge), deepest) / 2
+    operations = setup.costs.operations((edge, edge), deepest) / 2
     # Processors that are simulated devices are one and the same.
     parallel = 1 if setup.devices.platform == "cpu" else setup.devices.count
     return parallel * operations / min(seconds[1:])
@@ -268,7 +269,6 @@ class _BucketJobs:
     """The stages that one program steps, with their jobs."""
 
     group: Bucket
-    style_kind: StyleKind
     slots: int
     members: Sequence[tuple[ExaminedJob, Level]]
 
@@ -290,13 +290,13 @@ def _canvas_reports(
     requests: Sequence[ExaminedJob], setup: Session, made: Plan, programs: ProgramCache | None
 ) -> list[CanvasReport]:
     """One entry a canvas, from small to large."""
-    members: dict[tuple[Bucket, StyleKind], list[tuple[ExaminedJob, Level]]] = {}
+    members: dict[Bucket, list[tuple[ExaminedJob, Level]]] = {}
     for one in requests:
         for stage in one.levels:
-            members.setdefault((stage.bucket, stage.style_kind), []).append((one, stage))
+            members.setdefault(stage.bucket, []).append((one, stage))
     by_canvas: dict[Size, list[_BucketJobs]] = collections.defaultdict(list)
-    for (group, kind), listed in members.items():
-        by_canvas[group.canvas].append(_BucketJobs(group, kind, made.slots[group], listed))
+    for group, listed in members.items():
+        by_canvas[group.canvas].append(_BucketJobs(group, made.slots[group], listed))
     return [
         _canvas_report(canvas, by_canvas[canvas], setup, programs)
         for canvas in sorted(by_canvas, key=lambda canvas: (canvas[0] * canvas[1], canvas))
@@ -306,7 +306,7 @@ def _canvas_reports(
 def _canvas_report(
     canvas: Size, parts: Sequence[_BucketJobs], setup: Session, programs: ProgramCache | None
 ) -> CanvasReport:
-    costs, devices = cost_model(setup), setup.devices
+    costs, devices = setup.costs, setup.devices
     steps = [_step_report(part, setup, programs) for part in parts] if programs else []
     estimates = [
         costs.step_bytes(canvas, devices.slots_on_each(part.slots), *part.taps) for part in parts
@@ -334,7 +334,7 @@ def _canvas_report(
 
 
 def _step_report(part: _BucketJobs, setup: Session, programs: ProgramCache) -> StepReport:
-    structure, kind, regions = part.group.structure, part.style_kind, part.group.regions
+    kind, structure, regions = setup.options.style_loss, part.group.structure, part.group.regions
     asked = structure, kind, regions, setup.options
     seen = analyze_step(programs, setup.devices, part.group.canvas, part.slots, *asked)
     return StepReport(kind, part.slots, part.batch_steps, seen)
@@ -357,7 +357,7 @@ def _program_names(requests: Sequence[ExaminedJob]) -> set[tuple[Any, ...]]:
     names: set[tuple[Any, ...]] = set()
     for one in requests:
         for stage in one.levels:
-            names.add(("step", stage.bucket, stage.style_kind))
+            names.add(("step", stage.bucket))
             names.add(("content features", stage.canvas, one.options.content_taps))
             masked = bool(one.job.style_masks)
             names.add(("style moments", stage.style_edge, one.options.style_taps, masked))

@@ -45,6 +45,14 @@ DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 LARGEST_MAX_INPUT_PIXELS = 2 * DEFAULT_MAX_INPUT_PIXELS
 """Beyond it Pillow itself refuses, as long as the process has not told it otherwise."""
 
+StyleLoss = Literal["gram", "wasserstein", "wasserstein_full", "moments"]
+"""How styles are compared; each is a kind of target in the model."""
+
+OptimizerKind = Literal["adam", "lbfgs"]
+
+LBFGS_MEMORY = 10
+"""Steps that L-BFGS remembers; as crowsonkb's, and SciPy's."""
+
 WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 """The environment variable that names the network where no option does."""
 
@@ -193,7 +201,7 @@ class Options(JobOptions, metaclass=_FromPreset):
     levels: int | Literal["auto"] = "auto"
     """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
-    style_loss: Literal["gram", "wasserstein", "wasserstein_full", "moments"] = "wasserstein"
+    style_loss: StyleLoss = "wasserstein"
     """How styles are compared: wasserstein for means and covariances (full: slower, all
     directions alike), gram as Gatys et al. (weights: see the preset gram), moments for each
     channel alone."""
@@ -212,7 +220,7 @@ class Options(JobOptions, metaclass=_FromPreset):
     preprocessing: Literal["network", "none"] = "network"
     """What the network is given. none: RGB from 0 to 1 as it is, to a network that was trained
     on BGR from 0 to 255 less a mean, as a Coursera course has it."""
-    optimizer: Literal["adam", "lbfgs"] = "adam"
+    optimizer: OptimizerKind = "adam"
     """What moves the pixels. lbfgs takes fewer but dearer steps, each with a line search; it has
     no learning rate, and is best with clip end and average_decay 0."""
     dtype: Literal["auto", "float32", "tensorfloat32", "bfloat16"] = "auto"

@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nst_jax.engine.device.targets import VARIATIONS
+from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.inputs.session import Session
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
-from nst_jax.engine.plan.planning import make_plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.engine.run.writer import ResultWriter, make_folder
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.scheduler import make_scheduler
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.receptive_field import receptive_field
-from nst_jax.model.variation import Variation
 from nst_jax.request.job import Job, fill_defaults
-from nst_jax.request.options import job_options
+from nst_jax.request.options import Options, job_options
 from nst_jax.request.run_policy import RunPolicy
 from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import Cell, Trial, read_cell
@@ -60,17 +62,17 @@ class ChannelTargets:
     Args:
         neurons: One a job, by the job's index.
         scales: By tap before its activation, each channel's usual spread: the answer's unit.
-        variation: How smoothness is measured.
+        options: `tv_loss` says how smoothness is measured.
     """
 
     def __init__(
         self,
         neurons: Sequence[Neuron],
         scales: Mapping[str, Scale],
-        variation: Variation,
+        options: Options,
     ) -> None:
         self._neurons = neurons
-        self._variation = variation
+        self._variation = VARIATIONS[options.tv_loss]
         self._scales = scales
 
     def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
@@ -141,14 +143,15 @@ def _render(
 ) -> Iterator[Result]:
     if not requests:
         return
-    plan = make_plan(requests, setup, progress)
-    renderer = setup.make_scheduler(
+    scheduler = make_scheduler(
+        setup,
         requests,
+        setup.make_plan(requests, progress),
         progress,
-        targets=lambda programs, variation: ChannelTargets(neurons, scales, variation),
+        targets=ChannelTargets(neurons, scales, setup.options),
     )
     progress.started(len(requests), sum(one.image_steps for one in requests))
-    yield from render_jobs(requests, setup, renderer, plan)
+    yield from render_jobs(requests, setup, scheduler)
 
 
 def _fingerprint(request: ExaminedJob, neuron: Neuron, scales: Mapping[str, Scale]) -> str:

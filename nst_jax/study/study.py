@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.batch import render_batch
+from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.load import LoadedJob, load_job
-from nst_jax.engine.inputs.session import ExaminedJob, open_session
+from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.schedule.stop import StopToken
-from nst_jax.engine.schedule.waves import examine_jobs
 from nst_jax.files.images import composite, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
@@ -160,7 +161,7 @@ def open_pair(
     if not isinstance(examined, ExaminedJob):
         assert examined.error is not None
         raise examined.error
-    ready = load_job(0, examined.job, examined.options, options, setup.pictures)
+    ready = load_job(examined, options, setup.pictures)
     return Pair(examined.job, ready, options)
 
 

@@ -14,12 +14,11 @@ import numpy as np
 
 from nst_jax.engine.device.targets import make_style_target
 from nst_jax.engine.inputs.session import open_session
-from nst_jax.engine.plan.levels import PHASES, StyleKind
 from nst_jax.files.images import resize
 from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.request.options import JobOptions, job_options
+from nst_jax.request.options import JobOptions, StyleLoss, job_options
 from nst_jax.request.studies import RAW
 from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import Pair
@@ -53,7 +52,7 @@ def measure_units(pair: Pair) -> Units:
     stretched = resize(pair.style, pair.prepared.content.size)
     content, style = jnp.asarray(pair.content), jnp.asarray(stretched)
     features = [_features(network, image, own.content_taps) for image in (content, style)]
-    kind = PHASES[pair.options.style_loss][-1][0]
+    kind = pair.options.style_loss
     moments = _moments(network, jnp.asarray(pair.style), own.style_taps)
     seen = _features(network, content, own.style_taps)
     size = jnp.asarray(content.shape[:2])
@@ -135,7 +134,7 @@ def _relative(value: Any, target: Any) -> float:
     return float(((value - target) ** 2).sum() / max(float((target**2).sum()), 1e-12))
 
 
-def _style_target(kind: StyleKind, own: JobOptions, moments: Moments) -> StyleTarget:
+def _style_target(kind: StyleLoss, own: JobOptions, moments: Moments) -> StyleTarget:
     target = make_style_target(kind, own.style_normalization, moments)
     return jax.tree.map(jnp.asarray, target)
 

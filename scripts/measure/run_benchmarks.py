@@ -40,7 +40,7 @@ def main() -> None:
     import jax
 
     from nst_jax.bench.benchmark import benchmark
-    from nst_jax.engine.device.process import one_device_per_core
+    from nst_jax.engine.device.runtime import one_device_per_core
 
     one_device_per_core()
     platform = jax.local_devices()[0].platform

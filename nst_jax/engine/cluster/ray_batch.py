@@ -100,7 +100,7 @@ def render_on_ray(
             seen.clear()
         inputs = PictureIndex(seen, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
-        whole = measure_demand(listed, options, architecture, inputs)
+        whole = measure_demand(listed, options, architecture, inputs.size)
         digest = batch_hash(listed, options)
         adopt_plan(folder, digest)
         batch = WorkerConfig(os.fspath(output_dir), options, handling, whole, digest)
@@ -166,7 +166,7 @@ def _make_tasks(
     workers: int,
 ) -> list[_Task]:
     """Jobs that can share slots together, so that these are full; the largest first."""
-    known = final_buckets(jobs, options, architecture, inputs)
+    known = final_buckets(jobs, options, architecture, inputs.size)
     groups: dict[Bucket | None, list[Job]] = collections.defaultdict(list)
     for job in jobs:
         groups[known.get(job.output)].append(job)

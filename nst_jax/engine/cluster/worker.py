@@ -11,17 +11,21 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.device.process import configure_process
+from nst_jax.engine.device.runtime import configure_process
+from nst_jax.engine.device.targets import TargetCache
+from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo
-from nst_jax.engine.inputs.session import ExaminedJob, Session, open_session
+from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.demand import Demand
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.run.plan_file import load_or_make_plan, run_record
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.engine.run.writer import ResultWriter
-from nst_jax.engine.schedule.stop import Care
-from nst_jax.engine.schedule.waves import examine_jobs, render_jobs
+from nst_jax.engine.schedule.scheduler import make_programs, make_scheduler
+from nst_jax.engine.schedule.timing import Timing
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import NstJaxError, OutputError
@@ -110,7 +114,8 @@ class Worker:
         opened = open_session(batch.options)
         self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
         taps = itertools.chain.from_iterable(itertools.chain(*batch.demand.taps))
-        self._renderer = self._setup.make_scheduler((), NullProgress(), taps=frozenset(taps))
+        self._programs = make_programs(self._setup, (), NullProgress(), taps=frozenset(taps))
+        self._targets = TargetCache(self._programs, batch.options)
         self._is_open = True
         nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
         return run_record(nothing, self._setup, None)
@@ -136,7 +141,7 @@ class Worker:
         examined = examine_jobs(jobs, setup, NullProgress())
         work = remaining_work(examined, newest, self._folder, self._batch.handling)
         ended = _Finished()
-        before = dataclasses.replace(self._renderer.timing)
+        timing = Timing()
         with ResultWriter(
             self._folder,
             self._batch.options,
@@ -144,24 +149,26 @@ class Worker:
             retries=self._batch.handling.retries,
             part=self._part,
         ) as writer:
-            for result in itertools.chain(work.failures, self._rendered(work.requests, setup)):
+            for result in itertools.chain(
+                work.failures, self._rendered(work.requests, setup, timing)
+            ):
                 writer.put(result)
         if writer.fault:
             raise writer.fault
-        timing = self._renderer.timing
         return TaskReport(
             ended.jobs,
             work.skipped,
             work.given_up,
-            timing.image_steps - before.image_steps,
-            timing.steps - before.steps,
-            timing.compilation - before.compilation,
+            timing.image_steps,
+            timing.steps,
+            timing.compilation,
         )
 
-    def _rendered(self, requests: Sequence[ExaminedJob], setup: Session) -> Iterator[Result]:
+    def _rendered(
+        self, requests: Sequence[ExaminedJob], setup: Session, timing: Timing
+    ) -> Iterator[Result]:
         if not requests:
             return
-        self._renderer.care = Care(retries=self._batch.handling.retries)
         plan = load_or_make_plan(
             requests,
             setup,
@@ -171,11 +178,21 @@ class Worker:
             batch=self._batch.batch,
             alone=False,
         )
-        yield from render_jobs(requests, setup, self._renderer, plan)
+        scheduler = make_scheduler(
+            setup,
+            requests,
+            plan,
+            NullProgress(),
+            programs=self._programs,
+            targets=self._targets,
+            policy=dataclasses.replace(self._batch.handling, checkpoint_every=0.0),
+            timing=timing,
+        )
+        yield from render_jobs(requests, setup, scheduler)
 
     def _setup_knowing(self, seen: Mapping[str, PictureInfo]) -> Session:
         inputs = PictureIndex(seen, max_pixels=self._batch.options.max_input_pixels)
-        return dataclasses.replace(self._setup, inputs=inputs)
+        return dataclasses.replace(self._setup, pictures=inputs)
 
     def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:
         """The records, and newer ones where another worker has had some of the jobs."""

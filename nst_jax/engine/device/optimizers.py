@@ -6,7 +6,7 @@ slots take their steps one after the other.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,7 @@ import optax
 from jaxtyping import Array, Float32, Int32
 
 from nst_jax.engine.plan.canvas import Size
-
-OptimizerKind = Literal["adam", "lbfgs"]
-
-LBFGS_MEMORY = 10
-"""Steps that L-BFGS remembers; as crowsonkb's, and SciPy's."""
+from nst_jax.request.options import LBFGS_MEMORY, OptimizerKind
 
 _LBFGS = optax.lbfgs(memory_size=LBFGS_MEMORY)
 _IMAGE_CHANNELS = 3
@@ -40,19 +36,17 @@ class Schedule(NamedTuple):
         cosine: 1 where it falls along half a cosine, else 0.
         exponential: 1 where it falls by the same factor at each step, else 0.
         end: What is left of it at the level's end, as a share.
-        before: Steps of the level that its earlier phases had.
         steps: Steps of the level.
     """
 
     cosine: Float32[Array, ""]
     exponential: Float32[Array, ""]
     end: Float32[Array, ""]
-    before: Int32[Array, ""]
     steps: Int32[Array, ""]
 
     def multiplier(self, step: Int32[Array, ""]) -> Float32[Array, ""]:
-        """What a step's rate is of the first one's; `step` counts from 0 in its phase."""
-        passed = (self.before + step) / self.steps
+        """What a step's rate is of the first one's; `step` counts from 0."""
+        passed = step / self.steps
         cosine = self.end + (1 - self.end) * (1 + jnp.cos(jnp.pi * passed)) / 2
         exponential = self.end**passed
         constant = 1 - self.cosine - self.exponential

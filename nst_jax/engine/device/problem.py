@@ -68,8 +68,7 @@ def _schedule(own: JobOptions, stage: Level) -> Schedule:
         cosine=_host(own.learning_rate_schedule == "cosine"),
         exponential=_host(own.learning_rate_schedule == "exponential"),
         end=_host(own.learning_rate_end),
-        before=_host(stage.steps_before, np.int32),
-        steps=_host(stage.level_steps, np.int32),
+        steps=_host(stage.steps, np.int32),
     )
 
 

@@ -39,6 +39,7 @@ class ProgramCache:
 
     Attributes:
         network: The VGG, on the first device.
+        devices: What programs run on.
         compiled: Seconds of compilation by the program's name, in order; of loading, where
             a cache on disk had it.
         loaded: Names of those that came from the cache.
@@ -62,7 +63,7 @@ class ProgramCache:
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
-        self._devices = devices
+        self.devices = devices
         self._progress = progress
         self._products = products
         self._programs: dict[str, Any] = {}
@@ -101,7 +102,7 @@ class ProgramCache:
     ) -> solver.State:
         """`num_steps` steps of a batch; the states given are consumed."""
         name, slots = self.step_name(canvas, problems), len(problems.steps)
-        used = self._devices.subset_for(slots)
+        used = self.devices.subset_for(slots)
         arguments = (
             states,
             problems,
@@ -119,7 +120,7 @@ class ProgramCache:
             problems: Likewise.
         """
         name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
-        used = self._devices.subset_for(slots)
+        used = self.devices.subset_for(slots)
         num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated)
         arguments = (states, problems, self._network_on(used), num_steps)
         return self._program(
@@ -140,7 +141,7 @@ class ProgramCache:
             return jax.tree.map(replaced, batch, one)
 
         slots = _slots_of(batch)
-        used = self._devices.subset_for(slots)
+        used = self.devices.subset_for(slots)
         slot, one = used.put((np.int32(slot), one), used.replicated)
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
         return self._call(name, place, (batch, slot, one), used.slot_sharding(slots), donate=(0,))
@@ -154,8 +155,8 @@ class ProgramCache:
             )
 
         slots = _slots_of(states)
-        everywhere = self._devices.subset_for(slots).replicated
-        slot = self._devices.put(np.int32(slot), everywhere)
+        everywhere = self.devices.subset_for(slots).replicated
+        slot = self.devices.put(np.int32(slot), everywhere)
         return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
 
     def _network_on(self, used: Devices) -> VGG:
@@ -187,7 +188,7 @@ class ProgramCache:
             return self._programs[name]
         self._progress.compiling(name)
         began = time.perf_counter()
-        results = layout or self._devices.subset_for(1).replicated
+        results = layout or self.devices.subset_for(1).replicated
         jitted = jax.jit(function, donate_argnums=donate, out_shardings=results)
         with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()

@@ -1,15 +1,18 @@
-"""Compiled programs kept on disk, so that the second run of a batch compiles nothing.
+"""JAX's settings of a whole process: a device for every core, compiled programs kept on disk.
 
-This is JAX's own persistent cache in a folder of ours. It serves programs that are lowered
-and compiled ahead of time, which is how `ProgramCache` makes them; tracing and lowering remain,
-about a third of the time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they
-stored (jax-ml/jax#38445): this is found out with a tiny program, and then the cache is off.
+Only a process of our own may change them, because they hold for all of it: the command line and
+the workers of a cluster do; a Python caller who wants the same sets `jax_num_cpu_devices` and
+`jax_compilation_cache_dir`.
 
-It changes JAX's configuration for the whole process, which only the command line may do; a
-Python caller who wants it sets `jax_compilation_cache_dir`. The environment variable
-NST_JAX_CACHE_DIR names another folder; empty or `off` switches the cache off. What is in
-the folder is loaded as machine code, so it must be as trusted as the program itself. It can
-be deleted at any time.
+The programs are kept so that the second run of a batch compiles nothing. This is JAX's own
+persistent cache in a folder of ours. It serves programs that are lowered and compiled ahead of
+time, which is how `ProgramCache` makes them; tracing and lowering remain, about a third of the
+time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they stored
+(jax-ml/jax#38445): this is found out with a tiny program, and then the cache is off.
+
+The environment variable NST_JAX_CACHE_DIR names another folder; empty or `off` switches the cache
+off. What is in the folder is loaded as machine code, so it must be as trusted as the program
+itself. It can be deleted at any time.
 """
 
 import contextlib
@@ -40,6 +43,43 @@ _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
+
+
+_DEVICES_SETTING = "jax_num_cpu_devices"
+_DEVICES_UNSET = -1
+_DEVICES_FLAG = "xla_force_host_platform_device_count"
+
+
+@contextlib.contextmanager
+def configure_process() -> Iterator[Path | None]:
+    """A device for every core, and compiled programs on disk in this `with` block.
+
+    Gives the folder of the programs; see `persistent_cache`.
+    """
+    one_device_per_core()
+    with persistent_cache() as folder:
+        yield folder
+
+
+def one_device_per_core() -> None:
+    """Makes each core of the host a device, where the user has not said otherwise.
+
+    Each then steps pictures of its own instead of a share of every small operation of one
+    (`scripts/measure/host.py devices` measures it). A batch of one picture still has all cores:
+    devices share their threads.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if getattr(jax.config, _DEVICES_SETTING) != _DEVICES_UNSET or _DEVICES_FLAG in flags:
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has begun, with what it has found
+        jax.config.update(_DEVICES_SETTING, usable_cores())
+
+
+def usable_cores() -> int:
+    """Of the host, those that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

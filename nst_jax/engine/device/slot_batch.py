@@ -14,7 +14,6 @@ import numpy.typing as npt
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.solver import Problem, State
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.devices import Devices
 
 
 class SlotInput(NamedTuple):
@@ -39,11 +38,14 @@ class ChunkReport(NamedTuple):
 
 
 class SlotBatch:
-    """States and problems of a batch, on the devices.
+    """A batch on the devices.
+
+    Attributes:
+        states: Of all slots.
+        problems: Likewise.
 
     Args:
         programs: The compiled programs of the run.
-        devices: What the batch is laid over.
         canvas: Every slot's.
         entries: One for each of the first slots.
         count: How many slots there are; those without an entry are padded.
@@ -52,7 +54,6 @@ class SlotBatch:
     def __init__(
         self,
         programs: ProgramCache,
-        devices: Devices,
         canvas: Size,
         entries: Sequence[SlotInput],
         count: int,
@@ -63,14 +64,15 @@ class SlotBatch:
         idle = entries[0].problem._replace(steps=np.int32(0))
         filled = [*entries, *[entries[0]._replace(problem=idle)] * (count - len(entries))]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
-        self._states, self._problems = devices.put(stacked, devices.slot_sharding(count))
+        devices = programs.devices
+        self.states, self.problems = devices.put(stacked, devices.slot_sharding(count))
 
     def step(self, num_steps: int) -> ChunkReport:
         """Takes every slot so many steps further, and waits until that is done."""
-        self._states = self._programs.run_chunk(
-            self._canvas, self._states, self._problems, np.int32(num_steps)
+        self.states = self._programs.run_chunk(
+            self._canvas, self.states, self.problems, np.int32(num_steps)
         )
-        now = self._states
+        now = self.states
         steps, finite, converged, terms = jax.device_get(
             (now.step, now.finite, now.trend.converged, now.terms)
         )
@@ -78,17 +80,15 @@ class SlotBatch:
 
     def place(self, slot: int, entry: SlotInput) -> None:
         """Fills one slot anew."""
-        batch = self._programs.place(
-            self._canvas, (self._states, self._problems), slot, tuple(entry)
-        )
-        self._states, self._problems = batch
+        batch = self._programs.place(self._canvas, (self.states, self.problems), slot, tuple(entry))
+        self.states, self.problems = batch
 
     def take(self, slot: int) -> State:
         """One slot's state as host arrays."""
-        return jax.device_get(self._programs.take(self._canvas, self._states, slot))
+        return jax.device_get(self._programs.take(self._canvas, self.states, slot))
 
     def take_all(self) -> list[State]:
         """Every slot's state as host arrays."""
-        states: Any = jax.device_get(self._states)
+        states: Any = jax.device_get(self.states)
         count = len(states.step)
         return [jax.tree.map(lambda whole, slot=slot: whole[slot], states) for slot in range(count)]

@@ -7,7 +7,7 @@ Several styles of one job meet here, as the average of their statistics.
 
 import collections
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from nst_jax.engine.device.programs import ProgramCache, Taps
 from nst_jax.engine.inputs import masks
-from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
+from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture, place_on_canvas
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, square_canvas
-from nst_jax.engine.plan.levels import Level, StyleKind
+from nst_jax.engine.plan.levels import Level
 from nst_jax.files.images import resize
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets
@@ -29,7 +29,7 @@ from nst_jax.model.variation import (
     Variation,
 )
 from nst_jax.model.wasserstein import WassersteinTarget
-from nst_jax.request.options import JobOptions, normalized_weights
+from nst_jax.request.options import JobOptions, Options, StyleLoss, normalized_weights
 from nst_jax.request.taps import PIXELS, poolings_before
 
 _KEPT_BYTES = 2**28
@@ -45,6 +45,7 @@ VARIATIONS: Mapping[str, Variation] = {
 """By the option `tv_loss`."""
 
 
+@runtime_checkable
 class TargetProvider(Protocol):
     """Says what a job's images are compared with."""
 
@@ -56,9 +57,11 @@ class TargetProvider(Protocol):
 class TargetCache:
     """Makes the targets of jobs and remembers the recent ones."""
 
-    def __init__(self, programs: ProgramCache, variation: Variation) -> None:
+    def __init__(self, programs: ProgramCache, options: Options) -> None:
+        """Starts empty; of the run's options `style_loss` and `tv_loss` count."""
         self._programs = programs
-        self._variation = variation
+        self._style_loss: StyleLoss = options.style_loss
+        self._variation = VARIATIONS[options.tv_loss]
         self._recent = _LRUCache(_KEPT_BYTES)
 
     def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
@@ -110,7 +113,7 @@ class TargetCache:
     ) -> Statistics:
         """What styles ask together."""
         taps = own.style_taps
-        asked = stage.style_kind, own.style_normalization
+        asked = self._style_loss, own.style_normalization
         keys = tuple(style.key for style in styles)
         key = (*asked, keys, blend, stage.style_edge, taps)
 
@@ -140,7 +143,7 @@ class TargetCache:
         return self._recent.get(("style", style.key, stage.style_edge, taps), make)
 
 
-def make_style_target(kind: StyleKind, normalized: str, moments: Moments) -> StyleTarget:
+def make_style_target(kind: StyleLoss, normalized: str, moments: Moments) -> StyleTarget:
     """What a style with these moments asks where styles are compared in this way."""
     on_host = np.asarray(moments.mean), np.asarray(moments.second)
     match kind:
@@ -164,16 +167,6 @@ def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:
     )
     mixed = (1 - blend) * resize(job.content.pixels, size) + blend * styles
     return np.asarray(mixed, np.float32)
-
-
-def place_on_canvas(
-    pixels: npt.NDArray[np.float32], canvas: Size
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """An image in the top left corner of a canvas of zeros, and its own size."""
-    height, width = pixels.shape[:2]
-    image = np.zeros((*canvas, 3), np.float32)
-    image[:height, :width] = pixels
-    return image, np.asarray((height, width), np.int32)
 
 
 class _LRUCache:

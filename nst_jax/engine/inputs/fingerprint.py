@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.inputs.session import Session
 from nst_jax.request.job import Job
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
 
@@ -54,6 +55,18 @@ def fingerprint(
         "suffix": PurePosixPath(job.output).suffix.lower(),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def session_fingerprint(job: Job, own: JobOptions, session: Session) -> str:
+    """The fingerprint of a job in a session; see `fingerprint`."""
+    return fingerprint(
+        job,
+        own,
+        session.options,
+        session.pictures,
+        dtype=session.precision.name,
+        weights_sha256=session.weights.content_sha256,
+    )
 
 
 def shared_options(options: Options) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Jobs made ready for the device: pictures decoded, checked and scaled, stages known."""
+"""Jobs loaded for the device: pictures decoded, checked and scaled."""
 
 import dataclasses
 import itertools
 import os
+from collections.abc import Callable, Hashable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,41 @@ import numpy.typing as npt
 from nst_jax.engine.inputs.masks import MaskWeights, mask_weights
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
-from nst_jax.engine.plan.levels import Level, pyramid
+from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
+from nst_jax.files.retry import retry
 from nst_jax.files.storage import as_file
 from nst_jax.model.color import MATCH_METHODS
-from nst_jax.request.errors import PictureError
+from nst_jax.request.errors import JobError, PictureError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.taps import smallest_side
+
+DECODERS = 2
+"""Threads that examine and decode pictures."""
+
+_BACK_OFF_S = 0.5
+"""Before a picture is read again that could not be read; twice as long each time."""
+
+Outcome = TypeVar("Outcome")
+
+
+class StyleKey(NamedTuple):
+    """What the pixels of a loaded style follow from.
+
+    Attributes:
+        sha256: Of the picture's bytes.
+        edge: Its long edge in pixels.
+        colors_of: What gave it its colours: the option `color`, the content's key and its long
+            edge in pixels; None: its own colours.
+        mask: The sha256 of its mask; empty where it has none.
+    """
+
+    sha256: str
+    edge: int
+    colors_of: tuple[str, Hashable, int] | None = None
+    mask: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +60,7 @@ class LoadedPicture:
         mask: Of a style: how much each part of it counts; (h, w) of any size, in [0, 1].
     """
 
-    key: str
+    key: Hashable
     pixels: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32] | None = None
     mask: MaskWeights | None = None
@@ -47,68 +76,90 @@ class LoadedJob:
     """A job ready for the device.
 
     Attributes:
-        index: Its position in the run's list of jobs.
-        name: Its output's name.
-        options: With canonical taps.
-        stages: From coarse to fine.
-        content: At the size of the last stage.
-        styles: At the size of the last stage's style edge.
+        examined: The job, its options with canonical taps, and its levels.
+        content: At the size of the last level.
+        styles: At the size of the last level's style edge.
         masks: Where each style applies; none: everywhere.
         init_image: What the optimisation starts from, where it is a picture of its own.
     """
 
-    index: int
-    name: str
-    options: JobOptions
-    levels: tuple[Level, ...]
+    examined: ExaminedJob
     content: LoadedPicture
     styles: tuple[LoadedPicture, ...]
     masks: tuple[MaskWeights, ...] = ()
     init_image: npt.NDArray[np.float32] | None = None
 
-    def stage(self, place: tuple[int, int]) -> Level | None:
-        """The job's stage at a place in the run's order; None where it has none there."""
-        return next((stage for stage in self.levels if stage.place == place), None)
+    @property
+    def index(self) -> int:
+        return self.examined.index
+
+    @property
+    def name(self) -> str:
+        """Its output's name."""
+        return self.examined.job.output
+
+    @property
+    def options(self) -> JobOptions:
+        return self.examined.options
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self.examined.levels
 
 
-def load_job(
-    index: int, job: Job, own: JobOptions, options: Options, inputs: PictureIndex
-) -> LoadedJob:
-    """Opens and scales a job's pictures.
-
-    Args:
-        index: The job's position in the run.
-        job: With its output's name filled in.
-        own: The job's options with canonical taps.
-        options: The run's.
-        inputs: What has looked at the job's pictures.
+def read_with_retries(read: Callable[[], Outcome], retries: int) -> Outcome:
+    """What `read` returns, after more tries where the machine is at fault and not the picture.
 
     Raises:
-        PictureError: A picture is missing, can't be decoded, or is too small; a mask is black
-            or of another shape than its picture.
+        JobError: The last try failed, or one by the picture's own fault.
     """
-    picture = _open(job.content, options)
-    ladder = pyramid(picture.pixels.shape[:2], options, own, regions=len(job.masks))
-    check_sizes(job, own, ladder, inputs)
-    content = _load_content(inputs.sha256(job.content), picture, ladder[-1].size, own)
-    return LoadedJob(
-        index=index,
-        name=job.output,
-        options=own,
-        levels=ladder,
-        content=content,
-        styles=tuple(
-            _load_style(source, mask, content, ladder, own, options, inputs)
-            for source, mask in itertools.zip_longest(job.styles, job.style_masks)
-        ),
-        masks=tuple(_load_mask(mask, options) for mask in job.masks),
-        init_image=None
-        if job.init_image is None
-        else _load_init_image(job.init_image, ladder[-1].size, options),
+    return retry(
+        read,
+        tries=retries + 1,
+        back_off_s=_BACK_OFF_S,
+        is_transient=lambda error: isinstance(error, JobError) and error.is_transient,
     )
 
 
-def check_sizes(job: Job, own: JobOptions, ladder: tuple[Level, ...], inputs: PictureIndex) -> None:
+def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) -> LoadedJob:
+    """Opens and scales a job's pictures.
+
+    Args:
+        examined: The job; its pictures fit each other.
+        options: The run's.
+        pictures: What has looked at the job's pictures.
+
+    Raises:
+        PictureError: A picture is missing or can't be decoded, or a mask is black.
+    """
+    job, last = examined.job, examined.levels[-1]
+    content = _load_content(job.content, examined, options, pictures)
+    start = job.init_image
+    return LoadedJob(
+        examined=examined,
+        content=content,
+        styles=tuple(
+            _load_style(source, mask, content, examined, options, pictures)
+            for source, mask in itertools.zip_longest(job.styles, job.style_masks)
+        ),
+        masks=tuple(_load_mask(mask, options) for mask in job.masks),
+        init_image=None if start is None else _load_on_white(start, last.size, options),
+    )
+
+
+def place_on_canvas(
+    pixels: npt.NDArray[np.float32], canvas: Size
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """An image in the top left corner of a canvas of zeros, and its own size."""
+    height, width = pixels.shape[:2]
+    image = np.zeros((*canvas, 3), np.float32)
+    image[:height, :width] = pixels
+    return image, np.asarray((height, width), np.int32)
+
+
+def check_sizes(
+    job: Job, own: JobOptions, levels: tuple[Level, ...], pictures: PictureIndex
+) -> None:
     """Looks at the sizes of all pictures but the content, from their headers.
 
     Raises:
@@ -116,20 +167,20 @@ def check_sizes(job: Job, own: JobOptions, ladder: tuple[Level, ...], inputs: Pi
             or is a style too small for the deepest tap.
     """
     for style in job.styles:
-        _check_style_size(style, own, ladder, inputs)
+        _check_style_size(style, own, levels[0], pictures)
     for mask in job.masks:
-        _check_shape(mask, "mask", job.content, "content", inputs)
+        _check_shape(mask, "mask", job.content, "content", pictures)
     for mask, style in zip(job.style_masks, job.styles, strict=False):
-        _check_shape(mask, "mask", style, "style", inputs)
+        _check_shape(mask, "mask", style, "style", pictures)
     if job.init_image is not None:
-        _check_shape(job.init_image, "init_image", job.content, "content", inputs)
+        _check_shape(job.init_image, "init_image", job.content, "content", pictures)
 
 
 def _check_shape(
-    source: PictureSource, what: str, other: PictureSource, whose: str, inputs: PictureIndex
+    source: PictureSource, what: str, other: PictureSource, whose: str, pictures: PictureIndex
 ) -> None:
     """Refuses a picture of another aspect ratio, by more than a pixel of the smaller one."""
-    own, wanted = inputs.lookup(source).size, inputs.lookup(other).size
+    own, wanted = pictures.lookup(source).size, pictures.lookup(other).size
     edge = min(max(own), max(wanted))
     (height, width), (other_height, other_width) = (
         fit_long_edge(own, edge),
@@ -150,21 +201,7 @@ def _open(source: PictureSource, options: Options) -> images.Picture:
     return images.from_array(np.asarray(source))
 
 
-def _load_content(
-    sha256: str, picture: images.Picture, size: Size, own: JobOptions
-) -> LoadedPicture:
-    alpha = picture.alpha if own.alpha == "keep" else None
-    background = "black" if own.alpha == "black" else "white"
-    return LoadedPicture(
-        key=f"{sha256} on {background}",
-        pixels=images.resize(images.composite(picture, background), size),
-        alpha=None if alpha is None else images.resize(alpha, size),
-    )
-
-
-def _load_init_image(
-    source: PictureSource, size: Size, options: Options
-) -> npt.NDArray[np.float32]:
+def _load_on_white(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:
     return images.resize(images.composite(_open(source, options), "white"), size)
 
 
@@ -172,34 +209,46 @@ def _load_mask(source: PictureSource, options: Options) -> MaskWeights:
     return mask_weights(_open(source, options), picture_name(source))
 
 
+def _load_content(
+    source: PictureSource, examined: ExaminedJob, options: Options, pictures: PictureIndex
+) -> LoadedPicture:
+    picture, own, size = _open(source, options), examined.options, examined.levels[-1].size
+    alpha = picture.alpha if own.alpha == "keep" else None
+    background = "black" if own.alpha == "black" else "white"
+    return LoadedPicture(
+        key=(pictures.sha256(source), background),
+        pixels=images.resize(images.composite(picture, background), size),
+        alpha=None if alpha is None else images.resize(alpha, size),
+    )
+
+
 def _load_style(
     source: PictureSource,
     mask: PictureSource | None,
     content: LoadedPicture,
-    ladder: tuple[Level, ...],
-    own: JobOptions,
+    examined: ExaminedJob,
     options: Options,
-    inputs: PictureIndex,
+    pictures: PictureIndex,
 ) -> LoadedPicture:
     """A style, in the content's colours where the job asks for that."""
     pixels = images.composite(_open(source, options), "white")
-    long_edge = ladder[-1].style_edge
-    pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], long_edge))
-    key = f"{inputs.sha256(source)} at {long_edge}"
-    if own.color in MATCH_METHODS:
-        pixels = MATCH_METHODS[own.color](pixels, content.pixels)
-        key += f" by {own.color} of {content.key} at {max(content.size)}"
+    edge, color = examined.levels[-1].style_edge, examined.options.color
+    pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], edge))
+    key = StyleKey(pictures.sha256(source), edge)
+    if color in MATCH_METHODS:
+        pixels = MATCH_METHODS[color](pixels, content.pixels)
+        key = key._replace(colors_of=(color, content.key, max(content.size)))
     if mask is None:
         return LoadedPicture(key, pixels)
-    key = f"{key} where {inputs.sha256(mask)}"
+    key = key._replace(mask=pictures.sha256(mask))
     return LoadedPicture(key, pixels, mask=_load_mask(mask, options))
 
 
 def _check_style_size(
-    source: PictureSource, own: JobOptions, ladder: tuple[Level, ...], inputs: PictureIndex
+    source: PictureSource, own: JobOptions, coarsest: Level, pictures: PictureIndex
 ) -> None:
     smallest = smallest_side(own.style_taps)
-    height, width = fit_long_edge(inputs.size(source), ladder[0].style_edge)
+    height, width = fit_long_edge(pictures.size(source), coarsest.style_edge)
     if min(height, width) < smallest:
         raise PictureError(
             f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "

@@ -1,8 +1,8 @@
-"""What a whole batch will need, before any of it was looked at closely.
+"""What a whole batch will need: jobs by bucket, before any of them was looked at closely.
 
 Slots must not depend on which part of a batch a worker has, nor on what is done already. So they
 are chosen for the whole of it: from the sizes of all contents, which a manifest may tell, else
-from their headers. Where that would be too many headers, each group counts as one of many
+from their headers. Where that would be too many headers, each bucket counts as one of many
 jobs, whoever asks.
 """
 
@@ -10,9 +10,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.plan.levels import Bucket, Level, pyramid
 from nst_jax.request.errors import PictureError
@@ -27,6 +26,9 @@ _READERS = 8
 
 Taps = tuple[tuple[str, ...], tuple[str, ...]]
 """Of contents, and of styles."""
+
+SizeOf = Callable[[PictureSource], Size]
+"""(height, width) of a picture in pixels; raises PictureError."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Demand:
 
 
 def measure_demand(
-    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: PictureIndex
+    jobs: Sequence[Job], options: Options, architecture: Architecture, size_of: SizeOf
 ) -> Demand:
     """Looks at all jobs of a batch, as little as will do.
 
@@ -51,7 +53,7 @@ def measure_demand(
         jobs: All of them, with their options filled in.
         options: What they share.
         architecture: The network's.
-        inputs: What looks at headers.
+        size_of: Looks at a picture's header.
 
     Raises:
         TapError: A job names a tap that the network does not have.
@@ -59,7 +61,7 @@ def measure_demand(
     owns = (_canonical_options(job, options, architecture) for job in jobs)
     taps = {(own.content_taps, own.style_taps) for own in owns}
     counts: collections.Counter[Bucket] = collections.Counter()
-    for job, size in _sizes(jobs, inputs):
+    for job, size in _sizes(jobs, size_of):
         counts.update({stage.bucket for stage in _levels(job, size, options, architecture)})
     return Demand(counts, tuple(sorted(taps)))
 
@@ -78,10 +80,10 @@ def job_costs(
 
 
 def final_buckets(
-    jobs: Sequence[Job], options: Options, architecture: Architecture, inputs: PictureIndex
+    jobs: Sequence[Job], options: Options, architecture: Architecture, size_of: SizeOf
 ) -> dict[str, Bucket]:
     """The group of each job's last stage, by its output, as far as sizes are told or looked at."""
-    made = ((job, _levels(job, size, options, architecture)) for job, size in _sizes(jobs, inputs))
+    made = ((job, _levels(job, size, options, architecture)) for job, size in _sizes(jobs, size_of))
     return {job.output: ladder[-1].bucket for job, ladder in made if ladder}
 
 
@@ -106,7 +108,7 @@ def _levels(
         return ()
 
 
-def _sizes(jobs: Sequence[Job], inputs: PictureIndex) -> Iterator[tuple[Job, Size]]:
+def _sizes(jobs: Sequence[Job], size_of: SizeOf) -> Iterator[tuple[Job, Size]]:
     """Each job with its content's size; one whose content can't be read is left out.
 
     None at all where that would be too many headers to read.
@@ -115,7 +117,7 @@ def _sizes(jobs: Sequence[Job], inputs: PictureIndex) -> Iterator[tuple[Job, Siz
     if len(unknown) > MOST_HEADERS:
         return
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-        looked = pool.map(lambda content: _size(content, inputs), unknown.values())
+        looked = pool.map(lambda content: _size(content, size_of), unknown.values())
         sizes = dict(zip(unknown, looked, strict=True))
     for job in jobs:
         size = job.size or sizes[_key(job.content)]
@@ -127,8 +129,8 @@ def _key(content: PictureSource) -> str | int:
     return os.fspath(content) if isinstance(content, (str, os.PathLike)) else id(content)
 
 
-def _size(content: PictureSource, inputs: PictureIndex) -> Size | None:
+def _size(content: PictureSource, size_of: SizeOf) -> Size | None:
     try:
-        return inputs.size(content)
+        return size_of(content)
     except PictureError:
         return None

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nst_jax.engine.curve import LossPoint
-from nst_jax.engine.inputs.session import ExaminedJob
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.results import LossPoint
 from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.files.array_archive import read_archive, write_archive
 from nst_jax.files.folders import Folder, reason_of
@@ -24,7 +24,7 @@ class CheckpointFile:
     """Keeps the jobs under way of one run.
 
     Attributes:
-        standings: Where unfinished jobs stand, by their index; as far as it is known.
+        snapshots: Where unfinished jobs stand, by their index; as far as it is known.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class CheckpointFile:
         for one in (*self._others, name):
             self._load(one)
 
-    def save(self, standings: Sequence[JobSnapshot]) -> int:
+    def save(self, snapshots: Sequence[JobSnapshot]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
 
         Returns:
             How many jobs the file holds; 0 where it can't be written.
         """
-        self.snapshots |= {standing.index: standing for standing in standings}
+        self.snapshots |= {snapshot.index: snapshot for snapshot in snapshots}
         if not self.snapshots or self._folder is None:
             return 0
         try:
@@ -72,7 +72,7 @@ class CheckpointFile:
     @property
     def steps_taken(self) -> int:
         """Steps that need not be taken again, as far as stages are behind them."""
-        return sum(standing.steps for standing in self.snapshots.values())
+        return sum(snapshot.steps for snapshot in self.snapshots.values())
 
     def discard(self, index: int) -> None:
         """Forgets a job that has its result."""
@@ -98,35 +98,34 @@ class CheckpointFile:
         except ValueError as error:
             self._progress.note(f"{name} is passed over: {error}")
             return
-        for standing in found:
-            known = self.snapshots.get(standing.index)
-            if known is None or known.steps < standing.steps:
-                self.snapshots[standing.index] = standing
+        for snapshot in found:
+            known = self.snapshots.get(snapshot.index)
+            if known is None or known.steps < snapshot.steps:
+                self.snapshots[snapshot.index] = snapshot
 
 
 def _pack(
-    standings: Mapping[int, JobSnapshot], requests: Mapping[int, ExaminedJob]
+    snapshots: Mapping[int, JobSnapshot], requests: Mapping[int, ExaminedJob]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A header for the file, and its arrays by job and name."""
     header: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
-    for number, standing in enumerate(standings.values()):
-        request = requests[standing.index]
+    for number, snapshot in enumerate(snapshots.values()):
+        request = requests[snapshot.index]
         header.append(
             {
                 "job": request.job.output,
                 "fingerprint": request.fingerprint,
-                "place": list(standing.place),
-                "within": standing.within,
-                "steps": standing.steps,
-                "seconds": standing.seconds,
-                "compile_seconds": standing.compile_seconds,
-                "terms": dict(standing.terms),
-                "curve": [list(point) for point in standing.curve],
-                "arrays": list(standing.arrays),
+                "level": snapshot.level,
+                "steps": snapshot.steps,
+                "seconds": snapshot.seconds,
+                "compile_seconds": snapshot.compile_seconds,
+                "losses": dict(snapshot.losses),
+                "curve": [list(point) for point in snapshot.curve],
+                "arrays": list(snapshot.arrays),
             }
         )
-        for index, array in enumerate(standing.arrays.values()):
+        for index, array in enumerate(snapshot.arrays.values()):
             arrays[f"{number}/{index}"] = array
     return header, arrays
 
@@ -152,16 +151,14 @@ def _unpack(
 def _read_snapshot(
     index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
 ) -> JobSnapshot:
-    level, phase = map(int, entry["place"])
     names = entry["arrays"]
     return JobSnapshot(
         index=index,
-        place=(level, phase),
-        within=bool(entry["within"]),
+        level=int(entry["level"]),
         steps=int(entry["steps"]),
         seconds=float(entry["seconds"]),
         compile_seconds=float(entry["compile_seconds"]),
-        terms={str(name): float(value) for name, value in entry["terms"].items()},
-        curve=[LossPoint(int(step), *map(float, terms)) for step, *terms in entry["curve"]],
+        losses={str(name): float(value) for name, value in entry["losses"].items()},
+        curve=[LossPoint(int(step), *map(float, losses)) for step, *losses in entry["curve"]],
         arrays={str(name): arrays[f"{number}/{place}"] for place, name in enumerate(names)},
     )

@@ -7,13 +7,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nst_jax.engine.inputs.session import ExaminedJob, Session
+from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.demand import Demand
-from nst_jax.engine.plan.planning import make_plan
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Summary
-from nst_jax.engine.schedule.scheduler import Scheduler, Timing
+from nst_jax.engine.schedule.scheduler import Scheduler
+from nst_jax.engine.schedule.timing import Timing
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.request.errors import OutputError, WriteError
 
@@ -53,7 +54,7 @@ def load_or_make_plan(
         if not alone:
             _check_batch(earlier, batch, folder)
         fixed = dataclasses.replace(
-            make_plan(requests, setup, progress, earlier, whole=whole), batch=batch
+            setup.make_plan(requests, progress, earlier, whole=whole), batch=batch
         )
         if fixed != earlier:
             write_json(folder, PLAN_NAME, fixed.to_json())

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from nst_jax.engine.inputs.session import ExaminedJob
-from nst_jax.engine.plan.memory_budget import bytes_text
+from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.memory_model import bytes_text
 from nst_jax.engine.progress import Progress
 from nst_jax.files.encode import estimate_file_bytes
 from nst_jax.files.folders import Folder

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from nst_jax.engine.inputs.session import ExaminedJob
+from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record

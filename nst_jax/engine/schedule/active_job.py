@@ -1,34 +1,37 @@
-"""One job on its way through its stages, and what comes out at the end."""
+"""One job in flight: the level that it is in, and the solver's state there."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.curve import LossCurve, LossPoint
 from nst_jax.engine.device.solver import State
-from nst_jax.engine.device.warm_start import Carried, carried
+from nst_jax.engine.device.warm_start import cold_start, warm_start
+from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.plan.levels import Level
-from nst_jax.engine.schedule.snapshot import JobSnapshot, Place, to_named_leaves
+from nst_jax.engine.results import LossCurve
+from nst_jax.engine.schedule.snapshot import JobSnapshot, from_named_leaves, to_named_leaves
 from nst_jax.request.errors import JobError
+from nst_jax.request.options import OptimizerKind
 
-Image = npt.NDArray[np.float32]
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rendered:
-    """What the device gave for one job.
+@dataclasses.dataclass(eq=False)
+class ActiveJob:
+    """One job in flight.
 
     Attributes:
-        job: The job.
-        image: (h, w, 3) float32 in [0, 1], the average of the last iterates; of the last
-            finite ones where the job failed; None where the device gave none.
-        terms: The objective at the last step.
-        curve: The objective on the way there.
-        steps: Steps taken over all levels.
-        finite: Whether the job stayed in the finite numbers.
+        job: The job, its pictures loaded.
+        done: How many of its levels are behind it.
+        state: Where it stands in the level that comes next, as host arrays without a slot axis;
+            None before its first step, and when it is finished.
+        image: (h, w, 3) float32 in [0, 1], the average of the last iterates; None until it has
+            gone through all levels.
+        losses: The objective at the end of the level before.
+        curve: The objective on the way.
+        steps: Steps taken in the levels behind it.
+        is_finite: Whether it stayed in the finite numbers.
         seconds: Its share of the time in steps.
         compile_seconds: Its share of the time in compilations.
         fault: What the device said of this job even when it was tried again.
@@ -36,102 +39,88 @@ class Rendered:
     """
 
     job: LoadedJob
-    image: Image | None
-    terms: Mapping[str, float]
-    curve: tuple[LossPoint, ...]
-    steps: int
-    finite: bool
-    seconds: float
-    compile_seconds: float
-    fault: JobError | None = None
-    attempts: int = 1
-
-
-@dataclasses.dataclass(eq=False)
-class ActiveJob:
-    """One job on its way through its stages.
-
-    Attributes:
-        job: The job.
-        done: How many of its stages are behind it.
-        carried: What the last of them has left.
-        held: Where it stands in the next one, if it has been in it already.
-    """
-
-    job: LoadedJob
     done: int = 0
-    carried: Carried | None = None
-    held: State | None = None
-    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    state: State | None = None
+    image: npt.NDArray[np.float32] | None = None
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curve: LossCurve = dataclasses.field(default_factory=LossCurve)
     steps: int = 0
-    finite: bool = True
+    is_finite: bool = True
     seconds: float = 0.0
     compile_seconds: float = 0.0
     fault: JobError | None = None
     attempts: int = 1
 
-    def stage(self, place: Place) -> Level:
-        stage = self.job.stage(place)
-        assert stage is not None
-        return stage
-
-    def is_next(self, place: Place) -> bool:
-        """Whether the job's next stage stands at this place."""
-        return not self.is_over and self.job.levels[self.done].place == place
+    @property
+    def level(self) -> Level:
+        """The level that it is in, or enters next."""
+        return self.job.levels[self.done]
 
     @property
     def steps_here(self) -> int:
-        """Steps already taken in the stage that comes next."""
-        return 0 if self.held is None else int(self.held.step)
+        """Steps already taken in that level."""
+        return 0 if self.state is None else int(self.state.step)
 
     @property
-    def is_over(self) -> bool:
-        return self.done == len(self.job.levels) or not self.finite or self.fault is not None
+    def is_finished(self) -> bool:
+        """Whether it has its result, or has failed."""
+        return self.done == len(self.job.levels) or not self.is_finite or self.fault is not None
 
-    def take_back(self, state: State, place: Place) -> None:
-        """Keeps what a stage has made of the job."""
-        self.carried = carried(state, self.stage(place).size)
-        self.terms = {name: float(value) for name, value in state.terms._asdict().items()}
+    def start_state(self, optimizer: OptimizerKind) -> State:
+        """Where its next step starts: its state, or that of a job which has none yet."""
+        if self.state is not None:
+            return self.state
+        return cold_start(initial_image(self.job, self.level.size), self.level.canvas, optimizer)
+
+    def finish_level(self, state: State) -> None:
+        """Takes over what a level has made of the job, and makes the next level's start of it."""
+        level, own = self.level, self.job.options
+        self.losses = {name: float(value) for name, value in state.terms._asdict().items()}
         self.steps += int(state.step)
-        self.finite = bool(state.finite)
-        self.held = None
+        self.is_finite = bool(state.finite)
         self.done += 1
+        self.state = None
+        if not self.is_finite:
+            return
+        if self.done == len(self.job.levels):
+            height, width = level.size
+            self.image = np.clip(state.average[:height, :width], 0, 1)
+            return
+        decays = own.adam_b1, own.adam_b2
+        self.state = warm_start(state, level.size, self.level.size, self.level.canvas, decays)
 
-    def standing(self) -> JobSnapshot | None:
+    def snapshot(self) -> JobSnapshot | None:
         """Where the job stands; None where nothing would be lost by beginning it again."""
-        tree = self.carried if self.held is None else self.held
-        if tree is None or self.is_over:
+        if self.state is None or self.is_finished:
             return None
         return JobSnapshot(
             index=self.job.index,
-            place=self.job.levels[self.done].place,
-            within=self.held is not None,
+            level=self.level.index,
             steps=self.steps,
             seconds=self.seconds,
             compile_seconds=self.compile_seconds,
-            terms=self.terms,
+            losses=self.losses,
             curve=self.curve.points,
-            arrays=to_named_leaves(tree),
+            arrays=to_named_leaves(self.state),
         )
 
-    def rendered(self) -> Rendered:
-        return Rendered(
-            job=self.job,
-            image=self._image(),
-            terms=self.terms,
-            curve=self.curve.points,
-            steps=self.steps,
-            finite=self.finite,
-            seconds=self.seconds,
-            compile_seconds=self.compile_seconds,
-            fault=self.fault,
-            attempts=self.attempts,
-        )
 
-    def _image(self) -> Image | None:
-        if self.carried is None:
-            return None
-        # A job that failed at its very first step has no average yet.
-        image = self.carried.average if self.carried.averaged else self.carried.image
-        return np.clip(image, 0, 1)
+def restore_job(
+    job: LoadedJob, snapshot: JobSnapshot | None, optimizer: OptimizerKind
+) -> ActiveJob:
+    """A job where a snapshot has it; at its beginning where that doesn't fit, or there is none."""
+    active = ActiveJob(job)
+    numbers: Sequence[int] = [level.index for level in job.levels]
+    if snapshot is None or snapshot.level not in numbers:
+        return active
+    done = numbers.index(snapshot.level)
+    template = cold_start(np.zeros((1, 1, 3), np.float32), job.levels[done].canvas, optimizer)
+    try:
+        active.state = from_named_leaves(template, snapshot.arrays)
+    except ValueError:
+        return active
+    for step, *losses in snapshot.curve:
+        active.curve.add(step, losses)
+    active.done, active.steps, active.losses = done, snapshot.steps, snapshot.losses
+    active.seconds, active.compile_seconds = snapshot.seconds, snapshot.compile_seconds
+    return active

@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from nst_jax.engine.device.solver import State
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resize
-from nst_jax.model.color import KEEP_METHODS
+from nst_jax.engine.schedule.finish import composite_with_content
 
 Image = npt.NDArray[np.float32]
 Steps = npt.NDArray[np.int64]
@@ -68,23 +66,3 @@ def make_preview(job: LoadedJob, state: State, size: Size, step: int) -> Preview
     shown = state.average if state.averaged > 0 else state.image
     image = np.array(shown[: size[0], : size[1]])
     return Preview(job.index, job.name, step, composite_with_content(job, image))
-
-
-def composite_with_content(job: LoadedJob, image: Image) -> Image:
-    """What a job has made, with what it asks to keep of the content laid over it.
-
-    Its colours, by the option `color`; and all of it where no mask gives a style. There
-    nothing but the content's few features holds the pixels, and a step of Adam is as large
-    for the smallest slope.
-    """
-    keep = KEEP_METHODS.get(job.options.color)
-    if not keep and not job.masks:
-        return image
-    content = resize(job.content.pixels, image.shape[:2])
-    if keep:
-        image = keep(image, content)
-    if job.masks:
-        masks = [resize_mask(mask, image.shape[:2]) for mask in job.masks]
-        styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
-        image = (content + styled * (image - content)).astype(np.float32)
-    return image

@@ -1,384 +1,300 @@
-"""Prepared jobs through the devices, stage by stage, batch by batch.
+"""Loaded jobs through the devices, level by level, batch by batch.
 
-    for each level, from coarse to fine, and each phase of it
+    for each level, from coarse to fine
         queue the jobs that share a program, open a batch of slots with the first of them
         step in chunks on the device; after each chunk one small transfer of progress
-        a job that is over leaves its slot, and the next of the queue takes it
+        a job that is through leaves its slot, and the next of the queue takes it
 
 No file is read or written here. A job that leaves the finite numbers stands still in its
 slot and comes out as failed; its neighbours don't notice. A run that is asked to stop does so
-after a chunk; `standings` then says where every job is that has begun.
+after a chunk; `snapshots` then says where every job is that has begun.
 """
 
 import collections
-import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import jax
-import numpy as np
-import numpy.typing as npt
 
-from nst_jax.engine.curve import LOOKS_A_STAGE
-from nst_jax.engine.device.errors import device_error, is_out_of_memory, is_transient
-from nst_jax.engine.device.optimizers import OptimizerKind
-from nst_jax.engine.device.problem import make_problem
 from nst_jax.engine.device.programs import ProgramCache
-from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch, SlotInput
-from nst_jax.engine.device.solver import CHECK_EVERY, State
-from nst_jax.engine.device.targets import VARIATIONS, TargetCache, TargetProvider
-from nst_jax.engine.device.warm_start import carried, cold_start, warm_start
-from nst_jax.engine.inputs.initial_image import initial_image
+from nst_jax.engine.device.targets import TargetCache, TargetProvider
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.plan.canvas import size_text
-from nst_jax.engine.plan.devices import Devices
-from nst_jax.engine.plan.levels import Bucket, Level
+from nst_jax.engine.inputs.session import Session
+from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.active_job import ActiveJob, Rendered
-from nst_jax.engine.schedule.previews import Previews, make_preview
-from nst_jax.engine.schedule.snapshot import JobSnapshot, Place, from_named_leaves
-from nst_jax.engine.schedule.stop import Care
-from nst_jax.model.variation import Variation
-from nst_jax.model.vgg import VGG
-from nst_jax.request.errors import NoRoomError
-from nst_jax.request.options import Options
+from nst_jax.engine.schedule.active_job import ActiveJob, restore_job
+from nst_jax.engine.schedule.previews import Preview, Previews, make_preview
+from nst_jax.engine.schedule.recovery import Recovery
+from nst_jax.engine.schedule.running_batch import RunningBatch, Steps
+from nst_jax.engine.schedule.slot_loader import SlotLoader
+from nst_jax.engine.schedule.snapshot import JobSnapshot
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.engine.schedule.timing import Stopwatch, Timing
+from nst_jax.request.options import OptimizerKind, Options
+from nst_jax.request.run_policy import RunPolicy
 
 # A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
 # enough that the transfer at its end costs nothing.
 _CHUNK_S = 2.0
 
-_BACK_OFF_S = 1.0
-"""Before a batch is tried again after a fault of the device; twice as long each time."""
+NO_ACCIDENTS = RunPolicy(retries=0, checkpoint_every=0.0)
+"""Of a run that tries nothing again and keeps no job in mid-schedule."""
 
-_Queue = collections.deque[ActiveJob]
-
-
-@dataclasses.dataclass
-class Timing:
-    """Where the renderer's seconds went, over its life."""
-
-    steps: float = 0.0
-    targets: float = 0.0
-    compilation: float = 0.0
-    image_steps: int = 0
+Queue = collections.deque[ActiveJob]
 
 
 class Scheduler:
-    """Renders jobs on devices with one network; programs are kept between calls.
+    """Takes jobs through their levels on the devices.
 
     Attributes:
-        programs: Compiled so far.
-        timing: Seconds so far.
-        plan: Slots by group. It shrinks when a batch does not fit the device.
-        care: When to stop, what to keep, how often to try again.
+        programs: Compiled so far; they may be shared by schedulers of one network.
+        stop: Whether the run shall stop.
     """
 
     def __init__(
         self,
-        network: VGG,
-        devices: Devices,
+        programs: ProgramCache,
+        targets: TargetProvider,
+        plan: Plan,
         progress: Progress,
         *,
-        options: Options,
-        products: str = "default",
+        optimizer: OptimizerKind = "adam",
+        policy: RunPolicy = NO_ACCIDENTS,
+        stop: StopToken | None = None,
+        save: Callable[[Sequence[JobSnapshot]], object] | None = None,
+        on_plan_change: Callable[[Plan], object] | None = None,
         previews: Previews | None = None,
-        targets: Callable[[ProgramCache, Variation], TargetProvider] = TargetCache,
+        timing: Timing | None = None,
     ) -> None:
-        self.programs = ProgramCache(network, devices, progress, products=products)
-        self.timing = Timing()
-        self.plan = Plan({})
-        self.care = Care()
-        self._underway: list[ActiveJob] = []
-        self._kept_at = time.monotonic()
-        self._devices = devices
+        """A scheduler of one run.
+
+        Args:
+            programs: With the network, on the devices.
+            targets: Makes what the jobs' images are compared with.
+            plan: Slots by bucket.
+            progress: Told what happens.
+            optimizer: What moves the pixels.
+            policy: `retries` and `checkpoint_every` count.
+            stop: Asks the run to stop.
+            save: Keeps snapshots, in a file or elsewhere; called every `checkpoint_every`.
+            on_plan_change: Called with the plan when it has shrunk, because a batch did not fit.
+            previews: When the running jobs are shown, and to whom.
+            timing: Where the seconds are added up; None: a new one.
+        """
+        self.programs = programs
+        self.stop = stop or StopToken()
+        self._stopwatch = Stopwatch(programs, timing)
+        self._loader = SlotLoader(programs, targets, optimizer)
+        self._recovery = Recovery(plan, policy.retries, self.stop, progress, on_plan_change)
+        self._optimizer: OptimizerKind = optimizer
         self._progress = progress
         self._previews = previews
-        self._optimizer: OptimizerKind = options.optimizer
-        self._targets = targets(self.programs, VARIATIONS[options.tv_loss])
+        self._checkpoint_every = policy.checkpoint_every if save else 0.0
+        self._save = save
+        self._saved_at = time.monotonic()
+        self._jobs: list[ActiveJob] = []
+
+    @property
+    def plan(self) -> Plan:
+        """Slots by bucket, as they are now."""
+        return self._recovery.plan
+
+    @property
+    def timing(self) -> Timing:
+        """Where the seconds went so far."""
+        return self._stopwatch.timing
 
     def render(
         self,
         jobs: Sequence[LoadedJob],
-        standings: Mapping[int, JobSnapshot] = MappingProxyType({}),
-    ) -> Iterator[Rendered]:
-        """Renders jobs together; each comes out once, as soon as its last stage is done.
+        snapshots: Mapping[int, JobSnapshot] = MappingProxyType({}),
+    ) -> Iterator[ActiveJob]:
+        """Renders jobs together; each comes out once, as soon as its last level is done.
 
         Args:
             jobs: Ready for the device.
-            standings: Where jobs go on, by their index; those that don't fit are passed over.
+            snapshots: Where jobs go on, by their index; those that don't fit are passed over.
         """
-        self._underway = [self._taken_up(job, standings.get(job.index)) for job in jobs]
-        for place in sorted({stage.place for job in jobs for stage in job.levels}):
-            for queue in _queues([one for one in self._underway if one.is_next(place)], place):
-                for one in self._through(queue, place):
-                    if one.is_over:
-                        yield one.rendered()
+        self._jobs = [restore_job(job, snapshots.get(job.index), self._optimizer) for job in jobs]
+        for index in sorted({level.index for job in jobs for level in job.levels}):
+            here = [one for one in self._jobs if not one.is_finished and one.level.index == index]
+            for bucket, waiting in _sort_into_buckets(here).items():
+                for one in self._run_bucket(bucket, waiting):
+                    if one.is_finished:
+                        yield one
 
     def snapshots(self) -> list[JobSnapshot]:
         """Where the jobs of the present call of `render` are, those that have begun."""
-        return [standing for one in self._underway if (standing := one.standing())]
+        return [snapshot for one in self._jobs if (snapshot := one.snapshot())]
 
-    def _taken_up(self, job: LoadedJob, standing: JobSnapshot | None) -> ActiveJob:
-        """A job at its beginning, or where it stood."""
-        one = ActiveJob(job)
-        places = [stage.place for stage in job.levels]
-        if standing is None or standing.place not in places[not standing.within :]:
-            return one
-        done = places.index(standing.place)
-        try:
-            if standing.within:
-                one.held = from_named_leaves(
-                    self._first_state(job, job.levels[done]), standing.arrays
-                )
-            else:
-                before = job.levels[done - 1]
-                template = carried(self._first_state(job, before), before.size)
-                one.carried = from_named_leaves(template, standing.arrays)
-        except ValueError:
-            return ActiveJob(job)
-        for step, *terms in standing.curve:
-            one.curve.add(step, terms)
-        one.done, one.steps, one.terms = done, standing.steps, standing.terms
-        one.seconds, one.compile_seconds = standing.seconds, standing.compile_seconds
-        return one
-
-    def _through(self, queue: _Queue, place: Place) -> Iterator[ActiveJob]:
-        """Takes every job of a queue through one stage; they come out in any order."""
-        group = queue[0].stage(place).bucket
-        while queue and not self.care.stop.requested:
-            slots = self.plan.slots[group]
-            alone = 0 < self.care.retries < queue[0].attempts  # a last try that blames nobody else
-            others: _Queue = collections.deque() if alone else queue
-            batch = [queue.popleft() for _ in range(1 if alone else min(slots, len(queue)))]
+    def _run_bucket(self, bucket: Bucket, waiting: Queue) -> Iterator[ActiveJob]:
+        """Takes every job of a bucket through its level; they come out in any order."""
+        while waiting and not self.stop.requested:
+            alone = self._recovery.must_run_alone(waiting[0])
+            slots = self.plan.slots[bucket]
+            jobs = [waiting.popleft() for _ in range(1 if alone else min(slots, len(waiting)))]
             try:
-                yield from self._run(batch, others, place, slots)
+                yield from self._run_batch(jobs, Queue() if alone else waiting, slots)
             except jax.errors.JaxRuntimeError as error:
-                again = self._after_fault(error, batch, group)
-                # Nothing is lost but time: each job still has what the last stage left it.
-                queue.extendleft(reversed(again))
-                yield from (one for one in batch if one.fault)
+                # Nothing is lost but time: each job still has what the last level left it.
+                waiting.extendleft(reversed(self._recovery.handle(error, jobs, bucket)))
+                yield from (one for one in jobs if one.fault)
 
-    def _after_fault(
-        self, error: Exception, batch: list[ActiveJob], group: Bucket
-    ) -> list[ActiveJob]:
-        """The jobs that are tried again; the others have got their fault."""
-        if is_out_of_memory(error):
-            return self._with_fewer_slots(batch, group)
-        if not is_transient(error):
-            raise error
-        for one in batch:
-            if one.attempts > self.care.retries:
-                one.fault = device_error(one.job.name, error, one.attempts)
-            else:
-                one.attempts += 1
-        again = [one for one in batch if not one.fault]
-        if again:
-            tried = again[0].attempts - 1
-            first_line = str(error).split("\n")[0]
-            self._progress.note(
-                f"the device failed: {first_line}; trying again, {tried} of {self.care.retries}"
-            )
-            self.care.stop.wait(_BACK_OFF_S * 2 ** (tried - 1))
-        return again
-
-    def _with_fewer_slots(self, batch: list[ActiveJob], group: Bucket) -> list[ActiveJob]:
-        slots = self.plan.slots[group]
-        try:
-            self.plan = self.plan.halve(group)
-        except NoRoomError as fault:
-            for one in batch:
-                one.fault = fault
-            return []
-        self._progress.note(
-            f"a batch of {slots} does not fit the device at {size_text(group.canvas)}; "
-            f"going on with {self.plan.slots[group]}"
-        )
-        return batch
-
-    def _run(
-        self, batch: list[ActiveJob], queue: _Queue, place: Place, count: int
-    ) -> Iterator[ActiveJob]:
-        """Runs a batch of `count` slots until every job in it, or placed into it, is over.
+    def _run_batch(self, jobs: list[ActiveJob], waiting: Queue, count: int) -> Iterator[ActiveJob]:
+        """Runs a batch of `count` slots until every job in it, or placed into it, is through.
 
         Args:
-            batch: The jobs of the first slots; kept up to date as others take their places.
-            queue: Whose jobs take the slots that become free.
-            place: All jobs'.
+            jobs: Of the first slots; kept up to date as others take their places.
+            waiting: Whose jobs take the slots that become free.
             count: How many slots there are.
         """
-        slots = self._opened(batch, place, count)
+        with self._stopwatch.beside_steps(jobs):
+            slots = self._loader.open(jobs, count, self.stop)
         if slots is None:
             return
-        taken = np.array([one.steps_here for one in batch], np.int64)
-        left = _asked(batch, place) - taken
-        chunk = 1
-        while left.any() and not self.care.stop.requested:
-            chunk = min(chunk, _longest_chunk(batch, left, others_wait=bool(queue)))
+        batch, chunk = RunningBatch(slots, jobs), 1
+        while batch.is_busy and not self.stop.requested:
+            chunk = min(chunk, batch.longest_chunk(others_wait=bool(waiting)))
             if self._previews:
-                chunk = min(chunk, self._previews.steps_until_next(_total(batch, taken)[left > 0]))
-            look, seconds = self._step(slots, chunk, batch, left)
-            if self._previews:
-                self._show(self._previews, slots, batch, place, taken, look.steps)
-            chunk = max(1, round(chunk * _CHUNK_S / max(seconds, 1e-6)))
-            self._count(int((look.steps - taken).sum()), seconds)
-            taken = look.steps
-            left = np.where(look.is_finished, 0, _asked(batch, place) - taken)
+                moving = batch.total_steps[batch.left > 0]
+                chunk = min(chunk, self._previews.steps_until_next(moving))
+            chunk = self._step(batch, chunk)
             # With none left the next jobs open a batch of their own.
-            if left.any() and not self.care.stop.requested:
-                for slot in np.flatnonzero(left == 0).tolist()[: len(queue)]:
-                    # Whatever fails in here, each job is in the batch, or handed out.
-                    self._take(slots, slot, batch[slot], place)
-                    over, batch[slot] = batch[slot], queue.popleft()
-                    yield over
-                    self._place(slots, slot, batch[slot], place)
-                    taken[slot] = batch[slot].steps_here
-                    left[slot] = batch[slot].stage(place).steps - taken[slot]
-                self._checkpoint(slots, batch)
-        for one, state, rest in zip(batch, slots.take_all(), left, strict=False):
-            if rest:
-                one.held = state
+            if batch.is_busy and not self.stop.requested:
+                yield from self._refill(batch, waiting)
+                self._checkpoint(batch)
+        for one, state, steps in zip(jobs, slots.take_all(), batch.left, strict=False):
+            if steps:
+                one.state = state
             else:
-                one.take_back(state, place)
+                with self._stopwatch.beside_steps([one]):
+                    one.finish_level(state)
                 yield one
 
-    def _checkpoint(self, slots: SlotBatch, batch: list[ActiveJob]) -> None:
-        """Keeps every job that has begun, where that is due."""
-        every = self.care.checkpoint_every
-        if not every or time.monotonic() - self._kept_at < every:
-            return
-        for one, state in zip(batch, slots.take_all(), strict=False):
-            one.held = state
-        self.care.keep(self.snapshots())
-        self._kept_at = time.monotonic()
-
-    def _opened(self, batch: list[ActiveJob], place: Place, count: int) -> SlotBatch | None:
-        """A batch of slots with these jobs in the first of them; None where the run stops."""
-        with self._timed(batch) as lap:
-            entries: list[SlotInput] = []
-            for one in batch:
-                if self.care.stop.requested:
-                    return None
-                entries.append(self._entry(one, place))
-            canvas = batch[0].stage(place).canvas
-            slots = SlotBatch(self.programs, self._devices, canvas, entries, count)
-        self.timing.targets += lap.seconds
-        return slots
-
-    def _step(
-        self, slots: SlotBatch, chunk: int, batch: list[ActiveJob], left: npt.NDArray[np.int64]
-    ) -> tuple[ChunkReport, float]:
-        """Runs a chunk; returns what is known of the batch's jobs after it, and its seconds."""
-        moving = [one for one, steps in zip(batch, left, strict=True) if steps]
-        with self._timed(moving) as lap:
-            look = slots.step(chunk)
-        jobs = len(batch)
-        look = ChunkReport(
-            look.steps[:jobs].astype(np.int64), look.is_finished[:jobs], look.terms[:jobs]
-        )
-        for one, steps, terms in zip(batch, look.steps.tolist(), look.terms.tolist(), strict=True):
-            if one in moving:
-                one.seconds += lap.seconds / len(moving)
-                one.curve.add(one.steps + steps, terms)
-        return look, lap.seconds
-
-    def _show(
-        self,
-        previews: Previews,
-        slots: SlotBatch,
-        batch: list[ActiveJob],
-        place: Place,
-        *steps: npt.NDArray[np.integer],
-    ) -> None:
-        """Shows the jobs that came to a preview between two counts of a stage's steps."""
-        before, after = (_total(batch, taken) for taken in steps)
-        for slot in previews.are_due(before, after):
-            one = batch[slot]
-            with self._timed([one]) as lap:
-                state = slots.take(slot)
-                size = one.stage(place).size
-                previews.show(make_preview(one.job, state, size, int(after[slot])))
-            self.timing.targets += lap.seconds
-
-    def _count(self, image_steps: int, seconds: float) -> None:
-        self.timing.steps += seconds
+    def _step(self, batch: RunningBatch, chunk: int) -> int:
+        """Runs a chunk, tells of it, and shows previews; the length of the next one."""
+        before = batch.total_steps
+        with self._stopwatch.measure(batch.moving) as lap:
+            report = batch.step(chunk)
+        image_steps = batch.update(report, lap.seconds)
+        if self._previews:
+            self._show(self._previews, batch, before)
+        self.timing.steps += lap.seconds
         self.timing.image_steps += image_steps
         self._progress.stepped(image_steps)
+        return max(1, round(chunk * _CHUNK_S / max(lap.seconds, 1e-6)))
 
-    def _take(self, slots: SlotBatch, slot: int, one: ActiveJob, place: Place) -> None:
-        with self._timed([one]) as lap:
-            one.take_back(slots.take(slot), place)
-        self.timing.targets += lap.seconds
+    def _refill(self, batch: RunningBatch, waiting: Queue) -> Iterator[ActiveJob]:
+        """Gives free slots to the next jobs, and hands out those that had them."""
+        for slot in batch.free_slots()[: len(waiting)]:
+            done = batch.jobs[slot]
+            with self._stopwatch.beside_steps([done]):
+                done.finish_level(batch.slots.take(slot))
+            # Whatever fails from here on, each job is in the batch, or handed out.
+            batch.replace(slot, waiting.popleft())
+            yield done
+            new = batch.jobs[slot]
+            with self._stopwatch.beside_steps([new]):
+                batch.slots.place(slot, self._loader.load(new))
+            batch.note_placed(slot)
 
-    def _place(self, slots: SlotBatch, slot: int, one: ActiveJob, place: Place) -> None:
-        with self._timed([one]) as lap:
-            slots.place(slot, self._entry(one, place))
-        self.timing.targets += lap.seconds
+    def _show(self, previews: Previews, batch: RunningBatch, before: Steps) -> None:
+        """Shows the jobs that came to a preview since they had taken these steps."""
+        after = batch.total_steps
+        for slot in previews.are_due(before, after):
+            one = batch.jobs[slot]
+            with self._stopwatch.beside_steps([one]):
+                state = batch.slots.take(slot)
+                previews.show(make_preview(one.job, state, one.level.size, int(after[slot])))
 
-    def _entry(self, one: ActiveJob, place: Place) -> SlotInput:
-        """What a job puts into its slot: where it starts and what it asks for."""
-        stage, own = one.stage(place), one.job.options
-        problem = make_problem(own, stage, self._targets.make_targets(one.job, stage))
-        if one.held is not None:
-            return SlotInput(one.held, problem)
-        if one.carried is None:
-            return SlotInput(self._first_state(one.job, stage), problem)
-        decays = own.adam_b1, own.adam_b2
-        where = stage.size, stage.canvas
-        state = warm_start(one.carried, *where, optimizer=self._optimizer, decays=decays)
-        return SlotInput(state, problem)
-
-    def _first_state(self, job: LoadedJob, stage: Level) -> State:
-        """The state of a job that begins at this stage."""
-        return cold_start(initial_image(job, stage.size), stage.canvas, self._optimizer)
-
-    @contextlib.contextmanager
-    def _timed(self, jobs: Sequence[ActiveJob]) -> Iterator["_Lap"]:
-        """Times a `with` block; compilation apart, in equal shares for the jobs it is for."""
-        lap = _Lap()
-        compiled_before, began = sum(self.programs.compiled.values()), time.perf_counter()
-        yield lap
-        compilation = sum(self.programs.compiled.values()) - compiled_before
-        lap.seconds = time.perf_counter() - began - compilation
-        self.timing.compilation += compilation
-        for one in jobs:
-            one.compile_seconds += compilation / len(jobs)
+    def _checkpoint(self, batch: RunningBatch) -> None:
+        """Keeps every job that has begun, where that is due."""
+        every = self._checkpoint_every
+        if not every or self._save is None or time.monotonic() - self._saved_at < every:
+            return
+        for one, state in zip(batch.jobs, batch.slots.take_all(), strict=False):
+            one.state = state
+        self._save(self.snapshots())
+        self._saved_at = time.monotonic()
 
 
-@dataclasses.dataclass
-class _Lap:
-    """Seconds of a timed block, compilation apart."""
-
-    seconds: float = 0.0
-
-
-def _asked(batch: list[ActiveJob], place: Place) -> npt.NDArray[np.int64]:
-    return np.array([one.stage(place).steps for one in batch], np.int64)
-
-
-def _total(batch: list[ActiveJob], taken: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Steps of each job over all stages, given those of this one."""
-    return np.array([one.steps for one in batch], np.int64) + taken
-
-
-def _longest_chunk(
-    batch: list[ActiveJob], left: npt.NDArray[np.int64], *, others_wait: bool
-) -> int:
-    """Steps after which some slot may be free, all are over, or the curve wants a point."""
-    longest = left[left > 0].min() if others_wait else left.max()
-    may_converge = any(one.job.options.early_stop for one in batch)
-    until_look = CHECK_EVERY if may_converge else max(CHECK_EVERY, left.max() // LOOKS_A_STAGE)
-    return int(min(longest, until_look))
-
-
-def _queues(underway: list[ActiveJob], place: Place) -> list[_Queue]:
+def _sort_into_buckets(jobs: Iterable[ActiveJob]) -> dict[Bucket, Queue]:
     """Jobs that share a program, together; the longest first, so that none waits long."""
-    groups: dict[Bucket, list[ActiveJob]] = collections.defaultdict(list)
-    for one in underway:
-        groups[one.stage(place).bucket].append(one)
-    return [
-        collections.deque(sorted(group, key=lambda one: -one.stage(place).steps))
-        for group in groups.values()
-    ]
+    buckets: dict[Bucket, list[ActiveJob]] = collections.defaultdict(list)
+    for one in jobs:
+        buckets[one.level.bucket].append(one)
+    return {
+        bucket: Queue(sorted(members, key=lambda one: -one.level.steps))
+        for bucket, members in buckets.items()
+    }
+
+
+def make_programs(
+    session: Session, jobs: Sequence[ExaminedJob], progress: Progress, taps: Iterable[str] = ()
+) -> ProgramCache:
+    """An empty cache of programs whose network reaches every tap of the jobs.
+
+    Args:
+        session: What the jobs share.
+        jobs: What will be rendered.
+        progress: Told of compilations.
+        taps: Canonical taps of jobs that will come later.
+    """
+    needed = {*taps} | {
+        tap for one in jobs for tap in (*one.options.content_taps, *one.options.style_taps)
+    }
+    return ProgramCache(
+        session.network(needed), session.devices, progress, products=session.precision.products
+    )
+
+
+def make_scheduler(
+    session: Session,
+    jobs: Sequence[ExaminedJob],
+    plan: Plan,
+    progress: Progress,
+    *,
+    programs: ProgramCache | None = None,
+    targets: TargetProvider | None = None,
+    policy: RunPolicy = NO_ACCIDENTS,
+    stop: StopToken | None = None,
+    save: Callable[[Sequence[JobSnapshot]], object] | None = None,
+    on_plan_change: Callable[[Plan], object] | None = None,
+    show: Callable[[Preview], None] | None = None,
+    timing: Timing | None = None,
+) -> Scheduler:
+    """A scheduler for the jobs of a session; see `Scheduler`.
+
+    Args:
+        session: What the jobs share.
+        jobs: What will be rendered.
+        plan: Slots by bucket.
+        progress: Told what happens.
+        programs: Of an earlier scheduler of the session; None: new ones.
+        targets: Likewise; None: a new cache of content and style targets.
+        policy: What to do about accidents.
+        stop: Asks the run to stop.
+        save: Keeps snapshots.
+        on_plan_change: Called with a plan that has shrunk.
+        show: Gets previews, where the session's options ask for them.
+        timing: Where the seconds are added up.
+    """
+    options: Options = session.options
+    programs = programs or make_programs(session, jobs, progress)
+    every = options.preview_every
+    return Scheduler(
+        programs,
+        targets or TargetCache(programs, options),
+        plan,
+        progress,
+        optimizer=options.optimizer,
+        policy=policy,
+        stop=stop,
+        save=save,
+        on_plan_change=on_plan_change,
+        previews=Previews(every, show) if every and show else None,
+        timing=timing,
+    )

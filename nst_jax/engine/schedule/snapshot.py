@@ -1,8 +1,7 @@
 """Where a job stands between two chunks: all that its further steps follow from.
 
-A job is either inside a stage, then this is the device's state, or between two, then it is
-what the job carries along. Both are trees of arrays; here they are plain host arrays by name,
-so that a file can hold them whatever the optimiser is.
+That is the level it is in and the solver's state there. The state is a tree of arrays; here they
+are plain host arrays by name, so that a file can hold them whatever the optimiser is.
 """
 
 import dataclasses
@@ -12,10 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from nst_jax.engine.curve import LossPoint
-
-Place = tuple[int, int]
-"""Where a stage stands in the order of all: level, then phase."""
+from nst_jax.engine.results import LossPoint
 
 Tree = TypeVar("Tree")
 
@@ -26,23 +22,21 @@ class JobSnapshot:
 
     Attributes:
         index: The job's position in the run's list.
-        place: The stage that it is in, or the one that it enters next.
-        within: Whether it is inside that stage.
-        steps: Steps taken in the stages before.
+        level: The index of the level that it is in.
+        steps: Steps taken in the levels before.
         seconds: Its share of the time in steps so far.
         compile_seconds: Its share of the time in compilations so far.
-        terms: The objective at the end of the stage before.
+        losses: The objective at the end of the level before.
         curve: The objective on the way, as far as it was looked at.
-        arrays: The device's state within a stage, else what the job carries, by name.
+        arrays: The solver's state in the level, by name.
     """
 
     index: int
-    place: Place
-    within: bool
+    level: int
     steps: int
     seconds: float
     compile_seconds: float
-    terms: Mapping[str, float]
+    losses: Mapping[str, float]
     curve: Sequence[LossPoint]
     arrays: Mapping[str, np.ndarray]
 
@@ -54,7 +48,7 @@ def to_named_leaves(tree: Any) -> dict[str, np.ndarray]:
 
 
 def from_named_leaves(template: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
-    """A tree like the template with other values; Python numbers stay such.
+    """A tree like the template with other values.
 
     Raises:
         ValueError: The arrays are those of another tree.
@@ -63,12 +57,7 @@ def from_named_leaves(template: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
     names = [jax.tree_util.keystr(path) for path, _ in leaves]
     if sorted(names) != sorted(arrays):
         raise ValueError("the arrays have other names")
-    values = [_like(leaf, arrays[name]) for name, (_, leaf) in zip(names, leaves, strict=True)]
-    return jax.tree_util.tree_unflatten(structure, values)
-
-
-def _like(leaf: Any, array: np.ndarray) -> Any:
-    wanted = np.asarray(leaf)
-    if array.shape != wanted.shape or array.dtype != wanted.dtype:
-        raise ValueError("an array has another shape or type")
-    return type(leaf)(array) if isinstance(leaf, (int, float)) else array
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        if (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError("an array has another shape or type")
+    return jax.tree_util.tree_unflatten(structure, [arrays[name] for name in names])

@@ -24,7 +24,7 @@ from engine_jobs import (
 from references import relative_error
 
 from nst_jax.engine.device.solver import EarlyStopState, State
-from nst_jax.engine.device.warm_start import Carried, carried, cold_start, warm_start
+from nst_jax.engine.device.warm_start import EVIDENCE_STEPS, cold_start, warm_start
 from nst_jax.model.objective import Terms
 
 B1, B2, EPSILON = 0.8, 0.99, 1e-8
@@ -143,7 +143,7 @@ def sizes(request) -> tuple[Size, Size, Size]:
 def test_a_level_begins_with_what_the_formulas_say(sizes, count):
     old, new, canvas = sizes
     state = _state(old, (old[0] + 5, old[1] + 2), count=count, outside=7.0)
-    after: Any = warm_start(carried(state, old), new, canvas)
+    after: Any = warm_start(state, old, new, canvas)
     for name, expected in _by_hand(state, old, new).items():
         got = _parts(after)[name]
         assert got.shape == (*canvas, 3)
@@ -151,11 +151,11 @@ def test_a_level_begins_with_what_the_formulas_say(sizes, count):
         assert relative_error(got[: new[0], : new[1]], expected) < 3e-6, name
 
 
-def test_nothing_is_carried_outside_of_the_image(sizes):
+def test_nothing_comes_along_from_outside_of_the_image(sizes):
     """Whatever the old canvas held there: exact zeros around the new image."""
     old, new, canvas = sizes
     state = _state(old, (old[0] + 3, old[1] + 3), count=9, outside=np.nan)
-    for name, array in _parts(warm_start(carried(state, old), new, canvas)).items():
+    for name, array in _parts(warm_start(state, old, new, canvas)).items():
         outside = array.copy()
         outside[: new[0], : new[1]] = 0
         assert not outside.any(), name
@@ -167,14 +167,14 @@ def test_moments_shrink_with_the_pixels_and_count_as_one_step():
     state = _state((8, 12), (8, 12), count=1000)
     flat = np.full((8, 12, 3), 0.5, np.float32)
     state = state._replace(optimizer=optax.ScaleByAdamState(np.int32(1000), -flat, flat))
-    after: Any = warm_start(carried(state, (8, 12)), (16, 24), (16, 24))
+    after: Any = warm_start(state, (8, 12), (16, 24), (16, 24))
     assert int(after.optimizer.count) == 1
     np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * (1 - B1), rtol=1e-4)
     np.testing.assert_allclose(after.optimizer.nu, 0.5 / 16 * 0.01, rtol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 5, 60])
-def test_the_bias_is_taken_out_of_what_is_carried(count):
+def test_the_bias_is_taken_out_of_the_moments(count):
     """The moments of a gradient that never changed are that gradient, after any steps."""
     size, gradient = (6, 10), np.full((6, 10, 3), 3e-4, np.float32)
     state = _state(size, size, count=count)
@@ -182,9 +182,11 @@ def test_the_bias_is_taken_out_of_what_is_carried(count):
     state = state._replace(
         optimizer=optax.ScaleByAdamState(np.int32(count), *map(np.float32, moments))
     )
-    taken = carried(state, size)
-    np.testing.assert_allclose(taken.first, (1 - B1**taken.evidence) * gradient, rtol=1e-5)
-    np.testing.assert_allclose(taken.second, (1 - B2**taken.evidence) * gradient**2, rtol=1e-5)
+    after: Any = warm_start(state, size, (12, 20), (12, 20), (B1, B2))
+    shrunk = gradient[0, 0, 0] / 4
+    assert int(after.optimizer.count) == EVIDENCE_STEPS
+    np.testing.assert_allclose(after.optimizer.mu, (1 - B1) * shrunk, rtol=1e-5)
+    np.testing.assert_allclose(after.optimizer.nu, (1 - B2) * shrunk**2, rtol=1e-5)
 
 
 def test_a_second_moment_never_falls_below_zero():
@@ -197,14 +199,14 @@ def test_a_second_moment_never_falls_below_zero():
     state = state._replace(
         optimizer=optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
     )
-    after: Any = warm_start(carried(state, old), new, (16, 17))
+    after: Any = warm_start(state, old, new, (16, 17))
     assert after.optimizer.nu.min() >= 0
     assert after.optimizer.nu.max() > 0
 
 
 def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_average():
     state = _state((8, 12), (16, 16), count=3)
-    after: Any = warm_start(carried(state, (8, 12)), (11, 17), (16, 17))
+    after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     assert int(after.step) == 0
     assert float(after.averaged) == pytest.approx(1 - 0.9**3)
     assert np.isinf(after.trend.smoothed)
@@ -213,23 +215,14 @@ def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_ave
     assert after.finite
 
 
-def test_what_is_carried_is_a_copy_of_the_image_alone():
+def test_a_level_s_start_is_a_copy():
     state = _state((6, 7), (16, 16), count=2, outside=9.0)
-    taken = carried(state, (6, 7))
-    before = [np.array(part) for part in taken]
+    after = warm_start(state, (6, 7), (8, 10), (16, 16))
+    before = {name: np.array(part) for name, part in _parts(after).items()}
     for array in _parts(state).values():
         array[:] = -1
-    for part, kept in zip(taken, before, strict=True):
-        assert np.array_equal(part, kept)
-    assert taken.image.shape == taken.first.shape == taken.second.shape == (6, 7, 3)
-    assert taken.average.shape == (6, 7, 3)
-
-
-def test_a_job_that_failed_at_its_first_step_carries_finite_numbers():
-    taken = carried(cold_start(np.full((4, 5, 3), 0.5, np.float32), (16, 16)), (4, 5))
-    assert all(np.isfinite(part).all() for part in taken)
-    assert taken.averaged == 0
-    assert np.array_equal(taken.image, np.full((4, 5, 3), 0.5, np.float32))
+    for name, part in _parts(after).items():
+        assert np.array_equal(part, before[name])
 
 
 def test_the_first_level_begins_without_moments_and_without_an_average():
@@ -247,8 +240,8 @@ def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
     edge = np.zeros((8, 12, 3), np.float32)
     edge[:, 6:] = 1
     assert np.abs(_enlarged(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
-    zeros = np.zeros_like(edge)
-    after: Any = warm_start(Carried(edge, zeros, zeros, 1, edge, 0.5), (11, 17), (16, 17))
+    state = _state((8, 12), (8, 12), count=1)._replace(image=edge, average=edge)
+    after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     for array in (after.image, after.average):
         assert array.min() == 0
         assert array.max() == 1

@@ -1,0 +1,65 @@
+"""A finished job's result, with what it keeps of the content laid over its picture."""
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.masks import resize_mask
+from nst_jax.engine.inputs.session import Session
+from nst_jax.engine.results import Result
+from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.files.images import resize
+from nst_jax.model.color import KEEP_METHODS
+from nst_jax.request.errors import NonFiniteError
+
+Image = npt.NDArray[np.float32]
+
+
+def make_result(active: ActiveJob, session: Session) -> Result:
+    """The result of a job that is finished: its picture, or why it has none."""
+    loaded, examined = active.job, active.job.examined
+    error = active.fault
+    if error is None and not active.is_finite:
+        error = NonFiniteError(
+            f"job {loaded.name!r} must stay in the finite numbers, got inf or nan after "
+            f"{active.steps} steps",
+            "Lower learning_rate or the weights of the terms",
+        )
+    image = None
+    if error is None and active.image is not None:
+        image = composite_with_content(loaded, active.image)
+    return Result(
+        index=examined.index,
+        job=examined.job,
+        image=image,
+        alpha=loaded.content.alpha,
+        losses=active.losses,
+        curve=active.curve.points,
+        steps=active.steps,
+        seconds=active.seconds,
+        compile_seconds=active.compile_seconds,
+        error=error,
+        fingerprint=examined.fingerprint,
+        attempt=examined.attempts + active.attempts,
+        inputs=session.pictures.records(examined.job.pictures),
+    )
+
+
+def composite_with_content(job: LoadedJob, image: Image) -> Image:
+    """What a job has made, with what it asks to keep of the content laid over it.
+
+    Its colours, by the option `color`; and all of it where no mask gives a style. There
+    nothing but the content's few features holds the pixels, and a step of Adam is as large
+    for the smallest slope.
+    """
+    keep = KEEP_METHODS.get(job.options.color)
+    if not keep and not job.masks:
+        return image
+    content = resize(job.content.pixels, image.shape[:2])
+    if keep:
+        image = keep(image, content)
+    if job.masks:
+        masks = [resize_mask(mask, image.shape[:2]) for mask in job.masks]
+        styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
+        image = (content + styled * (image - content)).astype(np.float32)
+    return image

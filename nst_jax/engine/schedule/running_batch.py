@@ -1,0 +1,89 @@
+"""A batch in flight: the jobs in its slots, how far each is, and when it must be looked at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch
+from nst_jax.engine.device.solver import CHECK_EVERY
+from nst_jax.engine.results import CHUNKS_A_LEVEL
+from nst_jax.engine.schedule.active_job import ActiveJob
+
+Steps = npt.NDArray[np.int64]
+
+
+class RunningBatch:
+    """Slots on the devices, and the job in each of them; slots beyond the jobs are padding.
+
+    Attributes:
+        slots: On the devices.
+        jobs: The job of each slot; the caller's list, which is kept up to date as others take
+            their places, so that after a fault each job is in it, or was handed out.
+        taken: Steps of each job in its level.
+        left: Steps that each has still to take there; 0 where it is through.
+    """
+
+    def __init__(self, slots: SlotBatch, jobs: list[ActiveJob]) -> None:
+        self.slots = slots
+        self.jobs = jobs
+        self.taken: Steps = np.array([one.steps_here for one in jobs], np.int64)
+        self.left: Steps = self._asked() - self.taken
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether some job has steps to take."""
+        return bool(self.left.any())
+
+    @property
+    def moving(self) -> list[ActiveJob]:
+        """The jobs that have steps to take."""
+        return [one for one, steps in zip(self.jobs, self.left, strict=True) if steps]
+
+    @property
+    def total_steps(self) -> Steps:
+        """Steps of each job over all levels."""
+        return np.array([one.steps for one in self.jobs], np.int64) + self.taken
+
+    def free_slots(self) -> Sequence[int]:
+        """Slots whose job is through."""
+        return np.flatnonzero(self.left == 0).tolist()
+
+    def longest_chunk(self, *, others_wait: bool) -> int:
+        """Steps after which some slot may be free, all are through, or the curve wants a point."""
+        longest = self.left[self.left > 0].min() if others_wait else self.left.max()
+        may_converge = any(one.job.options.early_stop for one in self.jobs)
+        until_look = max(CHECK_EVERY, self.left.max() // CHUNKS_A_LEVEL)
+        return int(min(longest, CHECK_EVERY if may_converge else until_look))
+
+    def step(self, num_steps: int) -> ChunkReport:
+        """Takes every slot so many steps further; what is known of the jobs after it."""
+        report = self.slots.step(num_steps)
+        count = len(self.jobs)
+        steps = report.steps[:count].astype(np.int64)
+        return ChunkReport(steps, report.is_finished[:count], report.terms[:count])
+
+    def update(self, report: ChunkReport, seconds: float) -> int:
+        """Notes a chunk's report and its seconds with the jobs; the image-steps that it took."""
+        moving = self.moving
+        for one, steps, terms in zip(self.jobs, report.steps, report.terms.tolist(), strict=True):
+            if one in moving:
+                one.seconds += seconds / len(moving)
+                one.curve.add(one.steps + int(steps), terms)
+        image_steps = int((report.steps - self.taken).sum())
+        self.taken = report.steps.astype(np.int64)
+        self.left = np.where(report.is_finished, 0, self._asked() - self.taken)
+        return image_steps
+
+    def replace(self, slot: int, job: ActiveJob) -> None:
+        """Notes that another job has a slot from now on."""
+        self.jobs[slot] = job
+
+    def note_placed(self, slot: int) -> None:
+        """Notes that the slot's new job is on the device."""
+        job = self.jobs[slot]
+        self.taken[slot] = job.steps_here
+        self.left[slot] = job.level.steps - job.steps_here
+
+    def _asked(self) -> Steps:
+        return np.array([one.level.steps for one in self.jobs], np.int64)
