@@ -397,7 +397,7 @@ def _room(limit_bytes, taps=TAPS):
 
 def _planned(size, jobs, limit_bytes, options=AUTO, devices=None, earlier=None):
     devices = data_mesh(one_device()) if devices is None else devices
-    return choose_slots(_ladders(size, jobs), options, devices, earlier, room=_room(limit_bytes))
+    return choose_slots(_ladders(size, jobs), options, devices, earlier, budget=_room(limit_bytes))
 
 
 def test_slots_are_as_many_as_the_memory_holds():
@@ -441,7 +441,7 @@ def test_the_batch_size_that_would_fit_does_so_on_every_canvas():
     room = _room(_room(None).required_bytes((128, 128), 3))
     ladders = [*_ladders((64, 64), 1), *_ladders((128, 128), 1)]
     with pytest.raises(OptionError, match="128x128") as refused:
-        choose_slots(ladders, Options(batch_size=64), data_mesh(one_device()), room=room)
+        choose_slots(ladders, Options(batch_size=64), data_mesh(one_device()), budget=room)
     assert "--batch-size 3 " in refused.value.remedy
 
 
@@ -455,13 +455,13 @@ def test_a_style_that_fits_no_device_is_refused():
     stage = Level(0, (64, 64), (64, 64), style_edge=512, steps=1)
     room = _room(_room(None).required_bytes((64, 64), 1))
     with pytest.raises(OptionError, match="long edge of 512 px") as refused:
-        choose_slots([(stage,)], AUTO, data_mesh(one_device()), room=room)
+        choose_slots([(stage,)], AUTO, data_mesh(one_device()), budget=room)
     largest = int(refused.value.remedy.split()[-1])
     choose_slots(
         [(dataclasses.replace(stage, style_edge=largest),)],
         AUTO,
         data_mesh(one_device()),
-        room=room,
+        budget=room,
     )
 
 
