@@ -127,7 +127,7 @@ def test_jobs_that_cant_share_a_batch_have_slots_of_their_own(narrow_file):
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size="auto"))
     jobs = [*map(tiny_job, range(8)), tiny_job(8, style_taps=("relu2_1",))]
     slots = studio.plan(studio.requests(jobs)).slots
-    assert {group.structure.style_taps: count for group, count in slots.items()} == {
+    assert {group.static_options.style_taps: count for group, count in slots.items()} == {
         ("relu1_1", "relu2_1"): 8,
         ("relu2_1",): 1,
     }

@@ -130,7 +130,7 @@ class Result:
             "content": _place(self.job.content),
             "style": [_place(style) for style in self.job.styles],
             "options": non_default_options(self.job.options or JobOptions()),
-            "curve": [_rounded(point) for point in self.curve],
+            "curve": [_round(point) for point in self.curve],
             "time": round(time.time(), 3),
             "stamp": self.stamp,
             "inputs": self.inputs,
@@ -202,7 +202,7 @@ def _place(source: PictureSource) -> str:
     return os.path.abspath(name) if local else name
 
 
-def _rounded(point: LossPoint) -> list[int | float | None]:
+def _round(point: LossPoint) -> list[int | float | None]:
     """A point with five digits, as many as a curve can show; None for what is no number."""
     step, *terms = point
     return [step, *(float(f"{value:.5g}") if np.isfinite(value) else None for value in terms)]

@@ -283,7 +283,7 @@ class _BucketJobs:
 
     @property
     def taps(self) -> TapPair:
-        return self.group.structure.content_taps, self.group.structure.style_taps
+        return self.group.static_options.content_taps, self.group.static_options.style_taps
 
 
 def _canvas_reports(
@@ -334,7 +334,11 @@ def _canvas_report(
 
 
 def _step_report(part: _BucketJobs, setup: Session, programs: ProgramCache) -> StepReport:
-    kind, structure, regions = setup.options.style_loss, part.group.structure, part.group.regions
+    kind, structure, regions = (
+        setup.options.style_loss,
+        part.group.static_options,
+        part.group.regions,
+    )
     asked = structure, kind, regions, setup.options
     seen = analyze_step(programs, setup.devices, part.group.canvas, part.slots, *asked)
     return StepReport(kind, part.slots, part.batch_steps, seen)

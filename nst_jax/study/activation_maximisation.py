@@ -75,9 +75,9 @@ class ChannelTargets:
         self._variation = VARIATIONS[options.tv_loss]
         self._scales = scales
 
-    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
+    def make_targets(self, job: LoadedJob, level: Level) -> Targets:
         """No content, and for each tap a direction, which is 0 but at the job's own tap."""
-        del stage
+        del level
         neuron = self._neurons[job.index]
         directions: dict[str, Any] = {
             tap: np.zeros_like(scale) for tap, scale in self._scales.items()

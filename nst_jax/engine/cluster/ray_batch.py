@@ -136,7 +136,7 @@ class _ResumeInfo:
         records = {
             job.output: self.records[job.output] for job in listed if job.output in self.records
         }
-        return records, self.inputs.known(each for job in listed for each in job.pictures)
+        return records, self.inputs.find_known(each for job in listed for each in job.pictures)
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What a job asks of the solver at one of its stages: its options as arrays on the host."""
+"""What a job asks of the solver at one of its levels: its options as arrays on the host."""
 
 from typing import Any
 
@@ -13,24 +13,24 @@ from nst_jax.model.objective import GradientNorms, Targets, TermWeights
 from nst_jax.request.options import JobOptions, normalized_weights
 
 
-def make_problem(own: JobOptions, stage: Level, targets: Targets) -> Problem:
+def make_problem(own: JobOptions, level: Level, targets: Targets) -> Problem:
     """One job's problem, without a slot axis.
 
     Args:
         own: The job's options.
-        stage: Where it is.
+        level: Where it is.
         targets: What its image is compared with there.
     """
     return Problem(
-        size=_host(stage.size, np.int32),
+        size=_host(level.size, np.int32),
         targets=targets,
-        weights=loss_weights(own, stage.size),
+        weights=loss_weights(own, level.size),
         learning_rate=_host(own.learning_rate),
-        schedule=_schedule(own, stage),
+        schedule=_schedule(own, level),
         adam=AdamSettings(*map(_host, (own.adam_b1, own.adam_b2, own.adam_eps))),
         bounds=_host((0, 1) if own.clip == "each_step" else (-np.inf, np.inf)),
         average_decay=_host(own.average_decay),
-        steps=_host(stage.steps, np.int32),
+        steps=_host(level.steps, np.int32),
         early_stop=_host(own.early_stop),
     )
 
@@ -62,13 +62,13 @@ def loss_weights(own: JobOptions, size: Size) -> TermWeights:
     )
 
 
-def _schedule(own: JobOptions, stage: Level) -> Schedule:
-    """How the rate falls in a stage, as arrays on the host."""
+def _schedule(own: JobOptions, level: Level) -> Schedule:
+    """How the rate falls in a level, as arrays on the host."""
     return Schedule(
         cosine=_host(own.learning_rate_schedule == "cosine"),
         exponential=_host(own.learning_rate_schedule == "exponential"),
         end=_host(own.learning_rate_end),
-        steps=_host(stage.steps, np.int32),
+        steps=_host(level.steps, np.int32),
     )
 
 

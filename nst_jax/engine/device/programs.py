@@ -135,10 +135,10 @@ class ProgramCache:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
 
         def place(batch, slot, one):
-            def replaced(whole, new):
+            def replace(whole, new):
                 return jax.lax.dynamic_update_index_in_dim(whole, new, slot, 0)
 
-            return jax.tree.map(replaced, batch, one)
+            return jax.tree.map(replace, batch, one)
 
         slots = _slots_of(batch)
         used = self.devices.subset_for(slots)

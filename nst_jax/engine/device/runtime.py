@@ -95,7 +95,7 @@ def persistent_cache() -> Iterator[Path | None]:
         yield None
         return
     with _configure(folder):
-        works = _works(folder)
+        works = _cache_works(folder)
         if works:
             yield folder
     if not works:
@@ -188,7 +188,7 @@ def _setting(name: str) -> Any:
     return getattr(jax.config, name)
 
 
-def _works(folder: Path) -> bool:
+def _cache_works(folder: Path) -> bool:
     """Whether a tiny program comes back, if it was ever stored here before."""
     stored_before = (folder / _TRIED_NAME).exists()
     with count_cache_hits() as loads, warnings.catch_warnings():

@@ -104,16 +104,16 @@ def take_step(state: State, problem: Problem, network: VGG) -> State:
     A job that is not active stands still.
     """
 
-    def asked(image: Float32[Array, "h w 3"]) -> tuple[Float32[Array, ""], Terms]:
+    def loss(image: Float32[Array, "h w 3"]) -> tuple[Float32[Array, ""], Terms]:
         return objective(image, network, problem.size, problem.targets, problem.weights)
 
-    (value, terms), gradient = jax.value_and_grad(asked, has_aux=True)(state.image)
+    (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.image)
     change, optimizer = optimizers.update(
         state.optimizer,
         state.image,
         gradient,
         value,
-        lambda image: asked(image)[0],
+        lambda image: loss(image)[0],
         rate=problem.learning_rate * problem.schedule.multiplier(state.step),
         adam=problem.adam,
     )

@@ -49,8 +49,8 @@ VARIATIONS: Mapping[str, Variation] = {
 class TargetProvider(Protocol):
     """Says what a job's images are compared with."""
 
-    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
-        """One job's targets at one of its stages, as host arrays on the stage's canvas."""
+    def make_targets(self, job: LoadedJob, level: Level) -> Targets:
+        """One job's targets at one of its levels, as host arrays on the level's canvas."""
         ...
 
 
@@ -64,61 +64,63 @@ class TargetCache:
         self._variation = VARIATIONS[options.tv_loss]
         self._recent = _LRUCache(_KEPT_BYTES)
 
-    def make_targets(self, job: LoadedJob, stage: Level) -> Targets:
-        """One job's targets at one of its stages, as host arrays on the stage's canvas."""
-        return Targets(self._content(job, stage), self._style(job, stage), self._variation)
+    def make_targets(self, job: LoadedJob, level: Level) -> Targets:
+        """One job's targets at one of its levels, as host arrays on the level's canvas."""
+        return Targets(
+            self._content_targets(job, level), self._style_targets(job, level), self._variation
+        )
 
-    def _content(self, job: LoadedJob, stage: Level) -> Statistics:
+    def _content_targets(self, job: LoadedJob, level: Level) -> Statistics:
         normalized = job.options.content_normalization
         return {
-            tap: ContentTarget.from_features(features, _positions(stage.size, tap), normalized)
-            for tap, features in self._content_features(job, stage).items()
+            tap: ContentTarget.from_features(features, _positions(level.size, tap), normalized)
+            for tap, features in self._content_features(job, level).items()
         }
 
-    def _content_features(self, job: LoadedJob, stage: Level) -> Statistics:
+    def _content_features(self, job: LoadedJob, level: Level) -> Statistics:
         taps = job.options.content_taps
         mixed = bool(job.options.pixel_blend) and PIXELS in taps
         others = (job.options, *(style.key for style in job.styles)) if mixed else ()
-        key = ("content", job.content.key, stage.size, stage.canvas, taps, others)
+        key = ("content", job.content.key, level.size, level.canvas, taps, others)
 
         def make() -> Statistics:
-            image, size = place_on_canvas(resize(job.content.pixels, stage.size), stage.canvas)
-            features = self._programs.content_features(stage.canvas, taps, image, size)
+            image, size = place_on_canvas(resize(job.content.pixels, level.size), level.canvas)
+            features = self._programs.content_features(level.canvas, taps, image, size)
             if mixed:
-                features[PIXELS], _ = place_on_canvas(_pixel_target(job, stage.size), stage.canvas)
+                features[PIXELS], _ = place_on_canvas(_pixel_target(job, level.size), level.canvas)
             return features
 
         return self._recent.get(key, make)
 
-    def _style(self, job: LoadedJob, stage: Level) -> Statistics:
-        """What a job's styles ask at a stage: together everywhere, or each in its region."""
+    def _style_targets(self, job: LoadedJob, level: Level) -> Statistics:
+        """What a job's styles ask at a level: together everywhere, or each in its region."""
         own = job.options
         blend = normalized_weights(own.style_blend_weights, len(job.styles))
         if not job.masks:
-            return self._blended(job.styles, blend, own, stage)
-        apart = [self._blended([style], (1.0,), own, stage) for style in job.styles]
-        weights = masks.tap_weights(job.masks, stage.size, stage.canvas, own.style_taps)
+            return self._blend_styles(job.styles, blend, own, level)
+        apart = [self._blend_styles([style], (1.0,), own, level) for style in job.styles]
+        weights = masks.tap_weights(job.masks, level.size, level.canvas, own.style_taps)
         strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
         return {
             tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
             for tap in own.style_taps
         }
 
-    def _blended(
+    def _blend_styles(
         self,
         styles: Sequence[LoadedPicture],
         blend: tuple[float, ...],
         own: JobOptions,
-        stage: Level,
+        level: Level,
     ) -> Statistics:
         """What styles ask together."""
         taps = own.style_taps
         asked = self._style_loss, own.style_normalization
         keys = tuple(style.key for style in styles)
-        key = (*asked, keys, blend, stage.style_edge, taps)
+        key = (*asked, keys, blend, level.style_edge, taps)
 
         def make() -> Statistics:
-            moments = [self._moments(style, taps, stage) for style in styles]
+            moments = [self._moments(style, taps, level) for style in styles]
             return {
                 tap: make_style_target(
                     *asked, _average_moments([one[tap] for one in moments], blend)
@@ -128,11 +130,11 @@ class TargetCache:
 
         return self._recent.get(key, make)
 
-    def _moments(self, style: LoadedPicture, taps: Taps, stage: Level) -> Statistics:
-        canvas = square_canvas(stage.style_edge)
+    def _moments(self, style: LoadedPicture, taps: Taps, level: Level) -> Statistics:
+        canvas = square_canvas(level.style_edge)
 
         def make() -> Statistics:
-            size = fit_long_edge(style.size, stage.style_edge)
+            size = fit_long_edge(style.size, level.style_edge)
             image, own = place_on_canvas(resize(style.pixels, size), canvas)
             weights = None
             if style.mask is not None:
@@ -140,7 +142,7 @@ class TargetCache:
                 weights = {tap: region[0] for tap, region in regions.items()}
             return self._programs.style_moments(canvas, taps, image, own, weights)
 
-        return self._recent.get(("style", style.key, stage.style_edge, taps), make)
+        return self._recent.get(("style", style.key, level.style_edge, taps), make)
 
 
 def make_style_target(kind: StyleLoss, normalized: str, moments: Moments) -> StyleTarget:

@@ -1,4 +1,4 @@
-"""Where the optimisation starts: what a job's `init` says, at its first stage's size.
+"""Where the optimisation starts: what a job's `init` says, at its first level's size.
 
 Everything random comes from the job's seed at the picture's own size, so it is the same
 alone and in any batch.

@@ -108,14 +108,14 @@ class PictureIndex:
         """The checksum alone; see `seen`."""
         return self.lookup(source).sha256
 
-    def known(self, sources: Iterable[PictureSource]) -> dict[str, PictureInfo]:
+    def find_known(self, sources: Iterable[PictureSource]) -> dict[str, PictureInfo]:
         """What is known of these files, by path."""
         paths = [str(as_file(one)) for one in sources if isinstance(one, (str, os.PathLike))]
         return {path: self._known[path] for path in paths if path in self._known}
 
     def records(self, sources: Iterable[PictureSource]) -> dict[str, Any]:
         """What is known of these files, as a ledger line keeps it."""
-        return {path: seen.record() for path, seen in self.known(sources).items()}
+        return {path: seen.record() for path, seen in self.find_known(sources).items()}
 
     def list_animated(self) -> list[str]:
         """Files that hold further frames or pages, of those that no earlier run has seen."""

@@ -62,7 +62,7 @@ def measure_demand(
     taps = {(own.content_taps, own.style_taps) for own in owns}
     counts: collections.Counter[Bucket] = collections.Counter()
     for job, size in _sizes(jobs, size_of):
-        counts.update({stage.bucket for stage in _levels(job, size, options, architecture)})
+        counts.update({level.bucket for level in _levels(job, size, options, architecture)})
     return Demand(counts, tuple(sorted(taps)))
 
 
@@ -82,13 +82,13 @@ def job_costs(
 def final_buckets(
     jobs: Sequence[Job], options: Options, architecture: Architecture, size_of: SizeOf
 ) -> dict[str, Bucket]:
-    """The group of each job's last stage, by its output, as far as sizes are told or looked at."""
+    """The bucket of each job's last level, by its output, as far as sizes are told or looked at."""
     made = ((job, _levels(job, size, options, architecture)) for job, size in _sizes(jobs, size_of))
-    return {job.output: ladder[-1].bucket for job, ladder in made if ladder}
+    return {job.output: levels[-1].bucket for job, levels in made if levels}
 
 
-def _cost(ladder: Iterable[Level]) -> float:
-    return float(sum(stage.steps * stage.canvas[0] * stage.canvas[1] for stage in ladder))
+def _cost(levels: Iterable[Level]) -> float:
+    return float(sum(level.steps * level.canvas[0] * level.canvas[1] for level in levels))
 
 
 def _canonical_options(job: Job, options: Options, architecture: Architecture) -> JobOptions:
@@ -99,7 +99,7 @@ def _canonical_options(job: Job, options: Options, architecture: Architecture) -
 def _levels(
     job: Job, size: Size, options: Options, architecture: Architecture
 ) -> tuple[Level, ...]:
-    """A job's stages; none where it is too small."""
+    """A job's levels; none where it is too small."""
     try:
         return pyramid(
             size, options, _canonical_options(job, options, architecture), regions=len(job.masks)

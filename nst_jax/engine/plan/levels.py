@@ -31,12 +31,12 @@ class Bucket(NamedTuple):
     Attributes:
         canvas: See `Level`.
         regions: Likewise.
-        structure: Likewise.
+        static_options: Likewise.
     """
 
     canvas: Size
     regions: int = 0
-    structure: StaticOptions = _NO_TAPS
+    static_options: StaticOptions = _NO_TAPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Level:
         steps: Of the optimiser, at most.
         regions: Into how many parts masks cut the image, each with a style of its own; 0: no
             masks.
-        structure: The job's options that are no arrays.
+        static_options: The job's options that are no arrays.
     """
 
     index: int
@@ -60,12 +60,12 @@ class Level:
     style_edge: int
     steps: int
     regions: int = 0
-    structure: StaticOptions = _NO_TAPS
+    static_options: StaticOptions = _NO_TAPS
 
     @property
     def bucket(self) -> Bucket:
         """Who it may share a batch with."""
-        return Bucket(self.canvas, self.regions, self.structure)
+        return Bucket(self.canvas, self.regions, self.static_options)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -112,7 +112,7 @@ def pyramid(
             style_edge=max(smallest, round(edge * scale)),
             steps=own.first_steps if index == coarsest and own.first_steps else own.steps,
             regions=regions,
-            structure=own.static_options,
+            static_options=own.static_options,
         )
         for index, edge, size in edges
     )

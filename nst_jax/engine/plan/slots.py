@@ -81,7 +81,7 @@ class Plan:
                 {
                     "canvas": list(bucket.canvas),
                     "regions": bucket.regions,
-                    **bucket.structure._asdict(),
+                    **bucket.static_options._asdict(),
                     "slots": slots,
                 }
                 for bucket, slots in self.slots.items()

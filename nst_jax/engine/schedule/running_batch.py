@@ -28,7 +28,7 @@ class RunningBatch:
         self.slots = slots
         self.jobs = jobs
         self.taken: Steps = np.array([one.steps_here for one in jobs], np.int64)
-        self.left: Steps = self._asked() - self.taken
+        self.left: Steps = self._level_steps() - self.taken
 
     @property
     def is_busy(self) -> bool:
@@ -72,7 +72,7 @@ class RunningBatch:
                 one.curve.add(one.steps + int(steps), terms)
         image_steps = int((report.steps - self.taken).sum())
         self.taken = report.steps.astype(np.int64)
-        self.left = np.where(report.is_finished, 0, self._asked() - self.taken)
+        self.left = np.where(report.is_finished, 0, self._level_steps() - self.taken)
         return image_steps
 
     def replace(self, slot: int, job: ActiveJob) -> None:
@@ -85,5 +85,5 @@ class RunningBatch:
         self.taken[slot] = job.steps_here
         self.left[slot] = job.level.steps - job.steps_here
 
-    def _asked(self) -> Steps:
+    def _level_steps(self) -> Steps:
         return np.array([one.level.steps for one in self.jobs], np.int64)
