@@ -27,7 +27,7 @@ from nst_jax.weights.containers import hdf5
 from nst_jax.weights.convert import convert, convert_here
 from nst_jax.weights.format import read_weights
 from nst_jax.weights.network import NetworkWeights
-from nst_jax.weights.publishers import flaxmodels, keras
+from nst_jax.weights.publishers import flax, keras
 from nst_jax.weights.publishers.publisher import InputConvention, Publisher
 
 Contents = dict[str, np.ndarray]
@@ -242,7 +242,7 @@ def unshifted(convention: InputConvention) -> InputConvention:
     return dataclasses.replace(convention, mean=(0.0, 0.0, 0.0))
 
 
-MODULES = {"published": keras, "Keras 3 weights": keras, "flaxmodels": flaxmodels}
+MODULES = {"published": keras, "Keras 3 weights": keras, "flaxmodels": flax}
 
 
 @pytest.mark.parametrize("mistake", [swapped, unfolded, unshifted])
@@ -350,7 +350,7 @@ def test_the_source_and_the_terms_are_kept(tmp_path: Path) -> None:
         assert weights.licence.startswith(licence)
 
 
-@pytest.mark.parametrize("publisher", [keras.PUBLISHER, flaxmodels.PUBLISHER])
+@pytest.mark.parametrize("publisher", [keras.PUBLISHER, flax.FLAXMODELS])
 def test_the_publisher_may_be_named(tmp_path: Path, publisher: Publisher) -> None:
     layout = "flaxmodels" if publisher.name == "flaxmodels" else "published"
     source = write(tmp_path / "source", LAYOUTS[layout](narrow_network("vgg16"), False))

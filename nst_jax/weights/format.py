@@ -7,9 +7,9 @@
 Every dataset lies plain in the file itself: no links, no compression, no data elsewhere.
 Equal networks make equal bytes.
 
-Two things are left out by another program that writes files after this description: the
-seal (see `nst_jax.weights.seal`), by which our files are read without HDF5's reader,
-and `content_sha256`, which covers the network and stays the same in whatever file it lies.
+`content_sha256` covers the network and stays the same in whatever file it lies. The seal (see
+`nst_jax.weights.seal`) covers the bytes, and our files are read by it without HDF5's reader. A
+file of another program, without a seal, has to be converted: see `publishers.ours`.
 """
 
 import dataclasses
@@ -25,10 +25,11 @@ from nst_jax.request.errors import WeightsError
 from nst_jax.request.taps import ARCHITECTURES
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
 from nst_jax.weights.network import NetworkWeights, Tensor, check_network
-from nst_jax.weights.plain_hdf5 import FORMAT, VERSION, read_plain
 from nst_jax.weights.seal import SEAL_BYTES, is_sealed, read_header, write_seal
 
 SUFFIX = ".h5"
+FORMAT = "nst_jax weights"
+VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,32 +67,34 @@ def read_weights(path: Path) -> NetworkWeights:
         WeightsError: The file is missing, damaged, foreign, or not a whole network.
     """
     with explain_read_errors(path):
-        return read_sealed(path) if is_sealed(path) else read_plain(path)
+        if not is_sealed(path):
+            raise InvalidWeights(
+                "is none that nst-jax has written: it does not begin as one",
+                "Convert it first (nst-jax weights convert). If it was a known network's file, "
+                "delete it: it is converted anew.",
+            )
+        return _read_sealed(path)
 
 
-def read_sealed(path: Path) -> NetworkWeights:
-    """Reads a file of ours by its seal. HDF5 has no part in it.
-
-    Raises:
-        InvalidWeights: Or anything else, if the file is damaged.
-    """
+def _read_sealed(path: Path) -> NetworkWeights:
+    """Reads a file by its seal. HDF5 has no part in it."""
     with path.open("rb") as file:
-        index = read_header(file)
+        header = read_header(file)
         size = path.stat().st_size
-        arrays = {name: _array(file, place, size) for name, place in index["arrays"].items()}
+        arrays = {name: _array(file, place, size) for name, place in header["arrays"].items()}
     weights = NetworkWeights(
-        architecture=(architecture := ARCHITECTURES[index["architecture"]]),
+        architecture=(architecture := ARCHITECTURES[header["architecture"]]),
         convolutions={
             name: (arrays.pop(f"{name}/kernel"), arrays.pop(f"{name}/bias"))
             for name in architecture.convolutions
         },
-        mean=tuple(index["mean"]),
-        source=index["source"],
-        source_sha256=index["source_sha256"],
-        licence=index["licence"],
+        mean=tuple(header["mean"]),
+        source=header["source"],
+        source_sha256=header["source_sha256"],
+        licence=header["licence"],
     )
     check_network(weights)
-    if arrays or weights.content_sha256 != index["content_sha256"]:
+    if arrays or weights.content_sha256 != header["content_sha256"]:
         raise InvalidWeights(
             "is damaged: its numbers do not have the checksum that they were written with"
         )
@@ -150,32 +153,27 @@ def report_of(weights: NetworkWeights) -> WeightsReport:
 
 
 def _write(path: Path, weights: NetworkWeights) -> None:
-    # The oldest layout stores no times, so that equal networks make equal files.
-    with h5py.File(
-        path, "w", libver=("earliest", "v108"), locking=False, userblock_size=SEAL_BYTES
-    ) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["architecture"] = weights.architecture.name
-        file.attrs["source"] = weights.source
-        file.attrs["source_sha256"] = weights.source_sha256
-        file.attrs["licence"] = weights.licence
-        file.attrs["mean"] = np.array(weights.mean, np.float64)
-        file.attrs["content_sha256"] = weights.content_sha256
-        places = {
-            name: _write_array(file, name, tensor.astype("<f4"))
-            for name, tensor in weights.tensors()
-        }
-    index = {
+    header = {
         "architecture": weights.architecture.name,
         "source": weights.source,
         "source_sha256": weights.source_sha256,
         "licence": weights.licence,
         "mean": list(weights.mean),
         "content_sha256": weights.content_sha256,
-        "arrays": places,
     }
-    write_seal(path, index)
+    # The oldest layout stores no times, so that equal networks make equal files.
+    with h5py.File(
+        path, "w", libver=("earliest", "v108"), locking=False, userblock_size=SEAL_BYTES
+    ) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        for name, value in header.items():
+            file.attrs[name] = value
+        places = {
+            name: _write_array(file, name, tensor.astype("<f4"))
+            for name, tensor in weights.tensors()
+        }
+    write_seal(path, header | {"arrays": places})
 
 
 def _write_array(file: h5py.File, name: str, values: Tensor) -> list[int]:

@@ -9,7 +9,7 @@ that every HDF5 reader skips: the file remains one for all other programs.
     {"architecture": "vgg16", ..., "arrays": {"conv1_1/kernel": [18432, 3, 3, 3, 64], ...}}
     zeros up to 16384 bytes, then HDF5
 
-A plain HDF5 file, written by another program, has no seal; see `plain_hdf5`.
+A plain HDF5 file, written by another program, has no seal; see `publishers.ours`.
 """
 
 import hashlib

@@ -1,9 +1,8 @@
 """HDF5: a tree of groups whose leaves are arrays. Keras and others keep their weights so.
 
-The format can do far more than hold arrays, and most of that is of no use here but to an
-attacker: links that lead to other files or in circles, arrays whose numbers lie in other
-files, arrays of any size that were never written, compression without a bound. What Keras
-and h5py write by themselves is read, anything else is refused by its name.
+The format can do far more than hold arrays: links to other files, arrays whose numbers lie in
+other files, arrays of any size that were never written, compression without a bound. What
+Keras and h5py write by themselves is read. Links are not followed, the rest is refused.
 """
 
 import contextlib
@@ -16,8 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.containers.container import Container
+from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray, check_name
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import Shape
 
@@ -25,9 +23,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _USER_BLOCK = 512  # bytes that HDF5 leaves to others in front of its own
 _MATLAB = b"MATLAB 7.3 MAT-file"
 
-_DEEPEST = 20
 _MOST_MEMBERS = 20_000
-_LONGEST_NAME = 200
 
 _LARGEST_CHUNKED = 9 * 512 * 512 * 8
 """Bytes of VGG's largest kernel in double precision.
@@ -47,9 +43,8 @@ _FILTERS = (
 
 def _is_hdf5(start: bytes) -> bool:
     # MATLAB's newer files are HDF5 behind a user block that says so.
-    if start.startswith(_MATLAB):
-        return False
-    return start.startswith(_SIGNATURE) or start.startswith(_SIGNATURE, _USER_BLOCK)
+    is_signed = start.startswith(_SIGNATURE) or start.startswith(_SIGNATURE, _USER_BLOCK)
+    return is_signed and not start.startswith(_MATLAB)
 
 
 @contextlib.contextmanager
@@ -59,50 +54,28 @@ def _open(path: Path) -> Iterator[Arrays]:
         limit_bytes = os.fstat(file.fileno()).st_size
         yield {
             name: _describe(dataset, name, limit_bytes)
-            for name, dataset in _datasets(hdf5)
+            for name, dataset in _list_datasets(hdf5)
             if dataset.id.get_type().get_class() == h5py.h5t.FLOAT
         }
 
 
-def _datasets(root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset by its path, of each group once: hard links may lead in circles.
+def _list_datasets(root: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
+    """Every dataset by its path. HDF5 visits each object once, and follows no link to another.
 
     Raises:
-        InvalidWeights: There are links to elsewhere, or more members than any network has.
+        InvalidWeights: There are more members than any network has.
     """
-    met, waiting, members = {root}, [("", root)], 0
-    while waiting:
-        path, group = waiting.pop()
-        members += len(group)
-        if members > _MOST_MEMBERS:
-            raise InvalidWeights(
-                f"holds more than {_MOST_MEMBERS} members, which no network here has"
-            )
-        for name in _names(group, path):
-            member_path = f"{path}/{name}".removeprefix("/")
-            member = _member(group, name, member_path)
-            if isinstance(member, h5py.Dataset):
-                yield member_path, member
-            elif isinstance(member, h5py.Group) and member not in met:
-                met.add(member)
-                waiting.append((member_path, member))
+    datasets: list[tuple[str, h5py.Dataset]] = []
+    members = iter(range(_MOST_MEMBERS))
 
+    def visit(path: str, member: object) -> bool | None:
+        if isinstance(member, h5py.Dataset):
+            datasets.append((check_name(path), member))
+        return True if next(members, None) is None else None  # anything but None ends the visit
 
-def _names(group: h5py.Group, path: str) -> Iterator[str]:
-    if path.count("/") >= _DEEPEST:
-        raise InvalidWeights(f"holds groups within groups, more than {_DEEPEST} deep: {path}")
-    for name in group:
-        # h5py gives bytes where they are no text.
-        if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise InvalidWeights(f"holds a name that can't be printed or is too long: {name!a:.60}")
-        yield name
-
-
-def _member(group: h5py.Group, name: str, path: str) -> object:
-    """What a hard link leads to. Soft and external links may lead to any other file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise InvalidWeights(f"must hold {path} itself, but has a link or nothing in its place")
-    return group[name]
+    if root.visititems(visit):
+        raise InvalidWeights(f"holds more than {_MOST_MEMBERS} members, which no network here has")
+    return datasets
 
 
 def _describe(dataset: h5py.Dataset, path: str, limit_bytes: int) -> StoredArray:

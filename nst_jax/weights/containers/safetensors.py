@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.containers.claims import UnreadableArray, check_name
-from nst_jax.weights.containers.container import Container
+from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray, check_name
 from nst_jax.weights.errors import InvalidWeights
 
 _LARGEST_HEADER = 100_000_000
@@ -32,16 +30,16 @@ def _open(path: Path) -> Iterator[Arrays]:
     except safetensors.SafetensorError as error:
         raise InvalidWeights("is damaged, cut short or no safetensors file") from error
     with opened as file:
-        yield {check_name(name): _stored_array(file, name) for name in file.keys()}  # noqa: SIM118
+        yield {check_name(name): _describe(file, name) for name in file.keys()}  # noqa: SIM118
 
 
-def _stored_array(file: Any, name: str) -> StoredArray:
+def _describe(file: Any, name: str) -> StoredArray:
     claim = file.get_slice(name)
     shape, type_name = tuple(claim.get_shape()), claim.get_dtype()
     values = functools.partial(file.get_tensor, name)
-    if type_name not in _TYPES:
-        return UnreadableArray(shape, np.dtype("V1"), values, type_name)
-    return StoredArray(shape, _TYPES[type_name], values)
+    if dtype := _TYPES.get(type_name):
+        return StoredArray(shape, dtype, values)
+    return StoredArray(shape, np.dtype("V1"), values, type_name)
 
 
 def _is_safetensors(start: bytes) -> bool:

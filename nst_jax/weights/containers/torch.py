@@ -6,27 +6,23 @@
                   the tensors, a list of the storages' keys, each in a pickle of its own;
                   then each storage, its count of numbers before it
 
-Our own reader always goes first. It learns the names, shapes and places of all tensors and
-checks them against the file's size. The numbers themselves come from PyTorch, where it is
-installed, else straight from the places that were found.
+The pickles tell the names, shapes and places of all tensors, which are checked against the file's
+size; the numbers are then read straight from those places. PyTorch has no part in it.
 """
 
 import contextlib
 import dataclasses
 import functools
-import importlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
-from nst_jax.weights.containers.arrays import Arrays, StoredArray
-from nst_jax.weights.containers.claims import UnreadableArray
-from nst_jax.weights.containers.container import Container
+from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray
 from nst_jax.weights.containers.torch_pickle import (
     StateDict,
     StoredTensor,
@@ -47,19 +43,17 @@ _SAVE_AGAIN = "Save it again: torch.save(model.state_dict(), 'x.pth')."
 
 @dataclasses.dataclass(frozen=True)
 class _Archive:
-    """What was learnt of a file without PyTorch.
+    """What the pickles of a file tell.
 
     Attributes:
         state: The tensors.
         starts: Where each storage starts in the file, by its key. All of it lies there.
         byte_order: `<` or `>`.
-        may_be_mapped: Whether PyTorch can read it without loading all of it.
     """
 
     state: StateDict
     starts: Mapping[str, int]
     byte_order: Literal["<", ">"]
-    may_be_mapped: bool
 
 
 @contextlib.contextmanager
@@ -67,134 +61,85 @@ def _open(path: Path) -> Iterator[Arrays]:
     with path.open("rb") as file:
         is_zip = file.read(len(_ZIP_START)) == _ZIP_START
         archive = _read_zip(file) if is_zip else _read_stream(file)
-    # Once for all tensors, and only when the first is read: PyTorch takes seconds to import.
-    reader = functools.cache(lambda: _reader(path, archive))
-    yield {
-        name: _stored_array(tensor, archive, functools.partial(_read, reader, name))
-        for name, tensor in archive.state.tensors.items()
-    }
+    yield {name: _describe(path, archive, tensor) for name, tensor in archive.state.tensors.items()}
 
 
-def _read(reader: Callable[[], Callable[[str], np.ndarray]], name: str) -> np.ndarray:
-    return reader()(name)
-
-
-def _stored_array(
-    tensor: StoredTensor, archive: _Archive, values: Callable[[], np.ndarray]
-) -> StoredArray:
+def _describe(path: Path, archive: _Archive, tensor: StoredTensor) -> StoredArray:
     numbers = tensor.storage.numbers
-    if not numbers.is_known_to_numpy:
-        return UnreadableArray(tensor.shape, numbers.dtype, values, numbers.name)
-    return StoredArray(tensor.shape, numbers.dtype.newbyteorder(archive.byte_order), values)
+    type_name = numbers.name if numbers.dtype.kind == "V" else ""
+    dtype = numbers.dtype.newbyteorder(archive.byte_order)
+    start = archive.starts[tensor.storage.key] + tensor.offset * dtype.itemsize
+    values = functools.partial(_read, path, start, dtype, tensor)
+    return StoredArray(tensor.shape, dtype, values, type_name)
 
 
-# The values.
-
-
-def _reader(path: Path, archive: _Archive) -> Callable[[str], np.ndarray]:
-    """Reads a tensor by its name: PyTorch's own reader where it is installed, else ours."""
-    try:
-        torch: Any = importlib.import_module("torch")
-    except (ImportError, OSError):  # OSError: an installation that lost one of its libraries
-        return functools.partial(_values_by_us, path, archive)
-    return functools.partial(_values_by_torch, _loaded(torch, path, archive))
-
-
-def _loaded(torch: Any, path: Path, archive: _Archive) -> Any:
-    """The state dictionary as PyTorch understands it."""
-    # PyTorch maps files by their name alone, and takes a name for UTF-8.
-    by_name = archive.may_be_mapped and str(path).isprintable()
-    try:
-        with path.open("rb") as file:
-            source = path if by_name else file
-            tree = torch.load(source, map_location="cpu", weights_only=True, mmap=by_name)
-        for key in archive.state.path:
-            tree = tree[key]
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Broad on purpose: pickle.UnpicklingError, RuntimeError, ValueError, EOFError and others.
-        raise InvalidWeights("is a PyTorch file that PyTorch itself refuses to read") from error
-    return tree
-
-
-def _values_by_torch(state: Any, name: str) -> np.ndarray:
-    return state[name].detach().numpy()
-
-
-def _values_by_us(path: Path, archive: _Archive, name: str) -> np.ndarray:
-    tensor = archive.state.tensors[name]
-    numbers = tensor.storage.numbers.dtype.newbyteorder(archive.byte_order)
-    start = archive.starts[tensor.storage.key] + tensor.offset * numbers.itemsize
+def _read(path: Path, start: int, dtype: np.dtype, tensor: StoredTensor) -> np.ndarray:
     count = tensor.storage.count - tensor.offset
     if count == 0:
-        return np.empty(tensor.shape, numbers)  # a row of nothing can't be mapped
-    row = np.memmap(path, numbers, "r", start, (count,))
-    strides = [stride * numbers.itemsize for stride in tensor.strides]
+        return np.empty(tensor.shape, dtype)  # a row of nothing can't be mapped
+    row = np.memmap(path, dtype, "r", start, (count,))
+    strides = [stride * dtype.itemsize for stride in tensor.strides]
     return np.array(np.lib.stride_tricks.as_strided(row, tensor.shape, strides))
 
 
 # The zip archive.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a zip's entry lies in the file, in bytes."""
-
-    start: int
-    size: int
-
-
 def _read_zip(file: BinaryIO) -> _Archive:
-    places = _places(file)
-    root = _root(places)
-    state = unpickle_state_dict(io.BytesIO(_small_entry(file, places[f"{root}/data.pkl"])))
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    _check_names(entries)
+    root = _root(entries)
+    state = unpickle_state_dict(io.BytesIO(_read_entry(file, entries[f"{root}/data.pkl"])))
     starts = {}
     for key, storage in state.storages.items():
-        place = places.get(f"{root}/data/{key}")
-        if place is None or place.size != storage.nbytes:
+        entry = entries.get(f"{root}/data/{key}")
+        if entry is None or entry.file_size != storage.nbytes:
             raise InvalidWeights(
                 "is damaged: a storage is missing or not as large as its tensors say"
             )
-        starts[key] = place.start
-    return _Archive(state, starts, _byte_order(file, places, root), may_be_mapped=True)
+        starts[key] = _start_of_data(file, entry)
+    order = entries.get(f"{root}/byteorder")
+    # Archives of before 2023 do not say: the machines that wrote them were little-endian.
+    orders: dict[bytes, Literal["<", ">"]] = {b"little": "<", b"big": ">"}
+    return _Archive(state, starts, orders[b"little" if order is None else _read_entry(file, order)])
 
 
-def _places(file: BinaryIO) -> dict[str, _Place]:
-    """Every entry's place by its name; all lie one behind the other and none is compressed."""
-    file.seek(0)
-    with zipfile.ZipFile(file) as archive:
-        entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
-    _check_names({entry.filename for entry in entries}, len(entries))
-    places, end = {}, 0
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise InvalidWeights(
-                "is a zip with compressed entries, as PyTorch never writes", _SAVE_AGAIN
-            )
-        if entry.header_offset < end:
-            raise InvalidWeights("is a zip whose entries overlap")
-        place = _Place(_start_of_data(file, entry.header_offset), entry.file_size)
-        places[entry.filename] = place
-        end = place.start + place.size
-    if end > file.seek(0, os.SEEK_END):
+def _read_entry(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > _LARGEST_PICKLE:
+        raise InvalidWeights(f"describes its tensors in {entry.file_size} bytes, far too much")
+    file.seek(_start_of_data(file, entry))
+    return file.read(entry.file_size)
+
+
+def _start_of_data(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    """Where an entry's bytes lie, all of them: behind its header, its name and its extras."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        raise InvalidWeights(
+            "is a zip with compressed entries, as PyTorch never writes", _SAVE_AGAIN
+        )
+    file.seek(entry.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or not header.startswith(_ZIP_START):
+        raise InvalidWeights("is a zip whose entries are not where it says")
+    name_length, extra_length = np.frombuffer(header, "<u2", 2, 26).tolist()
+    start = entry.header_offset + 30 + name_length + extra_length
+    if start + entry.file_size > file.seek(0, os.SEEK_END):
         raise InvalidWeights("is cut short: a zip's entry reaches beyond the file")
-    return places
+    return start
 
 
-def _check_names(names: set[str], count: int) -> None:
-    if len(names) != count:
-        raise InvalidWeights("is a zip with two entries of one name")
+def _check_names(names: Collection[str]) -> None:
     if any(name.endswith("/constants.pkl") for name in names):
         raise InvalidWeights("is a TorchScript archive, that is a program", _SAVE_AGAIN)
     if any(name.endswith("/data.pkl") for name in names):
         return
-    if {"config.json", "model.weights.h5"} <= names:
+    if {"config.json", "model.weights.h5"} <= set(names):
         raise InvalidWeights(
             "is a whole Keras model",
             "Save its weights alone: model.save_weights('x.weights.h5').",
         )
-    if names and all(name.endswith(".npy") for name in names):
+    if all(name.endswith(".npy") for name in names):
         raise InvalidWeights(
             "is an archive of NumPy arrays (.npz), which nobody publishes a VGG in",
             "Save it with the program that made it: as .pth, .safetensors or .weights.h5.",
@@ -205,38 +150,12 @@ def _check_names(names: set[str], count: int) -> None:
     )
 
 
-def _root(places: Mapping[str, _Place]) -> str:
+def _root(names: Collection[str]) -> str:
     """The folder in which everything of a PyTorch archive lies."""
-    folders = {name.partition("/")[0] for name in places}
-    if len(folders) != 1 or f"{(root := folders.pop())}/data.pkl" not in places:
+    folders = {name.partition("/")[0] for name in names}
+    if len(folders) != 1 or f"{(root := folders.pop())}/data.pkl" not in names:
         raise InvalidWeights("is a zip, but not laid out as PyTorch does it", _SAVE_AGAIN)
     return root
-
-
-def _start_of_data(file: BinaryIO, header_offset: int) -> int:
-    """A zip says of each entry where its header starts; its name and extras lie between."""
-    file.seek(header_offset)
-    header = file.read(30)
-    if len(header) < 30 or not header.startswith(_ZIP_START):
-        raise InvalidWeights("is a zip whose entries are not where it says")
-    name_length, extra_length = np.frombuffer(header, "<u2", 2, 26).tolist()
-    return header_offset + 30 + name_length + extra_length
-
-
-def _small_entry(file: BinaryIO, place: _Place) -> bytes:
-    if place.size > _LARGEST_PICKLE:
-        raise InvalidWeights(f"describes its tensors in {place.size} bytes, which is far too much")
-    file.seek(place.start)
-    return file.read(place.size)
-
-
-def _byte_order(file: BinaryIO, places: Mapping[str, _Place], root: str) -> Literal["<", ">"]:
-    """Archives of before 2023 do not say: the machines that wrote them were little-endian."""
-    place = places.get(f"{root}/byteorder")
-    order = b"little" if place is None else _small_entry(file, place)
-    if order not in (b"little", b"big"):
-        raise InvalidWeights("is damaged: its byte order is neither little nor big")
-    return "<" if order == b"little" else ">"
 
 
 # The stream.
@@ -252,15 +171,10 @@ def _read_stream(file: BinaryIO) -> _Archive:
         )
     unpickle_plain(stream)  # the writer's machine; the numbers are little-endian on every one
     state = unpickle_state_dict(stream)
-    keys = _check_keys(unpickle_plain(stream), state)
-    return _Archive(state, _starts(file, stream.tell(), keys, state), "<", may_be_mapped=False)
-
-
-def _check_keys(listed: object, state: StateDict) -> list[str]:
-    keys = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
-    if listed != keys or sorted(keys) != sorted(state.storages):
+    keys = unpickle_plain(stream)
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(state.storages):
         raise InvalidWeights("is damaged: its list of storages is not that of its tensors")
-    return keys
+    return _Archive(state, _starts(file, stream.tell(), keys, state), "<")
 
 
 def _starts(file: BinaryIO, start: int, keys: list[str], state: StateDict) -> dict[str, int]:

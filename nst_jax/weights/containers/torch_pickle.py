@@ -12,13 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nst_jax.weights.containers.claims import check_name
-from nst_jax.weights.containers.pickle_structure import (
-    PLAIN_OPCODES,
-    AllowedPickle,
-    Placeholder,
-    unpickle,
-)
+from nst_jax.weights.containers.arrays import check_name
+from nst_jax.weights.containers.pickles import AllowedPickle, Placeholder, unpickle
 from nst_jax.weights.errors import InvalidWeights
 
 _MOST_DIMENSIONS = 8
@@ -28,20 +23,14 @@ _SAVE_A_STATE_DICT = "Save its state_dict() instead: torch.save(model.state_dict
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NumberType(Placeholder):
-    """What a storage's numbers are.
-
-    Attributes:
-        name: As PyTorch calls it.
-        dtype: NumPy's, in this machine's byte order. Only the size is right for bfloat16.
-    """
+    """What a storage's numbers are, as PyTorch calls it."""
 
     name: str
-    dtype: np.dtype
 
     @property
-    def is_known_to_numpy(self) -> bool:
-        """Whether `dtype` can be computed with."""
-        return self.dtype.kind != "V"
+    def dtype(self) -> np.dtype:
+        """NumPy's, in this machine's byte order. Only the size is right for bfloat16."""
+        return np.dtype("V2" if self.name == "bfloat16" else self.name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,17 +64,15 @@ class StateDict:
     Attributes:
         tensors: Each by its name.
         storages: What they are views of, by their keys; perhaps more than these need.
-        path: The keys that lead to the names: none, or `state_dict` and the like.
     """
 
     tensors: dict[str, StoredTensor]
     storages: dict[str, Storage]
-    path: tuple[str, ...]
 
 
 def unpickle_plain(stream: io.BytesIO) -> object:
     """The numbers, texts and lists of a pickle that may hold no tensors."""
-    return unpickle(stream, _ALLOWED)
+    return unpickle(stream, _PLAIN_TENSORS)
 
 
 def unpickle_state_dict(stream: io.BytesIO) -> StateDict:
@@ -104,29 +91,21 @@ def unpickle_state_dict(stream: io.BytesIO) -> StateDict:
             raise InvalidWeights("holds a storage that contradicts itself")
         return known
 
-    tree = unpickle(stream, _ALLOWED, storage_of)
-    for path in ((), ("state_dict",), ("model",)):
-        if tensors := _tensors_at(tree, path):
-            return StateDict(tensors, storages, path)
+    tree = unpickle(stream, _PLAIN_TENSORS, storage_of)
+    nodes = [tree, tree.get("state_dict"), tree.get("model")] if isinstance(tree, dict) else []
+    for node in nodes:
+        members = node.items() if isinstance(node, dict) else ()
+        tensors = {check_name(key): one for key, one in members if isinstance(one, StoredTensor)}
+        if tensors:
+            return StateDict(tensors, storages)
     raise InvalidWeights("holds no state_dict of tensors", _SAVE_A_STATE_DICT)
-
-
-def _tensors_at(tree: object, path: tuple[str, ...]) -> dict[str, StoredTensor]:
-    node = tree
-    for key in path:
-        node = node.get(key) if isinstance(node, dict) else None
-    if not isinstance(node, dict):
-        return {}
-    return {
-        check_name(name): value for name, value in node.items() if isinstance(value, StoredTensor)
-    }
 
 
 def _storage(identity: object) -> Storage:
     """('storage', type, key, where it was, count), and None for no view in older files."""
     match identity:
         case ("storage", NumberType() as numbers, str(key), str(), int(count), *view):
-            if type(count) is int and count >= 0 and view in ([], [None]):
+            if count >= 0 and view in ([], [None]):
                 return Storage(key, numbers, count)
     raise InvalidWeights("holds a storage that is not laid out as PyTorch does it")
 
@@ -140,88 +119,55 @@ class _OrderedDictionary(dict[object, object], Placeholder):
         """Forgets the attributes."""
 
 
-class _DictionaryMaker(Placeholder):
-    def __call__(self, pairs: Any = ()) -> _OrderedDictionary:
-        return _OrderedDictionary(pairs)  # Python 2 gave it a list of names and values
+def _make_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> StoredTensor:
+    """Stands for `_rebuild_tensor` of 2016 and `_rebuild_tensor_v2` of today.
 
-
-class _SizeMaker(Placeholder):
-    def __call__(self, sides: object) -> object:
-        return sides
-
-
-class _TensorMaker(Placeholder):
-    """Stands for `_rebuild_tensor` of 2016 and `_rebuild_tensor_v2` of today."""
-
-    def __call__(
-        self, storage: object, offset: object, shape: object, strides: object, *_: object
-    ) -> StoredTensor:
-        if not isinstance(storage, Storage):
-            raise InvalidWeights("holds a tensor without a storage")
-        [start], sides, steps = _whole((offset,)), _whole(shape), _whole(strides)
-        if len(sides) != len(steps) or len(sides) > _MOST_DIMENSIONS:
-            raise InvalidWeights(f"holds a tensor of {len(sides)} sides and {len(steps)} strides")
-        _check_extent(storage, start, sides, steps)
-        return StoredTensor(storage, start, sides, steps)
-
-
-class _ParameterMaker(Placeholder):
-    def __call__(self, tensor: object, *_: object) -> StoredTensor:
-        if not isinstance(tensor, StoredTensor):
-            raise InvalidWeights("holds a parameter that is no tensor")
-        return tensor
-
-
-def _whole(values: object) -> tuple[int, ...]:
-    """The values, if all are numbers that sizes, strides and offsets can be."""
-    if not isinstance(values, tuple):
-        raise InvalidWeights("holds a tensor that is not laid out as PyTorch does it")
-    # `type` and not `isinstance`, for which True is a number.
-    whole = tuple(value for value in values if type(value) is int and value >= 0)
-    if len(whole) != len(values):
+    Raises:
+        InvalidWeights: It reaches beyond its storage, or is larger than it in memory.
+    """
+    if not isinstance(storage, Storage):
+        raise InvalidWeights("holds a tensor without a storage")
+    if not all(isinstance(number, int) and number >= 0 for number in (offset, *shape, *strides)):
         raise InvalidWeights("holds a tensor with a negative size, stride or offset")
-    return whole
-
-
-def _check_extent(
-    storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> None:
-    """Refuses what reaches beyond its storage, and what would be larger than it in memory."""
+    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        raise InvalidWeights(f"holds a tensor of {len(shape)} sides and {len(strides)} strides")
     elements = math.prod(shape)
     reach = sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True)) + 1
     if offset + (reach if elements else 0) > storage.count or elements > storage.count:
         raise InvalidWeights("holds a tensor that reaches beyond its storage")
+    return StoredTensor(storage, offset, shape, strides)
+
+
+def _take_tensor(tensor: object, *_: object) -> StoredTensor:
+    """Stands for `_rebuild_parameter`."""
+    if not isinstance(tensor, StoredTensor):
+        raise InvalidWeights("holds a parameter that is no tensor")
+    return tensor
 
 
 _NUMBER_TYPES = {
-    "HalfStorage": NumberType("float16", np.dtype(np.float16)),
-    "FloatStorage": NumberType("float32", np.dtype(np.float32)),
-    "DoubleStorage": NumberType("float64", np.dtype(np.float64)),
-    "BFloat16Storage": NumberType("bfloat16", np.dtype("V2")),
-    "ByteStorage": NumberType("uint8", np.dtype(np.uint8)),
-    "CharStorage": NumberType("int8", np.dtype(np.int8)),
-    "ShortStorage": NumberType("int16", np.dtype(np.int16)),
-    "IntStorage": NumberType("int32", np.dtype(np.int32)),
-    "LongStorage": NumberType("int64", np.dtype(np.int64)),
-    "BoolStorage": NumberType("bool", np.dtype(np.bool_)),
+    "HalfStorage": NumberType("float16"),
+    "FloatStorage": NumberType("float32"),
+    "DoubleStorage": NumberType("float64"),
+    "BFloat16Storage": NumberType("bfloat16"),
+    "ByteStorage": NumberType("uint8"),
+    "CharStorage": NumberType("int8"),
+    "ShortStorage": NumberType("int16"),
+    "IntStorage": NumberType("int32"),
+    "LongStorage": NumberType("int64"),
+    "BoolStorage": NumberType("bool"),
 }
 
-_PLACEHOLDERS: dict[tuple[str, str], Placeholder] = {
-    ("collections", "OrderedDict"): _DictionaryMaker(),
-    ("torch", "Size"): _SizeMaker(),
-    ("torch._utils", "_rebuild_tensor"): _TensorMaker(),
-    ("torch._utils", "_rebuild_tensor_v2"): _TensorMaker(),
-    ("torch._utils", "_rebuild_parameter"): _ParameterMaker(),
-    **{("torch", name): numbers for name, numbers in _NUMBER_TYPES.items()},
-    **{("torch.cuda", name): numbers for name, numbers in _NUMBER_TYPES.items()},
-}
-
-_ALLOWED = AllowedPickle(
+_PLAIN_TENSORS = AllowedPickle(
     "plain tensors",
-    # Those of pickle's second protocol, as PyTorch's own careful reader has them.
-    PLAIN_OPCODES
-    | {"EMPTY_TUPLE", "EMPTY_LIST", "APPEND", "APPENDS"}
-    | {"BINFLOAT", "LONG1", "SHORT_BINSTRING", "BINPERSID"},
-    _PLACEHOLDERS,
-    ("holds a whole model, that is a program, not its numbers alone", _SAVE_A_STATE_DICT),
+    {
+        ("collections", "OrderedDict"): lambda pairs=(): _OrderedDictionary(pairs),
+        ("torch", "Size"): lambda sides: sides,
+        ("torch._utils", "_rebuild_tensor"): _make_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _make_tensor,
+        ("torch._utils", "_rebuild_parameter"): _take_tensor,
+        **{("torch", name): numbers for name, numbers in _NUMBER_TYPES.items()},
+        **{("torch.cuda", name): numbers for name, numbers in _NUMBER_TYPES.items()},
+    },
+    f"A whole model is a program. {_SAVE_A_STATE_DICT}",
 )

@@ -6,12 +6,13 @@ input. The rest, here, is the same for all of them.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
-from nst_jax.weights.containers.arrays import Arrays, StoredArray, total_bytes
+from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.network import NetworkWeights, Tensor, check_shapes
 
@@ -100,6 +101,28 @@ class Publisher:
     recognise_named: Callable[[Arrays], PublishedNetwork | None] | None = None
 
 
+def pair_arrays(
+    arrays: Arrays, layers: Mapping[str, str], kernel: str = "kernel"
+) -> dict[str, tuple[StoredArray, StoredArray]]:
+    """Kernel and bias of each convolution, by our names.
+
+    Args:
+        arrays: All that the file holds.
+        layers: What the names of a convolution's arrays begin with, by our name for it.
+        kernel: What a kernel's name ends with; a bias' ends with `bias`.
+
+    Raises:
+        InvalidWeights: One of them is missing.
+    """
+    for layer in layers.values():
+        for needed in (layer + kernel, f"{layer}bias"):
+            if needed not in arrays:
+                raise InvalidWeights(f"must hold {needed}, but does not")
+    return {
+        name: (arrays[layer + kernel], arrays[f"{layer}bias"]) for name, layer in layers.items()
+    }
+
+
 def read_published(
     published: PublishedNetwork, source_sha256: str, progress: Progress
 ) -> NetworkWeights:
@@ -113,13 +136,14 @@ def read_published(
     architecture = _architecture(published.convolutions)
     _check_published_shapes(architecture, published)
     convolutions = {}
-    done, total = (
-        0,
-        total_bytes(array for pair in published.convolutions.values() for array in pair),
-    )
+    arrays = itertools.chain.from_iterable(published.convolutions.values())
+    done, total = 0, sum(array.nbytes for array in arrays)
     for name in architecture.convolutions:
         kernel, bias = published.convolutions[name]
-        convolutions[name] = (_to_our_axes(kernel.float32(), published), _flatten(bias.float32()))
+        convolutions[name] = (
+            np.ascontiguousarray(kernel.float32().transpose(published.kernel_axes)),
+            bias.float32().reshape(-1),  # MATLAB has no vectors, only matrices of one row or column
+        )
         done += kernel.nbytes + bias.nbytes
         progress(done, total)
     kernel, bias = convolutions["conv1_1"]
@@ -163,12 +187,3 @@ def _check_published_shapes(architecture: Architecture, published: PublishedNetw
         sides = tuple(side for side in bias.shape if side != 1) or (1,)
         shapes[name] = (axes, sides)
     check_shapes(architecture, shapes)
-
-
-def _to_our_axes(kernel: Tensor, published: PublishedNetwork) -> Tensor:
-    return np.ascontiguousarray(kernel.transpose(published.kernel_axes))
-
-
-def _flatten(bias: Tensor) -> Tensor:
-    """MATLAB has no vectors, only matrices of one row or one column."""
-    return np.ascontiguousarray(bias.reshape(-1))

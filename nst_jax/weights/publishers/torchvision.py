@@ -1,20 +1,27 @@
-"""torchvision's VGGs, and timm's, which are the same numbers under the same names.
+"""torchvision's VGGs, timm's, which are the same numbers, and jcjohnson's under the same names.
 
 torchvision numbers a VGG's layers straight through, `features.0.weight` and so on. A layer
 without weights has a number too, so that the numbers alone tell which VGG it is.
+
+jcjohnson's PyTorch copies of the original VGG release (`vgg16-00b39a1b.pth` and vgg19) are
+numbered likewise, but the numbers in them are Caffe's: they expect BGR from 0 to 255. Only the
+classifier tells them apart, whose layers stand at 1, 4 and 6 where torchvision's stand at 0, 3
+and 6. Many programs rename or drop it. Such a file looks like torchvision's in all but its
+values, and has to be called by this publisher's name.
 """
 
 import re
-from collections.abc import Iterable
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
 from nst_jax.weights.containers.arrays import Arrays
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.publishers.publisher import (
+    CAFFE_BGR,
     IMAGENET_RGB,
     InputConvention,
     PublishedNetwork,
     Publisher,
+    pair_arrays,
 )
 
 _FEATURE = re.compile(r"features\.([0-9]{1,4})\.(weight|bias)")
@@ -31,7 +38,30 @@ _OTHERS = (
 _TAKE_ANOTHER = "Take vgg16 or vgg19 of the same publisher."
 
 
-def features_and_heads(arrays: Arrays) -> Arrays | None:
+def _recognise_torchvision(arrays: Arrays) -> PublishedNetwork | None:
+    named = _features_and_heads(arrays)
+    if named is None or _has_caffe_classifier(named):
+        return None
+    return _network(named, IMAGENET_RGB, "torchvision's ImageNet", "BSD-3-Clause")
+
+
+def _recognise_caffe(arrays: Arrays) -> PublishedNetwork | None:
+    named = _features_and_heads(arrays)
+    return _recognise_named_caffe(named) if named and _has_caffe_classifier(named) else None
+
+
+def _recognise_named_caffe(arrays: Arrays) -> PublishedNetwork | None:
+    named = _features_and_heads(arrays)
+    source = "the original VGG release, as jcjohnson's"
+    return None if named is None else _network(named, CAFFE_BGR, source, "CC BY 4.0 (VGG release)")
+
+
+def _has_caffe_classifier(named: Arrays) -> bool:
+    numbers = {name.split(".")[1] for name in named if name.startswith("classifier.")}
+    return {"1", "4"} <= numbers and not {"0", "3"} & numbers
+
+
+def _features_and_heads(arrays: Arrays) -> Arrays | None:
     """The arrays by torchvision's own names; None if they are not a VGG's of this kind.
 
     What all names may begin with (`module.`, `vgg.`) is cut off, and what
@@ -51,39 +81,25 @@ def _strip_prefix(arrays: Arrays, prefix: str, missing: str) -> Arrays | None:
     if not all(name.startswith(prefix) for name in arrays):
         return None
     named = {missing + name.removeprefix(prefix): array for name, array in arrays.items()}
-    known = all(_FEATURE.fullmatch(name) or _HEADS.fullmatch(name) for name in named)
-    return named if known else None
+    is_known = all(_FEATURE.fullmatch(name) or _HEADS.fullmatch(name) for name in named)
+    return named if is_known else None
 
 
-def numbered_network(
+def _network(
     named: Arrays, convention: InputConvention, source: str, licence: str
 ) -> PublishedNetwork:
-    """The network under torchvision's own names.
-
-    Args:
-        named: As `features_and_heads` returns them.
-        convention: What it expects as its input.
-        source: Who published it; the architecture's name is put behind.
-        licence: The publisher's terms.
+    """The network under torchvision's own names; its architecture's is put behind its source's.
 
     Raises:
         InvalidWeights: It is another VGG than those that are read here, or arrays are missing.
     """
-    numbers = {int(match[1]) for name in named if (match := _FEATURE.fullmatch(name))}
-    architecture = _architecture(numbers)
-    convolutions = {}
-    for name, number in _positions(architecture).items():
-        kernel, bias = f"features.{number}.weight", f"features.{number}.bias"
-        for needed in (kernel, bias):
-            if needed not in named:
-                raise InvalidWeights(f"must hold {needed}, but does not")
-        convolutions[name] = (named[kernel], named[bias])
+    architecture = _architecture(
+        {int(match[1]) for name in named if (match := _FEATURE.match(name))}
+    )
+    layers = {name: f"features.{number}." for name, number in _positions(architecture).items()}
+    convolutions = pair_arrays(named, layers, "weight")
     return PublishedNetwork(
-        convolutions,
-        kernel_axes=(2, 3, 1, 0),
-        convention=convention,
-        source=f"{source} {architecture.name}",
-        licence=licence,
+        convolutions, (2, 3, 1, 0), convention, f"{source} {architecture.name}", licence
     )
 
 
@@ -97,6 +113,7 @@ def _positions(architecture: Architecture, *, layers_between: int = 0) -> dict[s
 
 
 def _architecture(numbers: set[int]) -> Architecture:
+    """The VGG whose layers stand at these numbers."""
     for architecture in ARCHITECTURES.values():
         if numbers == set(_positions(architecture).values()):
             return architecture
@@ -111,29 +128,15 @@ def _architecture(numbers: set[int]) -> Architecture:
                 "which is another network",
                 "Take the plain vgg16 or vgg19 of the same publisher.",
             )
-    raise InvalidWeights(
-        f"has weights at the layers {_list_text(numbers)}, which is no VGG", _TAKE_ANOTHER
-    )
+    some = ", ".join(map(str, sorted(numbers)[:20]))
+    raise InvalidWeights(f"has weights at the layers {some}, which is no VGG", _TAKE_ANOTHER)
 
 
-def _list_text(numbers: Iterable[int]) -> str:
-    first = sorted(numbers)[:20]
-    return ", ".join(map(str, first)) + (", …" if len(first) == 20 else "")
-
-
-def has_caffe_classifier(named: Arrays) -> bool:
-    """Whether the classifier is numbered as in the copies of the original Caffe networks."""
-    numbers = {name.split(".")[1] for name in named if name.startswith("classifier.")}
-    return {"1", "4"} <= numbers and not {"0", "3"} & numbers
-
-
-def _recognise(arrays: Arrays) -> PublishedNetwork | None:
-    named = features_and_heads(arrays)
-    if named is None or has_caffe_classifier(named):
-        return None
-    return numbered_network(named, IMAGENET_RGB, "torchvision's ImageNet", "BSD-3-Clause")
-
-
-PUBLISHER = Publisher(
-    "torchvision", "torchvision's or timm's vgg16/vgg19 .pth or .safetensors", _recognise
+TORCHVISION = Publisher(
+    "torchvision",
+    "torchvision's or timm's vgg16/vgg19 .pth or .safetensors",
+    _recognise_torchvision,
+)
+CAFFE_TORCH = Publisher(
+    "caffe-torch", "jcjohnson's vgg16/vgg19 .pth", _recognise_caffe, _recognise_named_caffe
 )
