@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import scipy.io
 from networks import Network, narrow_network, picture
+from nst_jax.weights.containers.matlab_elements import MOST_INFLATED_BYTES
 from references import convolve, layers, pool, relative_error, vgg
 
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.containers.matlab import CONTAINER
-from nst_jax.weights.containers.matlab_elements import MOST_INFLATED_BYTES
 from nst_jax.weights.convert import convert, convert_here
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.format import read_weights

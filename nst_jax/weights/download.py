@@ -6,22 +6,19 @@ then nobody looks into it. A connection that breaks is taken up again where it b
 server can do that (a Range request), or else from the start.
 """
 
-import contextlib
 import dataclasses
 import functools
 import re
 import sys
-import time
 from collections import Counter
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urljoin, urlsplit
 
-import pooch
 import requests
-import urllib3
 
+from nst_jax.files.retry import retry
 from nst_jax.weights.checksums import Checksum
 from nst_jax.weights.download_failures import DownloadFailure, explain_failure
 from nst_jax.weights.registry import KnownWeights
@@ -73,25 +70,27 @@ def download(
         OSError: The file can't be written.
     """
     with path.open("wb") as file:
-        arrival = PartialDownload(file, entry, progress)
+        partial = PartialDownload(file, entry, progress)
         failures = Counter[int]()
-        while True:
-            try:
-                _attempt(entry.url, arrival, retry_policy)
-                return
-            except DownloadFailure as failure:
-                failures[failure.attempts] += 1
-                if failures[failure.attempts] >= min(failure.attempts, retry_policy.attempts):
-                    raise
-                progress.on_retry(failure.reason)
-                time.sleep(retry_policy.pause_s * 2 ** (failures.total() - 1))
+
+        def is_transient(error: Exception) -> bool:
+            if not isinstance(error, DownloadFailure):
+                return False
+            failures[error.attempts] += 1
+            if failures[error.attempts] >= min(error.attempts, retry_policy.attempts):
+                return False
+            progress.on_retry(error.reason)
+            return True
+
+        retry(
+            lambda: _attempt(entry.url, partial, retry_policy),
+            back_off_s=retry_policy.pause_s,
+            is_transient=is_transient,
+        )
 
 
 class PartialDownload:
-    """What is here of a file, on disk and in its checksum. pooch writes into it.
-
-    pooch's own progress counts whole chunks and trusts the stated length, hence this.
-    """
+    """What is here of a file, on disk and in its checksum."""
 
     def __init__(
         self, file: BufferedWriter, entry: KnownWeights, progress: DownloadProgress
@@ -124,9 +123,6 @@ class PartialDownload:
         self._hash.update(chunk)
         self.bytes += len(chunk)
         self._progress.on_download(self.bytes, self._size)
-
-    def flush(self) -> None:
-        """Nothing: pooch asks for it after every chunk, and nobody reads along."""
 
     def check(self) -> None:
         """Takes what is here as the whole file.
@@ -172,58 +168,57 @@ def _attempt(url: str, partial: PartialDownload, retry_policy: RetryPolicy) -> N
     headers = {"Accept-Encoding": "identity"}
     if partial.bytes:
         headers["Range"] = f"bytes={partial.bytes}-"
-    with contextlib.ExitStack() as answers:  # pooch closes none of them
-        ask = pooch.HTTPDownloader(
-            chunk_size=_CHUNK_BYTES,
-            timeout=(retry_policy.connect_s, retry_policy.silence_s),
-            headers=headers,
-            hooks={"response": functools.partial(_check_answer, partial, answers)},
-        )
-        try:
-            ask(url, partial, None)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise explain_failure(error, urlsplit(url).hostname or url, partial.bytes) from error
-        except OSError as error:
-            if error.errno:
-                raise  # the disk's
-            raise explain_failure(error, urlsplit(url).hostname or url, partial.bytes) from error
+    ask = functools.partial(
+        requests.get,
+        url,
+        headers=headers,
+        timeout=(retry_policy.connect_s, retry_policy.silence_s),
+        stream=True,
+        hooks={"response": _check_redirection},
+    )
+    try:
+        with ask() as response:
+            _check_head(partial, response)
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                partial.write(chunk)
+    except (requests.RequestException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's
+        raise explain_failure(error, urlsplit(url).hostname or url, partial.bytes) from error
     partial.check()
 
 
-def _check_answer(
-    partial: PartialDownload, answers: contextlib.ExitStack, response: requests.Response, **_: Any
-) -> None:
-    """Judges an answer by its head, before its body is read or a redirection is followed.
-
-    Raises:
-        DownloadFailure: It is not what was asked for.
-    """
-    answers.callback(response.close)
-    if response.is_redirect:
-        response.close()  # or else requests would read its body, of whatever length
-        _check_redirection(response.url, urljoin(response.url, response.headers["location"]))
-    elif response.status_code in (206, 416):
-        _check_range(partial, response.headers.get("content-range", ""))
-    elif response.ok:
-        if response.headers.get("content-type", "").lower().startswith("text/html"):
-            raise web_page()
-        partial.restart()  # the server sends all of it, whatever it was asked for
-
-
-def _check_redirection(here: str, there: str) -> None:
-    scheme = urlsplit(there).scheme
-    if scheme != "https" and (scheme != "http" or urlsplit(here).scheme == "https"):
+def _check_redirection(response: requests.Response, **_: Any) -> None:
+    """Refuses to leave https. Asked of every answer before its body is read."""
+    if not response.is_redirect:
+        return
+    response.close()  # or else requests would read its body, of whatever length
+    there = urlsplit(urljoin(response.url, response.headers["location"])).scheme
+    if there != "https" and (there != "http" or urlsplit(response.url).scheme == "https"):
         raise DownloadFailure(
             "the server redirects to an address that is not https",
             "Something on the way may be meddling: try another network",
         )
 
 
-def _check_range(partial: PartialDownload, content_range: str) -> None:
-    if not content_range.startswith(f"bytes {partial.bytes}-"):
-        partial.restart()
-        raise DownloadFailure(
-            "the server sent another part than was asked for",
-            "Run the command again later",
-            attempts=sys.maxsize,
-        )
+def _check_head(partial: PartialDownload, response: requests.Response) -> None:
+    """Judges an answer by its head, before its body is read.
+
+    Raises:
+        DownloadFailure: It is not what was asked for.
+        requests.HTTPError: The server has nothing to give.
+    """
+    if response.status_code in (206, 416):
+        content_range = response.headers.get("content-range", "")
+        if not content_range.startswith(f"bytes {partial.bytes}-"):
+            partial.restart()
+            raise DownloadFailure(
+                "the server sent another part than was asked for",
+                "Run the command again later",
+                attempts=sys.maxsize,
+            )
+        return
+    response.raise_for_status()
+    if response.headers.get("content-type", "").lower().startswith("text/html"):
+        raise web_page()
+    partial.restart()  # the server sends all of it, whatever it was asked for

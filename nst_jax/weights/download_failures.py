@@ -1,7 +1,7 @@
 """Why a download failed, in words: one half sentence and what to do about it.
 
-The texts of requests and urllib3 show objects and addresses in memory, and quote what a
-server says, so none of them gets through to a user.
+The texts of requests show objects and addresses in memory, and quote what a server says, so
+none of them gets through to a user.
 """
 
 import http.client
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 
 import requests
-import urllib3
 
 _PATIENTLY = sys.maxsize
 
@@ -36,7 +35,7 @@ def explain_failure(error: Exception, host: str, received: int) -> DownloadFailu
     """What an exception of the HTTP library means.
 
     Args:
-        error: Of requests or urllib3, or what else the library raised in vain.
+        error: Of requests, or what else it raised in vain.
         host: The server that was asked.
         received: Bytes that are here already.
     """
@@ -88,13 +87,11 @@ def _of_connection(error: Exception, host: str, received: int) -> DownloadFailur
     after = f" after {received} bytes" if received else ""
     for cause in _causes(error):
         match cause:
-            case urllib3.exceptions.NewConnectionError():
-                continue  # its own cause says more (urllib3 1.26 counts it among the timeouts)
             case socket.gaierror():
                 return DownloadFailure(
                     f"the name {host} can't be resolved, is there a network?", _CHECK_THE_NETWORK
                 )
-            case requests.exceptions.Timeout() | urllib3.exceptions.TimeoutError() | TimeoutError():
+            case requests.exceptions.Timeout() | TimeoutError():
                 return _patient(
                     f"{host} fell silent{after}" if after else f"{host} does not answer"
                 )
