@@ -384,17 +384,14 @@ def without(*names: str) -> Callable[[h5py.File], None]:
     return edit
 
 
+def added(name: str | bytes, array: object) -> Callable[[h5py.File], None]:
+    return lambda file: file.__setitem__(name, array)
+
+
 def replaced(name: str, array: object) -> Callable[[h5py.File], None]:
     def edit(file: h5py.File) -> None:
         del file[f"model_weights/{name}"]
         file[f"model_weights/{name}"] = array
-
-    return edit
-
-
-def added(name: str | bytes, array: object) -> Callable[[h5py.File], None]:
-    def edit(file: h5py.File) -> None:
-        file[name] = array
 
     return edit
 
@@ -509,10 +506,6 @@ def test_flaxmodels_names_beside_others_are_not_flaxmodels(tmp_path: Path) -> No
 # Files that mean harm.
 
 
-def member(link: object, name: str = KERNEL) -> Callable[[h5py.File], None]:
-    return replaced(name, link)
-
-
 def cycle(file: h5py.File) -> None:
     file["model_weights/block1_conv1/round"] = file["model_weights"]
     file["model_weights/again"] = file["/"]
@@ -567,10 +560,6 @@ def wide(width: int, **options: object) -> Callable[[h5py.File], None]:
     return edit
 
 
-def deep(file: h5py.File) -> None:
-    file["/".join("a" * 40)] = np.ones(3, "f4")
-
-
 def large_chunk(file: h5py.File) -> None:
     """Its own shape is small, but a part of it is as large as may be."""
     del file[f"model_weights/{BIAS}"]
@@ -578,23 +567,17 @@ def large_chunk(file: h5py.File) -> None:
 
 
 HARMFUL: dict[str, tuple[Callable[[h5py.File], object], str]] = {
-    "a soft link": (
-        member(h5py.SoftLink("/model_weights/fc1")),
-        "has a link or nothing in its place",
-    ),
-    "a dangling link": (member(h5py.SoftLink("/nowhere")), "has a link or nothing in its place"),
+    "a soft link": (replaced(KERNEL, h5py.SoftLink("/model_weights/fc1")), "the kernel of conv1_1"),
+    "a dangling link": (replaced(KERNEL, h5py.SoftLink("/nowhere")), "the kernel of conv1_1"),
     "a link to itself": (
-        member(h5py.SoftLink(f"/model_weights/{KERNEL}")),
-        "has a link or nothing in its place",
+        replaced(KERNEL, h5py.SoftLink(f"/model_weights/{KERNEL}")),
+        "the kernel of conv1_1",
     ),
     "an external link": (
-        member(h5py.ExternalLink("other.h5", "data")),
-        "a link or nothing in its place",
+        replaced(KERNEL, h5py.ExternalLink("other.h5", "data")),
+        "the kernel of conv1_1",
     ),
-    "a link for a group": (
-        member(h5py.SoftLink("/"), "block1_conv1"),
-        "a link or nothing in its place",
-    ),
+    "a link for a group": (replaced("block1_conv1", h5py.SoftLink("/")), "got 1, 2, 3, 3, 3 of 12"),
     "numbers elsewhere": (elsewhere, "but its numbers lie in another file"),
     "virtual numbers": (virtual, "but its numbers lie in another file"),
     "a shape elsewhere": (virtual_without_end, "but its numbers lie in another file"),
@@ -605,10 +588,9 @@ HARMFUL: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a large chunk": (large_chunk, "larger than any kernel of a VGG"),
     "a wide network of nothing": (wide(4096), "but does not"),
     "a wide network of air": (wide(1024, compression="gzip"), "larger than any kernel"),
-    "too deep": (deep, "more than 20 deep"),
-    "a line feed in a name": (added("a\nb", np.ones(2)), "a name that can't be printed"),
-    "a name of no alphabet": (added(b"a\xff", np.ones(2)), "a name that can't be printed"),
-    "a long name": (added("a" * 5000, np.ones(2)), "or is too long"),
+    "a line feed in a name": (added("a\nb", np.ones(2)), "name is no line of text"),
+    "a name of no alphabet": (added(b"a\xff", np.ones(2)), "is damaged"),
+    "a long name": (added("a" * 5000, np.ones(2)), "name is no line of text"),
     "nothing at all": (added("empty", h5py.Empty("f4")), "holds empty without a shape"),
 }
 
@@ -641,7 +623,7 @@ def test_a_link_is_not_followed_even_to_a_sound_file(tmp_path: Path) -> None:
         del file["model_weights"]
         file["model_weights"] = link
 
-    assert "has a link or nothing in its place" in refusal(keras_file(tmp_path / "source", edit))
+    assert "holds no network that is known" in refusal(keras_file(tmp_path / "source", edit))
 
 
 def test_what_is_never_read_may_be_of_any_size(tmp_path: Path) -> None:
@@ -735,47 +717,24 @@ def _is_structure(content: bytearray, at: int) -> bool:
     return any(mark in near for mark in (b"TREE", b"SNOD", b"HEAP", b"OHDR", b"FRHP", b"\x89HDF"))
 
 
-def outcome(source: Path, destination: Path) -> NetworkWeights | WeightsError:
-    try:
-        return convert(source, destination)
-    except WeightsError as error:
-        return error
-
-
-def prove_each_is_converted_or_refused(folder: Path, count: int) -> tuple[int, int]:
-    """Converts damaged files, each in a child.
-
-    Returns:
-        How many were converted, and how many were refused.
-    """
-    source, destination = folder / "source", folder / "converted.h5"
-    converted_count = refused_count = 0
-    for content in damaged(source, count):
-        source.write_bytes(content)
-        start = time.monotonic()
-        result = outcome(source, destination)
-        assert time.monotonic() - start < subprocess_reader.LONGEST_SILENCE_S + 20
-        if isinstance(result, WeightsError):
-            assert result.message.startswith("weights ")
-            assert "\n" not in result.message
-            refused_count += 1
-        else:
-            assert all(np.isfinite(array).all() for _, array in result.tensors())
-            destination.unlink()
-            converted_count += 1
-        assert [path.name for path in folder.iterdir()] == ["source"]
-    return converted_count, refused_count
-
-
-@pytest.mark.slow
-def test_a_damaged_file_is_converted_or_refused(only_the_child: Path) -> None:
-    converted_count, refused_count = prove_each_is_converted_or_refused(only_the_child, 40)
-    assert converted_count > 2
-    assert refused_count > 10
-
-
 @pytest.mark.slow
 def test_many_damaged_files_are_converted_or_refused(only_the_child: Path) -> None:
-    converted_count, refused_count = prove_each_is_converted_or_refused(only_the_child, 400)
+    """Each in a child."""
+    source, destination = only_the_child / "source", only_the_child / "converted.h5"
+    converted_count, messages = 0, []
+    for content in damaged(source, 400):
+        source.write_bytes(content)
+        start = time.monotonic()
+        try:
+            weights = convert(source, destination)
+        except WeightsError as error:
+            messages.append(error.message)
+        else:
+            assert all(np.isfinite(array).all() for _, array in weights.tensors())
+            destination.unlink()
+            converted_count += 1
+        assert time.monotonic() - start < subprocess_reader.LONGEST_SILENCE_S + 20
+        assert [path.name for path in only_the_child.iterdir()] == ["source"]
+    assert all(message.startswith("weights ") and "\n" not in message for message in messages)
     assert converted_count > 20
-    assert refused_count > 100
+    assert len(messages) > 100

@@ -1,7 +1,7 @@
 """PyTorch's and safetensors' files: what is read from them, and that nothing in them runs.
 
 Files are written byte by byte by `torch_files`, without PyTorch; where it is installed, it
-says whether they are as it writes and reads them.
+says whether they are as it writes and reads them. Our reader never asks it.
 """
 
 import io
@@ -9,7 +9,6 @@ import pickle
 import random
 import struct
 import sys
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch_files import LAYOUTS, NUMBERS, State, state_dict, torch_file
 
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.containers import safetensors as safetensors_container
-from nst_jax.weights.containers import torch
+from nst_jax.weights.containers import torch as torch_container
 from nst_jax.weights.convert import convert, convert_here
 from nst_jax.weights.format import read_weights
 from nst_jax.weights.network import NetworkWeights
@@ -39,18 +38,16 @@ ONE_EACH = (1, 1, 1, 1, 1)
 """Channels of a network that is hardly more than its names: most of its file is structure."""
 
 
+@pytest.fixture(autouse=True)
+def no_torch(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Whoever asks for PyTorch fails, but for the tests that compare with it."""
+    if "torch" not in request.fixturenames:
+        monkeypatch.setitem(sys.modules, "torch", None)
+
+
 @pytest.fixture
-def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-
-
-@pytest.fixture(params=["by torch", "by us"])
-def either_reader(request: pytest.FixtureRequest) -> None:
-    """Values are read once by PyTorch, where it is installed, and once without it."""
-    if request.param == "by us":
-        request.getfixturevalue("without_torch")
-    else:
-        pytest.importorskip("torch")
+def torch() -> Any:
+    return pytest.importorskip("torch")
 
 
 def foreign_file(state: State, kind: str) -> bytes:
@@ -149,7 +146,7 @@ PREPROCESSED = {"torchvision": torchvision_input, "caffe-torch": caffe_input}
 @pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
 @pytest.mark.parametrize("publisher", PREPROCESSED)
 def test_a_converted_network_sees_what_the_published_one_saw(
-    publisher: str, architecture: str, kind: str, tmp_path: Path, without_torch: None
+    publisher: str, architecture: str, kind: str, tmp_path: Path
 ) -> None:
     state = published_state(architecture, publisher)
     weights = converted(foreign_file(state, kind), tmp_path)
@@ -172,9 +169,8 @@ def test_swapped_channels_and_another_input_would_be_noticed(tmp_path: Path) -> 
     assert worst_error(weights, turned, torchvision_input) > 0.01
 
 
-def test_the_reference_is_torchs_own_convolution() -> None:
-    functional = pytest.importorskip("torch").nn.functional
-    torch = pytest.importorskip("torch")
+def test_the_reference_is_torchs_own_convolution(torch: Any) -> None:
+    functional = torch.nn.functional
     rng = np.random.default_rng(0)
     planes, weight, bias = rng.random((2, 5, 7)), rng.random((3, 2, 3, 3)), rng.random(3)
     wanted = functional.conv2d(*map(torch.from_numpy, (planes, weight, bias)), padding=1)
@@ -184,46 +180,31 @@ def test_the_reference_is_torchs_own_convolution() -> None:
 # PyTorch's formats.
 
 
-def torch_saved(state: Any, layout: str) -> bytes:
-    torch = pytest.importorskip("torch")
+def torch_saved(torch: Any, state: Any, layout: str) -> bytes:
     file = io.BytesIO()
     torch.save(state, file, _use_new_zipfile_serialization=layout == "zip")
     return file.getvalue()
 
 
-def torch_state(architecture: str = "vgg16") -> dict[str, Any]:
-    torch = pytest.importorskip("torch")
-    state = published_state(architecture, "torchvision")
-    return {name: torch.from_numpy(array) for name, array in state.items()}
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_files_written_here_are_what_torch_reads(layout: str) -> None:
-    torch = pytest.importorskip("torch")
+def test_the_files_written_here_are_what_torch_reads_and_writes(
+    layout: str, tmp_path: Path, torch: Any
+) -> None:
     state = published_state("vgg16", "torchvision")
-    loaded = torch.load(io.BytesIO(torch_file(state, layout)), weights_only=True)
+    content = torch_file(state, layout)
+    loaded = torch.load(io.BytesIO(content), weights_only=True)
     assert list(loaded) == list(state)
     for name, array in state.items():
         np.testing.assert_array_equal(loaded[name].numpy(), array)
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_torch_writes_is_what_is_written_here(
-    layout: str, hidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved = torch_saved(torch_state(), layout)
-    if hidden:
-        monkeypatch.setitem(sys.modules, "torch", None)
-    by_torch = converted(saved, tmp_path)
-    by_hand = converted(torch_file(published_state("vgg16", "torchvision"), layout), tmp_path)
+    saved = torch_saved(torch, loaded, layout)
+    by_torch, by_hand = converted(saved, tmp_path), converted(content, tmp_path)
     assert by_torch.content_sha256 == by_hand.content_sha256
 
 
 def arrays_of(content: bytes, folder: Path) -> dict[str, np.ndarray]:
     path = folder / "source.pth"
     path.write_bytes(content)
-    with torch.CONTAINER.open(path) as arrays:
+    with torch_container.CONTAINER.open(path) as arrays:
         return {name: array.float32() for name, array in arrays.items()}
 
 
@@ -253,9 +234,7 @@ def strange_tensors(layout: str) -> tuple[dict[str, bytes], dict[str, bytes], St
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_view_of_a_storage_is_read_alike_with_and_without_torch(
-    layout: str, tmp_path: Path, either_reader: None
-) -> None:
+def test_every_view_of_a_storage_is_read(layout: str, tmp_path: Path) -> None:
     views, rows, wanted = strange_tensors(layout)
     program = torch_files.pickled(torch_files.ordered(views))
     arrays = arrays_of(torch_files.written(program, rows, layout), tmp_path)
@@ -266,9 +245,7 @@ def test_every_view_of_a_storage_is_read_alike_with_and_without_torch(
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_half_and_double_precision_become_float32(
-    dtype: type, kind: str, tmp_path: Path, either_reader: None
-) -> None:
+def test_half_and_double_precision_become_float32(dtype: type, kind: str, tmp_path: Path) -> None:
     state = {
         name: array.astype(dtype) for name, array in published_state("vgg16", "torchvision").items()
     }
@@ -280,7 +257,7 @@ def test_half_and_double_precision_become_float32(
     ("byte_order", "dtype"), [("big", ">f4"), ("little", "<f4"), (None, "<f4")]
 )
 def test_an_archive_is_read_in_the_byte_order_of_its_machine(
-    byte_order: str | None, dtype: str, tmp_path: Path, either_reader: None
+    byte_order: str | None, dtype: str, tmp_path: Path
 ) -> None:
     row = np.arange(4, dtype=dtype)
     view = torch_files.tensor(torch_files.storage("0", 4, "zip"), 0, (2, 2), (2, 1))
@@ -291,9 +268,7 @@ def test_an_archive_is_read_in_the_byte_order_of_its_machine(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_a_state_dict_may_lie_beside_plain_values(
-    key: str, layout: str, tmp_path: Path, either_reader: None
-) -> None:
+def test_a_state_dict_may_lie_beside_plain_values(key: str, layout: str, tmp_path: Path) -> None:
     state = published_state("vgg16", "torchvision")
     views, rows = torch_files.tensors(state, layout)
     beside = {
@@ -373,7 +348,7 @@ def bytes_text(value: str) -> bytes:
     return b"U" + bytes([len(value)]) + value.encode()
 
 
-def test_a_stream_that_python_2_wrote_is_read(tmp_path: Path, either_reader: None) -> None:
+def test_a_stream_that_python_2_wrote_is_read(tmp_path: Path) -> None:
     """Texts of bytes, long numbers, notes from 1 on, and an OrderedDict made of a list."""
     identity = bytes_text("storage") + torch_files.name("torch", "FloatStorage")
     identity += bytes_text("7") + bytes_text("cpu") + b"\x8a\x01\x04" + b"N"
@@ -383,35 +358,6 @@ def test_a_stream_that_python_2_wrote_is_read(tmp_path: Path, either_reader: Non
     rows = {"7": np.arange(4, dtype=np.float32).tobytes()}
     arrays = arrays_of(torch_files.streamed(torch_files.pickled(tree), rows), tmp_path)
     np.testing.assert_array_equal(arrays["a"], [[0, 1], [2, 3]])
-
-
-def test_torch_is_asked_for_the_values_where_it_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch = pytest.importorskip("torch")
-    asked = []
-    load = torch.load
-
-    def noted(*arguments: Any, **options: Any) -> Any:
-        asked.append(options)
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(torch, "load", noted)
-    for layout in LAYOUTS:
-        converted(torch_file(published_state("vgg16", "torchvision"), layout), tmp_path)
-    assert [options["mmap"] for options in asked] == [True, False]
-    assert all(options["weights_only"] is True for options in asked)
-
-
-def test_what_torch_refuses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise pickle.UnpicklingError("Weights only load failed.\nOn two lines.")
-
-    monkeypatch.setattr(torch, "load", refuse)
-    error = refusal(torch_file(published_state("vgg16", "torchvision"), "zip"), tmp_path)
-    assert "PyTorch itself refuses" in error.message
 
 
 # What is another network.
@@ -489,7 +435,7 @@ def changed(name: str, array: np.ndarray | None) -> State:
     ],
 )
 def test_a_network_that_is_not_whole_is_refused(
-    state: State, words: str, kind: str, tmp_path: Path, without_torch: None
+    state: State, words: str, kind: str, tmp_path: Path
 ) -> None:
     assert words in refusal(foreign_file(state, kind), tmp_path).message
 
@@ -534,19 +480,19 @@ def test_the_attacks_reach_the_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_whole_model_is_refused_as_a_program(layout: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+def test_a_whole_model_is_refused_as_a_program(layout: str, tmp_path: Path, torch: Any) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     for tree in (model, {"model": model, "epoch": 3}):
-        error = refusal(torch_saved(tree, layout), tmp_path)
-        assert "holds a whole model, that is a program" in error.message
+        error = refusal(torch_saved(torch, tree, layout), tmp_path)
+        assert "asks for 'torch.nn.modules.container.Sequential'" in error.message
         assert "state_dict()" in error.remedy
 
 
 def test_a_whole_model_written_by_hand_is_refused_likewise(tmp_path: Path) -> None:
     program = torch_files.pickled(torch_files.name("models", "Net") + b")\x81}b")
     error = refusal(torch_files.zipped(program, {}), tmp_path)
-    assert "holds a whole model" in error.message
+    assert "asks for 'models.Net'; only plain tensors are read" in error.message
+    assert error.remedy.startswith("A whole model is a program. Save its state_dict()")
 
 
 LIES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
@@ -566,9 +512,7 @@ LIES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("lie", LIES)
-def test_a_tensor_that_leaves_its_storage_is_refused(
-    lie: str, layout: str, tmp_path: Path, without_torch: None
-) -> None:
+def test_a_tensor_that_leaves_its_storage_is_refused(lie: str, layout: str, tmp_path: Path) -> None:
     offset, shape, strides = LIES[lie]
     view = torch_files.tensor(torch_files.storage("0", 12, layout), offset, shape, strides)
     program = torch_files.pickled(torch_files.dictionary({"a": view}))
@@ -606,36 +550,12 @@ def one_tensor(layout: str, **storage: Any) -> bytes:
 ROW = {"0": np.ones(12, np.float32).tobytes()}
 
 
-def overlapping() -> bytes:
-    """The directory's last entry is moved onto its first."""
-    content = bytearray(torch_files.zipped(one_tensor("zip"), ROW))
-    last = content.rindex(b"PK\x01\x02")
-    content[last + 42 : last + 46] = struct.pack("<I", 0)
-    return bytes(content)
-
-
 def declared(size: int) -> bytes:
     """The storage's entry claims `size` bytes, packed and unpacked."""
     content = bytearray(torch_files.zipped(one_tensor("zip", count=size // 4), ROW))
     entry = content.rindex(b"archive/data/0") - 46
     content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
     return bytes(content)
-
-
-def last_declared(size: int) -> bytes:
-    """The last entry claims `size` bytes; no other lies behind it."""
-    content = bytearray(torch_files.zipped(one_tensor("zip"), ROW))
-    entry = content.rindex(b"PK\x01\x02")
-    content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
-    return bytes(content)
-
-
-def twice() -> bytes:
-    file = io.BytesIO(torch_files.zipped(one_tensor("zip"), ROW))
-    with zipfile.ZipFile(file, "a") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        archive.writestr("archive/data.pkl", one_tensor("zip"))
-    return file.getvalue()
 
 
 def packed_with(**entries: bytes) -> bytes:
@@ -655,27 +575,18 @@ def program(*parts: bytes) -> bytes:
     return torch_files.zipped(torch_files.pickled(b"".join(parts)), {})
 
 
-ENDLESS_TUPLE = b")q\x00" + b"".join(
-    b"h" + bytes([index]) + b"h" + bytes([index]) + b"\x86q" + bytes([index + 1])
-    for index in range(60)
-)
-
 UNSOUND: dict[str, tuple[bytes, str]] = {
     "compressed entries": (
         torch_files.zipped(one_tensor("zip"), ROW, compression=zipfile.ZIP_DEFLATED),
         "compressed entries",
     ),
-    "overlapping entries": (overlapping(), "entries overlap"),
-    "an entry of two gigabytes": (declared(2**31), "overlap"),
-    "an entry of 60 bytes": (declared(60), "overlap"),
-    "a last entry of two gigabytes": (last_declared(2**31), "is cut short"),
-    "two entries of one name": (twice(), "two entries of one name"),
+    "a storage of two gigabytes": (declared(2**31), "is cut short"),
     "no storage": (torch_files.zipped(one_tensor("zip"), {}), "a storage is missing"),
     "a storage elsewhere": (
         torch_files.zipped(one_tensor("zip", key="../0"), ROW), "a storage is missing",
     ),
     "a strange byte order": (
-        torch_files.zipped(one_tensor("zip"), ROW, byte_order="middle"), "byte order",
+        torch_files.zipped(one_tensor("zip"), ROW, byte_order="middle"), "is damaged",
     ),
     "a huge pickle": (torch_files.zipped(bytes(2**24 + 1), ROW), "far too much"),
     "a TorchScript archive": (
@@ -686,7 +597,6 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
         packed_with(**{"config.json": b"", "metadata.json": b"", "model.weights.h5": b""}),
         "is a whole Keras model",
     ),
-    "an npz": (packed_with(**{"a.npy": b"", "b.npy": b""}), "archive of NumPy arrays"),
     "another zip": (packed_with(readme=b""), "is a zip, but no archive of PyTorch's"),
     "an empty zip's start": (b"PK\x03\x04", "is damaged or cut short"),
     "no tensors": (program(b"}"), "holds no state_dict"),
@@ -721,9 +631,6 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
         program(torch_files.storage("0", 1, "zip"), torch_files.storage("0", 2, "zip"), b"\x86"),
         "contradicts itself",
     ),
-    "a tuple of tuples without end": (program(ENDLESS_TUPLE), "nests its tuples endlessly"),
-    "an extension": (program(b"\x82\x01"), "with EXT1, which plain tensors do not need"),
-    "a far note": (program(b"}r\xff\xff\xff\xff"), "numbers its notes out of turn"),
     "a long text": (program(b"X\xff\xff\xff\xff"), "no sound pickle of plain tensors"),
     "a view of a storage": (
         torch_files.streamed(one_tensor("stream").replace(b"NtQ", b"}tQ"), ROW), "not laid out",
@@ -744,20 +651,26 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
             ),
             "its list of storages",
         )
-        for keys in ([], ["0", "0"], ["1"], ["0", "1"], ("0",), [0], [["0"]], 7)
+        for keys in ([], ["0", "0"], ["1"], ("0",), [["0"]], 7)
     },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", UNSOUND)
-def test_an_unsound_torch_file_is_refused(name: str, tmp_path: Path, without_torch: None) -> None:
+def test_an_unsound_torch_file_is_refused(name: str, tmp_path: Path) -> None:
     content, words = UNSOUND[name]
     assert words in refusal(content, tmp_path).message
 
 
-def test_a_whole_keras_model_gets_its_own_remedy(tmp_path: Path) -> None:
-    error = refusal(UNSOUND["a keras model"][0], tmp_path)
-    assert "save_weights('x.weights.h5')" in error.remedy
+@pytest.mark.parametrize("content", [b"}r\xff\xff\xff\xff", b"\x8e" + b"\xff" * 7 + b"\x7f"])
+def test_a_pickle_that_asks_for_all_memory_is_refused_in_the_child(
+    content: bytes, tmp_path: Path
+) -> None:
+    """A note of the number 2**32 takes 64 GiB, the bytes would be 2**63."""
+    (tmp_path / "source.pth").write_bytes(program(content))
+    with pytest.raises(WeightsError, match=r"needs more memory|no sound pickle"):
+        convert(tmp_path / "source.pth", tmp_path / "out.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -884,7 +797,7 @@ def fault_of(conversion: Callable[[], object]) -> WeightsError | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
-    kind: str, tmp_path: Path, without_torch: None
+    kind: str, tmp_path: Path
 ) -> None:
     faults = [
         fault_of(lambda content=content: converted(content, tmp_path))
@@ -896,13 +809,8 @@ def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
 
 
 @pytest.mark.slow
-def test_a_mutated_file_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a process of its own, as users meet it; without PyTorch, which is slow to import."""
-    (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "torch.py").write_text("raise ImportError")
-    monkeypatch.syspath_prepend(str(tmp_path / "hidden"))
+def test_a_mutated_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    """In a process of its own, as users meet it."""
     source, destination = tmp_path / "source", tmp_path / "out" / "out.h5"
     destination.parent.mkdir()
     outcomes = set()

@@ -90,29 +90,20 @@ def check_network(weights: NetworkWeights) -> None:
             there are numbers that are no float32 or not finite.
     """
     convolutions = weights.convolutions
-    check_convolution_names(weights.architecture, convolutions)
+    for name in weights.architecture.convolutions:
+        if name not in convolutions:
+            raise InvalidWeights(
+                f"must hold {name}, because {weights.architecture.name} has it, but does not"
+            )
+    for name in sorted(convolutions):
+        if name not in weights.architecture.convolutions:
+            # Not ignored: a vgg19 that is labelled vgg16 would otherwise pass for one.
+            raise InvalidWeights(f"holds {name!r}, which {weights.architecture.name} does not have")
     shapes = {name: (kernel.shape, bias.shape) for name, (kernel, bias) in convolutions.items()}
     check_shapes(weights.architecture, shapes)
     for name, tensor in weights.tensors():
         _check_numbers(name, tensor)
     _check_mean(weights.mean)
-
-
-def check_convolution_names(architecture: Architecture, names: Mapping[str, object]) -> None:
-    """Refuses any names but those of the architecture's convolutions.
-
-    Raises:
-        InvalidWeights: The first missing or the first superfluous name.
-    """
-    for name in architecture.convolutions:
-        if name not in names:
-            raise InvalidWeights(
-                f"must hold {name}, because {architecture.name} has it, but does not"
-            )
-    for name in sorted(names):
-        if name not in architecture.convolutions:
-            # Not ignored: a vgg19 that is labelled vgg16 would otherwise pass for one.
-            raise InvalidWeights(f"holds {name!r}, which {architecture.name} does not have")
 
 
 def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, Shape]]) -> None:

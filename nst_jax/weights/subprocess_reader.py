@@ -1,10 +1,12 @@
 """A process of its own for reading a file that nobody vouches for.
 
-HDF5's, PyTorch's and SciPy's readers are made for files that mean well. One wrong byte, and
-some crash, some search for ever, some ask for all memory there is. A process can't defend
-itself against that, but it can leave the reading to a child that may fail: it has a limit
-on its memory, it is ended when it has not been heard of for too long, and all that comes
-back from it is one line of text at a time and a file that is checked again.
+HDF5's and SciPy's readers are made for files that mean well. One wrong byte, and some crash,
+some search for ever, some ask for all memory there is. A process can't defend itself against
+that, but it can leave the reading to a child that may fail: it has a limit on its memory, it is
+ended when it has not been heard of for too long, and all that comes back from it is one line of
+text at a time and a file that is checked again.
+
+It is a crash barrier and no sandbox: the child may do what the user may.
 
     child says     {"ready": true}                         its imports are done
                    {"done": 1234, "total": 58866625}       so many bytes are read
@@ -49,8 +51,8 @@ def convert_in_child(source: Path, destination: Path, publisher: str, progress: 
     with explain_read_errors(source):
         memory = _MEMORY_OF_A_READER + 2 * source.stat().st_size
         arguments = [str(source), str(destination), publisher, str(memory)]
-        with _start_child(arguments) as child, _watch(child) as heard:
-            outcome = _await_outcome(child, heard, progress)
+        with _start_child(arguments) as child:
+            outcome = _await_outcome(child, progress)
         _raise_unless_written(outcome, child.returncode)
 
 
@@ -73,43 +75,31 @@ def _start_child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
             child.kill()
 
 
-@contextlib.contextmanager
-def _watch(child: "subprocess.Popen[str]") -> Iterator[threading.Event]:
-    """Ends the child when the event that is yielded has not been set for too long."""
-    heard, over = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        while heard.wait(LONGEST_SILENCE_S):
-            heard.clear()
-            if over.is_set():
-                return
-        child.kill()
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        heard.set()
-        watcher.join()
-
-
-def _await_outcome(
-    child: "subprocess.Popen[str]", heard: threading.Event, progress: Progress
-) -> dict[str, object]:
-    """The child's last word; {} if it ended without one."""
+def _await_outcome(child: "subprocess.Popen[str]", progress: Progress) -> dict[str, object]:
+    """The child's last word; {} if it ended without one, or was ended after a long silence."""
     assert child.stdout is not None
     outcome: dict[str, object] = {}
-    for line in child.stdout:
-        heard.set()
-        match json.loads(line):
-            case {"done": int(done), "total": int(total)}:
-                progress(done, total)
-            case dict(word):
-                outcome = word
-    child.wait()
+    watchdog = _start_watchdog(child)
+    try:
+        for line in child.stdout:
+            watchdog.cancel()
+            watchdog = _start_watchdog(child)
+            match json.loads(line):
+                case {"done": int(done), "total": int(total)}:
+                    progress(done, total)
+                case dict(word):
+                    outcome = word
+        child.wait()
+    finally:
+        watchdog.cancel()
     return outcome
+
+
+def _start_watchdog(child: "subprocess.Popen[str]") -> threading.Timer:
+    watchdog = threading.Timer(LONGEST_SILENCE_S, child.kill)
+    watchdog.daemon = True
+    watchdog.start()
+    return watchdog
 
 
 def _raise_unless_written(outcome: dict[str, object], status: int) -> None:

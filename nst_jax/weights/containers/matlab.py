@@ -15,18 +15,17 @@ for all memory or crash. That is left to `nst_jax.weights.subprocess_reader`.
 """
 
 import contextlib
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from nst_jax.weights.containers.arrays import START_BYTES, Arrays, Container, StoredArray
+from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray
 from nst_jax.weights.errors import InvalidWeights
 
 _VARIABLES = ["layers", "params", "normalization", "meta"]
-_REMEDY = "Load it in MATLAB and save it with the option '-v7'."
+_VERSION_7_3 = b"MATLAB 7.3 MAT-file"
 
 _LONGEST_NAME = 64
 _NAMES_OF_WEIGHTS = ("filters", "biases")
@@ -34,41 +33,21 @@ _NAMES_OF_NORMALISATION = ("gamma", "beta", "moments")
 
 
 def _is_matlab(start: bytes) -> bool:
-    return _is_version_5(start) or _is_version_7_3(start) or _is_version_4(start)
-
-
-def _is_version_5(start: bytes) -> bool:
-    return start.startswith(b"MATLAB 5.0 MAT-file") and start[124:128] in (
+    is_version_5 = start.startswith(b"MATLAB 5.0 MAT-file") and start[124:128] in (
         b"\x00\x01IM",
         b"\x01\x00MI",
     )
-
-
-def _is_version_7_3(start: bytes) -> bool:
-    return start.startswith(b"MATLAB 7.3 MAT-file")
-
-
-def _is_version_4(start: bytes) -> bool:
-    """Version 4 has no mark of its own, only a header of five numbers that must make sense."""
-    if len(start) < 20:
-        return False
-    for order in "<>":
-        kind, rows, columns, imaginary, name_bytes = struct.unpack_from(f"{order}5i", start)
-        name = start[20 : 20 + max(0, name_bytes)]
-        if (
-            0 <= kind < 5000
-            and min(rows, columns) > 0
-            and imaginary in (0, 1)
-            and name.endswith(b"\0")
-            and name[:-1].decode("latin-1").isidentifier()
-        ):
-            return True
-    return False
+    return is_version_5 or start.startswith(_VERSION_7_3)
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Arrays]:
-    _check_version(path)
+    with path.open("rb") as file:
+        if file.read(len(_VERSION_7_3)) == _VERSION_7_3:
+            raise InvalidWeights(
+                "is a MAT-file of version 7.3, which is not read",
+                "Load it in MATLAB and save it with the option '-v7'.",
+            )
     arrays = _arrays(_load(path))
     if not arrays:
         raise InvalidWeights(
@@ -77,17 +56,6 @@ def _open(path: Path) -> Iterator[Arrays]:
             "Save the network with 'save(file, '-struct', 'net')'.",
         )
     yield arrays
-
-
-def _check_version(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(START_BYTES)
-    if _is_version_7_3(start):
-        raise InvalidWeights("is a MAT-file of version 7.3, which is not read", _REMEDY)
-    if not _is_version_5(start):
-        raise InvalidWeights(
-            "is a MAT-file of version 4, which can't hold a network's layers", _REMEDY
-        )
 
 
 def _load(path: Path) -> dict[str, object]:

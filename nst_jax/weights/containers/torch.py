@@ -139,11 +139,6 @@ def _check_names(names: Collection[str]) -> None:
             "is a whole Keras model",
             "Save its weights alone: model.save_weights('x.weights.h5').",
         )
-    if all(name.endswith(".npy") for name in names):
-        raise InvalidWeights(
-            "is an archive of NumPy arrays (.npz), which nobody publishes a VGG in",
-            "Save it with the program that made it: as .pth, .safetensors or .weights.h5.",
-        )
     raise InvalidWeights(
         "is a zip, but no archive of PyTorch's",
         "If the weights are packed in it, unpack it and name the file inside.",

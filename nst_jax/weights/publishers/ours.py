@@ -56,10 +56,10 @@ def read_plain(path: Path, arrays: Arrays, progress: Progress) -> NetworkWeights
         pair_arrays(arrays, {group: f"{group}/" for group in groups}),
         kernel_axes=(0, 1, 2, 3),
         convention=InputConvention("RGB", 1.0, (float(red), float(green), float(blue))),
-        source=told["source"],
-        licence=told["licence"],
+        source=str(told["source"]),
+        licence=str(told["licence"]),
     )
-    weights = read_published(published, told["source_sha256"], progress)
+    weights = read_published(published, str(told["source_sha256"]), progress)
     if weights.architecture.name != told["architecture"]:
         raise InvalidWeights(
             f"must have {weights.architecture.name} as its architecture, "
