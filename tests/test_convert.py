@@ -274,6 +274,7 @@ UNSOUND = {
     "more than there is": one_array(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
     "a shape that is no tuple": one_array(b"\x88\x85", data=b"\0\0\0\0").replace(b"\x85", b"N"),
     "objects": one_array(b"K\x01\x85", code=b"O8", order=b"|", data=b"\0" * 8),
+    "a far note": b"\x80\x03}r\xff\xff\xff\xff.",
     "long text": b"\x80\x03X\xff\xff\xff\xff.",
 }
 

@@ -8,6 +8,7 @@ notes what it is given.
 import dataclasses
 import io
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,15 +63,30 @@ def unpickle(
         persistent: Finds what the pickle names but does not hold.
 
     Raises:
-        InvalidWeights: The pickle is damaged or asks for what it may not use.
+        InvalidWeights: The pickle is damaged or asks for what it may not use, memory included.
     """
+    start = stream.tell()
     try:
+        _check_notes(stream)
+        stream.seek(start)
         return _Unpickler(stream, allowed, persistent).load()
-    except (InvalidWeights, MemoryError):
+    except InvalidWeights:
         raise
     except Exception as error:
         # Broad on purpose: a damaged pickle can make the stack machine raise anything.
         raise InvalidWeights(f"is no sound pickle of {allowed.content}") from error
+
+
+def _check_notes(stream: io.BytesIO) -> None:
+    """Reads the program without running it: is it whole, and are its notes numbered in turn?
+
+    The machine's memory grows to the largest number noted, up to many gigabytes.
+    """
+    noted = 0
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > noted + 1:
+            raise InvalidWeights("holds a pickle that numbers its notes out of turn")
+        noted += opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
 
 class _Unpickler(pickle.Unpickler):
