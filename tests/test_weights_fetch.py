@@ -103,7 +103,10 @@ def sends(part: float, stated: float | str | None) -> Answer:
     def answer(handler: Handler) -> None:
         content = handler.site.content
         length = int(stated * len(content)) if isinstance(stated, float) else stated
-        handler.head(**{} if length is None else {"Content_Length": length})
+        if length is None:
+            handler.head()
+        else:
+            handler.head(Content_Length=length)
         handler.wfile.write(content[: int(part * len(content))])
 
     return answer
