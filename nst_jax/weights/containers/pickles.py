@@ -84,7 +84,7 @@ def _check_notes(stream: io.BytesIO) -> None:
     """
     noted = 0
     for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > noted + 1:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > noted + 1:
             raise InvalidWeights("holds a pickle that numbers its notes out of turn")
         noted += opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
