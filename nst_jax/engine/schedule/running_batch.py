@@ -75,12 +75,8 @@ class RunningBatch:
         self.left = np.where(report.is_finished, 0, self._level_steps() - self.taken)
         return image_steps
 
-    def replace(self, slot: int, job: ActiveJob) -> None:
-        """Notes that another job has a slot from now on."""
-        self.jobs[slot] = job
-
-    def note_placed(self, slot: int) -> None:
-        """Notes that the slot's new job is on the device."""
+    def start(self, slot: int) -> None:
+        """Counts the steps of a slot's new job, which is on the device now."""
         job = self.jobs[slot]
         self.taken[slot] = job.steps_here
         self.left[slot] = job.level.steps - job.steps_here

@@ -194,12 +194,12 @@ class Scheduler:
             with self._stopwatch.beside_steps([done]):
                 done.finish_level(batch.slots.take(slot))
             # Whatever fails from here on, each job is in the batch, or handed out.
-            batch.replace(slot, waiting.popleft())
+            batch.jobs[slot] = waiting.popleft()
             yield done
             new = batch.jobs[slot]
             with self._stopwatch.beside_steps([new]):
                 batch.slots.place(slot, self._loader.load(new))
-            batch.note_placed(slot)
+            batch.start(slot)
 
     def _show(self, previews: Previews, batch: RunningBatch, before: Steps) -> None:
         """Shows the jobs that came to a preview since they had taken these steps."""
