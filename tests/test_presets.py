@@ -304,8 +304,25 @@ def test_an_unknown_preset_is_one_line_and_status_2(capsys, command, flag):
     assert said.err.count("\n") == 1
 
 
+def test_a_preset_that_is_nearly_right_is_guessed():
+    with pytest.raises(OptionError, match=r"got 'krowsonkb'\. Did you mean 'crowsonkb'\? nst-jax"):
+        Options(preset="krowsonkb")
+
+
+@pytest.mark.parametrize("line", ["--preset crowsonkb --help", "--help --preset=crowsonkb"])
+def test_help_shows_a_preset_s_own_defaults(capsys, monkeypatch, line):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match="0"):
+        run(["render", *line.split()])
+    text = capsys.readouterr().out
+    assert "(default: crowsonkb)" in text
+    assert "at most. (default: 500)" in text
+    assert "(default: 256.0 64.0 16.0 4.0 1.0)" in text
+
+
 def test_flags_go_before_a_preset_wherever_they_stand(capsys, monkeypatch):
     seen = []
     monkeypatch.setattr("nst_jax.cli.plan.Plan.run", lambda self: seen.append(self.options) or 0)
     assert run(["plan", "--steps", "3", "--preset", "crowsonkb", "--size", "64"]) == 0
-    assert seen == [Options(preset="crowsonkb", steps=3, size=64)]
+    assert run(["plan", "--preset", "crowsonkb"]) == 0
+    assert seen == [Options(preset="crowsonkb", steps=3, size=64), Options(preset="crowsonkb")]
