@@ -23,7 +23,7 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.cli.render import Render
-from nst_jax.cli.signals import Terminated
+from nst_jax.cli.signals import Termination
 
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
@@ -271,7 +271,7 @@ def test_a_preset_of_another_network_is_said_to_be_one(nst):
 
 @pytest.mark.parametrize(
     ("error", "status", "word"),
-    [(KeyboardInterrupt(), 130, "interrupted"), (Terminated(), 143, "terminated")],
+    [(KeyboardInterrupt(), 130, "interrupted"), (Termination(), 143, "terminated")],
 )
 def test_an_interrupt_is_told_how_to_go_on(nst, monkeypatch, error, status, word):
     monkeypatch.setattr(Render, "run", raising(error))

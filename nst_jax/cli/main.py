@@ -33,8 +33,8 @@ from nst_jax.cli.score import Score
 from nst_jax.cli.signals import (
     GO_ON,
     SHELL_BASE,
-    EndedBySignal,
-    Terminated,
+    SignalExit,
+    Termination,
     end_on_signals,
     exit_message,
 )
@@ -79,10 +79,10 @@ def run(arguments: Sequence[str]) -> int:
         print_note(str(error))
         # A picture's own fault reaches here from `render` alone, where it is the request.
         return 2 if isinstance(error, (RequestError, PictureError)) else 3
-    except EndedBySignal as end:
+    except SignalExit as end:
         print_note(f"{end}; {GO_ON}")
         return end.status
-    except (KeyboardInterrupt, Terminated) as end:
+    except (KeyboardInterrupt, Termination) as end:
         number = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
         print_note(exit_message(number))
         return SHELL_BASE + number

@@ -55,7 +55,7 @@ class Report:
             if self.watch:
                 # An interrupt must not leave a page that looks for news for ever.
                 stack.enter_context(raise_on_signal())
-                stack.callback(_write_where_it_is, self.folder)
+                stack.callback(_write_if_there, self.folder)
                 _watch(self.folder, self.every, quiet=self.quiet)
         page = write_report(self.folder)
         if self.json:
@@ -68,15 +68,15 @@ class Report:
 def _watch(folder: Path, every_s: float, *, quiet: bool) -> None:
     """Follows a batch until its run record is written, which is the last thing it does."""
     run = folder / "run.json"
-    before = _state(run)
+    before = _write_time(run)
     if not quiet:
-        print_note(f"{_awaited(folder)}; Ctrl-C ends it")
-    while _state(run) == before:
-        _write_where_it_is(folder, live=True)
+        print_note(f"{_status_text(folder)}; Ctrl-C ends it")
+    while _write_time(run) == before:
+        _write_if_there(folder, live=True)
         time.sleep(every_s)
 
 
-def _awaited(folder: Path) -> str:
+def _status_text(folder: Path) -> str:
     """What a watch waits for, in words."""
     if not any(folder.glob("ledger*.jsonl")):
         return f"waiting for the first job in {str(folder)!r}"
@@ -85,7 +85,7 @@ def _awaited(folder: Path) -> str:
     return f"following the batch in {str(folder)!r} until it ends and writes run.json"
 
 
-def _write_where_it_is(folder: Path, *, live: bool = False) -> None:
+def _write_if_there(folder: Path, *, live: bool = False) -> None:
     """The page of a folder; none where the folder itself has not come yet."""
     from nst_jax.files.report.page import write_report
 
@@ -93,6 +93,6 @@ def _write_where_it_is(folder: Path, *, live: bool = False) -> None:
         write_report(folder, live=live)
 
 
-def _state(path: Path) -> int | None:
+def _write_time(path: Path) -> int | None:
     """What changes when the file is written."""
     return path.stat().st_mtime_ns if path.exists() else None

@@ -32,7 +32,7 @@ GO_ON = "run the same command again to go on"
 _HOW_IT_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class Terminated(BaseException):
+class Termination(BaseException):
     """SIGTERM, as KeyboardInterrupt is SIGINT."""
 
 
@@ -66,7 +66,7 @@ def raise_on_signal() -> Iterator[None]:
         yield
 
 
-class EndedBySignal(Exception):
+class SignalExit(Exception):
     """A run was stopped by a signal and has kept what it had.
 
     Attributes:
@@ -85,7 +85,7 @@ def stop_on_signal(stop: "StopToken") -> Iterator[None]:
     Where nobody listens to the wish, the first one ends the process too: nothing is lost there.
 
     Raises:
-        EndedBySignal: The run has stopped because of one.
+        SignalExit: The run has stopped because of one.
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
@@ -103,7 +103,7 @@ def stop_on_signal(stop: "StopToken") -> Iterator[None]:
             yield
         except StoppedError as error:
             if first:
-                raise EndedBySignal(first[0], error.message) from error
+                raise SignalExit(first[0], error.message) from error
             raise
         finally:
             signal.set_wakeup_fd(before)
@@ -125,7 +125,7 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterato
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt if signum == signal.SIGINT else Terminated
+    raise KeyboardInterrupt if signum == signal.SIGINT else Termination
 
 
 def _pass_on(reader: socket.socket, stop: "StopToken", first: list[int]) -> None:

@@ -41,10 +41,10 @@ def detect_shard(environment: Mapping[str, str], told: Mapping[str, Shard] | Non
     variables = _Variables(environment)
     sources = {
         "Slurm": variables.slurm(),
-        "the Kubernetes Indexed Job": variables.counted("JOB_COMPLETION_INDEX", first=0),
+        "the Kubernetes Indexed Job": variables.worker("JOB_COMPLETION_INDEX", first=0),
         "the Cloud TPU slice": variables.cloud_tpu(),
         "JAX_PROCESS_ID": variables.pair("JAX_PROCESS_ID", "JAX_NUM_PROCESSES"),
-        "GNU parallel": variables.counted("PARALLEL_SEQ", first=1),
+        "GNU parallel": variables.worker("PARALLEL_SEQ", first=1),
     }
     found = dict(told or {}) | {name: shard for name, shard in sources.items() if shard}
     several = {name: shard for name, shard in found.items() if shard.count > 1}
@@ -64,10 +64,10 @@ def detect_shard(environment: Mapping[str, str], told: Mapping[str, Shard] | Non
             "jax.distributed or GNU parallel, got none",
             _REMEDY,
         )
-    return _agreed(several or found, count)
+    return _common_shard(several or found, count)
 
 
-def _agreed(found: Mapping[str, Shard], count: int | None) -> Shard:
+def _common_shard(found: Mapping[str, Shard], count: int | None) -> Shard:
     """The one shard that all sources tell."""
     shards = set(found.values())
     answers = [f"{name} says {shard}" for name, shard in found.items()]
@@ -137,7 +137,7 @@ class _Variables:
         who = "MEGASCALE_NUM_SLICES times the hosts of TPU_WORKER_HOSTNAMES"
         return host if part is None else _within(who, part, host)
 
-    def counted(self, name: str, *, first: int) -> Shard | None:
+    def worker(self, name: str, *, first: int) -> Shard | None:
         """A worker's number from `first` on, where NST_JAX_SHARD_COUNT tells how many there are."""
         index, count = self.number(name), self.number(COUNT_VARIABLE)
         if index is None:
