@@ -126,7 +126,9 @@ def test_the_run_is_told_under_the_same_keys(gone_on):
 
 def test_an_older_state_costs_time_and_nothing_else(gone_on, narrow_file):
     """Jobs under way are taken up, or a note says that they are not; then they begin anew."""
-    options = tiny_options(narrow_file, size=20, batch_size=2)
+    options = tiny_options(narrow_file, size=20, batch_size=4)
+    Path("unbroken").mkdir()
+    shutil.copy(OLDER / "out" / "plan.json", "unbroken")  # the same slots
     unbroken = render_batch(JOBS, "unbroken", options, devices=one_device())
     assert (unbroken.done, unbroken.failed) == (5, 2)
     taken_up = gone_on.summary.image_steps < STEPS_LEFT

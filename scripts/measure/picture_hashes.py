@@ -82,7 +82,8 @@ def main() -> None:
     if earlier:
         before = json.loads(earlier.read_text())
         if asked.only:
-            before = {name: one for name, one in before.items() if name.split("/")[0] in asked.only}
+            kept = (name for name in before if any(_is_of(name, run) for run in asked.only))
+            before = {name: before[name] for name in kept}
         sys.exit(print_differences(before, entries))
 
 
@@ -539,11 +540,16 @@ def _folder_entries(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for plan in folder.glob("plan.json"):
         yield str(plan), {"text": json.loads(plan.read_text())}
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".png", ".jpg", ".webp", ".tif"):
+        if path.suffix in (".png", ".jpg", ".webp", ".tif") and "report" not in path.parts:
             with Image.open(path) as image:
                 pixels = digest(np.asarray(image))
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield str(path), {"pixels": pixels, "file": content}
+            yield str(path), {"pixels": pixels, "file": file_digest(path)}
+    if thumbnails := sorted(map(file_digest, folder.glob("report/pictures/*"))):
+        yield f"{folder}/report", {"files": thumbnails}  # their names follow from the files' times
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(array: Any) -> str:
