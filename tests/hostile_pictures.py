@@ -4,6 +4,7 @@
 a certain thing. What is flipped at random may become either.
 """
 
+import functools
 import io
 import os
 import random
@@ -91,6 +92,11 @@ def bytes_of(content: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content)
 
 
+def made_by(make: Callable[[], bytes]) -> Callable[[Path], object]:
+    """Of what takes time to make: only where it is asked for."""
+    return lambda path: path.write_bytes(make())
+
+
 def link_to(place: str) -> Callable[[Path], object]:
     return lambda path: path.symlink_to(path.name if place == "itself" else place)
 
@@ -141,6 +147,26 @@ def tiff(values: np.ndarray, **options: object) -> Callable[[Path], object]:
     return lambda path: tifffile.imwrite(path, values, **options)
 
 
+@functools.cache
+def compressed_zeros() -> bytes:
+    """80 MB of them, in 80 KB."""
+    return zlib.compress(bytes(80_000_000), 9)
+
+
+def text_bomb() -> bytes:
+    return png(32, 20, chunk(b"zTXt", b"k\0\0" + compressed_zeros()), pixels=ROWS)
+
+
+def profile_bomb() -> bytes:
+    return png(32, 20, chunk(b"iCCP", b"k\0\0" + compressed_zeros()), pixels=ROWS)
+
+
+def more_rows_than_said() -> bytes:
+    empty, rows = (chunk(b"IDAT", one) for one in (zlib.compress(b""), compressed_zeros()))
+    return png(32, 20).replace(empty, rows)
+
+
+@functools.cache
 def icon_bomb() -> bytes:
     """An icon of 16 pixels, as its header says, that holds a picture of 64 million."""
     picture = png(8000, 8000, pixels=b"\0" * 24001 * 8000)
@@ -209,15 +235,11 @@ def _bombs() -> Iterator[Specimen]:
         "bomb.jpg", bytes_of(patch_bytes(KINDS["jpg"], b"\xff\xc0", 5, wide)), None, many
     )
     yield Specimen("bomb.ppm", bytes_of(b"P6 60000 60000 255\n" + bytes(99)), None, many)
-    yield Specimen("bomb.ico", bytes_of(icon_bomb()), None, "not decoded here")
+    yield Specimen("bomb.ico", made_by(icon_bomb), None, "not decoded here")
     yield Specimen("bomb.fits", bytes_of(fits_bomb()), None, "not decoded here")
-    zeros = zlib.compress(bytes(80_000_000), 9)
-    text, profile = chunk(b"zTXt", b"k\0\0" + zeros), chunk(b"iCCP", b"k\0\0" + zeros)
-    yield Specimen("text bomb.png", bytes_of(png(32, 20, text, pixels=ROWS)), None, "damaged")
-    yield Specimen("profile bomb.png", bytes_of(png(32, 20, profile, pixels=ROWS)), None, "damaged")
-    rows = zlib.compress(bytes(80_000_000), 9)
-    more = png(32, 20).replace(chunk(b"IDAT", zlib.compress(b"")), chunk(b"IDAT", rows))
-    yield Specimen("more rows than said.png", bytes_of(more))
+    yield Specimen("text bomb.png", made_by(text_bomb), None, "damaged")
+    yield Specimen("profile bomb.png", made_by(profile_bomb), None, "damaged")
+    yield Specimen("more rows than said.png", made_by(more_rows_than_said))
 
 
 def _shapes() -> Iterator[Specimen]:
