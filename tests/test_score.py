@@ -63,7 +63,7 @@ def test_a_picture_is_nearest_to_itself(pictures):
     assert scores.content == scores.content_mse == 0
     assert scores.lpips == pytest.approx(0, abs=1e-9)
     assert scores.colors_to_content == pytest.approx(0, abs=1e-9)
-    assert score(style, style, style).gram == dict.fromkeys(scores.gram, 0)
+    assert score(content, content, content).gram == dict.fromkeys(scores.gram, 0)
 
 
 @pretrained
