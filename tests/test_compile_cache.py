@@ -192,22 +192,22 @@ def test_a_cache_that_the_user_has_set_up_is_left_alone(tmp_path, monkeypatch):
 
 def test_a_folder_of_ours_goes_before_one_that_jax_already_uses(tmp_path, root):
     own = tmp_path / "own"
+    before = {name: getattr(jax.config, name) for name in (FOLDER, *runtime._SETTINGS)}
     jax.config.update(FOLDER, str(own))
     compilation_cache.reset_cache()
     try:
         for name, value in runtime._SETTINGS.items():
             jax.config.update(name, value)
         _compiled_anew()
-        before = len(_kept(own))
+        count = len(_kept(own))
         with persistent_cache():
             _compiled_anew()
-        assert before
-        assert len(_kept(own)) == before
+        assert count
+        assert len(_kept(own)) == count
         assert _kept(root)
     finally:
-        jax.config.update(FOLDER, None)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        for name, value in before.items():
+            jax.config.update(name, value)
         compilation_cache.reset_cache()
 
 
