@@ -15,6 +15,7 @@ from engine_jobs import (
     LANDSCAPE,
     PORTRAIT,
     Studio,
+    compiling_as_shipped,
     content_of,
     expected_objective,
     image_of,
@@ -42,9 +43,16 @@ MIXED = [
 
 
 @pytest.fixture(scope="module")
+def studio(narrow_file):
+    """An engine of this module's own, because its programs are optimised as they are for users."""
+    return Studio(tiny_options(narrow_file))
+
+
+@pytest.fixture(scope="module")
 def together(studio):
     """Results of `MIXED`, rendered in one run."""
-    return studio.render(MIXED)
+    with compiling_as_shipped():
+        return studio.render(MIXED)
 
 
 @pytest.mark.parametrize("index", range(len(MIXED)))
@@ -67,7 +75,7 @@ def test_every_slot_gives_the_same_bytes(studio, together, slot):
     assert same(studio.render(jobs)[slot], together[0])
 
 
-@pytest.mark.usefixtures("compiled_anew")
+@pytest.mark.usefixtures("compiled_anew", "compiled_as_shipped")
 def test_a_fresh_run_gives_the_same_bytes(narrow_file, together):
     results = list(render_many(MIXED[:2], tiny_options(narrow_file), devices=one_device()))
     assert [result.index for result in results] == [1, 0], "the longer job goes first"
@@ -176,6 +184,7 @@ def test_noise_follows_from_seed_and_size_alone(one_step, monkeypatch):
     assert np.array_equal(elsewhere[:height, :width], first[:height])
 
 
+@pytest.mark.usefixtures("compiled_as_shipped")
 def test_a_failing_neighbour_changes_no_byte(narrow_file, together):
     missing = Job("nowhere.png", content_of(0), output="missing.png")
     infinite = tiny_job(30, init="noise", content_weight=3e38, style_weight=3e38)
@@ -200,11 +209,13 @@ def unbroken(narrow_file, tmp_path_factory):
     """A folder that was rendered in one go, its slots left to the plan."""
     options = tiny_options(narrow_file, batch_size="auto", bit_depth=16)
     folder = tmp_path_factory.mktemp("unbroken")
-    summary = render_batch(RESUMED, folder, options, devices=one_device())
+    with compiling_as_shipped():
+        summary = render_batch(RESUMED, folder, options, devices=one_device())
     assert (summary.done, summary.failed, summary.skipped) == (4, 0, 0)
     return folder, options
 
 
+@pytest.mark.usefixtures("compiled_as_shipped")
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_path, kept):
     """The second run has fewer jobs, and must not plan their slots anew."""
@@ -220,6 +231,7 @@ def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_pa
     assert not third.compiled
 
 
+@pytest.mark.usefixtures("compiled_as_shipped")
 def test_a_damaged_or_missing_picture_is_rendered_again(unbroken, tmp_path):
     whole, options = unbroken
     broken = shutil.copytree(whole, tmp_path / "broken")

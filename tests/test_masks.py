@@ -13,6 +13,7 @@ from engine_jobs import (
     NARROW,
     STYLE_SIZE,
     Studio,
+    compiling_as_shipped,
     content_of,
     image_of,
     one_device,
@@ -232,7 +233,8 @@ def masked_studio(narrow_file, request):
 
 @pytest.fixture(scope="module")
 def together(masked_studio):
-    return masked_studio.render(MIXED)
+    with compiling_as_shipped():
+        return masked_studio.render(MIXED)
 
 
 def test_jobs_with_and_without_masks_keep_their_bytes_alone_and_in_any_order(
