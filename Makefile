@@ -12,10 +12,10 @@ demo: .venv/installed  ## render examples/jobs.csv on the real weights into rend
 	$(BIN)/nst-jax batch examples/jobs.csv --output-dir renders --size 256 --steps 60
 
 test: .venv/installed-dev lint  ## everything that is quick
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/installed-dev  ## what is slow by nature
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
