@@ -12,7 +12,6 @@ from engine_jobs import (
     LANDSCAPE,
     PORTRAIT,
     Studio,
-    compiling_as_shipped,
     expected_objective,
     image_of,
     own_of,
@@ -199,8 +198,7 @@ def lbfgs(narrow_file):
 
 @pytest.fixture(scope="module")
 def lbfgs_together(lbfgs):
-    with compiling_as_shipped():
-        return lbfgs.render(LBFGS_JOBS)
+    return lbfgs.render(LBFGS_JOBS)
 
 
 def test_l_bfgs_gets_as_far_as_scipy_s(narrow_file):
