@@ -246,6 +246,7 @@ def test_hostile_names_are_text(tmp_path, browser):
     browser.wait(f"{LOADED} === document.images.length")
     for number in range(len(HOSTILE)):
         browser.js("document.querySelectorAll('.card')[arguments[0]].click()", number)
+        browser.wait("document.querySelector('#job').open")
         browser.wait("[...document.querySelectorAll('#job img')].every(one => one.naturalWidth)")
         browser.press(ESCAPE, ".close")
         browser.wait("!document.querySelector('#job').open")
