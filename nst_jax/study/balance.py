@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
-from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.studies import LEARNING_RATES, STYLE_WEIGHTS, study_options
-from nst_jax.scores import PairScores
-from nst_jax.study.study import Measure, Study, Trial, check_values, open_pair, run_trials
+from nst_jax.study.study import HowToRun, Study, Trial, check_values, open_pair, run_trials
 
 _TEXT = (
     "Each row has another weight of the style, each column another way to go there. All else is "
@@ -27,9 +25,7 @@ def study_balance(
     style_weights: Sequence[float] = STYLE_WEIGHTS,
     learning_rates: Sequence[float] = LEARNING_RATES,
     step_counts: Sequence[int] = (),
-    progress: Progress | None = None,
-    stop: StopToken | None = None,
-    measure: Measure | None = None,
+    **how: Unpack[HowToRun],
 ) -> Study:
     """Renders every style weight with every learning rate, or with every number of steps.
 
@@ -41,9 +37,7 @@ def study_balance(
         style_weights: A row each.
         learning_rates: A column each, unless there are step counts.
         step_counts: A column each: steps at each level.
-        progress: Told what happens.
-        stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `PairScores`.
+        **how: `progress`, `stop` and `measure`, as `open_pair` takes them.
 
     Raises:
         RequestError: No row or no column, one of them twice, an option out of its range.
@@ -64,15 +58,14 @@ def study_balance(
         for row, weight in enumerate(style_weights)
         for column, value in enumerate(values)
     ]
-    pair = open_pair(content, style, options, progress)
-    measure = measure or PairScores(pair.content, pair.style)
+    pair = open_pair(content, style, output_dir, options, **how)
     return Study(
         kind="balance",
         title="How much style, and how it is approached",
         text=_TEXT,
         rows=[f"style_weight {value_text(weight)}" for weight in style_weights],
         columns=[f"{name} {value_text(value)}" for value in values],
-        cells=run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop),
+        cells=run_trials(pair, trials),
         inputs={"content": pair.content, "style": pair.style},
         settings={"style_weights": list(style_weights), name: list(values)},
     )

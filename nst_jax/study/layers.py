@@ -3,17 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
-from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.studies import BALANCE, RAW, study_options
 from nst_jax.request.taps import PIXELS
-from nst_jax.scores import PairScores
-from nst_jax.study.study import Measure, Pair, Study, Trial, open_pair, run_trials
+from nst_jax.study.study import HowToRun, Pair, Study, Trial, open_pair, run_trials
 from nst_jax.study.units import apply_units, measure_units
 
 Grid = Literal["full", "content", "style", "corners"]
@@ -36,9 +33,7 @@ def study_layers(
     *,
     grid: Grid = "full",
     balance: float = BALANCE,
-    progress: Progress | None = None,
-    stop: StopToken | None = None,
-    measure: Measure | None = None,
+    **how: Unpack[HowToRun],
 ) -> Study:
     """Renders every content tap with every depth of style, as one batch.
 
@@ -51,9 +46,7 @@ def study_layers(
         grid: `full`; `content`: the deepest column alone; `style`: one row alone, relu4_2 or
             the last but one; `corners`: the first and last of both.
         balance: Weight of the style's term in units; see `nst_jax.study.units`.
-        progress: Told what happens.
-        stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `PairScores`.
+        **how: `progress`, `stop` and `measure`, as `open_pair` takes them.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
@@ -63,17 +56,15 @@ def study_layers(
     options = options or study_options("layers")
     rows, depths = options.content_taps, options.style_taps
     check_balance(balance)
-    pair = open_pair(content, style, _options_of_all_taps(options), progress)
-    measure = measure or PairScores(pair.content, pair.style)
+    pair = open_pair(content, style, output_dir, _options_of_all_taps(options), **how)
     trials = _trials(pair, len(rows), depths, grid, balance)
-    cells = run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop)
     return Study(
         kind="layers",
         title="Which layer for the content, how deep for the style",
         text=_TEXT,
         rows=[f"content {tap}" for tap in rows],
         columns=[_heading(depth) for depth in depths],
-        cells=cells,
+        cells=run_trials(pair, trials),
         inputs={"content": pair.content, "style": pair.style},
         settings={"balance": balance, "grid": grid},
     )

@@ -3,13 +3,13 @@
 The patches are those of the highest answers (Zeiler and Fergus 2014).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nst_jax.engine.inputs.session import Session, open_session
-from nst_jax.engine.plan.canvas import Size, fit_long_edge
+from nst_jax.engine.plan.canvas import fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import composite, from_array, load_picture, resize
@@ -87,7 +87,12 @@ def study_neurons(
     before = [before_activation(tap) for tap in names]
     network = setup.network((*names, *before))
     responses = compute_responses(network, looked, [*names, *before], options.size)
-    neurons = _choose_neurons(responses, names, channels, count)
+    chosen = [
+        (tap, channel)
+        for tap in names
+        for channel in channels or selective_channels([each[tap] for each in responses], count)
+    ]
+    neurons = [Neuron(place, tap, channel) for place, (tap, channel) in enumerate(chosen)]
     scales = {tap: response_deviations([each[tap] for each in responses]) for tap in before}
     cells = maximise_activations(neurons, scales, setup, folder, progress)
     shown = patches if images else 0
@@ -141,10 +146,9 @@ def _check(
 
 
 def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
-    if isinstance(picture, (str, Path)):
-        pixels = composite(load_picture(Path(picture)), "white")
-    else:
-        pixels = composite(from_array(np.asarray(picture)), "white")
+    is_file = isinstance(picture, (str, Path))
+    opened = load_picture(Path(picture)) if is_file else from_array(np.asarray(picture))
+    pixels = composite(opened, "white")
     size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)
     smallest = smallest_side(taps)
     if min(size) < smallest:
@@ -156,17 +160,6 @@ def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
     return resize(pixels, size)
 
 
-def _choose_neurons(
-    responses: Sequence[Mapping], taps: Sequence[str], channels: Sequence[int], count: int
-) -> list[Neuron]:
-    chosen = [
-        (tap, channel)
-        for tap in taps
-        for channel in (channels or selective_channels([each[tap] for each in responses], count))
-    ]
-    return [Neuron(place, tap, channel) for place, (tap, channel) in enumerate(chosen)]
-
-
 def _write_patches(
     neuron: Neuron,
     found: Sequence[Patch],
@@ -176,47 +169,38 @@ def _write_patches(
     folder: Path,
 ) -> list[Cell]:
     """A cell a patch, and one that shows where the best of them lies."""
-    cells = []
-    for number, patch in enumerate(found, start=1):
-        seen = _crop(images[patch.picture], field.box(patch.row, patch.column))
-        cells.append((number, seen, f"{patch.value:.3g}"))
+    pictures = [
+        (number, _crop(images[one.picture], field.box(one.row, one.column)), f"{one.value:.3g}")
+        for number, one in enumerate(found, start=1)
+    ]
     if found:
         best = found[0]
         whole = _draw_box(images[best.picture], field.box(best.row, best.column))
-        cells.append((columns + 1, whole, f"{field.edge} px wide"))
+        pictures.append((columns + 1, whole, f"{field.edge} px wide"))
     (folder / "patches").mkdir(parents=True, exist_ok=True)
-    made = []
-    for column, image, caption in cells:
+    cells = []
+    for column, image, caption in pictures:
         output = f"patches/{neuron.tap}_{neuron.channel}_{column}.png"
         save_picture(folder / output, image)
-        made.append(Cell(neuron.place, column, output, caption=caption, image=image))
-    return made
+        cells.append(Cell(neuron.place, column, output, caption=caption, image=image))
+    return cells
 
 
 def _crop(image: Image, box: tuple[int, int, int, int]) -> Image:
     """What lies in a box; beyond the border it is grey."""
     top, left, bottom, right = box
-    seen = np.full((bottom - top, right - left, 3), 0.5, np.float32)
-    inside = _clip(box, (image.shape[0], image.shape[1]))
-    seen[inside[0] - top : inside[2] - top, inside[1] - left : inside[3] - left] = image[
-        inside[0] : inside[2], inside[1] : inside[3]
-    ]
-    return seen
+    edge = bottom - top
+    wide = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), constant_values=0.5)
+    return wide[edge + top : edge + bottom, edge + left : edge + right]
 
 
 def _draw_box(image: Image, box: tuple[int, int, int, int]) -> Image:
-    """The picture with a line around a box."""
-    marked = image.copy()
-    top, left, bottom, right = _clip(box, (image.shape[0], image.shape[1]))
-    bottom, right = bottom - 1, right - 1
-    for rows, columns in (
-        *((row, slice(left, right + 1)) for row in (top, bottom)),
-        *((slice(top, bottom + 1), column) for column in (left, right)),
-    ):
-        marked[rows, columns] = (1.0, 0.25, 0.1)
-    return marked
-
-
-def _clip(box: tuple[int, int, int, int], size: Size) -> tuple[int, int, int, int]:
+    """The picture with a line around a box, as far as it lies in the picture."""
     top, left, bottom, right = box
-    return max(0, top), max(0, left), min(size[0], bottom), min(size[1], right)
+    height, width = image.shape[:2]
+    first, last = np.clip((top, bottom - 1), 0, height - 1)
+    begin, end = np.clip((left, right - 1), 0, width - 1)
+    marked = image.copy()
+    marked[[first, last], begin : end + 1] = (1.0, 0.25, 0.1)
+    marked[first : last + 1, [begin, end]] = (1.0, 0.25, 0.1)
+    return marked

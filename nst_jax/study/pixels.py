@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from nst_jax.engine.progress import Progress
 from nst_jax.engine.run.writer import make_folder
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import resize
 from nst_jax.request.errors import OptionError
@@ -16,11 +15,10 @@ from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options
 from nst_jax.request.studies import BALANCE, RATIOS, RAW, study_options
 from nst_jax.request.taps import PIXELS
-from nst_jax.scores import PairScores
 from nst_jax.study.study import (
     Cell,
+    HowToRun,
     Image,
-    Measure,
     Pair,
     Study,
     Trial,
@@ -56,9 +54,7 @@ def study_pixels(
     options: Options | None = None,
     *,
     ratios: Sequence[float] = RATIOS,
-    progress: Progress | None = None,
-    stop: StopToken | None = None,
-    measure: Measure | None = None,
+    **how: Unpack[HowToRun],
 ) -> Study:
     """Blends, raw optimisation, colours and hidden layers, at several ratios, as one batch.
 
@@ -68,9 +64,7 @@ def study_pixels(
         output_dir: Where pictures and ledger go.
         options: The run's; the last of `content_taps` and all `style_taps` make the last row.
         ratios: Shares of the style, a column each.
-        progress: Told what happens.
-        stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `PairScores`.
+        **how: `progress`, `stop` and `measure`, as `open_pair` takes them.
 
     Raises:
         RequestError: A ratio out of (0, 1) or given twice, a tap that does not exist.
@@ -79,12 +73,10 @@ def study_pixels(
     """
     options = options or study_options("pixels")
     _check_ratios(ratios)
-    pair = open_pair(content, style, _options_of_all_taps(options), progress)
-    measure = measure or PairScores(pair.content, pair.style)
-    folder = Path(output_dir)
+    pair = open_pair(content, style, output_dir, _options_of_all_taps(options), **how)
     blends = [_blend(pair, ratio) for ratio in ratios]
-    cells = run_trials(pair, _trials(pair, ratios), folder, measure, progress=progress, stop=stop)
-    plain = [_write_blend(blend, column, folder, measure) for column, blend in enumerate(blends)]
+    cells = run_trials(pair, _trials(pair, ratios))
+    plain = [_write_blend(blend, column, pair) for column, blend in enumerate(blends)]
     return Study(
         kind="pixels",
         title="What happens without a network",
@@ -138,11 +130,11 @@ def _blend(pair: Pair, ratio: float) -> Image:
     return np.asarray((1 - ratio) * pair.content + ratio * stretched, np.float32)
 
 
-def _write_blend(blend: Image, column: int, folder: Path, measure: Measure) -> Cell:
-    make_folder(folder)
+def _write_blend(blend: Image, column: int, pair: Pair) -> Cell:
+    make_folder(pair.folder)
     output = f"blend_{column}.png"
-    save_picture(folder / output, blend)
-    return Cell(0, column, output, image=blend, distances=measure(blend))
+    save_picture(pair.folder / output, blend)
+    return Cell(0, column, output, image=blend, distances=pair.measure(blend))
 
 
 def _caption_with_error(cell: Cell, blends: Sequence[Image]) -> Cell:

@@ -6,16 +6,14 @@ The first figure of Gatys et al. 2016, which begins, as here, with noise.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import JobOptions, Options, job_options
 from nst_jax.request.studies import study_options
-from nst_jax.scores import PairScores
-from nst_jax.study.study import Cell, Measure, Pair, Study, Trial, open_pair, run_trials
+from nst_jax.study.study import Cell, HowToRun, Pair, Study, Trial, open_pair, run_trials
 from nst_jax.study.units import apply_units, measure_units
 
 _TEXT = (
@@ -33,10 +31,7 @@ def study_reconstruct(
     style: PictureSource | None,
     output_dir: str | Path,
     options: Options | None = None,
-    *,
-    progress: Progress | None = None,
-    stop: StopToken | None = None,
-    measure: Measure | None = None,
+    **how: Unpack[HowToRun],
 ) -> Study:
     """Reconstructs a content from each content tap, and a style from each depth, from noise.
 
@@ -45,9 +40,7 @@ def study_reconstruct(
         style: The style picture; None: the content alone is reconstructed.
         output_dir: Where pictures and ledger go.
         options: The run's; a column for each of `content_taps`, and one for each of `style_taps`.
-        progress: Told what happens.
-        stop: Asks the study to stop; run again it goes on.
-        measure: Distances of a picture; None: those of `PairScores`.
+        **how: `progress`, `stop` and `measure`, as `open_pair` takes them.
 
     Raises:
         RequestError: A tap that does not exist, an option out of its range.
@@ -57,10 +50,8 @@ def study_reconstruct(
     options = options or study_options("reconstruct")
     given = content if style is None else style
     unweighted = dataclasses.replace(options, content_tap_weights=(), style_tap_weights=())
-    pair = open_pair(content, given, unweighted, progress)
-    measure = measure or PairScores(pair.content, pair.style)
-    trials = _trials(pair, with_style=style is not None)
-    cells = run_trials(pair, trials, Path(output_dir), measure, progress=progress, stop=stop)
+    pair = open_pair(content, given, output_dir, unweighted, **how)
+    cells = run_trials(pair, _trials(pair, with_style=style is not None))
     own = pair.prepared.options
     rows = ["content from one tap", "style up to one tap"][: 1 if style is None else 2]
     return Study(

@@ -8,7 +8,7 @@ that a level is compiled once for all of them.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,20 @@ from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, PictureSource, fill_defaults
 from nst_jax.request.options import JobOptions, Options
+from nst_jax.scores import PairScores
 
 Image = npt.NDArray[np.float32]
 
 Measure = Callable[[Image], Mapping[str, float]]
 """Distances of a picture, by name; 0 is the best of each."""
+
+
+class HowToRun(TypedDict, total=False):
+    """What every study of a pair takes beside its own arguments; see `open_pair`."""
+
+    progress: Progress | None
+    stop: StopToken | None
+    measure: Measure | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,17 +118,25 @@ class Study:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """A content and a style, looked at before anything is rendered.
+    """A content and a style, looked at before anything is rendered, and where trials of them go.
 
     Attributes:
         job: The pair.
         prepared: The same, decoded and scaled to the run's size.
         options: The run's.
+        folder: Where pictures and ledger go.
+        measure: Distances of a picture.
+        progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
     """
 
     job: Job
     prepared: LoadedJob
     options: Options
+    folder: Path
+    measure: Measure
+    progress: Progress
+    stop: StopToken | None
 
     @property
     def content(self) -> Image:
@@ -145,43 +162,53 @@ def check_values(name: str, values: Sequence[float | int]) -> None:
 def open_pair(
     content: PictureSource,
     style: PictureSource,
+    output_dir: str | Path,
     options: Options,
+    *,
     progress: Progress | None = None,
+    stop: StopToken | None = None,
+    measure: Measure | None = None,
 ) -> Pair:
     """Opens a pair, and proves that it reaches every tap that the options name.
+
+    Args:
+        content: The content picture.
+        style: The style picture.
+        output_dir: Where pictures and ledger go.
+        options: The run's.
+        progress: Told what happens.
+        stop: Asks the study to stop; run again it goes on.
+        measure: Distances of a picture; None: those of `PairScores`.
 
     Raises:
         TapError: The network lacks a tap.
         PictureError: A picture is missing, no picture, or too small for a tap.
         WeightsError: The network is missing.
     """
-    setup = open_session(options)
+    setup, progress = open_session(options), progress or NullProgress()
     listed = fill_defaults([Job(content, style, options=options)], options)
-    (examined,) = examine_jobs(listed, setup, progress or NullProgress())
+    (examined,) = examine_jobs(listed, setup, progress)
     if not isinstance(examined, ExaminedJob):
         assert examined.error is not None
         raise examined.error
     ready = load_job(examined, options, setup.pictures)
-    return Pair(examined.job, ready, options)
+    measure = measure or PairScores(ready.content.pixels, ready.styles[0].pixels)
+    return Pair(examined.job, ready, options, Path(output_dir), measure, progress, stop)
 
 
-def run_trials(
-    pair: Pair,
-    trials: Sequence[Trial],
-    folder: Path,
-    measure: Measure,
-    *,
-    progress: Progress | None = None,
-    stop: StopToken | None = None,
-) -> list[Cell]:
-    """Renders trials as one batch into a folder; what is there and up to date is kept."""
+def run_trials(pair: Pair, trials: Sequence[Trial]) -> list[Cell]:
+    """Renders trials as one batch into the pair's folder; what is up to date there is kept.
+
+    Raises:
+        StoppedError: The study was asked to stop.
+    """
     jobs = [
         Job(pair.job.content, pair.job.style, output=trial.output, options=trial.options)
         for trial in trials
     ]
-    render_batch(jobs, folder, pair.options, progress=progress, stop=stop)
-    records = read_ledger(folder)
-    return [read_cell(trial, records[trial.output], folder, measure) for trial in trials]
+    render_batch(jobs, pair.folder, pair.options, progress=pair.progress, stop=pair.stop)
+    records = read_ledger(pair.folder)
+    return [read_cell(trial, records[trial.output], pair.folder, pair.measure) for trial in trials]
 
 
 def read_cell(trial: Trial, record: Mapping[str, Any], folder: Path, measure: Measure) -> Cell:

@@ -18,10 +18,10 @@ from nst_jax.files.images import resize
 from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
-from nst_jax.request.options import JobOptions, StyleLoss, job_options
+from nst_jax.request.options import JobOptions, job_options
 from nst_jax.request.studies import RAW
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.study import Pair
+from nst_jax.study.study import Image, Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,28 +46,24 @@ class Units:
 
 def measure_units(pair: Pair) -> Units:
     """The units of a pair at the size of the output, for every tap of the pair's options."""
-    own = pair.prepared.options
-    setup = open_session(pair.options)
-    network = setup.network((*own.content_taps, *own.style_taps))
+    own, options = pair.prepared.options, pair.options
+    network = open_session(options).network((*own.content_taps, *own.style_taps))
     stretched = resize(pair.style, pair.prepared.content.size)
-    content, style = jnp.asarray(pair.content), jnp.asarray(stretched)
-    features = [_features(network, image, own.content_taps) for image in (content, style)]
-    kind = pair.options.style_loss
-    moments = _moments(network, jnp.asarray(pair.style), own.style_taps)
-    seen = _features(network, content, own.style_taps)
-    size = jnp.asarray(content.shape[:2])
+    content, other = (
+        _features(network, image, own.content_taps) for image in (pair.content, stretched)
+    )
+    seen = _features(network, pair.content, own.style_taps)
+    moments = _moments(network, pair.style, own.style_taps)
+    size = jnp.asarray(pair.content.shape[:2])
+
+    def style_unit(tap: str) -> float:
+        target = make_style_target(options.style_loss, own.style_normalization, moments[tap])
+        on_device: StyleTarget = jax.tree.map(jnp.asarray, target)
+        return _unit(on_device.distance(seen[tap], own_region(size, tap, seen[tap])))
+
     return Units(
-        content={
-            tap: _unit(_relative(features[1][tap], features[0][tap])) for tap in own.content_taps
-        },
-        style={
-            tap: _unit(
-                _style_target(kind, own, moments[tap]).distance(
-                    seen[tap], own_region(size, tap, seen[tap])
-                )
-            )
-            for tap in own.style_taps
-        },
+        content={tap: _unit(_relative(other[tap], content[tap])) for tap in own.content_taps},
+        style={tap: style_unit(tap) for tap in own.style_taps},
         content_power=float(np.mean(np.float64(pair.content) ** 2)),
         style_power=float(np.mean(np.float64(stretched) ** 2)),
         distance=_unit(np.mean((np.float64(pair.content) - stretched) ** 2)),
@@ -134,21 +130,14 @@ def _relative(value: Any, target: Any) -> float:
     return float(((value - target) ** 2).sum() / max(float((target**2).sum()), 1e-12))
 
 
-def _style_target(kind: StyleLoss, own: JobOptions, moments: Moments) -> StyleTarget:
-    target = make_style_target(kind, own.style_normalization, moments)
-    return jax.tree.map(jnp.asarray, target)
+def _features(network: VGG, image: Image, taps: Sequence[str]) -> dict[str, jax.Array]:
+    look = jax.jit(lambda network, image, size: network(image, size, tuple(taps)))
+    return look(network, jnp.asarray(image), jnp.asarray(image.shape[:2]))
 
 
-def _features(network: VGG, image: jax.Array, taps: Sequence[str]) -> dict[str, jax.Array]:
-    return jax.jit(lambda network, image, size: network(image, size, tuple(taps)))(
-        network, image, jnp.asarray(image.shape[:2])
-    )
-
-
-def _moments(network: VGG, image: jax.Array, taps: Sequence[str]) -> dict[str, Moments]:
-    return jax.jit(lambda network, image, size: style_moments(image, network, size, tuple(taps)))(
-        network, image, jnp.asarray(image.shape[:2])
-    )
+def _moments(network: VGG, image: Image, taps: Sequence[str]) -> dict[str, Moments]:
+    look = jax.jit(lambda network, image, size: style_moments(image, network, size, tuple(taps)))
+    return look(network, jnp.asarray(image), jnp.asarray(image.shape[:2]))
 
 
 def _unit(value: Any) -> float:
