@@ -315,8 +315,8 @@ def narrow_programs():
 @pytest.mark.parametrize("canvas", [(48, 64), (128, 96)])
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
     options = Options(preset="gram", tv_loss=tv_loss)
-    where = data_mesh(one_device()), canvas, slots
-    seen = analyze_step(_programs(CHANNELS), *where, StaticOptions(*TAPS), options=options)
+    where = data_mesh(one_device()), Bucket(canvas, static_options=StaticOptions(*TAPS)), slots
+    seen = analyze_step(_programs(CHANNELS), *where, options)
     costs = dataclasses.replace(_costs(CHANNELS), tv_loss=tv_loss)
     estimate = costs.step_bytes(canvas, slots, *TAPS)
     assert seen.bytes_per_device is not None
@@ -327,8 +327,8 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = _programs(channels, use_winograd=True)
-    where = data_mesh(one_device()), (96, 128), 2
-    seen = analyze_step(programs, *where, StaticOptions(*TAPS), options=Options(preset="gram"))
+    where = data_mesh(one_device()), Bucket((96, 128), static_options=StaticOptions(*TAPS)), 2
+    seen = analyze_step(programs, *where, Options(preset="gram"))
     costs = _costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
     assert costs.network_bytes(("relu5_1",)) == pytest.approx(network, rel=1e-3)
@@ -366,7 +366,8 @@ def test_every_tap_has_a_cost(architecture):
 
 
 def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
-    analyze_step(narrow_programs, data_mesh(one_device()), (48, 64), 1, StaticOptions(*TAPS))
+    bucket = Bucket((48, 64), static_options=StaticOptions(*TAPS))
+    analyze_step(narrow_programs, data_mesh(one_device()), bucket, 1, Options(preset="gram"))
     (name,) = (name for name in narrow_programs.memory if name.startswith("step 64x48 x 1 "))
     assert narrow_programs.memory[name] > 48 * 64 * 3 * 4
     assert set(narrow_programs.memory) == set(narrow_programs.compiled)
@@ -374,16 +375,14 @@ def test_a_compiled_program_is_remembered_with_its_memory(narrow_programs):
 
 def test_what_is_compiled_beforehand_is_the_program_of_the_run(narrow_file):
     """Else `plan --compile` would tell of another program, and warm the cache for nothing."""
-    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2))
-    job = tiny_job(0)
+    options = tiny_options(narrow_file, levels=1, batch_size=2)
+    studio, job = Studio(options), tiny_job(0)
     studio.render([job])
     programs = studio.programs
     before = dict(programs.compiled)
     (request,) = studio.requests([job])
     devices = studio.session.devices
-    seen = analyze_step(
-        programs, devices, request.levels[0].canvas, 2, request.options.static_options
-    )
+    seen = analyze_step(programs, devices, request.levels[0].bucket, 2, options)
     assert programs.compiled == before
     assert seen.bytes_per_device in programs.memory.values()
 

@@ -19,6 +19,7 @@ from engine_jobs import (
 
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.plan.devices import choose_precision, data_mesh
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import batch_shapes
 from nst_jax.request.options import Options, StaticOptions
@@ -120,8 +121,8 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
     network, devices = studios["float32"][2].programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
-    structure = StaticOptions(DEEP["content_taps"], DEEP["style_taps"])
-    states, problems = batch_shapes(network, devices, (32, 48), 2, structure)
+    bucket = Bucket((32, 48), static_options=StaticOptions(DEEP["content_taps"], DEEP["style_taps"]))
+    states, problems = batch_shapes(network, devices, bucket, 2, Options(preset="gram"))
     text = programs.compiled_step((32, 48), states, problems).as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]
     assert set(re.findall(r"operand_precision=(\{[a-z,]+\})", text)) == {said}

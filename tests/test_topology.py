@@ -12,11 +12,12 @@ from jax.experimental import topologies as jax_topologies
 from nst_jax.cli.main import run
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast import topologies
 from nst_jax.forecast.chips import CHIPS, published_peak
 from nst_jax.forecast.compiled_step import CompiledStep, analyze_step, batch_shapes
-from nst_jax.forecast.plan_report import StepReport
+from nst_jax.forecast.report import StepReport
 from nst_jax.forecast.roofline import StepRoofline
 from nst_jax.forecast.topologies import FAMILIES, open_topology, parse_topology
 from nst_jax.request.errors import OptionError
@@ -229,16 +230,17 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     assert setup.precision.name == "bfloat16"
     assert not setup.use_winograd
     structure = StaticOptions(options.content_taps, options.style_taps)
-    devices, asked = topology.devices, ((48, 48), 8, structure)
+    devices = topology.devices
+    asked = devices, Bucket((48, 48), static_options=structure), 8, options
     programs = ProgramCache(setup.network(options.style_taps), devices, NullProgress())
-    seen = analyze_step(programs, devices, *asked, options=options)
+    seen = analyze_step(programs, *asked)
     assert seen.collectives == []
     assert seen.bytes_per_device is not None
     assert 0 < seen.network_bytes < seen.bytes_per_device < 16e9
     assert seen.flops_per_device
     assert seen.bytes_accessed_per_device
 
-    shapes = batch_shapes(programs.network, devices, *asked, options=options)
+    shapes = batch_shapes(programs.network, *asked)
     text = programs.compiled_step((48, 48), *shapes).as_text()
     assert "num_partitions=4" in text
     assert re.search(r"\bwhile\(", text)

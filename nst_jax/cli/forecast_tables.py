@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nst_jax.cli.console import print_table, printable
 
 if TYPE_CHECKING:
-    from nst_jax.forecast.plan_report import CanvasReport, PlanReport
+    from nst_jax.forecast.report import CanvasReport, PlanReport
     from nst_jax.forecast.roofline import StepRoofline, TopologyReport
 
 _CANVAS_HEADINGS = (

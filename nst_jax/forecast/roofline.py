@@ -14,7 +14,8 @@ import jax
 
 from nst_jax.engine.progress import Progress
 from nst_jax.forecast.chips import Peak, published_peak
-from nst_jax.forecast.plan_report import CanvasReport, PlanReport, StepReport, make_plan_report
+from nst_jax.forecast.plan_report import make_plan_report
+from nst_jax.forecast.report import CanvasReport, PlanReport, StepReport
 from nst_jax.forecast.topologies import Topology
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job

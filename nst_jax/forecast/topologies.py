@@ -12,10 +12,12 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import topologies
+from jax.sharding import Mesh
 
+from nst_jax.engine.plan.devices import USABLE_SHARE, Devices
 from nst_jax.forecast.chips import Chip, find_chip
-from nst_jax.forecast.compile_only import CompileOnlyDevices, compile_only
 from nst_jax.request.errors import OptionError
 
 Grid = tuple[int, ...]
@@ -52,6 +54,28 @@ FAMILIES = {
 
 # libtpu divides a slice into hosts of 2x2 chips. These come with one host as well.
 _ONE_HOST: dict[Grid, Grid] = {(1, 1): (1, 1, 1), (2, 4): (2, 4, 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOnlyDevices(Devices):
+    """A mesh that takes shapes where another takes arrays: nothing runs on it.
+
+    Attributes:
+        chip_bytes: Memory of each device, which nobody can ask.
+    """
+
+    chip_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(USABLE_SHARE * self.chip_bytes)
+
+    def replicate(self, tree: Any) -> Any:
+        """Arrays as their shapes, all of them on each device."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.replicated),
+            tree,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +118,12 @@ def parse_topology(name: str) -> tuple[Family, Grid]:
     if match is None:
         raise OptionError(
             f"topology must be a TPU and its grid, got {name!r}",
-            f"For example v5e:2x2; known are {_listed(FAMILIES)}",
+            f"For example v5e:2x2; known are {', '.join(FAMILIES)}",
         )
     if match[1] not in FAMILIES:
         raise OptionError(
             f"topology must name a known TPU, got {match[1]!r} in {name!r}",
-            f"Known are {_listed(FAMILIES)}",
+            f"Known are {', '.join(FAMILIES)}",
         )
     family = FAMILIES[match[1]]
     grid = tuple(map(int, match[2].split("x")))
@@ -136,7 +160,8 @@ def open_topology(name: str) -> Topology:
     assert chip is not None
     assert chip.memory_bytes is not None
     hosts = len({device.process_index for device in devices})
-    return Topology(name, compile_only(devices, chip.memory_bytes), chip, hosts)
+    mesh = Mesh(np.asarray(devices), ("data",))
+    return Topology(name, CompileOnlyDevices(mesh, chip.memory_bytes), chip, hosts)
 
 
 def _check_libtpu() -> None:
@@ -163,11 +188,7 @@ def _isolate_process(family: Family, grid: Grid) -> None:
 
 def _impossible_slice(name: str, why: str) -> OptionError:
     chip = name.split(":")[0]
-    slices = _listed(f"{chip}:{grid}" for grid in FAMILIES[chip].examples)
+    slices = ", ".join(f"{chip}:{grid}" for grid in FAMILIES[chip].examples)
     return OptionError(
         f"topology must be a slice that exists, got {name!r}: {why}", f"Known are {slices}"
     )
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(names)
