@@ -89,7 +89,7 @@ def shared(options: Options) -> Options:
 
 def test_terms_are_one_at_the_other_picture(options):
     """Against NumPy in float64."""
-    units = measure_units(open_pair(CONTENT, STYLE, shared(options)))
+    units = measure_units(open_pair(CONTENT, STYLE, "", shared(options), measure=measure))
     stretched = resize(STYLE, CONTENT.shape[:2])
     seen, other, style = (
         references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, stretched, STYLE)
@@ -106,7 +106,7 @@ def test_terms_are_one_at_the_other_picture(options):
 @pytest.mark.parametrize("content_tap", ["pixels", ""])
 @pytest.mark.parametrize("balance", [0.25, 1.0, 7.0])
 def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, balance):
-    pair = open_pair(CONTENT, STYLE, shared(options))
+    pair = open_pair(CONTENT, STYLE, "", shared(options), measure=measure)
     units = measure_units(pair)
     own = apply_units(pair.prepared.options, units, content_tap, (RAW,), balance)
     stretched = resize(STYLE, CONTENT.shape[:2])
