@@ -8,6 +8,7 @@ be for the image alone, so the canvas changes nothing inside the region.
 Only gradients with respect to features exist. The weights of the network are constants.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -117,62 +118,38 @@ def _convolve(
     bias: Float[Array, " d"],
     mask: Bool[Array, "h w 1"],
     rim: int = 0,
+    activate: bool = False,
 ) -> Float[Array, "h w d"]:
-    """A 3x3 convolution: the value before the activation (`conv4_2`).
+    """A 3x3 convolution (`conv4_2`), or with its activation as one operation (`relu4_2`).
 
     Features with a `rim` of one bring their own padding; without it there are zeros around.
     The backward pass is a forward convolution with `flipped`, prepared beforehand. XLA's
     CPU backend runs the transposed convolution of plain autodiff, once inside a loop, on a
     naive kernel that is three times slower than the whole step.
+
+    With the activation the only thing kept for the backward pass is the output, which the next
+    layer keeps anyway: the gradient flows where the output is positive, hence inside the mask.
     """
-    return jnp.where(mask, _correlate(features, kernel, 1 - rim) + bias, 0)
+    value = _correlate(features, kernel, 1 - rim) + bias
+    return jnp.where(mask, jax.nn.relu(value) if activate else value, 0)
 
 
-convolve = jax.custom_vjp(_convolve, nondiff_argnums=(5,))
+convolve = jax.custom_vjp(_convolve, nondiff_argnums=(5, 6))
+convolve_relu = functools.partial(convolve, activate=True)
 
 
-def _convolve_forward(features, kernel, flipped, bias, mask, rim):
-    return convolve(features, kernel, flipped, bias, mask, rim), (flipped, mask)
+def _convolve_forward(features, kernel, flipped, bias, mask, rim, activate):
+    output = convolve(features, kernel, flipped, bias, mask, rim, activate)
+    return output, (flipped, output if activate else mask)
 
 
-def _convolve_backward(rim, residuals, gradient):
-    flipped, mask = residuals
-    return _backward(jnp.where(mask, gradient, 0), flipped, rim), None, None, None, None
+def _convolve_backward(rim, activate, residuals, gradient):
+    flipped, seen = residuals
+    flows = seen > 0 if activate else seen
+    return _backward(jnp.where(flows, gradient, 0), flipped, rim), None, None, None, None
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def _convolve_relu(
-    features: Float[Array, "m n c"],
-    kernel: Float[Array, "k k c d"],
-    flipped: Float[Array, "k k d c"],
-    bias: Float[Array, " d"],
-    mask: Bool[Array, "h w 1"],
-    rim: int = 0,
-) -> Float[Array, "h w d"]:
-    """`convolve` and its activation as one operation (`relu4_2`).
-
-    The only thing kept for the backward pass is the output, which the next layer keeps
-    anyway: the gradient flows where the output is positive, hence inside the mask.
-    """
-    return jnp.where(mask, jax.nn.relu(_correlate(features, kernel, 1 - rim) + bias), 0)
-
-
-convolve_relu = jax.custom_vjp(_convolve_relu, nondiff_argnums=(5,))
-
-
-def _convolve_relu_forward(features, kernel, flipped, bias, mask, rim):
-    output = convolve_relu(features, kernel, flipped, bias, mask, rim)
-    return output, (flipped, output)
-
-
-def _convolve_relu_backward(rim, residuals, gradient):
-    flipped, output = residuals
-    return _backward(jnp.where(output > 0, gradient, 0), flipped, rim), None, None, None, None
-
-
-convolve_relu.defvjp(_convolve_relu_forward, _convolve_relu_backward)
 
 
 def pool(
@@ -185,88 +162,61 @@ def pool(
         kind: The maximum of each 2x2 window, its average, or the root of its sum of squares.
         scale: A factor on the output.
     """
+    if kind == "max" and scale != 1:
+        return _pool(features, kind, 1.0) * scale
+    return _pool(features, kind, scale)
+
+
+def _pool_of(
+    features: Float[Array, "h w c"], kind: Pooling, scale: float
+) -> Float[Array, "h//2 w//2 c"]:
+    """The maximum without a scale; the root of the sum of squares, which are summed in float32.
+
+    The largest of a window share its gradient equally. Its backward pass compares each value
+    with its window's maximum. On a CPU that is many times cheaper than the backward pass of
+    `lax.reduce_window`, and twice as cheap as that of pairwise maxima.
+    """
+    first, second, third, fourth = corners = _corners(features)
     match kind:
         case "max":
-            largest = _maximum_pool(features)
-            return largest if scale == 1 else largest * scale
+            return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth))
         case "average":
-            return _average_pool(features, scale)
+            return sum(corners[1:], start=first) * (0.25 * scale)
         case "l2":
-            return _norm_pool(features, scale)
+            squares = [jnp.square(corner.astype(jnp.float32)) for corner in corners]
+            root = jnp.sqrt(sum(squares[1:], start=squares[0]))
+            return (root * scale).astype(features.dtype)
 
 
-def _average_pool_of(features: Float[Array, "h w c"], scale: float) -> Float[Array, "h//2 w//2 c"]:
-    first, *others = _corners(features)
-    return sum(others, start=first) * (0.25 * scale)
+_pool = jax.custom_vjp(_pool_of, nondiff_argnums=(1, 2))
 
 
-_average_pool = jax.custom_vjp(_average_pool_of, nondiff_argnums=(1,))
+def _pool_forward(features, kind, scale):
+    pooled = _pool(features, kind, scale)
+    return pooled, (features, pooled)
 
 
-def _average_pool_forward(features, scale):
-    return _average_pool(features, scale), features
+def _pool_backward(kind: Pooling, scale, residuals, gradient):
+    """To the largest of a window alike; a quarter to each; or x / ‖x‖, and 0 where all are 0."""
+    features, pooled = residuals
+    even = features[: 2 * pooled.shape[0], : 2 * pooled.shape[1]]
+    match kind:
+        case "max":
+            holders = sum(
+                (corner == pooled).astype(gradient.dtype) for corner in _corners(features)
+            )
+            slope = jnp.where(even == _upsample(pooled), _upsample(gradient / holders), 0)
+        case "average":
+            slope = _upsample(gradient * (0.25 * scale))
+        case "l2":
+            by_norm = jnp.where(
+                pooled > 0, scale**2 * gradient / jnp.where(pooled > 0, pooled, 1), 0
+            )
+            slope = even * _upsample(by_norm.astype(features.dtype))
+    return (_pad_like(slope, features),)
 
 
-def _average_pool_backward(scale, features, gradient):
-    return (_pad_like(_upsample(gradient * (0.25 * scale)), features),)
-
-
-_average_pool.defvjp(_average_pool_forward, _average_pool_backward)
-
-
-def _norm_pool_of(features: Float[Array, "h w c"], scale: float) -> Float[Array, "h//2 w//2 c"]:
-    """The root of the sum of squares, which are summed in float32."""
-    squares = [jnp.square(corner.astype(jnp.float32)) for corner in _corners(features)]
-    return (jnp.sqrt(sum(squares[1:], start=squares[0])) * scale).astype(features.dtype)
-
-
-_norm_pool = jax.custom_vjp(_norm_pool_of, nondiff_argnums=(1,))
-
-
-def _norm_pool_forward(features, scale):
-    norm = _norm_pool(features, scale)
-    return norm, (features, norm)
-
-
-def _norm_pool_backward(scale, residuals, gradient):
-    """x / ‖x‖; where the whole window is 0 there is no way down or up, and the gradient is 0."""
-    features, norm = residuals
-    by_norm = jnp.where(norm > 0, scale**2 * gradient / jnp.where(norm > 0, norm, 1), 0)
-    doubled = _upsample(by_norm.astype(features.dtype))
-    height, width = doubled.shape[:2]
-    return (_pad_like(features[:height, :width] * doubled, features),)
-
-
-_norm_pool.defvjp(_norm_pool_forward, _norm_pool_backward)
-
-
-@jax.custom_vjp
-def _maximum_pool(features: Float[Array, "h w c"]) -> Float[Array, "h//2 w//2 c"]:
-    """The maximum of each 2x2 window. The largest share the gradient equally.
-
-    Its backward pass compares each value with its window's maximum. On a CPU that is many
-    times cheaper than the backward pass of `lax.reduce_window`, and twice as cheap as that
-    of pairwise maxima.
-    """
-    first, second, third, fourth = _corners(features)
-    return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth))
-
-
-def _maximum_pool_forward(features):
-    largest = _maximum_pool(features)
-    return largest, (features, largest)
-
-
-def _maximum_pool_backward(residuals, gradient):
-    features, largest = residuals
-    holders = sum((corner == largest).astype(gradient.dtype) for corner in _corners(features))
-    height, width = 2 * largest.shape[0], 2 * largest.shape[1]
-    is_largest = features[:height, :width] == _upsample(largest)
-    shares = jnp.where(is_largest, _upsample(gradient / holders), 0)
-    return (_pad_like(shares, features),)
-
-
-_maximum_pool.defvjp(_maximum_pool_forward, _maximum_pool_backward)
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _corners(features: Float[Array, "h w c"]) -> list[Float[Array, "h//2 w//2 c"]]:
