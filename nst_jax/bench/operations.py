@@ -7,12 +7,13 @@ pooling, total variation and the optimiser are a few operations a value and are 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.plan.memory_model import CostModel
 from nst_jax.model import winograd
-from nst_jax.request.taps import Architecture, deepest_tap, poolings_before
-
-Size = tuple[int, int]
+from nst_jax.request.taps import Architecture, poolings_before
 
 _KERNEL_POSITIONS = 9
 _PASSES = 2  # forward, and the gradient with respect to the layer's input
@@ -66,38 +67,18 @@ def step_operations(
         canvas: Height and width of the shape it is computed in.
         use_winograd: Whether the network is prepared for Winograd's algorithm where it pays.
     """
-    deepest = deepest_tap((*content_taps, *style_taps), architecture)
-    layers = list(_layers(architecture, channels, deepest))
-    direct = sum(_direct(each, _at(size, name)) for name, each in layers)
+    costs = CostModel(architecture, channels, 4, use_winograd)
     run = sum(
-        _winograd(each, _at(canvas, name))
-        if use_winograd and winograd.is_profitable(*each)
-        else _direct(each, _at(canvas, name))
-        for name, each in layers
+        _winograd(pair, side)
+        if use_winograd and winograd.is_profitable(*pair)
+        else 2 * _KERNEL_POSITIONS * math.prod(pair) * math.prod(side)
+        for side, pair in costs.convolutions(canvas, (*content_taps, *style_taps))
     )
     return Operations(
-        direct_convolutions=_PASSES * direct,
+        direct_convolutions=costs.operations(size, (*content_taps, *style_taps)),
         grams=_grams(style_taps, channels, size),
         executed=_PASSES * run + _grams(style_taps, channels, canvas),
     )
-
-
-def _layers(
-    architecture: Architecture, channels: Mapping[str, Size], deepest: str
-) -> Iterator[tuple[str, Size]]:
-    reached = architecture.taps[: architecture.taps.index(deepest) + 1]
-    return ((tap, channels[tap]) for tap in reached if tap in channels)
-
-
-def _at(size: Size, tap: str) -> Size:
-    """A tap's own height and width."""
-    scale = 2 ** poolings_before(tap)
-    return size[0] // scale, size[1] // scale
-
-
-def _direct(channels: Size, size: Size) -> int:
-    """A 3x3 convolution by its definition; zeros of the padding count as values."""
-    return 2 * _KERNEL_POSITIONS * channels[0] * channels[1] * size[0] * size[1]
 
 
 def _winograd(channels: Size, size: Size) -> int:
@@ -119,11 +100,7 @@ def _grams(taps: Sequence[str], channels: Mapping[str, Size], size: Size) -> int
     """FᵀF forward and F (Ḡ + Ḡᵀ) backward: the same number of products."""
     total = 0
     for tap in taps:
-        height, width = _at(size, tap)
-        total += _PASSES * 2 * _width(tap, channels) ** 2 * height * width
+        _, width = channels[tap.replace("relu", "conv")]
+        positions = math.prod(side >> poolings_before(tap) for side in size)
+        total += _PASSES * 2 * width**2 * positions
     return total
-
-
-def _width(tap: str, channels: Mapping[str, Size]) -> int:
-    """Channels of a `relu…` or `conv…` tap."""
-    return channels[tap.replace("relu", "conv")][1]

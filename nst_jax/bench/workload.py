@@ -51,10 +51,14 @@ class Pair:
     content: Image
     style: Image
 
+    @property
+    def job(self) -> Job:
+        return Job(self.content, self.style)
+
     def at(self, long_edge: int) -> "Pair":
         """Both pictures with this long edge in pixels."""
         content, style = (
-            resize(pixels, fit_long_edge(_size(pixels), long_edge))
+            resize(pixels, fit_long_edge(pixels.shape[:2], long_edge))
             for pixels in (self.content, self.style)
         )
         return Pair(content, style)
@@ -160,7 +164,7 @@ class Harness:
         """
         pair = pair.at(size)
         setup = self._setup(size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size)
-        requests = self._requests([_job(pair)] * (batch_size or _MANY_JOBS), setup)
+        requests = self._requests([pair.job] * (batch_size or _MANY_JOBS), setup)
         programs = make_programs(setup, requests, self._progress)
         began = time.perf_counter()
         batch = _open_batch(requests, setup, programs)
@@ -181,13 +185,13 @@ class Harness:
         )
         made.run(1)
         made.compile_seconds = dict(programs.compiled)
-        made.program_bytes = _last_memory(programs)
+        made.program_bytes = programs.memory.get(list(programs.compiled)[-1])  # the step's
         return made
 
     def level_sizes(self, pair: Pair, size: int) -> list[tuple[int, int]]:
         """Long edge in pixels and steps of each level of the default schedule."""
         setup = self._setup(size=size)
-        request = self._requests([_job(pair.at(size))], setup)[0]
+        request = self._requests([pair.at(size).job], setup)[0]
         steps: dict[int, int] = collections.Counter()
         for stage in request.levels:
             steps[max(stage.size)] += stage.steps
@@ -208,7 +212,9 @@ class Harness:
             JobError: A job failed.
         """
         options = dataclasses.replace(self._options, size=size, steps=steps)
-        results = render_many(map(_job, pairs), options, on_error="raise", devices=self._used)
+        results = render_many(
+            (pair.job for pair in pairs), options, on_error="raise", devices=self._used
+        )
         return sum(result.compile_seconds for result in results)
 
     def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Session:
@@ -252,17 +258,3 @@ def _operations(request: ExaminedJob, setup: Session) -> Operations:
         canvas=stage.canvas,
         use_winograd=setup.use_winograd,
     )
-
-
-def _last_memory(programs: ProgramCache) -> int | None:
-    """Of the program that was compiled last: the step's."""
-    return programs.memory.get(list(programs.compiled)[-1])
-
-
-def _job(pair: Pair) -> Job:
-    return Job(pair.content, pair.style)
-
-
-def _size(pixels: Image) -> Size:
-    height, width = pixels.shape[:2]
-    return height, width

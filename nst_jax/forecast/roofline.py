@@ -67,19 +67,24 @@ class StepRoofline:
         return int((self.limit_bytes - seen.network_bytes) / each)
 
     @property
-    def chip_seconds(self) -> float | None:
-        """Of one chip for one step of one image, by the roofline; an estimate."""
+    def _bounds(self) -> dict[Bound, float] | None:
+        """Seconds of an image-step by each of the two peaks; None where one is not known."""
         if self.peak is None:
             return None
-        return max(self._product_seconds(self.peak), self._traffic_seconds)
+        return {
+            "bytes": self.bytes_accessed_per_image_step / self.bytes_per_second,
+            "operations": self.flops_per_image_step / self.peak.operations_per_second,
+        }
+
+    @property
+    def chip_seconds(self) -> float | None:
+        """Of one chip for one step of one image, by the roofline; an estimate."""
+        return max(self._bounds.values()) if self._bounds else None
 
     @property
     def bound_by(self) -> Bound | None:
         """Which of the two peaks the estimate is of."""
-        if self.peak is None:
-            return None
-        slower = self._product_seconds(self.peak) > self._traffic_seconds
-        return "operations" if slower else "bytes"
+        return max(self._bounds, key=self._bounds.__getitem__) if self._bounds else None
 
     @property
     def seconds(self) -> float | None:
@@ -87,13 +92,6 @@ class StepRoofline:
         if self.chip_seconds is None:
             return None
         return self.step.batch_steps * self.slots_on_each * self.chip_seconds
-
-    def _product_seconds(self, peak: Peak) -> float:
-        return self.flops_per_image_step / peak.operations_per_second
-
-    @property
-    def _traffic_seconds(self) -> float:
-        return self.bytes_accessed_per_image_step / self.bytes_per_second
 
     def record(self) -> dict[str, Any]:
         """The step as `plan --json` prints it among its canvas's."""

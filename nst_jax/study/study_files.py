@@ -35,15 +35,19 @@ def write_study(study: Study, folder: Path) -> Path:
     Raises:
         WriteError: A file can't be written.
     """
+    tiles = {(cell.row, cell.column): Tile(cell.image, caption_lines(cell)) for cell in study.cells}
     try:
         (folder / "inputs").mkdir(parents=True, exist_ok=True)
         for name in _INPUTS - study.inputs.keys():  # of an older study in the same folder
             (folder / "inputs" / f"{name}.png").unlink(missing_ok=True)
         for name, image in study.inputs.items():
             save_picture(folder / "inputs" / f"{name}.png", image)
-        write_bytes(folder / "study.json", _json(study_record(study)))
+        write_bytes(
+            folder / "study.json",
+            (json.dumps(study_record(study), indent=2, allow_nan=False) + "\n").encode(),
+        )
         write_bytes(folder / "study.csv", _csv(study))
-        sheet = draw_grid(study.title, study.rows, study.columns, _tiles(study))
+        sheet = draw_grid(study.title, study.rows, study.columns, tiles)
         write_sheet(folder / SHEET_NAME, sheet)
         if any(folder.glob("ledger*.jsonl")):
             write_report(folder)
@@ -91,10 +95,6 @@ def _cell_record(cell: Cell, study: Study) -> dict[str, Any]:
     }
 
 
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-
-
 def _csv(study: Study) -> bytes:
     """Row, column, picture, then every distance and loss by name."""
     cells = study_record(study)["cells"]
@@ -111,10 +111,6 @@ def _csv(study: Study) -> bytes:
             + [cell["losses"].get(name) for name in losses]
         )
     return text.getvalue().encode()
-
-
-def _tiles(study: Study) -> dict[tuple[int, int], Tile]:
-    return {(cell.row, cell.column): Tile(cell.image, caption_lines(cell)) for cell in study.cells}
 
 
 def caption_lines(cell: Cell) -> list[str]:

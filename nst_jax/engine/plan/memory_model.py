@@ -72,7 +72,7 @@ class CostModel:
         """
         forward = sum(
             2 * 9 * channels_in * channels_out * height * width
-            for (height, width), (channels_in, channels_out) in self._convolutions(canvas, taps)
+            for (height, width), (channels_in, channels_out) in self.convolutions(canvas, taps)
         )
         return 2 * forward
 
@@ -107,13 +107,13 @@ class CostModel:
         """Bytes of the kernels up to the deepest tap, prepared for both directions."""
         return sum(
             self.value_bytes * (2 * self._kernel_positions(pair) * pair[0] * pair[1] + pair[1])
-            for _, pair in self._convolutions((1, 1), taps)
+            for _, pair in self.convolutions((1, 1), taps)
         )
 
     def _kernel_positions(self, pair: tuple[int, int]) -> int:
         return winograd.TILE**2 if self.use_winograd and winograd.is_profitable(*pair) else 9
 
-    def _convolutions(
+    def convolutions(
         self, canvas: Size, taps: tuple[str, ...]
     ) -> Iterator[tuple[Size, tuple[int, int]]]:
         """Size and channels of each convolution that the taps need."""
@@ -127,7 +127,7 @@ class CostModel:
         """Bytes of each convolution's output; all of them are kept for the way back."""
         return [
             self.value_bytes * height * width * channels_out
-            for (height, width), (_, channels_out) in self._convolutions(canvas, taps)
+            for (height, width), (_, channels_out) in self.convolutions(canvas, taps)
         ]
 
     def _features_at(self, tap: str, canvas: Size) -> int:
