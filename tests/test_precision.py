@@ -121,7 +121,9 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
     network, devices = studios["float32"][2].programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
-    bucket = Bucket((32, 48), static_options=StaticOptions(DEEP["content_taps"], DEEP["style_taps"]))
+    bucket = Bucket(
+        (32, 48), static_options=StaticOptions(DEEP["content_taps"], DEEP["style_taps"])
+    )
     states, problems = batch_shapes(network, devices, bucket, 2, Options(preset="gram"))
     text = programs.compiled_step((32, 48), states, problems).as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]
