@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nst_jax.engine.run.preflight import check_inputs_not_overwritten
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.remote_folders import RemoteFolder
-from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request import errors
 from nst_jax.request.errors import OptionError, OutputError
 from nst_jax.request.job import Job, every_pair, fill_defaults, picture_name

@@ -17,11 +17,11 @@ from engine_jobs import content_of, one_device, style_of, tiny_options
 
 from nst_jax import Job, render_batch
 from nst_jax.cli.main import run
-from nst_jax.engine.cluster import ray_batch, worker
+from nst_jax.engine.cluster import pool, ray_batch, worker
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.demand import measure_demand
-from nst_jax.engine.run.shard import batch_hash
+from nst_jax.engine.run.plan_file import WholeBatch, batch_hash
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError, OutputError
 from nst_jax.request.job import fill_defaults
@@ -60,19 +60,19 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     render_batch(jobs, whole, options, devices=one_device())
     parts.mkdir()
-    seen = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex().size)
-    digest = batch_hash(jobs, options)
-    one = worker.Worker(worker.WorkerConfig(str(parts), options, RunPolicy(), seen, digest))
+    demand = measure_demand(jobs, options, ARCHITECTURES["vgg16"], PictureIndex().size)
+    batch = WholeBatch(batch_hash(jobs, options), demand)
+    one = worker.Worker(worker.WorkerConfig(str(parts), options, RunPolicy(), batch))
     first = one.render(jobs[:3], {}, {})
     assert [name for name, _ in first.finished] == [job.output for job in jobs[:3]]
     second = one.render(jobs[1:], {}, {})  # as when another worker died over them
-    assert ([name for name, _ in second.finished], second.skipped) == (["3.png"], 2)
-    assert (first.compile_seconds > 0, second.compile_seconds) == (True, 0)
+    assert ([name for name, _ in second.finished], second.summary.skipped) == (["3.png"], 2)
+    assert (first.summary.compile_seconds > 0, second.summary.compile_seconds) == (True, 0)
     for job in jobs:
         assert (parts / job.output).read_bytes() == (whole / job.output).read_bytes()
     with pytest.raises(OutputError, match="on every machine"):
         worker.Worker(
-            worker.WorkerConfig(str(tmp_path / "gone"), options, RunPolicy(), seen, digest)
+            worker.WorkerConfig(str(tmp_path / "gone"), options, RunPolicy(), batch)
         ).open()
 
 
@@ -80,7 +80,7 @@ class Lost:
     """A list over which workers die."""
 
     def __init__(self, jobs: int) -> None:
-        self.one = ray_batch._Task([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
+        self.one = pool.Task([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
 
     def parts(self, deaths: int) -> list[int]:
         self.one.failures = deaths
@@ -263,13 +263,13 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
     narrow_file, nodes, tmp_path, monkeypatch
 ):
     class Mortal(worker.Worker):
-        def render(self, jobs, records, seen):
+        def render(self, jobs, records, known):
             if any(job.output == "deadly.png" for job in jobs):
                 os._exit(1)
-            return super().render(jobs, records, seen)
+            return super().render(jobs, records, known)
 
-    monkeypatch.setattr(ray_batch, "Worker", Mortal)
-    monkeypatch.setattr(ray_batch, "_TASKS_A_WORKER", 1)  # three jobs in the deadly one's list
+    monkeypatch.setattr(pool, "Worker", Mortal)
+    monkeypatch.setattr(pool, "_TASKS_A_WORKER", 1)  # three jobs in the deadly one's list
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     jobs = [

@@ -42,12 +42,12 @@ class _StudyCommand:
         """Makes the study of these arguments and writes it; returns the exit status."""
         if not self.output_dir:
             raise OptionError("study must be told where to write, got an empty --output-dir")
-        from nst_jax.engine.run.writer import make_folder
+        from nst_jax.files.folders import LocalFolder
         from nst_jax.study.study_files import study_record, write_study
 
         with open_run(quiet=self.quiet or self.json) as run:
             study = make(*what, **how, **run, output_dir=self.output_dir)
-        make_folder(Path(self.output_dir))
+        LocalFolder(Path(self.output_dir)).make()
         page = write_study(study, Path(self.output_dir))
         if self.json:
             print_json({"page": str(page)} | study_record(study))

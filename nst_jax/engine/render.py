@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.engine.inputs.examine import examine_jobs
-from nst_jax.engine.inputs.session import Session, open_session
+from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.checkpoint import CheckpointFile
-from nst_jax.engine.run.writer import check_output_file, save_preview, write_result
+from nst_jax.engine.run.preflight import check_output_file
+from nst_jax.engine.run.writer import save_preview, write_result
 from nst_jax.engine.schedule.previews import Preview
-from nst_jax.engine.schedule.scheduler import Scheduler, make_scheduler
+from nst_jax.engine.schedule.scheduler import make_scheduler
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import folder_and_name
-from nst_jax.files.sparing import check_inputs_not_overwritten
 from nst_jax.request.errors import NstJaxError, StoppedError
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
-from nst_jax.request.outputs import check_output_suffix
 from nst_jax.request.run_policy import RunPolicy
 
 
@@ -55,17 +54,16 @@ def render_many(
         JobError: A job failed and `on_error` is "raise".
     """
     options, progress = options or Options(), progress or NullProgress()
-    setup = open_session(options, devices)
-    examined = examine_jobs(fill_defaults(jobs, options), setup, progress)
-    requests = [one for one in examined if isinstance(one, ExaminedJob)]
-    failures = (one for one in examined if isinstance(one, Result))
-    results: Iterator[Result] = iter(())
-    if requests:
-        plan = setup.make_plan(requests, progress)
-        progress.started(len(requests), sum(one.image_steps for one in requests))
-        scheduler = make_scheduler(setup, requests, plan, progress, show=on_preview)
-        results = render_jobs(requests, setup, scheduler)
-    for result in itertools.chain(failures, results):
+    session = open_session(options, devices)
+    examined = examine_jobs(fill_defaults(jobs, options), session, progress)
+    ready = [one for one in examined if isinstance(one, ExaminedJob)]
+    results = (one for one in examined if isinstance(one, Result))
+    if ready:
+        plan = session.make_plan(ready, progress)
+        scheduler = make_scheduler(session, ready, plan, progress, show=on_preview)
+        progress.started(len(ready), sum(one.image_steps for one in ready))
+        results = itertools.chain(results, render_jobs(ready, session, scheduler))
+    for result in results:
         if result.error and on_error == "raise":
             raise result.error
         progress.finished(result.job.output, result.error)
@@ -106,68 +104,46 @@ def render(
         StoppedError: It was asked to stop.
     """
     options, progress = options or Options(), progress or NullProgress()
-    if output is not None:
-        check_output_suffix(str(output), bit_depth=options.bit_depth)
-        check_output_file(output)
-        folder, name = folder_and_name(output)
-        check_inputs_not_overwritten(job.pictures, [name], folder)
-        job = dataclasses.replace(job, output=name)
+    stop = stop or StopToken()
+    folder, name = (None, job.output) if output is None else folder_and_name(output)
+    if output is not None and folder:
+        check_output_file(output, job, options)
         on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
-    setup = open_session(options, devices)
-    (request,) = examine_jobs(fill_defaults([job], options), setup, progress)
-    if isinstance(request, Result):
-        raise _error_of(request)
-    keeper = _keeper(request, output, progress)
-    policy = RunPolicy(retries=0, checkpoint_every=checkpoint_every)
-    plan = setup.make_plan([request], progress)
-    progress.started(1, request.image_steps - keeper.steps_taken)
+    session = open_session(options, devices)
+    jobs = fill_defaults([dataclasses.replace(job, output=name)], options)
+    (examined,) = examine_jobs(jobs, session, progress)
+    if isinstance(examined, Result):
+        raise _error_of(examined)
+    plan = session.make_plan([examined], progress)
+    checkpoint = CheckpointFile(folder, [examined], progress, name=f".{name}.state.npz")
     scheduler = make_scheduler(
-        setup,
-        [request],
+        session,
+        [examined],
         plan,
         progress,
-        policy=policy,
+        policy=RunPolicy(retries=0, checkpoint_every=checkpoint_every),
         stop=stop,
-        save=keeper.save,
+        save=checkpoint.save,
         show=on_preview,
     )
-    result = _first_result(request, setup, scheduler, keeper)
+    progress.started(1, examined.image_steps - checkpoint.steps_taken)
+    with stop.watch():
+        result = next(render_jobs([examined], session, scheduler, checkpoint.snapshots), None)
+    if result is None:
+        kept = "kept" if checkpoint.save(scheduler.snapshots()) else "not kept"
+        raise StoppedError(
+            f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
+        )
     if result.error:
         raise result.error
     progress.finished(result.job.output, None)
-    if output is not None:
-        image, alpha = result.image, result.alpha
-        written = write_result(result, *folder_and_name(output), options)
+    if folder:
+        written = write_result(result, folder, name, options)
         if written.error:
             raise written.error
-        result = dataclasses.replace(written, image=image, alpha=alpha)
-    keeper.remove()
+        result = dataclasses.replace(written, image=result.image, alpha=result.alpha)
+    checkpoint.remove()
     return result
-
-
-def _keeper(request: ExaminedJob, output: str | Path | None, progress: Progress) -> CheckpointFile:
-    """What keeps the state of one picture: a hidden file beside it, or nothing."""
-    if output is None:
-        return CheckpointFile(None, [request], progress)
-    folder, name = folder_and_name(output)
-    return CheckpointFile(folder, [request], progress, name=f".{name}.state.npz")
-
-
-def _first_result(
-    request: ExaminedJob, setup: Session, scheduler: Scheduler, keeper: CheckpointFile
-) -> Result:
-    """The result of one job.
-
-    Raises:
-        StoppedError: There is none, because the run was asked to stop.
-    """
-    with scheduler.stop.watch():
-        for result in render_jobs([request], setup, scheduler, keeper.snapshots):
-            return result
-    kept = "kept" if keeper.save(scheduler.snapshots()) else "not kept"
-    raise StoppedError(
-        f"stopped in mid-schedule, the state is {kept}", "Run the same command again to go on"
-    )
 
 
 def _error_of(result: Result) -> NstJaxError:

@@ -6,7 +6,7 @@ Each follows the gradient of its channel's mean answer from noise, kept smooth, 
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,8 @@ from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.results import Result
+from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.remaining import remaining_work
-from nst_jax.engine.run.writer import ResultWriter, make_folder
-from nst_jax.engine.schedule.scheduler import make_scheduler
-from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
@@ -113,45 +110,32 @@ def maximise_activations(
         WriteError: A picture or the ledger can't be written.
     """
     jobs = fill_defaults([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
-    requests = [one for one in examine_jobs(jobs, setup, progress) if isinstance(one, ExaminedJob)]
-    asked = {one.index: _fingerprint(one, neurons[one.index], scales) for one in requests}
-    make_folder(folder)
+    examined = examine_jobs(jobs, setup, progress)
+    ready = [one for one in examined if isinstance(one, ExaminedJob)]
+    marks = {one.index: _fingerprint(one, neurons[one.index], scales) for one in ready}
     place = LocalFolder(folder)
-    marked = [dataclasses.replace(one, fingerprint=asked[one.index]) for one in requests]
+    place.make()
+    marked = [dataclasses.replace(one, fingerprint=marks[one.index]) for one in ready]
     work = remaining_work(marked, place.read_records(), place, RunPolicy())
-    left = {one.index for one in work.requests}
-    missing = [one for one in requests if one.index in left]
-    with ResultWriter(place, setup.options, progress) as writer:
-        for result in _render(missing, neurons, scales, setup, progress):
-            writer.put(dataclasses.replace(result, fingerprint=asked[result.index]))
-    if writer.fault:
-        raise writer.fault
+    left = {one.index for one in work.jobs}
+    run = FolderRun(
+        folder=place,
+        session=setup,
+        work=dataclasses.replace(work, jobs=[one for one in ready if one.index in left]),
+        progress=progress,
+        is_resumable=False,
+        targets=ChannelTargets(neurons, scales, setup.options),
+        mark=lambda result: dataclasses.replace(result, fingerprint=marks[result.index]),
+    )
+    fault = run.render()
+    if fault:
+        raise fault
     records = place.read_records()
     trials = [
         Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
         for neuron, job in zip(neurons, jobs, strict=True)
     ]
     return [read_cell(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
-
-
-def _render(
-    requests: Sequence[ExaminedJob],
-    neurons: Sequence[Neuron],
-    scales: Mapping[str, Scale],
-    setup: Session,
-    progress: Progress,
-) -> Iterator[Result]:
-    if not requests:
-        return
-    scheduler = make_scheduler(
-        setup,
-        requests,
-        setup.make_plan(requests, progress),
-        progress,
-        targets=ChannelTargets(neurons, scales, setup.options),
-    )
-    progress.started(len(requests), sum(one.image_steps for one in requests))
-    yield from render_jobs(requests, setup, scheduler)
 
 
 def _fingerprint(request: ExaminedJob, neuron: Neuron, scales: Mapping[str, Scale]) -> str:

@@ -7,8 +7,8 @@ from typing import Unpack
 
 import numpy as np
 
-from nst_jax.engine.run.writer import make_folder
 from nst_jax.files.encode import save_picture
+from nst_jax.files.folders import LocalFolder
 from nst_jax.files.images import resize
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import PictureSource
@@ -131,7 +131,7 @@ def _blend(pair: Pair, ratio: float) -> Image:
 
 
 def _write_blend(blend: Image, column: int, pair: Pair) -> Cell:
-    make_folder(pair.folder)
+    LocalFolder(pair.folder).make()
     output = f"blend_{column}.png"
     save_picture(pair.folder / output, blend)
     return Cell(0, column, output, image=blend, distances=pair.measure(blend))

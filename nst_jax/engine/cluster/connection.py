@@ -34,29 +34,33 @@ def import_ray() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class WorkerResources:
-    """What each worker asks of the cluster, and how many there are."""
+    """What each worker asks of the cluster, in the words of Ray, and how many there are."""
 
     count: int
-    resources: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
 class Cluster:
-    """A connection to a cluster; use it in a `with` block. One that was there already stays."""
+    """A connection to a cluster; use it in a `with` block. One that was there already stays.
+
+    Attributes:
+        ray: The package.
+    """
 
     def __init__(self, ray: Any, address: str) -> None:
-        self._ray = ray
+        self.ray = ray
         self._address = address
-        self._ours = not ray.is_initialized()
+        self._is_ours = not ray.is_initialized()
 
     def __enter__(self) -> "Cluster":
-        if self._ours:
+        if self._is_ours:
             where = self._address or os.environ.get("RAY_ADDRESS") or None
             try:
                 _check_reachable(where)
                 with _keep_signal_handler(), warnings.catch_warnings():
                     # Ray's children begin another program at once, and never wait for a lock.
                     warnings.filterwarnings("ignore", r"os\.fork\(\)", RuntimeWarning)
-                    self._ray.init(address=where, log_to_driver=False, logging_level="error")
+                    self.ray.init(address=where, log_to_driver=False, logging_level="error")
             except (OSError, RuntimeError, ValueError) as error:
                 first_line = str(error).strip().split("\n")[0]
                 raise OptionError(
@@ -66,30 +70,27 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ours:
-            self._ray.shutdown()
+        if self._is_ours:
+            self.ray.shutdown()
 
     def worker_resources(self, workers: int) -> WorkerResources:
-        """One worker a GPU, a TPU host, or else a node with all its cores."""
-        nodes = [node["Resources"] for node in self._alive()]
-        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-        tpus = [int(node["TPU"]) for node in nodes if node.get("TPU")]
-        if gpus:
+        """One worker a GPU, a TPU host, or else a node with all its cores; 0: of all there are."""
+        nodes = [node["Resources"] for node in self._alive_nodes()]
+        if gpus := sum(int(node.get("GPU", 0)) for node in nodes):
             return WorkerResources(workers or gpus, {"num_gpus": 1})
-        if tpus:
+        if tpus := [int(node["TPU"]) for node in nodes if node.get("TPU")]:
             return WorkerResources(workers or len(tpus), {"resources": {"TPU": min(tpus)}})
         cores = [int(node["CPU"]) for node in nodes if node.get("CPU")]
         least = min(cores, default=1)
-        return WorkerResources(
-            workers or sum(one // least for one in cores) or 1, {"num_cpus": least}
-        )
+        count = workers or sum(one // least for one in cores) or 1
+        return WorkerResources(count, {"num_cpus": least})
 
     def lost_nodes(self) -> int:
         """How many nodes have gone so far."""
-        return len(self._ray.nodes()) - len(self._alive())
+        return len(self.ray.nodes()) - len(self._alive_nodes())
 
-    def _alive(self) -> list[dict[str, Any]]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
+    def _alive_nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self.ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager

@@ -8,24 +8,22 @@ import contextlib
 import dataclasses
 import itertools
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nst_jax.engine.device.runtime import configure_process
 from nst_jax.engine.device.targets import TargetCache
 from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.picture_index import PictureIndex, PictureInfo
-from nst_jax.engine.inputs.session import Session, open_session
-from nst_jax.engine.plan.demand import Demand
-from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.progress import NullProgress
-from nst_jax.engine.results import Result, Summary
-from nst_jax.engine.run.plan_file import load_or_make_plan, run_record
+from nst_jax.engine.results import Summary
+from nst_jax.engine.run.folder_run import FolderRun
+from nst_jax.engine.run.plan_file import WholeBatch
 from nst_jax.engine.run.remaining import remaining_work
-from nst_jax.engine.run.writer import ResultWriter
-from nst_jax.engine.schedule.scheduler import make_programs, make_scheduler
-from nst_jax.engine.schedule.timing import Timing
-from nst_jax.engine.schedule.waves import render_jobs
+from nst_jax.engine.run.run_record import EMPTY_SUMMARY, run_record
+from nst_jax.engine.run.shard import WorkerFiles
+from nst_jax.engine.schedule.scheduler import make_programs
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import Record
 from nst_jax.request.errors import NstJaxError, OutputError
@@ -39,18 +37,16 @@ class WorkerConfig:
     """What every worker of a batch is told; it can be sent.
 
     Attributes:
-        place: Path or address of the output folder.
+        output_dir: Path or address of the output folder.
         options: The run's.
-        handling: What to do about accidents.
-        whole: What all jobs need together.
-        digest: What tells the batch from others.
+        policy: What to do about accidents.
+        whole: All jobs of the batch together.
     """
 
     output_dir: str
     options: Options
-    handling: RunPolicy
-    demand: Demand
-    batch: str
+    policy: RunPolicy
+    whole: WholeBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,22 +55,14 @@ class TaskReport:
 
     Attributes:
         finished: Output and error of each job that was done or failed now.
-        skipped: Jobs done before.
-        given_up: Jobs that failed before by their own fault.
-        image_steps: Taken for them.
-        step_seconds: The device's.
-        compile_seconds: Of programs that were new.
+        summary: The task in numbers.
     """
 
     finished: Sequence[tuple[str, NstJaxError | None]]
-    skipped: int
-    given_up: int
-    image_steps: int
-    step_seconds: float
-    compile_seconds: float
+    summary: Summary
 
 
-class _Finished(NullProgress):
+class _FinishedJobs(NullProgress):
     """Remembers what was finished."""
 
     def __init__(self) -> None:
@@ -87,12 +75,14 @@ class _Finished(NullProgress):
 class Worker:
     """Renders lists of jobs of one batch, on all devices of its process."""
 
-    def __init__(self, batch: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         """A worker of a batch; it opens when it is first asked for something."""
-        self._batch = batch
+        # The driver counts the failures of all.
+        self._policy = dataclasses.replace(config.policy, fail_fast=False, max_failures=0)
+        self._config = config
         self._stack = contextlib.ExitStack()
         self._is_open = False
-        self._part = f"worker-{uuid.uuid4().hex[:12]}"
+        self._files = WorkerFiles(f"worker-{uuid.uuid4().hex[:12]}")
 
     def open(self) -> dict[str, Any]:
         """Opens the weights and finds the devices.
@@ -103,32 +93,32 @@ class Worker:
         Raises:
             RequestError: The weights are damaged, or the output folder is not there.
         """
-        batch = self._batch
+        config = self._config
         self._stack.enter_context(configure_process())
-        self._folder = folder_at(batch.output_dir)
+        self._folder = folder_at(config.output_dir)
         if not self._folder.exists():
             raise OutputError(
-                f"output folder {batch.output_dir!r} must be there on every machine of the cluster",
+                f"output folder {config.output_dir!r} must be there on every machine of the "
+                "cluster",
                 "Name a shared mount, or an address such as gs://",
             )
-        opened = open_session(batch.options)
-        self._setup = dataclasses.replace(opened, retries=batch.handling.retries)
-        taps = itertools.chain.from_iterable(itertools.chain(*batch.demand.taps))
-        self._programs = make_programs(self._setup, (), NullProgress(), taps=frozenset(taps))
-        self._targets = TargetCache(self._programs, batch.options)
+        opened = open_session(config.options)
+        self._session = dataclasses.replace(opened, retries=config.policy.retries)
+        taps = itertools.chain.from_iterable(itertools.chain(*config.whole.demand.taps))
+        self._programs = make_programs(self._session, (), NullProgress(), taps=frozenset(taps))
+        self._targets = TargetCache(self._programs, config.options)
         self._is_open = True
-        nothing = Summary(0, 0, 0, 0, 0.0, 0.0, 0.0, 0, {})
-        return run_record(nothing, self._setup, None)
+        return run_record(EMPTY_SUMMARY, self._session, None)
 
     def render(
-        self, jobs: Sequence[Job], records: Mapping[str, Record], seen: Mapping[str, PictureInfo]
+        self, jobs: Sequence[Job], records: Mapping[str, Record], known: Mapping[str, PictureInfo]
     ) -> TaskReport:
         """Renders what is missing of some jobs.
 
         Args:
             jobs: With their options and output names filled in.
             records: Of these jobs, as far as the ledger had any.
-            seen: What is known of their inputs, by path.
+            known: What is known of their inputs, by path.
 
         Raises:
             RequestError: Something does not fit the devices; nothing was rendered.
@@ -136,69 +126,34 @@ class Worker:
         """
         if not self._is_open:  # its process may have been started anew since it was asked to
             self.open()
-        newest = self._newest(jobs, records)
-        setup = self._setup_knowing(seen)
-        examined = examine_jobs(jobs, setup, NullProgress())
-        work = remaining_work(examined, newest, self._folder, self._batch.handling)
-        ended = _Finished()
-        timing = Timing()
-        with ResultWriter(
-            self._folder,
-            self._batch.options,
-            ended,
-            retries=self._batch.handling.retries,
-            part=self._part,
-        ) as writer:
-            for result in itertools.chain(
-                work.failures, self._rendered(work.requests, setup, timing)
-            ):
-                writer.put(result)
-        if writer.fault:
-            raise writer.fault
-        return TaskReport(
-            ended.jobs,
-            work.skipped,
-            work.given_up,
-            timing.image_steps,
-            timing.steps,
-            timing.compilation,
-        )
-
-    def _rendered(
-        self, requests: Sequence[ExaminedJob], setup: Session, timing: Timing
-    ) -> Iterator[Result]:
-        if not requests:
-            return
-        plan = load_or_make_plan(
-            requests,
-            setup,
-            self._folder,
-            NullProgress(),
-            whole=self._batch.demand,
-            batch=self._batch.batch,
-            alone=False,
-        )
-        scheduler = make_scheduler(
-            setup,
-            requests,
-            plan,
-            NullProgress(),
+        pictures = PictureIndex(known, max_pixels=self._config.options.max_input_pixels)
+        session = dataclasses.replace(self._session, pictures=pictures)
+        examined = examine_jobs(jobs, session, NullProgress())
+        newest = self._read_newest(jobs, records)
+        ended = _FinishedJobs()
+        run = FolderRun(
+            folder=self._folder,
+            session=session,
+            work=remaining_work(examined, newest, self._folder, self._policy),
+            progress=ended,
+            policy=self._policy,
+            files=self._files,
+            whole=lambda: self._config.whole,
+            is_resumable=False,
             programs=self._programs,
             targets=self._targets,
-            policy=dataclasses.replace(self._batch.handling, checkpoint_every=0.0),
-            timing=timing,
         )
-        yield from render_jobs(requests, setup, scheduler)
+        fault = run.render()
+        if fault:
+            raise fault
+        return TaskReport(ended.jobs, run.summary())
 
-    def _setup_knowing(self, seen: Mapping[str, PictureInfo]) -> Session:
-        inputs = PictureIndex(seen, max_pixels=self._batch.options.max_input_pixels)
-        return dataclasses.replace(self._setup, pictures=inputs)
-
-    def _newest(self, jobs: Sequence[Job], records: Mapping[str, Record]) -> Mapping[str, Record]:
+    def _read_newest(
+        self, jobs: Sequence[Job], records: Mapping[str, Record]
+    ) -> Mapping[str, Record]:
         """The records, and newer ones where another worker has had some of the jobs."""
-        if not any(
-            self._folder.version_tag(job.output) for job in jobs if job.output not in records
-        ):
+        unrecorded = (job.output for job in jobs if job.output not in records)
+        if not any(map(self._folder.version_tag, unrecorded)):
             return records
         found = self._folder.read_records()
         return {job.output: found[job.output] for job in jobs if job.output in found}

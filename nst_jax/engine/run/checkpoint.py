@@ -5,7 +5,7 @@ takes up those whose fingerprint it asks for; a file that is damaged, foreign or
 costs time and nothing else.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ STATE_NAME = "state.npz"
 
 
 class CheckpointFile:
-    """Keeps the jobs under way of one run.
+    """The jobs in mid-schedule of one run, in a file.
 
     Attributes:
         snapshots: Where unfinished jobs stand, by their index; as far as it is known.
@@ -30,29 +30,34 @@ class CheckpointFile:
     def __init__(
         self,
         folder: Folder | None,
-        requests: Iterable[ExaminedJob],
+        jobs: Iterable[ExaminedJob],
         progress: Progress,
         *,
         name: str = STATE_NAME,
         others: Iterable[str] = (),
     ) -> None:
-        """Reads what an earlier run has kept.
+        """Loads what an earlier run has saved.
 
         Args:
-            folder: Where the file lies; None: nothing is kept.
-            requests: The jobs of this run that are not finished.
-            progress: Told when nothing can be kept.
+            folder: Where the file lies; None: nothing is saved.
+            jobs: Those of this run that are not finished.
+            progress: Told when nothing can be saved.
             name: The file's.
-            others: Files of workers that are no more; they are taken over, and removed at the end.
+            others: Files of workers that are no more; they are loaded too, and removed at the end.
         """
-        self._folder, self._progress, self._name = folder, progress, name
-        self._others = tuple(others)
-        self._requests = {request.index: request for request in requests}
+        self._folder, self._progress, self._names = folder, progress, (*others, name)
+        self._jobs = {job.index: job for job in jobs}
         self.snapshots: dict[int, JobSnapshot] = {}
-        for one in (*self._others, name):
-            self._load(one)
+        if folder:
+            for one in self._names:
+                self._load(folder, one)
 
-    def save(self, snapshots: Sequence[JobSnapshot]) -> int:
+    @property
+    def steps_taken(self) -> int:
+        """Steps that need not be taken again, as far as levels are behind them."""
+        return sum(snapshot.steps for snapshot in self.snapshots.values())
+
+    def save(self, snapshots: Iterable[JobSnapshot]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
 
         Returns:
@@ -62,17 +67,12 @@ class CheckpointFile:
         if not self.snapshots or self._folder is None:
             return 0
         try:
-            with self._folder.open_atomic(self._name) as file:
-                write_archive(file, *_pack(self.snapshots, self._requests))
+            with self._folder.open_atomic(self._names[-1]) as file:
+                write_archive(file, *_pack(self.snapshots, self._jobs))
         except OSError as error:
             self._progress.note(f"the jobs under way can't be kept: {reason_of(error)}")
             return 0
         return len(self.snapshots)
-
-    @property
-    def steps_taken(self) -> int:
-        """Steps that need not be taken again, as far as stages are behind them."""
-        return sum(snapshot.steps for snapshot in self.snapshots.values())
 
     def discard(self, index: int) -> None:
         """Forgets a job that has its result."""
@@ -80,23 +80,18 @@ class CheckpointFile:
 
     def remove(self) -> None:
         """Removes the files: every job has its result."""
-        if self._folder is not None:
-            for name in (*self._others, self._name):
+        if self._folder:
+            for name in self._names:
                 self._folder.remove(name)
 
-    def _load(self, name: str) -> None:
+    def _load(self, folder: Folder, name: str) -> None:
         """Adds what a file has, where it is further than what is known."""
         try:
-            content = None if self._folder is None else self._folder.read(name)
-            if content is None:
-                return
-            header, arrays = read_archive(content)
-            found = list(_unpack(header, arrays, self._requests.values()))
-        except OSError as error:
-            self._progress.note(f"{name} is passed over: {reason_of(error)}")
-            return
-        except ValueError as error:
-            self._progress.note(f"{name} is passed over: {error}")
+            content = folder.read(name)
+            found = [] if content is None else _unpack(*read_archive(content), self._jobs)
+        except (OSError, ValueError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            self._progress.note(f"{name} is passed over: {reason}")
             return
         for snapshot in found:
             known = self.snapshots.get(snapshot.index)
@@ -105,17 +100,16 @@ class CheckpointFile:
 
 
 def _pack(
-    snapshots: Mapping[int, JobSnapshot], requests: Mapping[int, ExaminedJob]
+    snapshots: Mapping[int, JobSnapshot], jobs: Mapping[int, ExaminedJob]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A header for the file, and its arrays by job and name."""
     header: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for number, snapshot in enumerate(snapshots.values()):
-        request = requests[snapshot.index]
         header.append(
             {
-                "job": request.job.output,
-                "fingerprint": request.fingerprint,
+                "job": jobs[snapshot.index].job.output,
+                "fingerprint": jobs[snapshot.index].fingerprint,
                 "level": snapshot.level,
                 "steps": snapshot.steps,
                 "seconds": snapshot.seconds,
@@ -125,25 +119,26 @@ def _pack(
                 "arrays": list(snapshot.arrays),
             }
         )
-        for index, array in enumerate(snapshot.arrays.values()):
-            arrays[f"{number}/{index}"] = array
+        for place, array in enumerate(snapshot.arrays.values()):
+            arrays[f"{number}/{place}"] = array
     return header, arrays
 
 
 def _unpack(
-    header: Any, arrays: Mapping[str, np.ndarray], requests: Iterable[ExaminedJob]
-) -> Iterator[JobSnapshot]:
+    header: Any, arrays: Mapping[str, np.ndarray], jobs: Mapping[int, ExaminedJob]
+) -> list[JobSnapshot]:
     """The jobs of a file that this run asks for.
 
     Raises:
         ValueError: The header is another program's.
     """
-    wanted = {(one.job.output, one.fingerprint): one.index for one in requests}
+    wanted = {(one.job.output, one.fingerprint): one.index for one in jobs.values()}
     try:
-        for number, entry in enumerate(header):
-            index = wanted.get((entry["job"], entry["fingerprint"]))
-            if index is not None:
-                yield _read_snapshot(index, entry, arrays, number)
+        return [
+            _read_snapshot(wanted[key], entry, arrays, number)
+            for number, entry in enumerate(header)
+            if (key := (entry["job"], entry["fingerprint"])) in wanted
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a foreign header: {error!r}") from error
 
@@ -151,7 +146,6 @@ def _unpack(
 def _read_snapshot(
     index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
 ) -> JobSnapshot:
-    names = entry["arrays"]
     return JobSnapshot(
         index=index,
         level=int(entry["level"]),
@@ -160,5 +154,7 @@ def _read_snapshot(
         compile_seconds=float(entry["compile_seconds"]),
         losses={str(name): float(value) for name, value in entry["losses"].items()},
         curve=[LossPoint(int(step), *map(float, losses)) for step, *losses in entry["curve"]],
-        arrays={str(name): arrays[f"{number}/{place}"] for place, name in enumerate(names)},
+        arrays={
+            str(name): arrays[f"{number}/{place}"] for place, name in enumerate(entry["arrays"])
+        },
     )

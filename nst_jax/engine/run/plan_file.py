@@ -1,47 +1,76 @@
-"""What a run writes into its folder beside the pictures: its plan, and what became of it."""
+"""`plan.json`: the slots of every canvas, chosen by a batch's first run and kept by the next."""
 
 import dataclasses
-import importlib.metadata
+import hashlib
 import json
-import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
+from nst_jax.engine.inputs.fingerprint import shared_options
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.demand import Demand
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.results import Summary
-from nst_jax.engine.schedule.scheduler import Scheduler
-from nst_jax.engine.schedule.timing import Timing
+from nst_jax.engine.run.run_record import write_json
 from nst_jax.files.folders import Folder, reason_of
-from nst_jax.request.errors import OutputError, WriteError
+from nst_jax.request.errors import OutputError
+from nst_jax.request.job import Job, picture_name
+from nst_jax.request.options import JobOptions, Options
 
 PLAN_NAME = "plan.json"
-RUN_NAME = "run.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeBatch:
+    """All jobs of a batch together, whoever renders which of them.
+
+    Attributes:
+        hash: What tells the batch from others.
+        demand: What the jobs need.
+    """
+
+    hash: str
+    demand: Demand
+
+
+def batch_hash(jobs: Iterable[Job], options: Options) -> str:
+    """What tells a batch from others: outputs, names of the inputs, options; in any order.
+
+    Folders of inputs do not count: workers may have them mounted elsewhere.
+    """
+    texts: dict[int, str] = {}  # jobs may share their options
+
+    def line(job: Job) -> str:
+        own = job.options or JobOptions()
+        if id(own) not in texts:
+            texts[id(own)] = repr(own)
+        names = (PurePath(picture_name(one)).name for one in job.pictures)
+        return "\0".join((job.output, *names, texts[id(own)]))
+
+    shared = json.dumps(shared_options(options), sort_keys=True)
+    text = "\n".join([shared, *sorted(map(line, jobs))])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def load_or_make_plan(
-    requests: Sequence[ExaminedJob],
-    setup: Session,
+    jobs: Sequence[ExaminedJob],
+    session: Session,
     folder: Folder,
     progress: Progress,
     *,
-    whole: Demand,
-    batch: str,
-    alone: bool,
+    whole: WholeBatch,
+    is_alone: bool,
 ) -> Plan:
     """The plan in the folder, with what it lacks added and written back.
 
     Args:
-        requests: The jobs to be rendered.
-        setup: What they share.
+        jobs: To be rendered.
+        session: What they share.
         folder: The output folder.
         progress: Told what the user may not expect.
         whole: The batch that the jobs are a part of.
-        batch: What tells that batch from others.
-        alone: Whether no other worker shares the folder, so that the plan may be made for
+        is_alone: Whether no other worker shares the folder, so that the plan may be made for
             another batch from now on.
 
     Raises:
@@ -50,39 +79,22 @@ def load_or_make_plan(
         WriteError: The plan can't be written.
     """
     with folder.mutex():  # of workers that begin at one instant the first makes the plan
-        earlier = _read_plan(folder)
-        if not alone:
-            _check_batch(earlier, batch, folder)
-        fixed = dataclasses.replace(
-            setup.make_plan(requests, progress, earlier, whole=whole), batch=batch
+        earlier = _load_plan(folder) if is_alone else check_shared_batch(folder, whole.hash)
+        plan = dataclasses.replace(
+            session.make_plan(jobs, progress, earlier, whole=whole.demand), batch=whole.hash
         )
-        if fixed != earlier:
-            write_json(folder, PLAN_NAME, fixed.to_json())
-    return fixed
+        if plan != earlier:
+            save_plan(folder, plan)
+    return plan
 
 
-def check_shared_batch(folder: Folder, batch: str) -> None:
-    """Refuses a worker whose jobs are not those that the folder's plan was made for.
-
-    Raises:
-        OutputError: They are not.
-    """
-    _check_batch(_read_plan(folder), batch, folder)
-
-
-def adopt_plan(folder: Folder, batch: str) -> None:
-    """Makes the folder's plan, if there is one, that of another batch; groups keep their slots.
+def check_shared_batch(folder: Folder, batch: str) -> Plan | None:
+    """The folder's plan, if there is one; refuses a worker with other jobs than it was made for.
 
     Raises:
-        OutputError: The plan in the folder is none.
-        WriteError: The plan can't be written.
+        OutputError: The worker has others, or the plan in the folder is none.
     """
-    earlier = _read_plan(folder)
-    if earlier is not None and earlier.batch != batch:
-        write_json(folder, PLAN_NAME, dataclasses.replace(earlier, batch=batch).to_json())
-
-
-def _check_batch(plan: Plan | None, batch: str, folder: Folder) -> None:
+    plan = _load_plan(folder)
     if plan is not None and plan.batch not in ("", batch):
         raise OutputError(
             f"the workers of output folder {folder.name!r} must all have the same jobs and "
@@ -90,61 +102,39 @@ def _check_batch(plan: Plan | None, batch: str, folder: Folder) -> None:
             "Give every worker the same manifest and options, or name another folder; to change "
             f"the batch, run it once without --shard or delete {PLAN_NAME}",
         )
+    return plan
 
 
-def _read_plan(folder: Folder) -> Plan | None:
-    try:
-        content = folder.read(PLAN_NAME)
-        return None if content is None else Plan.from_json(json.loads(content))
-    except OSError as error:
-        raise OutputError(
-            f"plan {folder.path_of(PLAN_NAME)!r} can't be read: {reason_of(error)}",
-            "Mend that and run the same command again",
-        ) from error
-    except ValueError as error:
-        raise OutputError(
-            f"plan {folder.path_of(PLAN_NAME)!r} can't be read: {error}",
-            "Delete it; finished pictures stay, the rest is planned anew",
-        ) from error
+def adopt_plan(folder: Folder, batch: str) -> None:
+    """Makes the folder's plan, if there is one, that of another batch; buckets keep their slots.
+
+    Raises:
+        OutputError: The plan in the folder is none.
+        WriteError: The plan can't be written.
+    """
+    earlier = _load_plan(folder)
+    if earlier is not None and earlier.batch != batch:
+        save_plan(folder, dataclasses.replace(earlier, batch=batch))
 
 
-def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
-    """Writes a file of the run.
+def save_plan(folder: Folder, plan: Plan) -> None:
+    """Writes the plan into the folder.
 
     Raises:
         WriteError: It can't be written.
     """
+    write_json(folder, PLAN_NAME, plan.to_json())
+
+
+def _load_plan(folder: Folder) -> Plan | None:
     try:
-        folder.write(name, (json.dumps(content, indent=2) + "\n").encode())
+        content = folder.read(PLAN_NAME)
+        return None if content is None else Plan.from_json(json.loads(content))
     except OSError as error:
-        raise WriteError(
-            f"{folder.path_of(name)!r} can't be written: {reason_of(error)}"
-        ) from error
-
-
-def run_record(summary: Summary, setup: Session, renderer: Scheduler | None) -> dict[str, Any]:
-    """What `run.json` says."""
-    timing = renderer.timing if renderer else Timing()
-    return {
-        "versions": _versions(),
-        "devices": {
-            "platform": setup.devices.platform,
-            "kind": setup.devices.kind,
-            "count": setup.devices.count,
-        },
-        "shard": summary.shard or None,
-        "options": dataclasses.asdict(setup.options),
-        "weights": {"source": setup.weights.source, "sha256": setup.weights.content_sha256},
-        "summary": summary.record(),
-        "phases": {name: round(value, 3) for name, value in dataclasses.asdict(timing).items()},
-        "compiled": {name: round(seconds, 3) for name, seconds in summary.compiled.items()},
-        "loaded": sorted(summary.loaded),
-        "memory_bytes": dict(renderer.programs.memory) if renderer else {},
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("nst-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
-    return {"python": platform.python_version()} | {
-        package: importlib.metadata.version(package) for package in packages
-    }
+        reason, remedy = reason_of(error), "Mend that and run the same command again"
+        cause = error
+    except ValueError as error:
+        reason, remedy = str(error), "Delete it; finished pictures stay, the rest is planned anew"
+        cause = error
+    place = folder.path_of(PLAN_NAME)
+    raise OutputError(f"plan {place!r} can't be read: {reason}", remedy) from cause

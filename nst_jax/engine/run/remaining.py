@@ -1,9 +1,11 @@
 """What is left to do of a batch: the ledger against the jobs as they are now."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from nst_jax.engine.inputs.picture_index import PictureInfo, index_from_ledger
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
@@ -13,19 +15,39 @@ from nst_jax.request.run_policy import RunPolicy
 
 _OWN_FAULTS = frozenset((PictureError.kind, NonFiniteError.kind))
 
+_KEPT_KEYS = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
+"""What a resume must know of a job."""
+
+
+def read_records(folder: Folder) -> tuple[dict[str, Record], dict[str, PictureInfo]]:
+    """The last line of each job in the folder's ledger, and what the lines tell of input pictures.
+
+    Raises:
+        OutputError: It can't be read.
+    """
+    known: dict[str, PictureInfo] = {}
+    return folder.read_records(slim=functools.partial(slim_record, known)), known
+
+
+def slim_record(known: dict[str, PictureInfo], record: Record) -> None:
+    """Leaves of a line what a resume asks for, and moves what it tells of its inputs to `known`."""
+    known |= index_from_ledger([record])
+    for key in record.keys() - _KEPT_KEYS:
+        del record[key]
+
 
 @dataclasses.dataclass(frozen=True)
 class RemainingWork:
     """What is left to do of a batch.
 
     Attributes:
-        requests: To be rendered.
-        failures: Failed just now, when they were looked at, and not likewise before.
+        jobs: To be rendered.
+        failures: Failed just now, when they were examined, and not likewise before.
         skipped: Finished before and up to date.
         given_up: Failed before by their own fault, nothing of them having changed.
     """
 
-    requests: Sequence[ExaminedJob]
+    jobs: Sequence[ExaminedJob]
     failures: Sequence[Result]
     skipped: int
     given_up: int
@@ -35,58 +57,53 @@ def remaining_work(
     examined: Iterable[ExaminedJob | Result],
     records: Mapping[str, Record],
     folder: Folder,
-    handling: RunPolicy,
+    policy: RunPolicy,
 ) -> RemainingWork:
     """Sorts examined jobs by what the ledger and the folder have of them."""
-    requests: list[ExaminedJob] = []
+    jobs: list[ExaminedJob] = []
     failures: list[Result] = []
     skipped = given_up = 0
     for one in examined:
         record = records.get(one.job.output, {})
-        if isinstance(one, Result) and _fails_alike(one, record) and not handling.retry_failed:
+        failed_before = _count_failures(one, record)
+        if isinstance(one, ExaminedJob) and _is_up_to_date(one, record, folder, policy.verify):
+            skipped += 1
+        elif failed_before and _fails_again(one, record) and not policy.retry_failed:
             given_up += 1
         elif isinstance(one, Result):
-            failures.append(dataclasses.replace(one, attempt=_failures_before(one, record) + 1))
-        elif _is_up_to_date(one, record, folder, verify=handling.verify):
-            skipped += 1
-        elif _would_fail_again(one, record) and not handling.retry_failed:
-            given_up += 1
+            failures.append(dataclasses.replace(one, attempt=failed_before + 1))
         else:
-            requests.append(dataclasses.replace(one, attempts=_failures_before(one, record)))
-    return RemainingWork(requests, failures, skipped, given_up)
+            jobs.append(dataclasses.replace(one, attempts=failed_before))
+    return RemainingWork(jobs, failures, skipped, given_up)
 
 
-def _is_up_to_date(request: ExaminedJob, record: Record, folder: Folder, *, verify: bool) -> bool:
+def _is_up_to_date(job: ExaminedJob, record: Record, folder: Folder, verify: bool) -> bool:
     """Whether the ledger has this very picture as done and the file is unharmed."""
-    if record.get("status") != "done" or record.get("fingerprint") != request.fingerprint:
+    if record.get("status") != "done" or record.get("fingerprint") != job.fingerprint:
         return False
-    stamp = folder.version_tag(request.job.output)
-    if not stamp:
+    tag = folder.version_tag(job.job.output)
+    if not tag:
         return False
-    if not verify and stamp == record.get("stamp"):
+    if not verify and tag == record.get("stamp"):
         return True
     try:
-        content = folder.read(request.job.output)
+        content = folder.read(job.job.output)
     except OSError:  # rendered again, it may be readable
         return False
     return content is not None and hashlib.sha256(content).hexdigest() == record.get("sha256")
 
 
-def _would_fail_again(request: ExaminedJob, record: Record) -> bool:
-    """Whether the job failed by its own fault and nothing has changed since."""
-    return bool(_failures_before(request, record)) and record["error"].get("kind") in _OWN_FAULTS
-
-
-def _fails_alike(result: Result, record: Record) -> bool:
-    """Whether the job has failed just now as it did before, by its own fault."""
-    now = result.error
-    if now is None or now.kind not in _OWN_FAULTS or not _failures_before(result, record):
-        return False
+def _fails_again(one: ExaminedJob | Result, record: Record) -> bool:
+    """Whether a job that failed as it is now did so by its own fault, and would again."""
     before = record["error"]
-    return (before.get("kind"), before.get("message")) == (now.kind, now.message)
+    if isinstance(one, ExaminedJob):
+        return before.get("kind") in _OWN_FAULTS
+    now = one.error
+    alike = now and (before.get("kind"), before.get("message")) == (now.kind, now.message)
+    return bool(alike) and before.get("kind") in _OWN_FAULTS
 
 
-def _failures_before(one: ExaminedJob | Result, record: Record) -> int:
+def _count_failures(one: ExaminedJob | Result, record: Record) -> int:
     """How often the job has failed as it is now, by the ledger."""
     error = record.get("error")
     if record.get("status") != "failed" or record.get("fingerprint") != one.fingerprint:

@@ -1,22 +1,16 @@
-"""One of several workers in one output folder: which it is, its jobs, its files.
+"""One of several workers in one output folder: which it is, and its files.
 
 Workers share the folder, its plan and nothing else. Each has a part of the ledger, a state and a
 run record of its own. All deal the same jobs out, or the plan tells that one of them does not.
 """
 
 import dataclasses
-import hashlib
-import json
 import os
-from collections.abc import Iterable
 from pathlib import PurePath
 
 import jax
 
-from nst_jax.engine.inputs.fingerprint import shared_options
 from nst_jax.request.errors import OptionError
-from nst_jax.request.job import Job, picture_name
-from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.shard_detection import detect_shard
 from nst_jax.request.shards import Shard, parse_shard
 
@@ -40,14 +34,13 @@ def resolve_shard(asked: Shard | str | None) -> Shard | None:
     if isinstance(asked, Shard) or not asked:
         return asked or None
     if asked == "auto":
-        return detect_shard(os.environ, _process_shard())
+        joined = jax.distributed.is_initialized()
+        return detect_shard(os.environ, {"jax.distributed": _process_shard()} if joined else {})
     return _join_processes() if asked == "distributed" else parse_shard(asked)
 
 
-def _process_shard() -> dict[str, Shard]:
-    if not jax.distributed.is_initialized():
-        return {}
-    return {"jax.distributed": Shard(jax.process_index(), jax.process_count())}
+def _process_shard() -> Shard:
+    return Shard(jax.process_index(), jax.process_count())
 
 
 def _join_processes() -> Shard:
@@ -67,31 +60,12 @@ def _join_processes() -> Shard:
                 "Where nothing detects them, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
                 "JAX_PROCESS_ID; or do without: --shard I/N needs none of it",
             ) from error
-    return Shard(jax.process_index(), jax.process_count())
+    return _process_shard()
 
 
 def _number(variable: str) -> int | None:
     text = os.environ.get(variable, "")
     return int(text) if text else None
-
-
-def batch_hash(jobs: Iterable[Job], options: Options) -> str:
-    """What tells a batch from others: outputs, names of the inputs, options; in any order.
-
-    Folders of inputs do not count: workers may have them mounted elsewhere.
-    """
-    texts: dict[int, str] = {}
-    lines = sorted(_line(job, texts) for job in jobs)
-    shared = json.dumps(shared_options(options), sort_keys=True)
-    return hashlib.sha256("\n".join([shared, *lines]).encode(errors="surrogateescape")).hexdigest()
-
-
-def _line(job: Job, texts: dict[int, str]) -> str:
-    own = job.options or JobOptions()
-    if id(own) not in texts:
-        texts[id(own)] = repr(own)
-    names = (PurePath(picture_name(one)).name for one in job.pictures)
-    return "\0".join((job.output, *names, texts[id(own)]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,22 +7,20 @@ import dataclasses
 import errno
 import hashlib
 import json
-import os
 import time
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import TracebackType
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
+from nst_jax.engine.run.preflight import PREVIEWS_NAME
 from nst_jax.engine.schedule.previews import Preview
 from nst_jax.files.encode import encode_picture, write_error
-from nst_jax.files.folders import Folder, LocalFolder, folder_and_name, reason_of
+from nst_jax.files.folders import Folder, reason_of
 from nst_jax.files.ledger import ledger_name
 from nst_jax.request.errors import NstJaxError, OutputError, WriteError
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.outputs import is_url
-
-PREVIEWS_NAME = "previews"
 
 _PICTURES_WAITING = 16
 
@@ -34,14 +32,19 @@ _OF_THE_WHOLE_FOLDER = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN)
 )
 
+_GO_ON = "Mend that and run the same command again: what is done is kept"
+
 
 def write_result(result: Result, folder: Folder, name: str, options: Options) -> Result:
-    """The result with its picture in a file and out of memory; a failed one as it is.
+    """Writes a result's picture into a file; a failed one is returned as it is.
 
-    A picture that can't be written makes a failed result, not an exception.
+    Returns:
+        The result without the pixels. A picture that can't be written makes a failed result, not
+        an exception.
     """
     if result.image is None:
         return result
+    written = dataclasses.replace(result, image=None, alpha=None)
     path = PurePath(folder.path_of(name))
     try:
         content = encode_picture(
@@ -49,19 +52,13 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
             result.image,
             alpha=result.alpha,
             bit_depth=options.bit_depth,
-            description=description(result, options),
+            description=picture_description(result, options),
         )
         folder.write(name, content)
-    except WriteError as error:
-        return dataclasses.replace(result, image=None, alpha=None, error=error)
-    except (OSError, ValueError) as error:
-        fault = write_error(path, error)
-        fault.__cause__ = error
-        return dataclasses.replace(result, image=None, alpha=None, error=fault)
+    except (WriteError, OSError, ValueError) as error:
+        return dataclasses.replace(written, error=_write_error(path, error))
     return dataclasses.replace(
-        result,
-        image=None,
-        alpha=None,
+        written,
         output=folder.path_of(name),
         sha256=hashlib.sha256(content).hexdigest(),
         stamp=folder.version_tag(name),
@@ -69,7 +66,7 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
 
 
 def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
-    """A preview in the folder of previews, as an 8-bit PNG named after the output and the step.
+    """Writes a preview into the folder of previews, as an 8-bit PNG named by output and step.
 
     One that can't be written is a note: the job goes on.
     """
@@ -77,41 +74,27 @@ def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
     path = PurePath(folder.path_of(name))
     try:
         folder.write(name, encode_picture(path, preview.image))
-    except OSError as error:
-        progress.note(f"preview left out: {write_error(path, error).message}")
-    except WriteError as error:
-        progress.note(f"preview left out: {error.message}")
+    except (WriteError, OSError) as error:
+        progress.note(f"preview left out: {_write_error(path, error).message}")
 
 
-def make_folder(folder: Path) -> None:
-    """Makes an output folder of this machine and proves that it can be written.
-
-    Raises:
-        OutputError: It can't.
-    """
-    LocalFolder(folder).make()
-
-
-def description(result: Result, options: Options) -> str:
+def picture_description(result: Result, options: Options) -> str:
     """The options that made a picture, as JSON, for its metadata."""
     own = dataclasses.asdict(job_options(result.job.options or options))
     return json.dumps(dataclasses.asdict(options) | own)
 
 
-def check_output_file(output: str | os.PathLike[str]) -> None:
-    """Proves that an output file can be written, before any work.
-
-    Raises:
-        OutputError: It can't.
-    """
-    folder, _ = folder_and_name(output)
-    folder.make()
-    if Path(output).is_dir():
-        raise OutputError(f"output {os.fspath(output)!r} must be a file, but it is a folder")
+def _write_error(path: PurePath, error: WriteError | OSError | ValueError) -> WriteError:
+    """What to tell of a picture that could not be written; its cause is what the system said."""
+    if isinstance(error, WriteError):
+        return error
+    fault = write_error(path, error)
+    fault.__cause__ = error
+    return fault
 
 
 class ResultWriter:
-    """Saves results in one thread of its own, in their order; use it in a `with` block.
+    """Writes results in one thread of its own, in their order; use it in a `with` block.
 
     Attributes:
         tally: How many results there were of each status.
@@ -178,47 +161,35 @@ class ResultWriter:
             return
         self.tally[done.status] += 1
         self._progress.finished(done.job.output, done.error)
-        cause = _cause(done.error)
-        if cause is not None and self._is_fatal(cause):
+        if cause := fatal_cause(done.error, self._folder):
             self.fault = WriteError(
                 f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",
-                "Mend that and run the same command again: what is done is kept",
+                _GO_ON,
             )
 
     def _write_with_retries(self, result: Result) -> Result:
-        """The result saved, after as many tries as are allowed."""
+        """The result written, after as many tries as are allowed."""
         done = write_result(result, self._folder, result.job.output, self._options)
         for number in range(self._retries):
-            if not self._is_fatal(_cause(done.error)):
+            if not fatal_cause(done.error, self._folder):
                 break
             time.sleep(_BACK_OFF_S * 2**number)
             again = dataclasses.replace(result, attempt=result.attempt + number + 1)
             done = write_result(again, self._folder, result.job.output, self._options)
         return done
 
-    def _is_fatal(self, error: OSError | None) -> bool:
-        """Whether the next picture would meet it as well."""
-        # Folders of one disk may have permissions of their own; a store has one for all.
-        refused = isinstance(error, PermissionError) and is_url(self._folder.name)
-        return refused or _is_of_the_whole_folder(error)
-
     def _ledger_fault(self, error: OSError) -> WriteError:
         place = self._folder.path_of(ledger_name(self._part))
-        return WriteError(
-            f"ledger {place!r} can't be written: {reason_of(error)}",
-            "Mend that and run the same command again: what is done is kept",
-        )
+        return WriteError(f"ledger {place!r} can't be written: {reason_of(error)}", _GO_ON)
 
 
-def _is_of_the_whole_folder(error: OSError | None) -> bool:
-    """Whether the system's number says that the folder is at fault, not the picture."""
-    # A picture's own folder is made when it is missing: what is not found is the folder itself.
-    return error is not None and (
-        error.errno in _OF_THE_WHOLE_FOLDER or isinstance(error, FileNotFoundError | TimeoutError)
-    )
-
-
-def _cause(error: NstJaxError | None) -> OSError | None:
-    """What the system said of a picture that it did not take."""
+def fatal_cause(error: NstJaxError | None, folder: Folder) -> OSError | None:
+    """What a picture met in writing, where the next one would meet it too; else None."""
     cause = error.__cause__ if isinstance(error, WriteError) else None
-    return cause if isinstance(cause, OSError) else None
+    if not isinstance(cause, OSError):
+        return None
+    # Folders of one disk may have permissions of their own; a store has one for all. A picture's
+    # own folder is made when it is missing: what is not found is the output folder itself.
+    refused = isinstance(cause, PermissionError) and is_url(folder.name)
+    gone = isinstance(cause, FileNotFoundError | TimeoutError)
+    return cause if refused or gone or cause.errno in _OF_THE_WHOLE_FOLDER else None
