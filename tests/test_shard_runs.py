@@ -15,9 +15,9 @@ from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, t
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
 from nst_jax.engine.inputs.examine import examine_jobs
-from nst_jax.engine.inputs.session import Session, open_session
+from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan import demand
-from nst_jax.engine.plan.slots import Plan
+from nst_jax.engine.plan.slots import Plan, make_plan
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.schedule import scheduler
@@ -219,10 +219,10 @@ def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
     setup = open_session(options, one_device())
     listed = fill_defaults(jobs, options)
     requests = examine_jobs(listed, setup, NullProgress())
-    whole = demand.measure_demand(listed, options, setup.weights.architecture, setup.pictures.size)
+    whole = demand.measure_demand(listed, options, setup.weights.architecture, setup.pictures)
     assert not whole.counts
     made = [
-        setup.make_plan(some, NullProgress(), whole=whole).slots
+        make_plan(some, setup, NullProgress(), whole=whole).slots
         for some in (requests, requests[:1])
     ]
     assert made[0].items() > made[1].items()
@@ -259,14 +259,12 @@ def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
 ):
     meeting = threading.Barrier(2, timeout=1)
 
-    plan = Session.make_plan
-
-    def plan_slowly(*args: Any, **kwargs: Any) -> Plan:
+    def slowly_planned(*args: Any, **kwargs: Any) -> Plan:
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait()  # as if both had found no plan
-        return plan(*args, **kwargs)
+        return make_plan(*args, **kwargs)
 
-    monkeypatch.setattr(Session, "make_plan", plan_slowly)
+    monkeypatch.setattr(Session, "make_plan", slowly_planned)
 
     def work(number: int) -> str:
         own = jobs[: COUNT - number]

@@ -139,8 +139,6 @@ def render(
     progress.finished(result.job.output, None)
     if folder:
         written = write_result(result, folder, name, options)
-        if written.error:
-            raise written.error
         result = dataclasses.replace(written, image=result.image, alpha=result.alpha)
     checkpoint.remove()
     return result

@@ -27,8 +27,7 @@ def import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise OptionError(
-            "engine ray needs the package ray, which is not installed",
-            "pip install 'nst-jax[ray]'",
+            "engine ray needs the package ray, which is not installed", "pip install 'nst-jax[ray]'"
         ) from error
 
 

@@ -15,7 +15,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nst_jax.engine.cluster.connection import Cluster, WorkerResources
 from nst_jax.engine.cluster.worker import TaskReport, Worker, WorkerConfig
@@ -45,24 +45,17 @@ _SUMMED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ResumeInfo:
-    """What earlier runs tell.
-
-    Attributes:
-        records: Of jobs, by output.
-        pictures: Of their inputs.
-    """
+class ResumeInfo(NamedTuple):
+    """What earlier runs tell: of jobs, by output, and of their pictures."""
 
     records: Mapping[str, Record]
     pictures: PictureIndex
 
     def select(self, jobs: Sequence[Job]) -> tuple[dict[str, Record], dict[str, PictureInfo]]:
         """As much of it as concerns these jobs."""
-        records = {
-            job.output: self.records[job.output] for job in jobs if job.output in self.records
-        }
-        return records, self.pictures.known(each for job in jobs for each in job.pictures)
+        outputs = (job.output for job in jobs if job.output in self.records)
+        pictures = (picture for job in jobs for picture in job.pictures)
+        return {name: self.records[name] for name in outputs}, self.pictures.known(pictures)
 
 
 @dataclasses.dataclass(eq=False)
@@ -206,7 +199,8 @@ class WorkerPool:
         try:
             answer = self._ray.get(reference)
         except exceptions.RayTaskError as error:
-            raise _unwrap(error) from error
+            # Ours is raised as it was before Ray wrapped it.
+            raise error.cause if isinstance(error.cause, NstJaxError) else error from error
         except exceptions.RayError as error:
             if task is None:
                 self._do_without(error)
@@ -268,12 +262,6 @@ class WorkerPool:
     def _has_too_many_failures(self) -> bool:
         allowed = self._config.policy.failures_allowed
         return allowed is not None and self._failures >= allowed
-
-
-def _unwrap(error: Any) -> Exception:
-    """The fault of ours that a worker raised, as it was before Ray wrapped it; else Ray's."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, NstJaxError) else error
 
 
 def _first_line(error: Exception) -> str:

@@ -106,19 +106,9 @@ def _pack(
     header: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for number, snapshot in enumerate(snapshots.values()):
-        header.append(
-            {
-                "job": jobs[snapshot.index].job.output,
-                "fingerprint": jobs[snapshot.index].fingerprint,
-                "level": snapshot.level,
-                "steps": snapshot.steps,
-                "seconds": snapshot.seconds,
-                "compile_seconds": snapshot.compile_seconds,
-                "losses": dict(snapshot.losses),
-                "curve": [list(point) for point in snapshot.curve],
-                "arrays": list(snapshot.arrays),
-            }
-        )
+        job = jobs[snapshot.index]
+        whose = {"job": job.job.output, "fingerprint": job.fingerprint}
+        header.append(vars(snapshot) | whose | {"arrays": list(snapshot.arrays)})
         for place, array in enumerate(snapshot.arrays.values()):
             arrays[f"{number}/{place}"] = array
     return header, arrays
@@ -135,26 +125,18 @@ def _unpack(
     wanted = {(one.job.output, one.fingerprint): one.index for one in jobs.values()}
     try:
         return [
-            _read_snapshot(wanted[key], entry, arrays, number)
-            for number, entry in enumerate(header)
+            JobSnapshot(
+                index=wanted[key],
+                level=int(entry["level"]),
+                steps=int(entry["steps"]),
+                seconds=float(entry["seconds"]),
+                compile_seconds=float(entry["compile_seconds"]),
+                losses={str(name): float(value) for name, value in entry["losses"].items()},
+                curve=[LossPoint(int(step), *map(float, rest)) for step, *rest in entry["curve"]],
+                arrays={name: arrays[f"{n}/{place}"] for place, name in enumerate(entry["arrays"])},
+            )
+            for n, entry in enumerate(header)
             if (key := (entry["job"], entry["fingerprint"])) in wanted
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"a foreign header: {error!r}") from error
-
-
-def _read_snapshot(
-    index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
-) -> JobSnapshot:
-    return JobSnapshot(
-        index=index,
-        level=int(entry["level"]),
-        steps=int(entry["steps"]),
-        seconds=float(entry["seconds"]),
-        compile_seconds=float(entry["compile_seconds"]),
-        losses={str(name): float(value) for name, value in entry["losses"].items()},
-        curve=[LossPoint(int(step), *map(float, losses)) for step, *losses in entry["curve"]],
-        arrays={
-            str(name): arrays[f"{number}/{place}"] for place, name in enumerate(entry["arrays"])
-        },
-    )

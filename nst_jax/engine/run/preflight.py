@@ -39,8 +39,7 @@ class FolderLock(contextlib.ExitStack):
 
     def __init__(self, folder: Folder, part: str = "") -> None:
         super().__init__()
-        self._folder, self._part = folder, part
-        self._is_held = False
+        self._folder, self._part, self._is_held = folder, part, False
 
     def __enter__(self) -> "FolderLock":
         if self._folder.exists():

@@ -33,39 +33,39 @@ def resolve_shard(asked: Shard | str | None) -> Shard | None:
     """
     if isinstance(asked, Shard) or not asked:
         return asked or None
+    if asked not in ("auto", "distributed"):
+        return parse_shard(asked)
+    if asked == "distributed" and not jax.distributed.is_initialized():
+        _join_processes()
+    joined = jax.distributed.is_initialized()
+    process = Shard(jax.process_index(), jax.process_count()) if joined else None
     if asked == "auto":
-        joined = jax.distributed.is_initialized()
-        return detect_shard(os.environ, {"jax.distributed": _process_shard()} if joined else {})
-    return _join_processes() if asked == "distributed" else parse_shard(asked)
+        return detect_shard(os.environ, {"jax.distributed": process} if process else {})
+    return process
 
 
-def _process_shard() -> Shard:
-    return Shard(jax.process_index(), jax.process_count())
+def _join_processes() -> None:
+    """Joins the other processes.
 
-
-def _join_processes() -> Shard:
-    """Joins the other processes, if that was not done already."""
-    if not jax.distributed.is_initialized():
-        try:
-            jax.distributed.initialize(
-                num_processes=_number("JAX_NUM_PROCESSES"),
-                process_id=_number("JAX_PROCESS_ID"),
-                initialization_timeout=_JOIN_SECONDS,
-                shutdown_timeout_seconds=_LEAVE_SECONDS,
-            )
-        except (ValueError, TypeError, RuntimeError) as error:
-            first_line = str(error).split("\n")[0]
-            raise OptionError(
-                f"shard distributed could not join the other processes: {first_line}",
-                "Where nothing detects them, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-                "JAX_PROCESS_ID; or do without: --shard I/N needs none of it",
-            ) from error
-    return _process_shard()
-
-
-def _number(variable: str) -> int | None:
-    text = os.environ.get(variable, "")
-    return int(text) if text else None
+    Raises:
+        OptionError: They can't be found.
+    """
+    numbers = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
+    try:
+        count, index = (int(number) if number else None for number in numbers)
+        jax.distributed.initialize(
+            num_processes=count,
+            process_id=index,
+            initialization_timeout=_JOIN_SECONDS,
+            shutdown_timeout_seconds=_LEAVE_SECONDS,
+        )
+    except (ValueError, TypeError, RuntimeError) as error:
+        first_line = str(error).split("\n")[0]
+        raise OptionError(
+            f"shard distributed could not join the other processes: {first_line}",
+            "Where nothing detects them, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID; or do without: --shard I/N needs none of it",
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

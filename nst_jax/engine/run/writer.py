@@ -7,9 +7,11 @@ import dataclasses
 import errno
 import hashlib
 import json
-import time
 from pathlib import PurePath
 from types import TracebackType
+from typing import Any
+
+import numpy as np
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
@@ -18,7 +20,8 @@ from nst_jax.engine.schedule.previews import Preview
 from nst_jax.files.encode import encode_picture, write_error
 from nst_jax.files.folders import Folder, reason_of
 from nst_jax.files.ledger import ledger_name
-from nst_jax.request.errors import NstJaxError, OutputError, WriteError
+from nst_jax.files.retry import retry
+from nst_jax.request.errors import OutputError, WriteError
 from nst_jax.request.options import Options, job_options
 from nst_jax.request.outputs import is_url
 
@@ -36,29 +39,28 @@ _GO_ON = "Mend that and run the same command again: what is done is kept"
 
 
 def write_result(result: Result, folder: Folder, name: str, options: Options) -> Result:
-    """Writes a result's picture into a file; a failed one is returned as it is.
+    """Writes the picture of a finished job, with its options in the metadata.
 
     Returns:
-        The result without the pixels. A picture that can't be written makes a failed result, not
-        an exception.
+        The result with what is known of the file, without the pixels.
+
+    Raises:
+        WriteError: It can't be written.
     """
-    if result.image is None:
-        return result
-    written = dataclasses.replace(result, image=None, alpha=None)
-    path = PurePath(folder.path_of(name))
-    try:
-        content = encode_picture(
-            path,
-            result.image,
-            alpha=result.alpha,
-            bit_depth=options.bit_depth,
-            description=picture_description(result, options),
-        )
-        folder.write(name, content)
-    except (WriteError, OSError, ValueError) as error:
-        return dataclasses.replace(written, error=_write_error(path, error))
+    assert result.image is not None
+    own = dataclasses.asdict(job_options(result.job.options or options))
+    content = _write_picture(
+        folder,
+        name,
+        result.image,
+        alpha=result.alpha,
+        bit_depth=options.bit_depth,
+        description=json.dumps(dataclasses.asdict(options) | own),
+    )
     return dataclasses.replace(
-        written,
+        result,
+        image=None,
+        alpha=None,
         output=folder.path_of(name),
         sha256=hashlib.sha256(content).hexdigest(),
         stamp=folder.version_tag(name),
@@ -70,27 +72,22 @@ def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
 
     One that can't be written is a note: the job goes on.
     """
-    name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
+    try:
+        name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
+        _write_picture(folder, name, preview.image)
+    except WriteError as error:
+        progress.note(f"preview left out: {error.message}")
+
+
+def _write_picture(folder: Folder, name: str, image: np.ndarray, **encoding: Any) -> bytes:
+    """Encodes and writes a picture; returns the file's content."""
     path = PurePath(folder.path_of(name))
     try:
-        folder.write(name, encode_picture(path, preview.image))
-    except (WriteError, OSError) as error:
-        progress.note(f"preview left out: {_write_error(path, error).message}")
-
-
-def picture_description(result: Result, options: Options) -> str:
-    """The options that made a picture, as JSON, for its metadata."""
-    own = dataclasses.asdict(job_options(result.job.options or options))
-    return json.dumps(dataclasses.asdict(options) | own)
-
-
-def _write_error(path: PurePath, error: WriteError | OSError | ValueError) -> WriteError:
-    """What to tell of a picture that could not be written; its cause is what the system said."""
-    if isinstance(error, WriteError):
-        return error
-    fault = write_error(path, error)
-    fault.__cause__ = error
-    return fault
+        content = encode_picture(path, image, **encoding)
+        folder.write(name, content)
+    except (OSError, ValueError) as error:
+        raise write_error(path, error) from error
+    return content
 
 
 class ResultWriter:
@@ -111,7 +108,10 @@ class ResultWriter:
         retries: int = 0,
         part: str = "",
     ) -> None:
-        """A writer into a folder; `part` names its part of the ledger, where there are several."""
+        """A writer into a folder; `part` names its part of the ledger, where there are several.
+
+        A fault of the folder is tried again so many times; a picture's own is not.
+        """
         self.tally = collections.Counter[str]()
         self.fault: WriteError | None = None
         self._folder = folder
@@ -153,7 +153,7 @@ class ResultWriter:
     def _finish(self, result: Result) -> None:
         if self.fault:
             return
-        done = self._write_with_retries(result)
+        done = result if result.error else self._write(result)
         try:
             self._ledger.append(done.record())
         except OSError as error:
@@ -167,23 +167,32 @@ class ResultWriter:
                 _GO_ON,
             )
 
-    def _write_with_retries(self, result: Result) -> Result:
-        """The result written, after as many tries as are allowed."""
-        done = write_result(result, self._folder, result.job.output, self._options)
-        for number in range(self._retries):
-            if not fatal_cause(done.error, self._folder):
-                break
-            time.sleep(_BACK_OFF_S * 2**number)
-            again = dataclasses.replace(result, attempt=result.attempt + number + 1)
-            done = write_result(again, self._folder, result.job.output, self._options)
-        return done
+    def _write(self, result: Result) -> Result:
+        """The result written, after as many tries as are allowed; or failed."""
+
+        def is_transient(error: Exception) -> bool:
+            nonlocal result
+            if not fatal_cause(error, self._folder):
+                return False
+            result = dataclasses.replace(result, attempt=result.attempt + 1)
+            return True
+
+        try:
+            return retry(
+                lambda: write_result(result, self._folder, result.job.output, self._options),
+                back_off_s=_BACK_OFF_S,
+                is_transient=is_transient,
+                tries=self._retries + 1,
+            )
+        except WriteError as error:
+            return dataclasses.replace(result, image=None, alpha=None, error=error)
 
     def _ledger_fault(self, error: OSError) -> WriteError:
         place = self._folder.path_of(ledger_name(self._part))
         return WriteError(f"ledger {place!r} can't be written: {reason_of(error)}", _GO_ON)
 
 
-def fatal_cause(error: NstJaxError | None, folder: Folder) -> OSError | None:
+def fatal_cause(error: Exception | None, folder: Folder) -> OSError | None:
     """What a picture met in writing, where the next one would meet it too; else None."""
     cause = error.__cause__ if isinstance(error, WriteError) else None
     if not isinstance(cause, OSError):
