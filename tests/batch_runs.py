@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +16,12 @@ from engine_jobs import LANDSCAPE, PORTRAIT, content_of, style_of
 from networks import picture
 from PIL import Image
 
+from nst_jax import Job
 from nst_jax.cli.main import run
+from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.files.ledger import read_ledger
 
 TINY = (
     *("--size", "32", "--levels", "1", "--steps", "2", "--batch-size", "2"),
@@ -100,13 +108,51 @@ def save_pixels(path: Path, pixels: np.ndarray) -> str:
     return str(path)
 
 
+def save_job(folder: Path, number: int, output: str = "", size: Size = LANDSCAPE) -> Job:
+    """A job whose content and style are files in a folder."""
+    content = save_pixels(folder / f"c{number}.png", content_of(number, size))
+    style = save_pixels(folder / f"s{number}.png", style_of(number))
+    return Job(content, style, output or f"{number}.png")
+
+
+class StopAfter(NullProgress):
+    """Asks a run to stop once so many chunks are done; counts the steps of images."""
+
+    def __init__(self, chunks: int) -> None:
+        self.stop = StopToken()
+        self.image_steps = 0
+        self._left = chunks
+
+    def stepped(self, image_steps: int) -> None:
+        self.image_steps += image_steps
+        self._left -= 1
+        if self._left == 0:
+            self.stop.request()
+
+
+def start_process(
+    code: str, command: Sequence[str], out: Path, *arguments: str, **variables: str
+) -> subprocess.Popen:
+    """A process that runs `code` with a batch's command line; variables of its environment."""
+    command = [sys.executable, "-c", code, *command, "--output-dir", str(out), *arguments]
+    environment = os.environ | variables
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def check_same(folder: Path, single: Path, count: int) -> None:
+    """The bytes of a batch that one process rendered, and one row of the ledger a job."""
+    names = [f"{number}.png" for number in range(count)]
+    for name in names:
+        assert (folder / name).read_bytes() == (single / name).read_bytes()
+    rows = [(one["job"], one["status"]) for one in read_ledger(folder).values()]
+    assert sorted(rows) == [(name, "done") for name in sorted(names)]
+
+
 def mixed_batch(folder: Path, weights: str, count: int, *more: str) -> list[str]:
     """The command of a batch of mixed tiny jobs: two canvases, unequal numbers of steps."""
     rows = ["content,style,output,steps"]
     for number in range(count):
-        size = PORTRAIT if number % 4 == 3 else LANDSCAPE
-        for name, values in (("c", content_of(number, size)), ("s", style_of(number))):
-            save_pixels(folder / f"{name}{number}.png", values)
+        save_job(folder, number, size=PORTRAIT if number % 4 == 3 else LANDSCAPE)
         rows.append(f"c{number}.png,s{number}.png,{number}.png,{400 + 100 * (number % 3)}")
     (folder / "jobs.csv").write_text("\n".join(rows))
     return [

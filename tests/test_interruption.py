@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from batch_runs import StopAfter
 from engine_jobs import (
     LANDSCAPE,
     PORTRAIT,
@@ -23,11 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_jax import Job, render, render_batch
-from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.checkpoint import STATE_NAME
 from nst_jax.engine.schedule import scheduler
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.array_archive import read_archive, write_archive
 from nst_jax.request.errors import OptionError, StoppedError
 from nst_jax.request.options import Options
@@ -48,25 +47,6 @@ JOBS = [
         (4, LANDSCAPE, 30, 1.0),  # over after two looks at its objective
     )
 ]
-
-
-class StopAfter(NullProgress):
-    """Asks a run to stop once so many chunks are done; counts the steps of images."""
-
-    def __init__(self, chunks: int) -> None:
-        self.stop = StopToken()
-        self.image_steps = 0
-        self.notes: list[str] = []
-        self._left = chunks
-
-    def stepped(self, image_steps: int) -> None:
-        self.image_steps += image_steps
-        self._left -= 1
-        if self._left == 0:
-            self.stop.request()
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @pytest.fixture(autouse=True)

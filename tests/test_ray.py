@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_runs import mixed_batch, save_pixels
-from engine_jobs import content_of, one_device, style_of, tiny_options
+from batch_runs import check_same, mixed_batch, save_job, start_process
+from engine_jobs import one_device, tiny_options
 
 from nst_jax import Job, render_batch
 from nst_jax.cli.main import run
@@ -44,19 +44,7 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
 ):
     monkeypatch.setattr(worker, "open_session", lambda options: open_session(options, one_device()))
     options = tiny_options(narrow_file, levels=1, batch_size="auto")
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    jobs = fill_defaults(
-        (
-            Job(
-                save_pixels(pictures / f"c{number}.png", content_of(number)),
-                save_pixels(pictures / f"s{number}.png", style_of(number)),
-                f"{number}.png",
-            )
-            for number in range(4)
-        ),
-        options,
-    )
+    jobs = fill_defaults([save_job(tmp_path, number) for number in range(4)], options)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     render_batch(jobs, whole, options, devices=one_device())
     parts.mkdir()
@@ -76,20 +64,12 @@ def test_a_worker_renders_lists_with_the_programs_of_the_first_and_skips_what_is
         ).open()
 
 
-class Lost:
-    """A list over which workers die."""
-
-    def __init__(self, jobs: int) -> None:
-        self.one = pool.Task([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)])
-
-    def parts(self, deaths: int) -> list[int]:
-        self.one.failures = deaths
-        return [len(part.jobs) for part in self.one.split()]
-
-
-def test_a_list_that_ends_workers_is_taken_apart():
-    assert [Lost(3).parts(deaths) for deaths in (0, 1, 2)] == [[3], [3], [1, 1, 1]]
-    assert Lost(1).parts(9) == [1]
+@pytest.mark.parametrize(
+    ("jobs", "deaths", "parts"), [(3, 0, [3]), (3, 1, [3]), (3, 2, [1, 1, 1]), (1, 9, [1])]
+)
+def test_a_task_that_ends_workers_is_taken_apart(jobs, deaths, parts):
+    task = pool.Task([Job("c.png", "s.png", f"{n}.png") for n in range(jobs)], deaths)
+    assert [len(part.jobs) for part in task.split()] == parts
 
 
 def test_without_the_extra_the_fault_names_it(monkeypatch, tmp_path):
@@ -114,6 +94,11 @@ def test_a_wrong_request_is_refused(tmp_path, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def on_a_cluster(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test as a slow one, whose warnings are Ray's."""
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore")(test))
+
+
 # On a cluster of several raylets.
 
 
@@ -122,17 +107,20 @@ def asked(narrow_file, tmp_path_factory) -> list[str]:
     return mixed_batch(tmp_path_factory.mktemp("manifest"), narrow_file, COUNT)
 
 
-def started(asked: Sequence[str], out: Path, *arguments: str) -> subprocess.Popen:
+def start(asked: Sequence[str], out: Path, *arguments: str) -> subprocess.Popen:
     code = "from nst_jax.cli.main import main; main()"
-    command = [sys.executable, "-c", code, *asked, "--output-dir", str(out), *arguments]
-    environment = os.environ | {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return start_process(code, asked, out, *arguments, RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+
+
+def start_on(nodes: "Nodes", asked: Sequence[str], out: Path, *more: str) -> subprocess.Popen:
+    """On the cluster."""
+    return start(asked, out, "--engine", "ray", "--address", nodes.cluster.address, *more)
 
 
 @pytest.fixture(scope="module")
 def single(asked, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("single")
-    process = started(asked, folder)
+    process = start(asked, folder)
     assert process.communicate(timeout=240)[1] is not None
     assert process.returncode == 0
     return folder
@@ -198,7 +186,7 @@ def rendered(
     asked: list[str], out: Path, nodes: Nodes, at: dict[int, Callable[[], Any]]
 ) -> tuple[int, str]:
     """Renders on the cluster, does something after so many jobs; returns the exit status."""
-    process = started(asked, out, "--engine", "ray", "--address", nodes.cluster.address)
+    process = start_on(nodes, asked, out)
     assert process.stderr is not None
     finished, told = 0, []
     for line in process.stderr:
@@ -209,28 +197,18 @@ def rendered(
     return process.wait(timeout=240), "".join(told)
 
 
-def check_same(folder: Path, single: Path) -> None:
-    for number in range(COUNT):
-        assert (folder / f"{number}.png").read_bytes() == (single / f"{number}.png").read_bytes()
-    records = read_ledger(folder)
-    assert sorted(records) == sorted(f"{number}.png" for number in range(COUNT))
-    assert {one["status"] for one in records.values()} == {"done"}
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@on_a_cluster
 def test_nodes_and_workers_die_and_nothing_is_lost(asked, single, nodes, tmp_path):
     accidents = {2: nodes.kill_worker, 4: nodes.replace_node}
     status, told = rendered(asked, tmp_path, nodes, accidents)
     assert status == 0, told
     assert "any worker takes over" in told
-    check_same(tmp_path, single)
+    check_same(tmp_path, single, COUNT)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@on_a_cluster
 def test_the_driver_may_die_and_be_started_again(asked, single, nodes, tmp_path):
-    process = started(asked, tmp_path, "--engine", "ray", "--address", nodes.cluster.address)
+    process = start_on(nodes, asked, tmp_path)
     assert process.stderr is not None
     lines = (line for line in process.stderr if "] done " in line)
     done = len(list(itertools.islice(lines, 2)))
@@ -239,14 +217,13 @@ def test_the_driver_may_die_and_be_started_again(asked, single, nodes, tmp_path)
     status, told = rendered(asked, tmp_path, nodes, {})
     assert status == 0, told
     assert told.count("] done ") <= COUNT - 2
-    check_same(tmp_path, single)
+    check_same(tmp_path, single, COUNT)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@on_a_cluster
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_driver_in_one_line(asked, nodes, tmp_path, number, status):
-    process = started(asked, tmp_path, "--engine", "ray", "--address", nodes.cluster.address)
+    process = start_on(nodes, asked, tmp_path)
     assert process.stderr is not None
     next(line for line in process.stderr if "] done " in line)
     process.send_signal(number)
@@ -257,8 +234,7 @@ def test_a_signal_stops_the_driver_in_one_line(asked, nodes, tmp_path, number, s
     assert "***" not in told
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@on_a_cluster
 def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
     narrow_file, nodes, tmp_path, monkeypatch
 ):
@@ -270,16 +246,8 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
 
     monkeypatch.setattr(pool, "Worker", Mortal)
     monkeypatch.setattr(pool, "_TASKS_A_WORKER", 1)  # three jobs in the deadly one's list
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    jobs = [
-        Job(
-            save_pixels(pictures / f"c{number}.png", content_of(number)),
-            save_pixels(pictures / f"s{number}.png", style_of(number)),
-            f"{name}.png",
-        )
-        for number, name in enumerate(("a", "deadly", "b", "c", "d", "e"))
-    ]
+    names = ("a", "deadly", "b", "c", "d", "e")
+    jobs = [save_job(tmp_path, number, f"{name}.png") for number, name in enumerate(names)]
     out = tmp_path / "out"
     summary = ray_batch.render_on_ray(
         jobs,
@@ -297,12 +265,10 @@ def test_a_job_that_ends_its_workers_fails_alone_within_its_budget(
     assert (error["attempt"], error["message"].count("ended its worker")) == (2, 1)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@on_a_cluster
 def test_a_cluster_that_grows_is_waited_for_and_used(asked, single, nodes, tmp_path):
     nodes.remove_all()
-    cluster = ["--engine", "ray", "--address", nodes.cluster.address, "--workers", "1"]
-    process = started(asked, tmp_path, *cluster)
+    process = start_on(nodes, asked, tmp_path, "--workers", "1")
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=20)  # nobody is there to work
@@ -310,11 +276,11 @@ def test_a_cluster_that_grows_is_waited_for_and_used(asked, single, nodes, tmp_p
         nodes.add()
     _, told = process.communicate(timeout=480)
     assert process.returncode == 0, told
-    check_same(tmp_path, single)
+    check_same(tmp_path, single, COUNT)
 
 
 def test_a_cluster_that_is_not_there_is_a_wrong_request(asked, tmp_path):
-    process = started(asked, tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:9")
+    process = start(asked, tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:9")
     _, told = process.communicate(timeout=240)
     assert process.returncode == 2, told
     assert "can't be reached" in told

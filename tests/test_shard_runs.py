@@ -1,6 +1,7 @@
 """Shards of a batch in one folder: the bytes of one process, whoever died, whoever goes on."""
 
 import contextlib
+import dataclasses
 import shutil
 import threading
 from collections.abc import Callable
@@ -9,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_runs import save_pixels
-from engine_jobs import LANDSCAPE, PORTRAIT, content_of, one_device, style_of, tiny_options
+from batch_runs import StopAfter, check_same, save_job
+from engine_jobs import LANDSCAPE, PORTRAIT, one_device, tiny_options
 
 from nst_jax import Job, JobOptions, Options, render_batch
 from nst_jax.cli.main import run
 from nst_jax.engine.inputs.examine import examine_jobs
-from nst_jax.engine.inputs.session import open_session
+from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan import demand
-from nst_jax.engine.plan.slots import Plan, make_plan
+from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.schedule import scheduler
-from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import LocalFolder
-from nst_jax.files.ledger import read_ledger
 from nst_jax.files.report.run_records import read_run_record
 from nst_jax.request.errors import OptionError, OutputError, StoppedError
 from nst_jax.request.job import fill_defaults
@@ -47,16 +46,11 @@ def options(narrow_file: str) -> Options:
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
     """Five wide ones and two tall ones, so that slots follow from how many there are of each."""
     folder = tmp_path_factory.mktemp("pictures")
-    return [
-        Job(
-            save_pixels(
-                folder / f"c{number}.png", content_of(number, PORTRAIT if number > 4 else LANDSCAPE)
-            ),
-            save_pixels(folder / f"s{number}.png", style_of(number)),
-            f"{number}.png",
-        )
-        for number in range(COUNT)
-    ]
+    return [save_job(folder, number, size=_size(number)) for number in range(COUNT)]
+
+
+def _size(number: int) -> tuple[int, int]:
+    return PORTRAIT if number > 4 else LANDSCAPE
 
 
 Batch = Callable[..., Summary]
@@ -78,14 +72,9 @@ def unbroken(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check_same(folder: Path, unbroken: Path) -> None:
+def check_same_plan(folder: Path, unbroken: Path) -> None:
     """Same pictures, one merged row a job, the same plan."""
-    for number in range(COUNT):
-        assert (folder / f"{number}.png").read_bytes() == (unbroken / f"{number}.png").read_bytes()
-    records = read_ledger(folder)
-    assert {(one["job"], one["status"]) for one in records.values()} == {
-        (f"{number}.png", "done") for number in range(COUNT)
-    }
+    check_same(folder, unbroken, COUNT)
     assert (folder / "plan.json").read_bytes() == (unbroken / "plan.json").read_bytes()
 
 
@@ -96,7 +85,7 @@ def lines(folder: Path) -> int:
 def test_shards_together_give_the_bytes_of_one_process(batch, unbroken, tmp_path):
     done = [batch(tmp_path, f"{index}/3").done for index in (2, 0, 1)]
     assert sorted(done) == [2, 2, 3]
-    check_same(tmp_path, unbroken)
+    check_same_plan(tmp_path, unbroken)
     assert lines(tmp_path) == COUNT
     assert not (tmp_path / "ledger.jsonl").exists()
     record = read_run_record(tmp_path)
@@ -114,7 +103,7 @@ def test_a_lost_shard_is_picked_up_by_a_later_run_with_any_number(batch, unbroke
     if later == "1/2":
         batch(tmp_path, "0/2")
     batch(tmp_path, later)
-    check_same(tmp_path, unbroken)
+    check_same_plan(tmp_path, unbroken)
     assert lines(tmp_path) == COUNT + 1
     again = batch(tmp_path, "1/4")
     assert again.done == 0
@@ -124,21 +113,6 @@ def test_a_lost_shard_is_picked_up_by_a_later_run_with_any_number(batch, unbroke
 def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "_CHUNK_S", 1e-9)
 
-    class StopAfter:
-        def __init__(self, chunks: int) -> None:
-            self.left, self.steps, self.stop = chunks, 0, StopToken()
-
-        def started(self, jobs: int, image_steps: int) -> None: ...
-        def compiling(self, program: str) -> None: ...
-        def finished(self, job: str, error: Any) -> None: ...
-        def note(self, message: str) -> None: ...
-
-        def stepped(self, image_steps: int) -> None:
-            self.steps += image_steps
-            self.left -= 1
-            if self.left == 0:
-                self.stop.request()
-
     first, second = StopAfter(3), StopAfter(0)
     with pytest.raises(StoppedError):
         batch(tmp_path, "0/2", progress=first, stop=first.stop)
@@ -147,11 +121,11 @@ def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_p
     batch(tmp_path, "0/2", progress=second, stop=second.stop)
     assert not list(tmp_path.glob("state*"))
     batch(tmp_path, "1/2")
-    check_same(tmp_path, unbroken)
+    check_same_plan(tmp_path, unbroken)
     third = StopAfter(0)
     batch(kept, progress=third, stop=third.stop)  # a whole run takes it over
-    assert first.steps + third.steps == COUNT * 4
-    check_same(kept, unbroken)
+    assert first.image_steps + third.image_steps == COUNT * 4
+    check_same_plan(kept, unbroken)
     assert not list(kept.glob("state*"))
 
 
@@ -188,42 +162,33 @@ def test_two_lists_of_jobs_in_one_folder_are_refused_but_a_whole_run_may_change_
 
 
 def test_no_worker_opens_pictures_whose_sizes_are_told(batch, jobs, unbroken, tmp_path):
-    told = [
-        Job(one.content, one.style, one.output, size=PORTRAIT if number > 4 else LANDSCAPE)
-        for number, one in enumerate(jobs)
+    told = [dataclasses.replace(one, size=_size(number)) for number, one in enumerate(jobs)]
+    options = Options(preset="gram", size=48, levels=1, steps=4)
+    costs = demand.job_costs(fill_defaults(told, options), options, ARCHITECTURES["vgg16"])
+    mine = {one.output for one in jobs_of_shard(told, Shard(0, 2), costs)}
+    gone = str(tmp_path / "gone.png")
+    replaced = [
+        one if one.output in mine else dataclasses.replace(one, content=gone) for one in told
     ]
-    mine = {one.output for one in _shares_by_cost(told, 0)}
-    gone = Job(str(tmp_path / "gone.png"), jobs[0].style, size=LANDSCAPE)
-    replaced = [one if one.output in mine else _elsewhere(one, gone) for one in told]
     summary = batch(tmp_path / "out", "0/2", jobs=replaced)
     assert (summary.done, summary.failed) == (len(mine), 0)
     for name in mine:
         assert (tmp_path / "out" / name).read_bytes() == (unbroken / name).read_bytes()
 
 
-def _shares_by_cost(told: list[Job], index: int) -> list[Job]:
-    options = Options(preset="gram", size=48, levels=1, steps=4)
-    listed = fill_defaults(told, options)
-    costs = demand.job_costs(listed, options, ARCHITECTURES["vgg16"])
-    return jobs_of_shard(listed, Shard(index, 2), costs)
-
-
-def _elsewhere(job: Job, gone: Job) -> Job:
-    return Job(gone.content, job.style, job.output, size=job.size)
-
-
 def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
     jobs, options, monkeypatch
 ):
     monkeypatch.setattr(demand, "MOST_HEADERS", COUNT - 1)
-    setup = open_session(options, one_device())
+    session = open_session(options, one_device())
     listed = fill_defaults(jobs, options)
-    requests = examine_jobs(listed, setup, NullProgress())
-    whole = demand.measure_demand(listed, options, setup.weights.architecture, setup.pictures)
+    examined: Any = examine_jobs(listed, session, NullProgress())
+    vgg16 = session.weights.architecture
+    whole = demand.measure_demand(listed, options, vgg16, session.pictures.size)
     assert not whole.counts
     made = [
-        make_plan(some, setup, NullProgress(), whole=whole).slots
-        for some in (requests, requests[:1])
+        session.make_plan(some, NullProgress(), whole=whole).slots
+        for some in (examined, examined[:1])
     ]
     assert made[0].items() > made[1].items()
     assert set(made[0].values()) == {32}
@@ -257,14 +222,14 @@ def test_a_wrong_shard_from_python_is_the_same_fault(batch, tmp_path):
 def test_of_workers_that_begin_at_one_instant_with_other_jobs_only_one_goes_on(
     tmp_path, jobs, options, monkeypatch
 ):
-    meeting = threading.Barrier(2, timeout=1)
+    meeting, original = threading.Barrier(2, timeout=1), Session.make_plan
 
-    def slowly_planned(*args: Any, **kwargs: Any) -> Plan:
+    def plan_slowly(*args: Any, **kwargs: Any) -> Plan:
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait()  # as if both had found no plan
-        return make_plan(*args, **kwargs)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(Session, "make_plan", slowly_planned)
+    monkeypatch.setattr(Session, "make_plan", plan_slowly)
 
     def work(number: int) -> str:
         own = jobs[: COUNT - number]
