@@ -62,13 +62,19 @@ def options(narrow_file: str) -> Options:
 Batch = Callable[..., Summary]
 
 
+def render_watched(
+    jobs: list[Job], folder: Path, options: Options, watch: StopAfter, **others: Any
+) -> Summary:
+    devices = one_device()
+    return render_batch(
+        jobs, folder, options, progress=watch, stop=watch.stop, devices=devices, **others
+    )
+
+
 @pytest.fixture(scope="module")
 def batch(options: Options) -> Batch:
     def batch(folder: Path, watch: StopAfter | None = None, **others: Any) -> Summary:
-        watch = watch or StopAfter(0)
-        return render_batch(
-            JOBS, folder, options, progress=watch, stop=watch.stop, devices=one_device(), **others
-        )
+        return render_watched(JOBS, folder, options, watch or StopAfter(0), **others)
 
     return batch
 
@@ -232,16 +238,11 @@ def test_the_memory_of_lbfgs_is_kept_too(narrow_file, tmp_path):
     options = tiny_options(narrow_file, batch_size=2, bit_depth=16, optimizer="lbfgs")
     watches = StopAfter(0), StopAfter(6), StopAfter(0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-
-    def batch(folder: Path, watch: StopAfter) -> None:
-        devices = one_device()
-        render_batch(JOBS[:3], folder, options, progress=watch, stop=watch.stop, devices=devices)
-
     with shared_programs():
-        batch(whole, watches[0])
+        render_watched(JOBS[:3], whole, options, watches[0])
         with pytest.raises(StoppedError, match="kept in mid-schedule"):
-            batch(broken, watches[1])
-        batch(broken, watches[2])
+            render_watched(JOBS[:3], broken, options, watches[1])
+        render_watched(JOBS[:3], broken, options, watches[2])
     assert watches[1].image_steps + watches[2].image_steps == watches[0].image_steps
     for job in JOBS[:3]:
         assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes()
