@@ -84,23 +84,22 @@ class FolderRun:
 
     def render(self) -> NstJaxError | None:
         """Renders and writes; returns why it ended early, or None."""
-        failed_in_rendering = failed = 0
+        failures = 0
         with self.stop.watch(), self._writer as writer:
-            for result in itertools.chain(self._failed_before(), self._rendered()):
+            for result in self._render_jobs():
                 writer.put(self.mark(result))
                 self._checkpoint.discard(result.index)
-                failed_in_rendering += result.error is not None
-                failed = max(failed_in_rendering, writer.tally["failed"])
-                if writer.fault or self._are_too_many(failed):
+                failures += result.error is not None
+                if writer.fault or self._are_too_many(max(failures, writer.tally["failed"])):
                     self.stop.request()
         done, jobs = writer.tally.total(), len(self.work.jobs) + len(self.work.failures)
-        if done == jobs and not self._are_too_many(failed_in_rendering):
+        if done == jobs and not self._are_too_many(failures):
             self._checkpoint.remove()
             return None
         kept = self._checkpoint.save(self.scheduler.snapshots() if self.scheduler else [])
         if writer.fault:
             return writer.fault
-        failed = max(failed_in_rendering, writer.tally["failed"])
+        failed = max(failures, writer.tally["failed"])
         why = f"stopped at {failed} failed" if self._are_too_many(failed) else "stopped"
         return StoppedError(
             f"{why} with {done} of {jobs} jobs finished, {kept} kept in mid-schedule",
@@ -111,11 +110,9 @@ class FolderRun:
         allowed = self.policy.failures_allowed
         return allowed is not None and failures >= allowed
 
-    def _failed_before(self) -> Iterator[Result]:
-        """The jobs that failed when they were examined, as long as the run goes on."""
+    def _render_jobs(self) -> Iterator[Result]:
+        """What becomes of each job; first of those that failed when they were examined."""
         yield from itertools.takewhile(lambda _: not self.stop.requested, self.work.failures)
-
-    def _rendered(self) -> Iterator[Result]:
         jobs = self.work.jobs
         if not jobs or self.stop.requested:
             return
