@@ -55,7 +55,7 @@ class ResumeInfo(NamedTuple):
         """As much of it as concerns these jobs."""
         outputs = (job.output for job in jobs if job.output in self.records)
         pictures = (picture for job in jobs for picture in job.pictures)
-        return {name: self.records[name] for name in outputs}, self.pictures.known(pictures)
+        return {name: self.records[name] for name in outputs}, self.pictures.find_known(pictures)
 
 
 @dataclasses.dataclass(eq=False)
