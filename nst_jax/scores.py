@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.plan.canvas import fit_long_edge, size_text
-from nst_jax.files.images import composite, load_picture, resize
+from nst_jax.files.images import Pixels, composite, load_picture, resize
 from nst_jax.model.losses import gram_matrix
 from nst_jax.model.lpips import TAPS as LPIPS_TAPS
 from nst_jax.model.lpips import lpips
@@ -30,8 +30,6 @@ from nst_jax.request.taps import smallest_side
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights
 from nst_jax.weights.lpips_heads import read_heads
-
-Image = npt.NDArray[np.float32]
 
 CONTENT_TAP = "relu4_2"
 STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -84,7 +82,7 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
     return compare(*_resize_together(*pictures, size=size))
 
 
-def compare(content: Image, style: Image, output: Image) -> Scores:
+def compare(content: Pixels, style: Pixels, output: Pixels) -> Scores:
     """Scores pictures that have their sizes; content and output have the same."""
     network, judge, heads = _networks()
     wanted, asked, own = (_features(network, image) for image in (content, style, output))
@@ -120,7 +118,7 @@ class PairScores:
         WeightsError: The network is missing.
     """
 
-    def __init__(self, content: Image, style: Image) -> None:
+    def __init__(self, content: Pixels, style: Pixels) -> None:
         _check_size("content", content)
         _check_size("style", style)
         self._network, self._judge, self._heads = _networks()
@@ -128,7 +126,7 @@ class PairScores:
         self._content_features = _features_and_grams(self._network, self._content)[0]
         self._grams = _features_and_grams(self._network, jnp.asarray(style))[1]
 
-    def __call__(self, image: Image) -> Mapping[str, float]:
+    def __call__(self, image: Pixels) -> Mapping[str, float]:
         """`content`, `style` (mean of the Gram distances) and `lpips`; 0 is the best of each."""
         features, grams = _features_and_grams(self._network, jnp.asarray(image))
         styles = [_relative(grams[tap], self._grams[tap]) for tap in STYLE_TAPS]
@@ -163,8 +161,8 @@ def nine_point_variation(image: Any) -> float:
 
 
 def _resize_together(
-    content: Image, style: Image, output: Image, size: int | None
-) -> tuple[Image, Image, Image]:
+    content: Pixels, style: Pixels, output: Pixels, size: int | None
+) -> tuple[Pixels, Pixels, Pixels]:
     """All three at the sizes at which they are compared."""
     height, width = output.shape[:2]
     edge = size or max(height, width)
@@ -187,7 +185,7 @@ def _resize_together(
     return resize(content, own), resize(style, asked), resize(output, own)
 
 
-def _check_size(name: str, image: Image) -> None:
+def _check_size(name: str, image: Pixels) -> None:
     height, width = image.shape[:2]
     smallest = smallest_side((CONTENT_TAP, *STYLE_TAPS, *LPIPS_TAPS))
     if min(height, width) < smallest:
@@ -210,7 +208,7 @@ def _networks() -> tuple[VGG, VGG, list[jax.Array]]:
 _lpips = jax.jit(lpips)
 
 
-def _features(network: VGG, image: Image) -> dict[str, npt.NDArray[np.float64]]:
+def _features(network: VGG, image: Pixels) -> dict[str, npt.NDArray[np.float64]]:
     features = _run(jnp.asarray(image), network, jnp.asarray(image.shape[:2]))
     return {tap: np.asarray(value, np.float64) for tap, value in features.items()}
 

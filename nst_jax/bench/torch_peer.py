@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nst_jax.bench.settings import PeerForm
+from nst_jax.files.images import Pixels
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import JobOptions, normalized_weights
 from nst_jax.request.taps import deepest_tap
 from nst_jax.weights.network import NetworkWeights
 
-Image = npt.NDArray[np.float32]
 Tensor = Any  # torch's; its types are not there where torch is not
 
 _TINY = 1e-8  # as in nst_jax.model.losses
@@ -46,8 +45,8 @@ class TorchPeer:
         self,
         weights: NetworkWeights,
         own: JobOptions,
-        content: Image,
-        style: Image,
+        content: Pixels,
+        style: Pixels,
         *,
         batch_size: int,
         platform: str,
@@ -98,7 +97,7 @@ class TorchPeer:
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
 
-    def loss_and_gradient(self, images: Image) -> tuple[Image, Image]:
+    def loss_and_gradient(self, images: Pixels) -> tuple[Pixels, Pixels]:
         """The total of each image (b,) and its gradient (b, h, w, 3), on the host.
 
         Args:
@@ -131,7 +130,7 @@ class TorchPeer:
             tensor = tensor.contiguous(memory_format=self._torch.channels_last)
         return tensor
 
-    def _image(self, images: Image) -> Tensor:
+    def _image(self, images: Pixels) -> Tensor:
         """(b, h, w, 3) to (b, 3, h, w) float32 on the device, channels_last."""
         layout = self._torch.channels_last
         tensor = self._torch.tensor(images).permute(0, 3, 1, 2)

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import numpy.typing as npt
 
 from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.device.programs import ProgramCache
@@ -32,13 +31,11 @@ from nst_jax.engine.render import render_many
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.scheduler import make_programs
 from nst_jax.engine.schedule.slot_loader import SlotLoader
-from nst_jax.files.images import composite, load_picture, resize
+from nst_jax.files.images import Pixels, composite, load_picture, resize
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.weights.network import NetworkWeights
-
-Image = npt.NDArray[np.float32]
 
 _ENDLESS_STEPS = 1_000_000  # the most that an option allows; no slot may come to rest
 _MANY_JOBS = 32  # enough for the planner to give a batch all the slots it would ever get
@@ -48,8 +45,8 @@ _MANY_JOBS = 32  # enough for the planner to give a batch all the slots it would
 class Pair:
     """A content and a style as (h, w, 3) float32 sRGB in [0, 1]."""
 
-    content: Image
-    style: Image
+    content: Pixels
+    style: Pixels
 
     @property
     def job(self) -> Job:
@@ -117,7 +114,7 @@ class Workload:
         )
         jax.block_until_ready(self._states)
 
-    def fetch_images(self) -> Image:
+    def fetch_images(self) -> Pixels:
         """The images of all slots on the host, (slots, h, w, 3) on their canvas."""
         return np.asarray(jax.device_get(self._states.image))
 

@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from nst_jax.engine.inputs.load import place_on_canvas
 from nst_jax.engine.plan.canvas import square_canvas
+from nst_jax.files.images import Pixels
 from nst_jax.model.receptive_field import ReceptiveField
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import poolings_before
-
-Image = npt.NDArray[np.float32]
 
 Responses = npt.NDArray[np.float32]
 """(h, w, c): what each channel of a tap says at each position of a picture."""
@@ -37,7 +36,7 @@ class Patch(NamedTuple):
 
 
 def compute_responses(
-    network: VGG, images: Sequence[Image], taps: Sequence[str], edge_px: int
+    network: VGG, images: Sequence[Pixels], taps: Sequence[str], edge_px: int
 ) -> list[Mapping[str, Responses]]:
     """What every tap says to every picture; one compilation, whatever the pictures' shapes.
 

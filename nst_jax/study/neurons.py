@@ -12,7 +12,7 @@ from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
-from nst_jax.files.images import composite, from_array, load_picture, resize
+from nst_jax.files.images import Pixels, composite, from_array, load_picture, resize
 from nst_jax.model.receptive_field import ReceptiveField, receptive_field
 from nst_jax.request.errors import OptionError, PictureError
 from nst_jax.request.job import PictureSource, picture_name
@@ -27,7 +27,7 @@ from nst_jax.study.feature_search import (
     response_deviations,
     selective_channels,
 )
-from nst_jax.study.study import Cell, Image, Study
+from nst_jax.study.study import Cell, Study
 
 _TEXT = (
     "Each row is a channel of the network. The first picture was made for it: from noise, step "
@@ -145,7 +145,7 @@ def _check(
                 )
 
 
-def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
+def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Pixels:
     is_file = isinstance(picture, (str, Path))
     opened = load_picture(Path(picture)) if is_file else from_array(np.asarray(picture))
     pixels = composite(opened, "white")
@@ -163,7 +163,7 @@ def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Image:
 def _write_patches(
     neuron: Neuron,
     found: Sequence[Patch],
-    images: Sequence[Image],
+    images: Sequence[Pixels],
     field: ReceptiveField,
     columns: int,
     folder: Path,
@@ -186,7 +186,7 @@ def _write_patches(
     return cells
 
 
-def _crop(image: Image, box: tuple[int, int, int, int]) -> Image:
+def _crop(image: Pixels, box: tuple[int, int, int, int]) -> Pixels:
     """What lies in a box; beyond the border it is grey."""
     top, left, bottom, right = box
     edge = bottom - top
@@ -194,7 +194,7 @@ def _crop(image: Image, box: tuple[int, int, int, int]) -> Image:
     return wide[edge + top : edge + bottom, edge + left : edge + right]
 
 
-def _draw_box(image: Image, box: tuple[int, int, int, int]) -> Image:
+def _draw_box(image: Pixels, box: tuple[int, int, int, int]) -> Pixels:
     """The picture with a line around a box, as far as it lies in the picture."""
     top, left, bottom, right = box
     height, width = image.shape[:2]

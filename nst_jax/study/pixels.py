@@ -9,7 +9,7 @@ import numpy as np
 
 from nst_jax.files.encode import save_picture
 from nst_jax.files.folders import LocalFolder
-from nst_jax.files.images import resize
+from nst_jax.files.images import Pixels, resize
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import Options
@@ -18,7 +18,6 @@ from nst_jax.request.taps import PIXELS
 from nst_jax.study.study import (
     Cell,
     HowToRun,
-    Image,
     Pair,
     Study,
     Trial,
@@ -124,20 +123,20 @@ def _trials(pair: Pair, ratios: Sequence[float]) -> list[Trial]:
     ]
 
 
-def _blend(pair: Pair, ratio: float) -> Image:
+def _blend(pair: Pair, ratio: float) -> Pixels:
     """The closed form of the second row."""
     stretched = resize(pair.style, pair.prepared.content.size)
     return np.asarray((1 - ratio) * pair.content + ratio * stretched, np.float32)
 
 
-def _write_blend(blend: Image, column: int, pair: Pair) -> Cell:
+def _write_blend(blend: Pixels, column: int, pair: Pair) -> Cell:
     LocalFolder(pair.folder).make()
     output = f"blend_{column}.png"
     save_picture(pair.folder / output, blend)
     return Cell(0, column, output, image=blend, distances=pair.measure(blend))
 
 
-def _caption_with_error(cell: Cell, blends: Sequence[Image]) -> Cell:
+def _caption_with_error(cell: Cell, blends: Sequence[Pixels]) -> Cell:
     """A cell of the second row says how far it is from the closed form."""
     if cell.row != 1 or cell.image is None:
         return cell

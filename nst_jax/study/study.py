@@ -10,9 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
-import numpy.typing as npt
-
 from nst_jax.engine.batch import render_batch
 from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.load import LoadedJob, load_job
@@ -20,16 +17,14 @@ from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.schedule.stop import StopToken
-from nst_jax.files.images import composite, load_picture
+from nst_jax.files.images import Pixels, composite, load_picture
 from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, PictureSource, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.scores import PairScores
 
-Image = npt.NDArray[np.float32]
-
-Measure = Callable[[Image], Mapping[str, float]]
+Measure = Callable[[Pixels], Mapping[str, float]]
 """Distances of a picture, by name; 0 is the best of each."""
 
 
@@ -79,7 +74,7 @@ class Cell:
     column: int
     output: str = ""
     caption: str = ""
-    image: Image | None = None
+    image: Pixels | None = None
     distances: Mapping[str, float] = dataclasses.field(default_factory=dict)
     losses: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     curve: Sequence[Sequence[float | int | None]] = ()
@@ -108,7 +103,7 @@ class Study:
     rows: Sequence[str]
     columns: Sequence[str]
     cells: Sequence[Cell]
-    inputs: Mapping[str, Image]
+    inputs: Mapping[str, Pixels]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def cell(self, row: int, column: int) -> Cell | None:
@@ -139,12 +134,12 @@ class Pair:
     stop: StopToken | None
 
     @property
-    def content(self) -> Image:
+    def content(self) -> Pixels:
         """At the size of the output."""
         return self.prepared.content.pixels
 
     @property
-    def style(self) -> Image:
+    def style(self) -> Pixels:
         """At the long edge of the output, times `style_scale`."""
         return self.prepared.styles[0].pixels
 

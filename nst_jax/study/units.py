@@ -14,14 +14,14 @@ import numpy as np
 
 from nst_jax.engine.device.targets import make_style_target
 from nst_jax.engine.inputs.session import open_session
-from nst_jax.files.images import resize
+from nst_jax.files.images import Pixels, resize
 from nst_jax.model.objective import own_region, style_moments
 from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG
 from nst_jax.request.options import JobOptions, job_options
 from nst_jax.request.studies import RAW
 from nst_jax.request.taps import PIXELS
-from nst_jax.study.study import Image, Pair
+from nst_jax.study.study import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,12 +130,12 @@ def _relative(value: Any, target: Any) -> float:
     return float(((value - target) ** 2).sum() / max(float((target**2).sum()), 1e-12))
 
 
-def _features(network: VGG, image: Image, taps: Sequence[str]) -> dict[str, jax.Array]:
+def _features(network: VGG, image: Pixels, taps: Sequence[str]) -> dict[str, jax.Array]:
     look = jax.jit(lambda network, image, size: network(image, size, tuple(taps)))
     return look(network, jnp.asarray(image), jnp.asarray(image.shape[:2]))
 
 
-def _moments(network: VGG, image: Image, taps: Sequence[str]) -> dict[str, Moments]:
+def _moments(network: VGG, image: Pixels, taps: Sequence[str]) -> dict[str, Moments]:
     look = jax.jit(lambda network, image, size: style_moments(image, network, size, tuple(taps)))
     return look(network, jnp.asarray(image), jnp.asarray(image.shape[:2]))
 

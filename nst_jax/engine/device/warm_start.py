@@ -12,7 +12,6 @@ differences of images of one size.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optax
 from PIL import Image
 
@@ -20,11 +19,9 @@ from nst_jax.engine.device import optimizers
 from nst_jax.engine.device.solver import EarlyStopState, State
 from nst_jax.engine.inputs.load import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resize
+from nst_jax.files.images import Pixels, resize
 from nst_jax.model.objective import Terms
 from nst_jax.request.options import JobOptions, OptimizerKind
-
-Pixels = npt.NDArray[np.float32]
 
 Decays = tuple[float, float]
 """Adam's b1 and b2."""

@@ -10,14 +10,12 @@ import numpy.typing as npt
 from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import resize
+from nst_jax.files.images import Pixels, resize
 from nst_jax.model.color import color_moments, sample_colors
 from nst_jax.request.options import normalized_weights
 
-Image = npt.NDArray[np.float32]
 
-
-def initial_image(job: LoadedJob, size: Size) -> Image:
+def initial_image(job: LoadedJob, size: Size) -> Pixels:
     """(h, w, 3) float32 in [0, 1] of the given size."""
     own = job.options
     match own.init:
@@ -39,23 +37,23 @@ def initial_image(job: LoadedJob, size: Size) -> Image:
             return resize(job.init_image, size)
 
 
-def _content(job: LoadedJob, size: Size) -> Image:
+def _content(job: LoadedJob, size: Size) -> Pixels:
     return resize(job.content.pixels, size)
 
 
-def _noise(seed: int, half_range: float, size: Size) -> Image:
+def _noise(seed: int, half_range: float, size: Size) -> Pixels:
     """Uniform on both sides of 0."""
     uniform = np.random.default_rng(seed).random((*size, 3), dtype=np.float32)
     return (uniform - np.float32(0.5)) * np.float32(2 * half_range)
 
 
-def _mix(one: Image, other: Image, share: float) -> Image:
+def _mix(one: Pixels, other: Pixels, share: float) -> Pixels:
     """The first where the share is 0, the second where it is 1."""
     mixed = np.float32(1 - share) * one + np.float32(share) * other
     return np.asarray(mixed, np.float32)
 
 
-def _style_colours(job: LoadedJob, size: Size) -> Image:
+def _style_colours(job: LoadedJob, size: Size) -> Pixels:
     """Noise of the mean and covariance of the styles' colours, each style with its weight."""
     blend = normalized_weights(job.options.style_blend_weights, len(job.styles))
     means, covariances = zip(*map(_colours_of, job.styles), strict=True)
@@ -72,7 +70,7 @@ def _colours_of(style: LoadedPicture) -> tuple[npt.NDArray[np.float64], npt.NDAr
     return color_moments(style.pixels, mask)
 
 
-def _styles(job: LoadedJob, size: Size) -> Image:
+def _styles(job: LoadedJob, size: Size) -> Pixels:
     """The style pictures laid over the whole image, each with its weight."""
     blend = normalized_weights(job.options.style_blend_weights, len(job.styles))
     layers = (
@@ -82,7 +80,7 @@ def _styles(job: LoadedJob, size: Size) -> Image:
     return np.asarray(np.sum(list(layers), axis=0), np.float32)
 
 
-def _cover(pixels: Image, size: Size) -> Image:
+def _cover(pixels: Pixels, size: Size) -> Pixels:
     """A picture scaled until it covers another size, and cut to it around its middle."""
     height, width = pixels.shape[:2]
     factor = max(size[0] / height, size[1] / width)

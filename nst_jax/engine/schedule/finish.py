@@ -1,18 +1,15 @@
 """A finished job's result, with what it keeps of the content laid over its picture."""
 
 import numpy as np
-import numpy.typing as npt
 
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
-from nst_jax.files.images import resize
+from nst_jax.files.images import Pixels, resize
 from nst_jax.model.color import KEEP_METHODS
 from nst_jax.request.errors import NonFiniteError
-
-Image = npt.NDArray[np.float32]
 
 
 def make_result(active: ActiveJob, session: Session) -> Result:
@@ -45,7 +42,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
     )
 
 
-def composite_with_content(job: LoadedJob, image: Image) -> Image:
+def composite_with_content(job: LoadedJob, image: Pixels) -> Pixels:
     """What a job has made, with what it asks to keep of the content laid over it.
 
     Its colours, by the option `color`; and all of it where no mask gives a style. There

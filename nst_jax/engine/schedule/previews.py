@@ -14,8 +14,8 @@ from nst_jax.engine.device.solver import State
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.schedule.finish import composite_with_content
+from nst_jax.files.images import Pixels
 
-Image = npt.NDArray[np.float32]
 Steps = npt.NDArray[np.int64]
 
 
@@ -33,7 +33,7 @@ class Preview:
     index: int
     name: str
     step: int
-    image: Image
+    image: Pixels
 
 
 @dataclasses.dataclass(frozen=True)
