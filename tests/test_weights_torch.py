@@ -6,11 +6,10 @@ says whether they are as it writes and reads them. Our reader never asks it.
 
 import io
 import pickle
-import random
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -688,18 +687,7 @@ def one_array(dtype: str = "F32", shape: str = "[2]", offsets: str = "[0,8]") ->
 
 SAFETENSORS_UNSOUND = {
     "offsets beyond the file": with_header(b"{" + one_array(offsets="[0,800]") + b"}", bytes(8)),
-    "offsets that run backwards": with_header(b"{" + one_array(offsets="[8,0]") + b"}", bytes(8)),
-    "a hole": with_header(b"{" + one_array(offsets="[4,12]") + b"}", bytes(12)),
-    "an overlap": with_header(
-        b"{" + one_array() + b"," + one_array(offsets="[4,12]").replace(b'"a"', b'"b"') + b"}",
-        bytes(12),
-    ),
     "more than the shape": with_header(b"{" + one_array(shape="[2,3]") + b"}", bytes(8)),
-    "a shape beyond 64 bits": with_header(
-        b"{" + one_array(shape="[4294967296,4294967296,2]") + b"}", bytes(8)
-    ),
-    "a negative side": with_header(b"{" + one_array(shape="[-2]") + b"}", bytes(8)),
-    "an unknown type": with_header(b"{" + one_array("X9") + b"}", bytes(8)),
     "a header beyond the file": with_header(b"{" + one_array() + b"}", bytes(8), 50_000_000),
     "a header that is no JSON": with_header(b"{" + b"[" * 200, bytes(8)),
     "a header of brackets": with_header(b'{"a":' + b"[" * 100_000, bytes(8)),
@@ -747,72 +735,6 @@ def test_a_safetensors_type_that_numpy_lacks_is_refused_by_its_name(
 def test_a_safetensors_name_of_two_lines_is_refused(tmp_path: Path) -> None:
     content = with_header(b"{" + one_array().replace(b'"a"', rb'"a\nb"') + b"}", bytes(8))
     assert "name is no line of text" in refusal(content, tmp_path).message
-
-
-# Damage by chance.
-
-
-def sources() -> dict[str, bytes]:
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
-    return {kind: foreign_file(state, kind) for kind in FORMATS}
-
-
-def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """Truncations, changed bytes, and bytes that were added or cut out."""
-    generator = random.Random(seed)
-    for _ in range(count):
-        mutated = bytearray(content)
-        place = generator.randrange(len(content))
-        match generator.randrange(5):
-            case 0:
-                del mutated[place:]
-            case 1:
-                del mutated[place : place + generator.choice([1, 4, 40])]
-            case 2:
-                mutated[place:place] = generator.randbytes(generator.choice([1, 4, 40]))
-            case _:
-                for _ in range(generator.choice([1, 1, 2, 8])):
-                    mutated[generator.randrange(len(content))] = generator.randrange(256)
-        yield bytes(mutated)
-
-
-def fault_of(conversion: Callable[[], object]) -> WeightsError | None:
-    try:
-        conversion()
-    except WeightsError as error:
-        return error
-    return None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_mutated_file_is_refused_in_one_line_or_still_a_network(
-    kind: str, tmp_path: Path
-) -> None:
-    faults = [
-        fault_of(lambda content=content: converted(content, tmp_path))
-        for content in mutations(sources()[kind], 400, seed=1)
-    ]
-    messages = [str(fault) for fault in faults if fault]
-    assert 100 < len(messages) < 400
-    assert not [message for message in messages if "\n" in message or "Error" in message]
-
-
-@pytest.mark.slow
-def test_a_mutated_file_leaves_nothing_behind(tmp_path: Path) -> None:
-    """In a process of its own, as users meet it."""
-    source, destination = tmp_path / "source", tmp_path / "out" / "out.h5"
-    destination.parent.mkdir()
-    outcomes = set()
-    for content in sources().values():
-        for mutated in (content, *mutations(content, 6, seed=2)):
-            source.write_bytes(mutated)
-            fault = fault_of(lambda: convert(source, destination))
-            outcomes.add(fault is None)
-            assert "\n" not in str(fault)
-            assert list(destination.parent.iterdir()) == ([] if fault else [destination])
-            destination.unlink(missing_ok=True)
-    assert outcomes == {True, False}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
