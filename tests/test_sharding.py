@@ -13,6 +13,7 @@ from nst_jax import render_many
 from nst_jax.engine.device.programs import collectives_in
 from nst_jax.engine.plan.devices import data_mesh
 from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.schedule.scheduler import make_programs
 
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
 
@@ -120,7 +121,7 @@ def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
 def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):
     options = tiny_options(narrow_file, levels=1, batch_size=8)
     studio = Studio(options, jax.devices())
-    programs: Any = studio.session.make_scheduler((), NullProgress(), taps=["relu1_2"]).programs
+    programs: Any = make_programs(studio.session, (), NullProgress(), taps=["relu1_2"])
     network = programs._network_on(studio.session.devices)
     for leaf in jax.tree.leaves(network):
         places = {shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards}
