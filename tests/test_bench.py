@@ -375,7 +375,7 @@ class FakeHarness:
     def __init__(self, *_: object) -> None:
         self.device = SimpleNamespace(platform="gpu", device_kind="a GPU", memory_stats=self._told)
         self.dtype = "bfloat16"
-        self.setup = SimpleNamespace(
+        self.session = SimpleNamespace(
             weights=SimpleNamespace(source="a fake"), devices=SimpleNamespace(count=1)
         )
 

@@ -22,8 +22,8 @@ from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
 def numbers(jobs, options):
     """Fingerprints as a batch has them."""
-    setup = open_session(options, one_device())
-    examined = examine_jobs(fill_defaults(jobs, options), setup, NullProgress())
+    session = open_session(options, one_device())
+    examined = examine_jobs(fill_defaults(jobs, options), session, NullProgress())
     assert all(isinstance(one, ExaminedJob) for one in examined), examined
     return [one.fingerprint for one in examined]
 

@@ -226,13 +226,13 @@ _HOST_TRANSFERS = r"\b(?:infeed|outfeed|send|recv)(?:-done)?\(|custom_call_targe
 def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     topology = open_topology("v5e:2x2")
     options = tiny_options(narrow_file)
-    setup = open_session(options, topology.devices)
-    assert setup.precision.name == "bfloat16"
-    assert not setup.use_winograd
+    session = open_session(options, topology.devices)
+    assert session.precision.name == "bfloat16"
+    assert not session.use_winograd
     structure = StaticOptions(options.content_taps, options.style_taps)
     devices = topology.devices
     asked = devices, Bucket((48, 48), static_options=structure), 8, options
-    programs = ProgramCache(setup.network(options.style_taps), devices, NullProgress())
+    programs = ProgramCache(session.network(options.style_taps), devices, NullProgress())
     seen = analyze_step(programs, *asked)
     assert seen.collectives == []
     assert seen.bytes_per_device is not None

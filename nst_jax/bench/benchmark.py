@@ -91,9 +91,11 @@ class _Benchmark:
             dtype=self._harness.dtype,
             rounds=settings.rounds,
             pictures=f"{settings.content} {settings.style}".strip() or "synthetic",
-            weights=self._harness.setup.weights.source,
+            weights=self._harness.session.weights.source,
             style_loss=self._style_loss,
-            hardware=_hardware(self._harness.device, self._harness.setup.devices.count, self._peak),
+            hardware=_hardware(
+                self._harness.device, self._harness.session.devices.count, self._peak
+            ),
             versions=_versions() | self._peer_versions,
             operations=self._operations,
             peak_memory=self._memory,

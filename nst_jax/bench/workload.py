@@ -141,12 +141,12 @@ class Harness:
         local = jax.local_devices()
         self.device: Any = local[0]
         self._used = local if self.device.platform == "cpu" else local[:1]
-        self.setup = open_session(options, self._used)
+        self.session = open_session(options, self._used)
 
     @property
     def dtype(self) -> str:
         """What the network computes in, by its name."""
-        return self.setup.precision.name
+        return self.session.precision.name
 
     def workload(self, pair: Pair, size: int, batch_size: int | None) -> Workload:
         """A full batch, its step program compiled.
@@ -160,19 +160,21 @@ class Harness:
             PictureError: The pictures are too narrow at this size.
         """
         pair = pair.at(size)
-        setup = self._setup(size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size)
-        requests = self._requests([pair.job] * (batch_size or _MANY_JOBS), setup)
-        programs = make_programs(setup, requests, self._progress)
+        session = self._session_with(
+            size=size, levels=1, steps=_ENDLESS_STEPS, batch_size=batch_size
+        )
+        examined = self._examine([pair.job] * (batch_size or _MANY_JOBS), session)
+        programs = make_programs(session, examined, self._progress)
         began = time.perf_counter()
-        batch = _open_batch(requests, setup, programs)
+        batch = _open_batch(examined, session, programs)
         ready = time.perf_counter() - began - sum(programs.compiled.values())
         made = Workload(
             pair=pair,
-            canvas=requests[0].levels[-1].canvas,
+            canvas=examined[0].levels[-1].canvas,
             batch_size=len(batch.problems.steps),
-            own=requests[0].options,
-            weights=setup.weights,
-            operations=_operations(requests[0], setup),
+            own=examined[0].options,
+            weights=session.weights,
+            operations=_operations(examined[0], session),
             compile_seconds={},
             target_seconds=ready,
             program_bytes=None,
@@ -187,11 +189,11 @@ class Harness:
 
     def level_sizes(self, pair: Pair, size: int) -> list[tuple[int, int]]:
         """Long edge in pixels and steps of each level of the default schedule."""
-        setup = self._setup(size=size)
-        request = self._requests([pair.at(size).job], setup)[0]
+        session = self._session_with(size=size)
+        job = self._examine([pair.at(size).job], session)[0]
         steps: dict[int, int] = collections.Counter()
-        for stage in request.levels:
-            steps[max(stage.size)] += stage.steps
+        for level in job.levels:
+            steps[max(level.size)] += level.steps
         return list(steps.items())
 
     def render(self, pairs: Sequence[Pair], size: int, steps: int) -> float:
@@ -214,44 +216,44 @@ class Harness:
         )
         return sum(result.compile_seconds for result in results)
 
-    def _setup(self, *, batch_size: int | None = None, **changes: Any) -> Session:
+    def _session_with(self, *, batch_size: int | None = None, **changes: Any) -> Session:
         slots = "auto" if batch_size is None else batch_size
         options = dataclasses.replace(self._options, batch_size=slots, **changes)
-        return dataclasses.replace(self.setup, options=options)
+        return dataclasses.replace(self.session, options=options)
 
-    def _requests(self, jobs: Sequence[Job], setup: Session) -> list[ExaminedJob]:
-        requests = []
-        for one in examine_jobs(fill_defaults(jobs, setup.options), setup, self._progress):
+    def _examine(self, jobs: Sequence[Job], session: Session) -> list[ExaminedJob]:
+        examined = []
+        for one in examine_jobs(fill_defaults(jobs, session.options), session, self._progress):
             if not isinstance(one, ExaminedJob):
                 assert isinstance(one.error, NstJaxError)
                 raise one.error
-            requests.append(one)
-        return requests
+            examined.append(one)
+        return examined
 
 
 def _open_batch(
-    requests: Sequence[ExaminedJob], setup: Session, programs: ProgramCache
+    examined: Sequence[ExaminedJob], session: Session, programs: ProgramCache
 ) -> SlotBatch:
     """The first batch of the jobs, on the devices, before its first step."""
-    options = setup.options
-    plan = choose_slots([one.levels for one in requests], options, setup.devices)
-    slots = plan.slots[requests[0].levels[0].bucket]
-    jobs = [ActiveJob(load_job(one, options, setup.pictures)) for one in requests[:slots]]
+    options = session.options
+    plan = choose_slots([one.levels for one in examined], options, session.devices)
+    slots = plan.slots[examined[0].levels[0].bucket]
+    jobs = [ActiveJob(load_job(one, options, session.pictures)) for one in examined[:slots]]
     targets = TargetCache(programs, options)
     batch = SlotLoader(programs, targets, options.optimizer).open(jobs, slots)
     assert batch is not None  # nobody asks it to stop
     return batch
 
 
-def _operations(request: ExaminedJob, setup: Session) -> Operations:
-    stage = request.levels[-1]
-    convolutions = setup.weights.convolutions
+def _operations(job: ExaminedJob, session: Session) -> Operations:
+    level = job.levels[-1]
+    convolutions = session.weights.convolutions
     return step_operations(
-        setup.weights.architecture,
+        session.weights.architecture,
         {name: kernel.shape[2:] for name, (kernel, _) in convolutions.items()},
-        content_taps=request.options.content_taps,
-        style_taps=request.options.style_taps,
-        size=stage.size,
-        canvas=stage.canvas,
-        use_winograd=setup.use_winograd,
+        content_taps=job.options.content_taps,
+        style_taps=job.options.style_taps,
+        size=level.size,
+        canvas=level.canvas,
+        use_winograd=session.use_winograd,
     )

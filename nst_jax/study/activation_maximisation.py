@@ -93,7 +93,7 @@ def before_activation(tap: str) -> str:
 def maximise_activations(
     neurons: Sequence[Neuron],
     scales: Mapping[str, Scale],
-    setup: Session,
+    session: Session,
     folder: Path,
     progress: Progress,
 ) -> list[Cell]:
@@ -102,15 +102,17 @@ def maximise_activations(
     Args:
         neurons: `place` counts from 0.
         scales: By tap before its activation, for every tap of the neurons.
-        setup: Its options say how large, how smooth and in how many steps.
+        session: Its options say how large, how smooth and in how many steps.
         folder: Where pictures and ledger go.
         progress: Told what happens.
 
     Raises:
         WriteError: A picture or the ledger can't be written.
     """
-    jobs = fill_defaults([_job(neuron, tuple(scales), setup) for neuron in neurons], setup.options)
-    examined = examine_jobs(jobs, setup, progress)
+    jobs = fill_defaults(
+        [_job(neuron, tuple(scales), session) for neuron in neurons], session.options
+    )
+    examined = examine_jobs(jobs, session, progress)
     ready = [one for one in examined if isinstance(one, ExaminedJob)]
     marks = {one.index: _fingerprint(one, neurons[one.index], scales) for one in ready}
     place = LocalFolder(folder)
@@ -120,11 +122,11 @@ def maximise_activations(
     left = {one.index for one in work.jobs}
     run = FolderRun(
         folder=place,
-        session=setup,
+        session=session,
         work=dataclasses.replace(work, jobs=[one for one in ready if one.index in left]),
         progress=progress,
         is_resumable=False,
-        targets=ChannelTargets(neurons, scales, setup.options),
+        targets=ChannelTargets(neurons, scales, session.options),
         mark=lambda result: dataclasses.replace(result, fingerprint=marks[result.index]),
     )
     fault = run.render()
@@ -132,7 +134,7 @@ def maximise_activations(
         raise fault
     records = place.read_records()
     trials = [
-        Trial(neuron.place, 0, job.output, job_options(job.options or setup.options))
+        Trial(neuron.place, 0, job.output, job_options(job.options or session.options))
         for neuron, job in zip(neurons, jobs, strict=True)
     ]
     return [read_cell(trial, records[trial.output], folder, lambda _: {}) for trial in trials]
@@ -145,13 +147,13 @@ def _fingerprint(request: ExaminedJob, neuron: Neuron, scales: Mapping[str, Scal
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _job(neuron: Neuron, taps: tuple[str, ...], setup: Session) -> Job:
+def _job(neuron: Neuron, taps: tuple[str, ...], session: Session) -> Job:
     """A job whose content and style do not count; they only have the size of the picture.
 
     The deeper the tap, the more fine grain excites it beside its motif; at the first ones fine
     lines are the motif. So smoothness counts the more, the more a position of the tap sees.
     """
-    options, field = setup.options, receptive_field(neuron.tap, setup.weights.architecture)
+    options, field = session.options, receptive_field(neuron.tap, session.weights.architecture)
     grey = np.full((options.size, options.size, 3), 0.5, np.float32)
     own = job_options(
         options,

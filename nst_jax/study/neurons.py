@@ -79,13 +79,13 @@ def study_neurons(
     progress, folder = progress or NullProgress(), Path(output_dir)
     options = options or study_options("neurons")
     _check_ignored(options)
-    setup = open_session(options)
-    names = [canonical_tap(tap, setup.weights.architecture) for tap in taps]
-    _check(setup, names, channels, count, patches)
+    session = open_session(options)
+    names = [canonical_tap(tap, session.weights.architecture) for tap in taps]
+    _check(session, names, channels, count, patches)
     images = [_load(picture, options.size, names) for picture in pictures]
     looked = images or [np.random.default_rng(0).random((options.size,) * 2 + (3,), np.float32)]
     before = [before_activation(tap) for tap in names]
-    network = setup.network((*names, *before))
+    network = session.network((*names, *before))
     responses = compute_responses(network, looked, [*names, *before], options.size)
     chosen = [
         (tap, channel)
@@ -94,10 +94,10 @@ def study_neurons(
     ]
     neurons = [Neuron(place, tap, channel) for place, (tap, channel) in enumerate(chosen)]
     scales = {tap: response_deviations([each[tap] for each in responses]) for tap in before}
-    cells = maximise_activations(neurons, scales, setup, folder, progress)
+    cells = maximise_activations(neurons, scales, session, folder, progress)
     shown = patches if images else 0
     for neuron in neurons:
-        field = receptive_field(neuron.tap, setup.weights.architecture)
+        field = receptive_field(neuron.tap, session.weights.architecture)
         found = find_patches([each[neuron.tap] for each in responses], neuron.channel, shown, field)
         cells += _write_patches(neuron, found, images, field, shown, folder)
     return Study(
@@ -127,7 +127,7 @@ def _check_ignored(options: Options) -> None:
 
 
 def _check(
-    setup: Session, taps: Sequence[str], channels: Sequence[int], count: int, patches: int
+    session: Session, taps: Sequence[str], channels: Sequence[int], count: int, patches: int
 ) -> None:
     if not taps or len(set(taps)) != len(taps) or not all(tap.startswith("relu") for tap in taps):
         raise OptionError(
@@ -136,7 +136,7 @@ def _check(
     if count < 1 or not 0 <= patches <= 32:
         raise OptionError(f"count must be 1 or more and patches 0 to 32, got {count} and {patches}")
     for tap in taps:
-        kernel, _ = setup.weights.convolutions[before_activation(tap)]
+        kernel, _ = session.weights.convolutions[before_activation(tap)]
         for channel in channels:
             if not 0 <= channel < kernel.shape[-1]:
                 raise OptionError(

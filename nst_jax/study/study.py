@@ -180,13 +180,13 @@ def open_pair(
         PictureError: A picture is missing, no picture, or too small for a tap.
         WeightsError: The network is missing.
     """
-    setup, progress = open_session(options), progress or NullProgress()
+    session, progress = open_session(options), progress or NullProgress()
     listed = fill_defaults([Job(content, style, options=options)], options)
-    (examined,) = examine_jobs(listed, setup, progress)
+    (examined,) = examine_jobs(listed, session, progress)
     if not isinstance(examined, ExaminedJob):
         assert examined.error is not None
         raise examined.error
-    ready = load_job(examined, options, setup.pictures)
+    ready = load_job(examined, options, session.pictures)
     measure = measure or PairScores(ready.content.pixels, ready.styles[0].pixels)
     return Pair(examined.job, ready, options, Path(output_dir), measure, progress, stop)
 
