@@ -42,9 +42,9 @@ class WassersteinTarget(NamedTuple):
 
     Attributes:
         mean: μ.
-        strong: P, the strong directions, orthonormal.
+        basis: P, the directions of the largest variance, orthonormal.
         deviations: d, the standard deviation along each.
-        rest: τ, the variance in all other directions together; 0 where there are none.
+        residual_variance: τ, the variance in all other directions together; 0 where there are none.
     """
 
     mean: Float32[Array, "... c"]

@@ -35,7 +35,7 @@ def fingerprint(
         job: With its output's name filled in; the suffix counts, because it is the format.
         own: The job's options with canonical taps.
         options: The run's.
-        inputs: What looks at the job's pictures.
+        pictures: What looks at the job's pictures.
         dtype: What the network really computes in.
         weights_sha256: The content of the network's weights.
 
