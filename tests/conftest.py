@@ -83,11 +83,11 @@ def studio(narrow_file: str) -> "Studio":
 
 
 @pytest.fixture(autouse=True)
-def stages_of_its_own() -> Iterator[None]:
-    """What a test has made of levels, canvases and phases is not what the next one meets."""
+def levels_of_its_own() -> Iterator[None]:
+    """What a test has made of levels and canvases is not what the next one meets."""
     yield
     if levels := sys.modules.get("nst_jax.engine.plan.levels"):
-        levels.pyramid.cache_clear()
+        levels.make_levels.cache_clear()
 
 
 @pytest.fixture

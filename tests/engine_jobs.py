@@ -21,7 +21,7 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.scheduler import NO_ACCIDENTS, make_programs, make_scheduler
+from nst_jax.engine.schedule.scheduler import NO_RETRIES, make_programs, make_scheduler
 from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, normalized_weights
@@ -214,7 +214,7 @@ class Studio:
         self.options = options
         self.session = open_session(options, devices or one_device())
         self.progress: Progress = NullProgress()
-        self.policy = NO_ACCIDENTS
+        self.policy = NO_RETRIES
         self.scheduler: Any = None
         self._programs: ProgramCache | None = None
 

@@ -206,19 +206,19 @@ def test_transparency_is_kept_or_laid_on_white_or_black(options):
     assert np.abs(image_of(white) - image_of(black)).max() > 0.5
 
 
-@pytest.mark.parametrize("mode", color.KEEP_METHODS)
+@pytest.mark.parametrize("mode", color.RECOLOR_OUTPUT)
 def test_the_contents_colours_are_laid_over_the_finished_picture(studio, mode):
     plain, kept = studio.render([tiny_job(0), tiny_job(0, color=mode)])
-    expected = color.KEEP_METHODS[mode](image_of(plain), content_of(0))
+    expected = color.RECOLOR_OUTPUT[mode](image_of(plain), content_of(0))
     np.testing.assert_array_equal(image_of(kept), expected)
     assert np.abs(image_of(kept) - image_of(plain)).max() > 0.02
 
 
-@pytest.mark.parametrize("mode", color.MATCH_METHODS)
+@pytest.mark.parametrize("mode", color.RECOLOR_STYLE)
 def test_a_style_may_get_the_contents_colours_before_it_is_looked_at(studio, mode):
     """For each content its own, though the style is the same."""
     for number in (0, 1):
-        style = color.MATCH_METHODS[mode](style_of(0), content_of(number))
+        style = color.RECOLOR_STYLE[mode](style_of(0), content_of(number))
         by_hand = Job(content_of(number), style, options=own(steps=4))
         asked = Job(content_of(number), style_of(0), options=own(steps=4, color=mode))
         assert same(*studio.render([by_hand, asked]))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nst_jax.engine.plan.canvas import fit_long_edge, padded_shape, padding_share, square_canvas
-from nst_jax.engine.plan.levels import level_edges, pyramid
+from nst_jax.engine.plan.levels import level_edges, make_levels
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import JobOptions, Options
 
@@ -134,10 +134,10 @@ def test_stages_follow_from_the_own_size_alone(size, edge, levels, scale):
     own = JobOptions(style_scale=scale, **SHALLOW)
     if min(fit_long_edge(size, edge)) < 2:
         with pytest.raises(PictureError, match="at least 2 px"):
-            pyramid(size, options, own)
+            make_levels(size, options, own)
         return
-    made = pyramid(size, options, own)
-    assert made == pyramid(size, options, own)
+    made = make_levels(size, options, own)
+    assert made == make_levels(size, options, own)
     assert made[-1].size == fit_long_edge(size, edge)
     assert made[-1].index == len(level_edges(edge, levels)) - 1
     for stage in made:
@@ -150,14 +150,14 @@ def test_stages_follow_from_the_own_size_alone(size, edge, levels, scale):
 def test_a_narrow_picture_leaves_the_coarse_levels_out():
     """relu5_1 needs 16 px: 1000x40 has 10, 14 and 20 px at 256, 362 and 512 px."""
     options = Options(size=512, levels=3)
-    assert [stage.index for stage in pyramid((1000, 40), options, options)] == [2]
-    assert [stage.index for stage in pyramid((1000, 800), options, options)] == [0, 1, 2]
+    assert [stage.index for stage in make_levels((1000, 40), options, options)] == [2]
+    assert [stage.index for stage in make_levels((1000, 800), options, options)] == [0, 1, 2]
 
 
 def test_a_picture_too_narrow_for_every_level_is_refused_with_its_sizes():
     options = Options(size=512, levels=3)
     with pytest.raises(PictureError, match="16 px") as caught:
-        pyramid((1000, 30), options, options)
+        make_levels((1000, 30), options, options)
     assert "15x512" in str(caught.value)
     assert "30x1000" in str(caught.value)
     assert "--size" in caught.value.remedy

@@ -11,7 +11,7 @@ from nst_jax.model import color
 
 SEEDS = given(seed=st.integers(0, 10**6))
 FEW = settings(max_examples=15, deadline=None, derandomize=True)
-MODES = {**color.KEEP_METHODS, **color.MATCH_METHODS}
+MODES = {**color.RECOLOR_OUTPUT, **color.RECOLOR_STYLE}
 
 
 def linear(value: float) -> float:
@@ -103,7 +103,7 @@ def test_the_output_s_lightness_is_kept_and_the_contents_hue_in_lab(seed):
         np.testing.assert_allclose(got[1:], share * wanted, atol=0.05)
 
 
-@pytest.mark.parametrize("keep", color.KEEP_METHODS.values())
+@pytest.mark.parametrize("keep", color.RECOLOR_OUTPUT.values())
 def test_own_colours_grey_contents_and_black_and_white_outputs_are_safe(keep):
     image, other = picture(5, 6), picture(5, 6, seed=1)
     np.testing.assert_allclose(keep(image, image), image, atol=1e-4)
@@ -178,7 +178,7 @@ def test_plain_and_grey_pictures_are_safe_on_either_side(mode):
             assert in_range(MODES[mode](one, other))
 
 
-@pytest.mark.parametrize("match", color.MATCH_METHODS.values())
+@pytest.mark.parametrize("match", color.RECOLOR_STYLE.values())
 def test_a_plain_style_becomes_plain_in_the_contents_middle(match):
     made = match(PLAIN[2], np.float32(muted(picture(9, 9))))
     assert np.ptp(made, axis=(0, 1)).max() < 1e-6

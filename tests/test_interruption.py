@@ -137,7 +137,7 @@ def test_a_checkpoint_serves_a_run_that_was_killed(batch, unbroken, tmp_path):
     class KillAfter(StopAfter):
         def stepped(self, image_steps: int) -> None:
             super().stepped(image_steps)
-            if self.stop.requested:
+            if self.stop.is_requested:
                 raise Killed
 
     first, second = KillAfter(7), StopAfter(0)

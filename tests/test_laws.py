@@ -149,7 +149,7 @@ def test_one_evaluation_is_close_on_any_canvas_and_nothing_moves_outside(one_ste
     studio, jobs = one_step
     before = list(_evaluations(studio, jobs))
     monkeypatch.setattr("nst_jax.engine.plan.levels.padded_shape", lambda _: (64, 80))
-    levels.pyramid.cache_clear()
+    levels.make_levels.cache_clear()
     after = list(_evaluations(studio, jobs))
     for (loss, gradient, _), (other, other_gradient, whole) in zip(before, after, strict=True):
         assert other == pytest.approx(loss, rel=CLOSE)
@@ -179,7 +179,7 @@ def test_noise_follows_from_seed_and_size_alone(one_step, monkeypatch):
     assert 0.4 < first[:height].mean() < 0.6
     assert first[:height].std() > 0.25
     monkeypatch.setattr("nst_jax.engine.plan.levels.padded_shape", lambda _: (64, 80))
-    levels.pyramid.cache_clear()
+    levels.make_levels.cache_clear()
     elsewhere = studio.calls([a])[0].states.image[0]
     assert np.array_equal(elsewhere[:height, :width], first[:height])
 

@@ -22,7 +22,7 @@ from engine_jobs import (
 )
 
 from nst_jax.engine.device.optimizers import Schedule
-from nst_jax.engine.plan.levels import pyramid
+from nst_jax.engine.plan.levels import make_levels
 from nst_jax.request.options import JobOptions, Options
 
 STEPS = 3
@@ -136,7 +136,7 @@ def test_a_schedule_is_optax_s(kind, end):
 
 def test_the_first_level_may_have_steps_of_its_own():
     own = JobOptions(steps=10, first_steps=25, content_taps=("relu5_1",))
-    made = pyramid((128, 40), Options(size=128, levels=5), own)
+    made = make_levels((128, 40), Options(size=128, levels=5), own)
     assert [level.steps for level in made] == [25] + [10] * (len(made) - 1)
     assert made[0].index > 0, "the coarsest levels are too narrow, so another is its first"
 

@@ -88,7 +88,7 @@ def test_the_next_preview_is_that_of_the_nearest_job():
     assert previews.steps_until_next(np.array([0])) == 10
     assert previews.steps_until_next(np.array([3, 19, 20])) == 1
     before, after = np.array([5, 20, 8, 30]), np.array([10, 20, 11, 40])
-    assert previews.are_due(before, after) == [0, 3]
+    assert previews.list_due(before, after) == [0, 3]
 
 
 @pytest.fixture

@@ -765,13 +765,13 @@ def test_a_fault_while_a_slot_is_refilled_loses_no_job(workshop, notes, name, ca
 def _entered(workshop: Workshop) -> Iterator[dict[int, int]]:
     """By job, how many slots the batch had that it entered last."""
     seen: dict[int, int] = {}
-    original = SlotLoader.load
+    original = SlotLoader.make_input
 
     def spy(self: SlotLoader, one: ActiveJob) -> Any:
-        seen[one.job.index] = by_canvas(workshop.scheduler.plan)[FINE]
+        seen[one.loaded.index] = by_canvas(workshop.scheduler.plan)[FINE]
         return original(self, one)
 
-    with mock.patch.object(SlotLoader, "load", spy):
+    with mock.patch.object(SlotLoader, "make_input", spy):
         yield seen
 
 

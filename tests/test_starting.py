@@ -19,7 +19,7 @@ from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import LoadedJob, check_sizes, load_job
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.examined_job import ExaminedJob
-from nst_jax.engine.plan.levels import pyramid
+from nst_jax.engine.plan.levels import make_levels
 from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments
 from nst_jax.request.errors import OptionError, PictureError
@@ -36,7 +36,7 @@ def _prepared(job: Job, init_image=None, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
     options, pictures = tiny_options("none"), PictureIndex()
-    levels = pyramid(pictures.size(job.content), options, own, regions=len(job.masks))
+    levels = make_levels(pictures.size(job.content), options, own, regions=len(job.masks))
     check_sizes(job, own, levels, pictures)
     return load_job(ExaminedJob(0, job, own, levels, ""), options, pictures)
 

@@ -23,7 +23,7 @@ from engine_jobs import (
 )
 from references import relative_error
 
-from nst_jax.engine.device.solver import EarlyStopState, State
+from nst_jax.engine.device.solver import LossTrend, State
 from nst_jax.engine.device.warm_start import EVIDENCE_STEPS, cold_start, warm_start
 from nst_jax.model.objective import Terms
 
@@ -116,7 +116,7 @@ def _state(size: Size, canvas: Size, *, count: int, outside: float = 0.0, seed: 
         averaged=zero + np.float32(1 - 0.9**count),
         step=number,
         terms=Terms(zero, zero, zero, zero),
-        trend=EarlyStopState(zero + 3, zero + 4, zero == 0),
+        trend=LossTrend(zero + 3, zero + 4, zero == 0),
         finite=zero == 0,
     )
 

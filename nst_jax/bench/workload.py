@@ -240,7 +240,7 @@ def _open_batch(
     slots = plan.slots[examined[0].levels[0].bucket]
     jobs = [ActiveJob(load_job(one, options, session.pictures)) for one in examined[:slots]]
     targets = TargetCache(programs, options)
-    batch = SlotLoader(programs, targets, options.optimizer).open(jobs, slots)
+    batch = SlotLoader(programs, targets, options.optimizer).open_batch(jobs, slots)
     assert batch is not None  # nobody asks it to stop
     return batch
 

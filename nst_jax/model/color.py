@@ -104,14 +104,14 @@ def match_histogram(style: Pixels, content: Pixels) -> Pixels:
     return _float32(np.stack(channels, axis=-1))
 
 
-KEEP_METHODS: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
+RECOLOR_OUTPUT: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
     "content": take_lightness,
     "lab": take_lightness,
     "luminance": take_luminance,
 }
 """By the option `color`: output and content to the picture that is written."""
 
-MATCH_METHODS: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
+RECOLOR_STYLE: Mapping[str, Callable[[Pixels, Pixels], Pixels]] = {
     "match-mean-covariance": match_mean_and_covariance,
     "match-histogram": match_histogram,
 }

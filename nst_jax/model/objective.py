@@ -6,9 +6,9 @@
 
 F are the image's features; the targets are made once, from the content and the style
 pictures. How features compare is their target's own business: for contents it is
-‖F - P‖² / ‖P‖², for styles as Gram matrices ‖G - A‖² / ‖A‖², unless another normalisation
-was asked for. Tap weights sum to 1. Written for one image; `jax.vmap` makes the batch, and
-the gradient of the sum over jobs keeps jobs apart.
+‖F - P‖² / ‖P‖², for styles the Wasserstein-2 distance (`model/wasserstein.py`), or Gram matrices
+‖G - A‖² / ‖A‖², unless another normalisation was asked for. Tap weights sum to 1. Written for one
+image; `jax.vmap` makes the batch, and the gradient of the sum over jobs keeps jobs apart.
 """
 
 from collections.abc import Mapping

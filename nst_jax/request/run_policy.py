@@ -30,7 +30,7 @@ class RunPolicy:
         whole_number(0, 10**9).check("max_failures", self.max_failures)
         SECONDS.check("checkpoint_every", self.checkpoint_every)
 
-    @property
-    def failures_allowed(self) -> int | None:
-        """How many failed jobs end the run; None: any number is borne."""
-        return 1 if self.fail_fast else self.max_failures or None
+    def ends_at(self, failures: int) -> bool:
+        """Whether so many failed jobs end the run."""
+        allowed = 1 if self.fail_fast else self.max_failures
+        return 0 < allowed <= failures

@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Positional
 
 from nst_jax import Job, Options, render_many
-from nst_jax.engine.plan.levels import pyramid
+from nst_jax.engine.plan.levels import make_levels
 from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.options import job_options
 from nst_jax.request.presets import PRESETS
@@ -59,7 +59,7 @@ def render_pair(content: Path, style: Path, options: Options) -> None:
         assert result.job.options is not None
         shape = result.image.shape[0], result.image.shape[1]
         shown, asked = (open_fitted(path, max(shape)) for path in (content, style))
-        levels = pyramid(shape, options, result.job.options)
+        levels = make_levels(shape, options, result.job.options)
         cost = sum(level.steps * math.prod(level.size) for level in levels) / math.prod(shape)
         objective = compare(shown, asked, result.image).crowsonkb
         print(f"  {name:28} {objective:.4f}  {cost:6.1f}", flush=True)

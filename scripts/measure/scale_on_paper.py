@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from nst_jax.bench.operations import step_operations
-from nst_jax.engine.plan.levels import Level, pyramid
+from nst_jax.engine.plan.levels import Level, make_levels
 from nst_jax.forecast.chips import published_peak
 from nst_jax.request.options import Options, with_canonical_taps
 from nst_jax.request.taps import VGG16
@@ -75,7 +75,7 @@ class Assumed(NamedTuple):
 
 def ladder() -> tuple[Level, ...]:
     """The levels of the default schedule at 512 px."""
-    return pyramid(SIZE, Options(size=SIZE[0]), _OWN)
+    return make_levels(SIZE, Options(size=SIZE[0]), _OWN)
 
 
 def channels() -> dict[str, tuple[int, int]]:

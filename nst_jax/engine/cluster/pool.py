@@ -143,7 +143,7 @@ class WorkerPool:
                 self._ray.kill(actor)
         unfinished = [*self._waiting, *(task for _, task in self._running.values())]
         left = sum(len(task.jobs) for task in unfinished)
-        if not left and not self._has_too_many_failures():
+        if not left and not self._config.policy.ends_at(self._failures):
             return None
         return StoppedError(
             f"stopped with {jobs - left} of {jobs} jobs finished",
@@ -168,7 +168,7 @@ class WorkerPool:
         """Hands out tasks and receives answers, as long as there is work."""
         said = time.monotonic()
         while self._waiting or self._running:
-            if self._stop.requested or self._has_too_many_failures():
+            if self._stop.is_requested or self._config.policy.ends_at(self._failures):
                 return
             asked = [*self._opening, *self._running]
             ready, _ = self._ray.wait(asked, num_returns=1, timeout=_LOOK_S)
@@ -258,10 +258,6 @@ class WorkerPool:
         sums = {name: sum(getattr(one, name) for one in both) for name in _SUMMED}
         self._total = dataclasses.replace(self._total, **sums)
         self._progress.stepped(report.summary.image_steps)
-
-    def _has_too_many_failures(self) -> bool:
-        allowed = self._config.policy.failures_allowed
-        return allowed is not None and self._failures >= allowed
 
 
 def _first_line(error: Exception) -> str:

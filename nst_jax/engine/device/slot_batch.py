@@ -27,13 +27,13 @@ class ChunkReport(NamedTuple):
     """What is known of every slot after a chunk.
 
     Attributes:
-        steps: Steps taken since the slot was filled.
-        over: Whether the job in it is over before its steps: converged, or not finite.
+        steps: Steps that each job has taken in its level.
+        ended_early: Whether the job has ended before its steps: converged, or not finite.
         terms: (slots, 4): total, content, style and tv at the last step.
     """
 
     steps: npt.NDArray[np.integer]
-    is_finished: npt.NDArray[np.bool_]
+    ended_early: npt.NDArray[np.bool_]
     terms: npt.NDArray[np.float32]
 
 

@@ -1,4 +1,4 @@
-"""One optimisation step of one job, and the compiled program that runs many of both.
+"""One optimisation step of one job, and the compiled program that runs many steps of many jobs.
 
 The step is written for one image; `jax.vmap` makes it a batch with the network unmapped.
 What differs from job to job is an array in `Problem`, so a sweep over weights, rates or
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
         bounds: The least and the greatest value that a step may leave a pixel at.
         average_decay: The memory of the image's moving average; 0: the last image.
         steps: To take, at most.
-        early_stop: See `EarlyStopState`.
+        early_stop: Least relative fall of the loss between two looks; 0: never stop early.
     """
 
     size: Int[Array, "2"]
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
     early_stop: Float32[Array, ""]
 
 
-class EarlyStopState(NamedTuple):
+class LossTrend(NamedTuple):
     """How a job's objective has been falling.
 
     Attributes:
@@ -89,7 +89,7 @@ class State(NamedTuple):
     averaged: Float32[Array, ""]
     step: Int32[Array, ""]
     terms: Terms
-    trend: EarlyStopState
+    trend: LossTrend
     finite: Bool[Array, ""]
 
 
@@ -99,7 +99,7 @@ def is_active(state: State, problem: Problem) -> Bool[Array, ""]:
 
 
 def take_step(state: State, problem: Problem, network: VGG) -> State:
-    """One step of one job: gradient, optimiser, back into [0, 1], and the averages.
+    """One step of one job: gradient, optimiser, clipping to the job's bounds, and the averages.
 
     A job that is not active stands still.
     """
@@ -127,7 +127,7 @@ def take_step(state: State, problem: Problem, network: VGG) -> State:
         averaged,
         state.step + 1,
         terms,
-        _update_early_stop(state, terms.total, problem.early_stop),
+        _update_trend(state, terms.total, problem.early_stop),
         finite,
     )
     active = is_active(state, problem)
@@ -145,7 +145,8 @@ def run_chunk(states: State, problems: Problem, network: VGG, num_steps: Int[Arr
 
 
 def _step_all(states: State, problems: Problem, network: VGG) -> State:
-    """One step of every slot: of all together, or one after the other where each searches.
+    """One step of every slot: of all together, or one after the other where the
+    optimiser has a line search.
 
     A line search is a loop of its own, of another length for each job. Mapped, it would run as
     long as the longest, and take the network's kernels for one of each image.
@@ -169,9 +170,9 @@ def _update_average(
     return (old * state.average + (1 - decay) * image) / weight, weight
 
 
-def _update_early_stop(
+def _update_trend(
     state: State, total: Float32[Array, ""], early_stop: Float32[Array, ""]
-) -> EarlyStopState:
+) -> LossTrend:
     """The trend after one more step.
 
     It follows from the job's own steps alone, so that a job stops at the same step whatever
@@ -185,7 +186,7 @@ def _update_early_stop(
     looks = (state.step + 1) % CHECK_EVERY == 0
     fallen = state.trend.reference - smoothed
     stalled = fallen < early_stop * state.trend.reference
-    return EarlyStopState(
+    return LossTrend(
         smoothed,
         jnp.where(looks, smoothed, state.trend.reference),
         looks & stalled & (early_stop > 0),

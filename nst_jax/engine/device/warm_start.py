@@ -16,7 +16,7 @@ import optax
 from PIL import Image
 
 from nst_jax.engine.device import optimizers
-from nst_jax.engine.device.solver import EarlyStopState, State
+from nst_jax.engine.device.solver import LossTrend, State
 from nst_jax.engine.inputs.load import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import Pixels, resize
@@ -95,7 +95,7 @@ def _first_state(image: Any, optimizer: Any, average: Any, *, averaged: float) -
         averaged=_host(np.float32(averaged)),
         step=_host(np.int32(0)),
         terms=Terms(zero, zero, zero, zero),
-        trend=EarlyStopState(far, far, false),
+        trend=LossTrend(far, far, false),
         finite=true,
     )
 

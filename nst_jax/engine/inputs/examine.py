@@ -8,15 +8,15 @@ from nst_jax.engine.inputs.fingerprint import session_fingerprint
 from nst_jax.engine.inputs.load import DECODERS, check_sizes, read_with_retries
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
-from nst_jax.engine.plan.levels import pyramid
+from nst_jax.engine.plan.levels import make_levels
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.request.errors import JobError
 from nst_jax.request.job import Job
 from nst_jax.request.options import JobOptions, foreign_tap_names, with_canonical_taps
 
-_JOBS_A_GROUP = 16  # that a thread looks at before another one's turn
-_GROUPS_AHEAD = 8  # of these, waiting
+_JOBS_A_TASK = 16  # that a thread looks at before another one's turn
+_TASKS_AHEAD = 8  # of these, waiting
 
 
 def examine_jobs(
@@ -37,10 +37,10 @@ def examine_jobs(
     examined: list[ExaminedJob | Result] = []
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
     try:
-        for first in range(0, len(jobs), _JOBS_A_GROUP):
-            some = range(len(jobs))[first : first + _JOBS_A_GROUP]
+        for first in range(0, len(jobs), _JOBS_A_TASK):
+            some = range(len(jobs))[first : first + _JOBS_A_TASK]
             waiting.append(pool.submit(_examine_together, some, jobs, session))
-            if len(waiting) > _GROUPS_AHEAD:  # a million futures would be gigabytes
+            if len(waiting) > _TASKS_AHEAD:  # a million futures would be gigabytes
                 examined += waiting.popleft().result()
         for future in waiting:
             examined += future.result()
@@ -79,7 +79,7 @@ def _examine_together(
 def _examine(index: int, job: Job, own: JobOptions, session: Session) -> ExaminedJob | Result:
     def look() -> ExaminedJob:
         size = session.pictures.lookup(job.content).size
-        levels = pyramid(size, session.options, own, regions=len(job.masks))
+        levels = make_levels(size, session.options, own, regions=len(job.masks))
         asked = session_fingerprint(job, own, session)  # which looks at every picture
         check_sizes(job, own, levels, session.pictures)
         return ExaminedJob(index, job, own, levels, asked)

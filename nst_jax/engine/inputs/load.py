@@ -17,7 +17,7 @@ from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
 from nst_jax.files.retry import retry
 from nst_jax.files.storage import as_file
-from nst_jax.model.color import MATCH_METHODS
+from nst_jax.model.color import RECOLOR_STYLE
 from nst_jax.request.errors import JobError, PictureError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, Options
@@ -235,8 +235,8 @@ def _load_style(
     edge, color = examined.levels[-1].style_edge, examined.options.color
     pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], edge))
     key = StyleKey(pictures.sha256(source), edge)
-    if color in MATCH_METHODS:
-        pixels = MATCH_METHODS[color](pixels, content.pixels)
+    if color in RECOLOR_STYLE:
+        pixels = RECOLOR_STYLE[color](pixels, content.pixels)
         key = key._replace(colors_of=(color, content.key, max(content.size)))
     if mask is None:
         return LoadedPicture(key, pixels)

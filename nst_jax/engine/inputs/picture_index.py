@@ -105,7 +105,7 @@ class PictureIndex:
         return self._sizes[str(file), stamp]
 
     def sha256(self, source: PictureSource) -> str:
-        """The checksum alone; see `seen`."""
+        """The checksum alone; see `lookup`."""
         return self.lookup(source).sha256
 
     def find_known(self, sources: Iterable[PictureSource]) -> dict[str, PictureInfo]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.levels import Bucket, Level, pyramid
+from nst_jax.engine.plan.levels import Bucket, Level, make_levels
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource
 from nst_jax.request.options import JobOptions, Options, with_canonical_taps
@@ -101,7 +101,7 @@ def _levels(
 ) -> tuple[Level, ...]:
     """A job's levels; none where it is too small."""
     try:
-        return pyramid(
+        return make_levels(
             size, options, _canonical_options(job, options, architecture), regions=len(job.masks)
         )
     except PictureError:

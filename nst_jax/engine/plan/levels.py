@@ -78,7 +78,7 @@ def level_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def pyramid(
+def make_levels(
     picture: Size, options: Options, own: JobOptions, *, regions: int = 0
 ) -> tuple[Level, ...]:
     """The levels that a job goes through, from coarse to fine; jobs alike share them in memory.

@@ -77,7 +77,7 @@ class Plan:
             "version": _VERSION,
             "devices": self.devices,
             "batch": self.batch,
-            "groups": [
+            "groups": [  # of jobs: buckets
                 {
                     "canvas": list(bucket.canvas),
                     "regions": bucket.regions,
@@ -116,8 +116,8 @@ def _bucket(entry: Any) -> Bucket:
     content_taps, style_taps = (
         tuple(map(str, entry[name])) for name in ("content_taps", "style_taps")
     )
-    structure = StaticOptions(content_taps, style_taps, str(entry["gradient_normalization"]))
-    return Bucket((height, width), int(entry["regions"]), structure)
+    static_options = StaticOptions(content_taps, style_taps, str(entry["gradient_normalization"]))
+    return Bucket((height, width), int(entry["regions"]), static_options)
 
 
 def make_plan(

@@ -54,7 +54,7 @@ class CheckpointFile:
 
     @property
     def steps_taken(self) -> int:
-        """Steps that need not be taken again, as far as levels are behind them."""
+        """Steps that need not be taken again, in levels that are behind them."""
         return sum(snapshot.steps for snapshot in self.snapshots.values())
 
     def save(self, snapshots: Iterable[JobSnapshot]) -> int:
@@ -70,7 +70,7 @@ class CheckpointFile:
             with self._folder.open_atomic(self._names[-1]) as file:
                 write_archive(file, *_pack(self.snapshots, self._jobs))
         except OSError as error:
-            self._progress.note(f"the jobs under way can't be kept: {reason_of(error)}")
+            self._progress.note(f"the jobs in mid-schedule can't be kept: {reason_of(error)}")
             return 0
         return len(self.snapshots)
 
@@ -95,7 +95,7 @@ class CheckpointFile:
             return
         for snapshot in found:
             known = self.snapshots.get(snapshot.index)
-            if known is None or known.steps < snapshot.steps:
+            if known is None or known.progress < snapshot.progress:
                 self.snapshots[snapshot.index] = snapshot
 
 

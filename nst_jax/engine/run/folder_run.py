@@ -90,31 +90,27 @@ class FolderRun:
                 writer.put(self.mark(result))
                 self._checkpoint.discard(result.index)
                 failures += result.error is not None
-                if writer.fault or self._are_too_many(max(failures, writer.tally["failed"])):
+                if writer.fault or self.policy.ends_at(max(failures, writer.tally["failed"])):
                     self.stop.request()
         done, jobs = writer.tally.total(), len(self.work.jobs) + len(self.work.failures)
-        if done == jobs and not self._are_too_many(failures):
+        if done == jobs and not self.policy.ends_at(failures):
             self._checkpoint.remove()
             return None
         kept = self._checkpoint.save(self.scheduler.snapshots() if self.scheduler else [])
         if writer.fault:
             return writer.fault
         failed = max(failures, writer.tally["failed"])
-        why = f"stopped at {failed} failed" if self._are_too_many(failed) else "stopped"
+        why = f"stopped at {failed} failed" if self.policy.ends_at(failed) else "stopped"
         return StoppedError(
             f"{why} with {done} of {jobs} jobs finished, {kept} kept in mid-schedule",
             "Run the same command again to go on",
         )
 
-    def _are_too_many(self, failures: int) -> bool:
-        allowed = self.policy.failures_allowed
-        return allowed is not None and failures >= allowed
-
     def _render_jobs(self) -> Iterator[Result]:
         """What becomes of each job; first of those that failed when they were examined."""
-        yield from itertools.takewhile(lambda _: not self.stop.requested, self.work.failures)
+        yield from itertools.takewhile(lambda _: not self.stop.is_requested, self.work.failures)
         jobs = self.work.jobs
-        if not jobs or self.stop.requested:
+        if not jobs or self.stop.is_requested:
             return
         self.scheduler = make_scheduler(
             self.session,

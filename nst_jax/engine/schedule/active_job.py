@@ -22,15 +22,16 @@ class ActiveJob:
     """One job in flight.
 
     Attributes:
-        job: The job, its pictures loaded.
-        done: How many of its levels are behind it.
-        state: Where it stands in the level that comes next, as host arrays without a slot axis;
-            None before its first step, and when it is finished.
+        loaded: The job, its pictures loaded.
+        levels_done: How many of its levels are behind it.
+        state: The last host copy of the solver's state in its level, without a slot axis: the
+            level's start, or the last checkpoint; a newer one may be in a slot. None before the
+            job has begun, and when it is finished.
         image: (h, w, 3) float32 in [0, 1], the average of the last iterates; None until it has
             gone through all levels.
         losses: The objective at the end of the level before.
         curve: The objective on the way.
-        steps: Steps taken in the levels behind it.
+        steps_before: Steps taken in the levels behind it.
         is_finite: Whether it stayed in the finite numbers.
         seconds: Its share of the time in steps.
         compile_seconds: Its share of the time in compilations.
@@ -38,13 +39,13 @@ class ActiveJob:
         attempts: How often it was tried.
     """
 
-    job: LoadedJob
-    done: int = 0
+    loaded: LoadedJob
+    levels_done: int = 0
     state: State | None = None
     image: npt.NDArray[np.float32] | None = None
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curve: LossCurve = dataclasses.field(default_factory=LossCurve)
-    steps: int = 0
+    steps_before: int = 0
     is_finite: bool = True
     seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -54,35 +55,39 @@ class ActiveJob:
     @property
     def level(self) -> Level:
         """The level that it is in, or enters next."""
-        return self.job.levels[self.done]
+        return self.loaded.levels[self.levels_done]
 
     @property
     def steps_here(self) -> int:
-        """Steps already taken in that level."""
+        """Steps taken in that level, as far as the host knows."""
         return 0 if self.state is None else int(self.state.step)
 
     @property
     def is_finished(self) -> bool:
         """Whether it has its result, or has failed."""
-        return self.done == len(self.job.levels) or not self.is_finite or self.fault is not None
+        return (
+            self.levels_done == len(self.loaded.levels)
+            or not self.is_finite
+            or self.fault is not None
+        )
 
     def start_state(self, optimizer: OptimizerKind) -> State:
         """Where its next step starts: its state, or that of a job which has none yet."""
         if self.state is not None:
             return self.state
-        return cold_start(initial_image(self.job, self.level.size), self.level.canvas, optimizer)
+        return cold_start(initial_image(self.loaded, self.level.size), self.level.canvas, optimizer)
 
     def finish_level(self, state: State) -> None:
-        """Takes over what a level has made of the job, and makes the next level's start of it."""
-        level, own = self.level, self.job.options
+        """Takes a level's last state: makes the next level's start of it, or the final image."""
+        level, own = self.level, self.loaded.options
         self.losses = {name: float(value) for name, value in state.terms._asdict().items()}
-        self.steps += int(state.step)
+        self.steps_before += int(state.step)
         self.is_finite = bool(state.finite)
-        self.done += 1
+        self.levels_done += 1
         self.state = None
         if not self.is_finite:
             return
-        if self.done == len(self.job.levels):
+        if self.levels_done == len(self.loaded.levels):
             height, width = level.size
             self.image = np.clip(state.average[:height, :width], 0, 1)
             return
@@ -94,9 +99,9 @@ class ActiveJob:
         if self.state is None or self.is_finished:
             return None
         return JobSnapshot(
-            index=self.job.index,
+            index=self.loaded.index,
             level=self.level.index,
-            steps=self.steps,
+            steps=self.steps_before,
             seconds=self.seconds,
             compile_seconds=self.compile_seconds,
             losses=self.losses,
@@ -121,6 +126,6 @@ def restore_job(
         return active
     for step, *losses in snapshot.curve:
         active.curve.add(step, losses)
-    active.done, active.steps, active.losses = done, snapshot.steps, snapshot.losses
+    active.levels_done, active.steps_before, active.losses = done, snapshot.steps, snapshot.losses
     active.seconds, active.compile_seconds = snapshot.seconds, snapshot.compile_seconds
     return active

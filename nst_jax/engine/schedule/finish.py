@@ -8,18 +8,18 @@ from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.files.images import Pixels, resize
-from nst_jax.model.color import KEEP_METHODS
+from nst_jax.model.color import RECOLOR_OUTPUT
 from nst_jax.request.errors import NonFiniteError
 
 
 def make_result(active: ActiveJob, session: Session) -> Result:
     """The result of a job that is finished: its picture, or why it has none."""
-    loaded, examined = active.job, active.job.examined
+    loaded, examined = active.loaded, active.loaded.examined
     error = active.fault
     if error is None and not active.is_finite:
         error = NonFiniteError(
             f"job {loaded.name!r} must stay in the finite numbers, got inf or nan after "
-            f"{active.steps} steps",
+            f"{active.steps_before} steps",
             "Lower learning_rate or the weights of the terms",
         )
     image = None
@@ -32,7 +32,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
         alpha=loaded.content.alpha,
         losses=active.losses,
         curve=active.curve.points,
-        steps=active.steps,
+        steps=active.steps_before,
         seconds=active.seconds,
         compile_seconds=active.compile_seconds,
         error=error,
@@ -49,7 +49,7 @@ def composite_with_content(job: LoadedJob, image: Pixels) -> Pixels:
     nothing but the content's few features holds the pixels, and a step of Adam is as large
     for the smallest slope.
     """
-    keep = KEEP_METHODS.get(job.options.color)
+    keep = RECOLOR_OUTPUT.get(job.options.color)
     if not keep and not job.masks:
         return image
     content = resize(job.content.pixels, image.shape[:2])

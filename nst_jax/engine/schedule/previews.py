@@ -56,7 +56,7 @@ class Previews:
         """
         return int((self.every - taken % self.every).min())
 
-    def are_due(self, before: Steps, after: Steps) -> list[int]:
+    def list_due(self, before: Steps, after: Steps) -> list[int]:
         """Which jobs have just come to a preview, by their place in both arrays."""
         return np.flatnonzero((after > before) & (after % self.every == 0)).tolist()
 

@@ -50,8 +50,10 @@ class Recovery:
         """Whether this is a job's last try, which must blame nobody else."""
         return 0 < self._retries < job.attempts
 
-    def handle(self, error: Exception, jobs: list[ActiveJob], bucket: Bucket) -> list[ActiveJob]:
-        """Waits where that helps; the jobs that are tried again, the others have got their fault.
+    def jobs_to_retry(
+        self, error: Exception, jobs: list[ActiveJob], bucket: Bucket
+    ) -> list[ActiveJob]:
+        """The jobs to try again, after a pause; sets `fault` on the others.
 
         Raises:
             Exception: The error, where it is a defect of ours.
@@ -62,7 +64,7 @@ class Recovery:
             raise error
         for one in jobs:
             if one.attempts > self._retries:
-                one.fault = device_error(one.job.name, error, one.attempts)
+                one.fault = device_error(one.loaded.name, error, one.attempts)
             else:
                 one.attempts += 1
         again = [one for one in jobs if not one.fault]

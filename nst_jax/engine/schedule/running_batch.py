@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch
 from nst_jax.engine.device.solver import CHECK_EVERY
 from nst_jax.engine.results import CHUNKS_A_LEVEL
 from nst_jax.engine.schedule.active_job import ActiveJob
-
-Steps = npt.NDArray[np.int64]
+from nst_jax.engine.schedule.previews import Steps
 
 
 class RunningBatch:
     """Slots on the devices, and the job in each of them; slots beyond the jobs are padding.
 
     Attributes:
-        slots: On the devices.
+        slot_batch: The slots on the devices.
         jobs: The job of each slot; the caller's list, which is kept up to date as others take
             their places, so that after a fault each job is in it, or was handed out.
         taken: Steps of each job in its level.
@@ -25,7 +23,7 @@ class RunningBatch:
     """
 
     def __init__(self, slots: SlotBatch, jobs: list[ActiveJob]) -> None:
-        self.slots = slots
+        self.slot_batch = slots
         self.jobs = jobs
         self.taken: Steps = np.array([one.steps_here for one in jobs], np.int64)
         self.left: Steps = self._level_steps() - self.taken
@@ -36,14 +34,14 @@ class RunningBatch:
         return bool(self.left.any())
 
     @property
-    def moving(self) -> list[ActiveJob]:
+    def moving_jobs(self) -> list[ActiveJob]:
         """The jobs that have steps to take."""
         return [one for one, steps in zip(self.jobs, self.left, strict=True) if steps]
 
     @property
     def total_steps(self) -> Steps:
         """Steps of each job over all levels."""
-        return np.array([one.steps for one in self.jobs], np.int64) + self.taken
+        return np.array([one.steps_before for one in self.jobs], np.int64) + self.taken
 
     def free_slots(self) -> Sequence[int]:
         """Slots whose job is through."""
@@ -52,27 +50,27 @@ class RunningBatch:
     def longest_chunk(self, *, others_wait: bool) -> int:
         """Steps after which some slot may be free, all are through, or the curve wants a point."""
         longest = self.left[self.left > 0].min() if others_wait else self.left.max()
-        may_converge = any(one.job.options.early_stop for one in self.jobs)
+        may_converge = any(one.loaded.options.early_stop for one in self.jobs)
         until_look = max(CHECK_EVERY, self.left.max() // CHUNKS_A_LEVEL)
         return int(min(longest, CHECK_EVERY if may_converge else until_look))
 
     def step(self, num_steps: int) -> ChunkReport:
         """Takes every slot so many steps further; what is known of the jobs after it."""
-        report = self.slots.step(num_steps)
+        report = self.slot_batch.step(num_steps)
         count = len(self.jobs)
         steps = report.steps[:count].astype(np.int64)
-        return ChunkReport(steps, report.is_finished[:count], report.terms[:count])
+        return ChunkReport(steps, report.ended_early[:count], report.terms[:count])
 
     def update(self, report: ChunkReport, seconds: float) -> int:
         """Notes a chunk's report and its seconds with the jobs; the image-steps that it took."""
-        moving = self.moving
+        moving = self.moving_jobs
         for one, steps, terms in zip(self.jobs, report.steps, report.terms.tolist(), strict=True):
             if one in moving:
                 one.seconds += seconds / len(moving)
-                one.curve.add(one.steps + int(steps), terms)
+                one.curve.add(one.steps_before + int(steps), terms)
         image_steps = int((report.steps - self.taken).sum())
         self.taken = report.steps.astype(np.int64)
-        self.left = np.where(report.is_finished, 0, self._level_steps() - self.taken)
+        self.left = np.where(report.ended_early, 0, self._level_steps() - self.taken)
         return image_steps
 
     def start(self, slot: int) -> None:

@@ -40,8 +40,8 @@ from nst_jax.request.run_policy import RunPolicy
 # enough that the transfer at its end costs nothing.
 _CHUNK_S = 2.0
 
-NO_ACCIDENTS = RunPolicy(retries=0, checkpoint_every=0.0)
-"""Of a run that tries nothing again and keeps no job in mid-schedule."""
+NO_RETRIES = RunPolicy(retries=0, checkpoint_every=0.0)
+"""No retries, no checkpoints."""
 
 Queue = collections.deque[ActiveJob]
 
@@ -62,7 +62,7 @@ class Scheduler:
         progress: Progress,
         *,
         optimizer: OptimizerKind = "adam",
-        policy: RunPolicy = NO_ACCIDENTS,
+        policy: RunPolicy = NO_RETRIES,
         stop: StopToken | None = None,
         save: Callable[[Sequence[JobSnapshot]], object] | None = None,
         on_plan_change: Callable[[Plan], object] | None = None,
@@ -132,42 +132,44 @@ class Scheduler:
 
     def _run_bucket(self, bucket: Bucket, waiting: Queue) -> Iterator[ActiveJob]:
         """Takes every job of a bucket through its level; they come out in any order."""
-        while waiting and not self.stop.requested:
+        while waiting and not self.stop.is_requested:
             alone = self._recovery.must_run_alone(waiting[0])
-            slots = self.plan.slots[bucket]
-            jobs = [waiting.popleft() for _ in range(1 if alone else min(slots, len(waiting)))]
+            num_slots = self.plan.slots[bucket]
+            jobs = [waiting.popleft() for _ in range(1 if alone else min(num_slots, len(waiting)))]
             try:
-                yield from self._run_batch(jobs, Queue() if alone else waiting, slots)
+                yield from self._run_batch(jobs, Queue() if alone else waiting, num_slots)
             except jax.errors.JaxRuntimeError as error:
-                # Nothing is lost but time: each job still has what the last level left it.
-                waiting.extendleft(reversed(self._recovery.handle(error, jobs, bucket)))
+                # Each goes on from its host state: the level's start, or the last checkpoint.
+                waiting.extendleft(reversed(self._recovery.jobs_to_retry(error, jobs, bucket)))
                 yield from (one for one in jobs if one.fault)
 
-    def _run_batch(self, jobs: list[ActiveJob], waiting: Queue, count: int) -> Iterator[ActiveJob]:
-        """Runs a batch of `count` slots until every job in it, or placed into it, is through.
+    def _run_batch(
+        self, jobs: list[ActiveJob], waiting: Queue, num_slots: int
+    ) -> Iterator[ActiveJob]:
+        """Runs a batch of `num_slots` slots until every job in it, or placed into it, is through.
 
         Args:
             jobs: Of the first slots; kept up to date as others take their places.
             waiting: Whose jobs take the slots that become free.
-            count: How many slots there are.
+            num_slots: How many slots there are.
         """
         with self._stopwatch.beside_steps(jobs):
-            slots = self._loader.open(jobs, count, self.stop)
-        if slots is None:
+            slot_batch = self._loader.open_batch(jobs, num_slots, self.stop)
+        if slot_batch is None:
             return
-        batch, chunk = RunningBatch(slots, jobs), 1
-        while batch.is_busy and not self.stop.requested:
+        batch, chunk = RunningBatch(slot_batch, jobs), 1
+        while batch.is_busy and not self.stop.is_requested:
             chunk = min(chunk, batch.longest_chunk(others_wait=bool(waiting)))
             if self._previews:
                 moving = batch.total_steps[batch.left > 0]
                 chunk = min(chunk, self._previews.steps_until_next(moving))
             chunk = self._step(batch, chunk)
-            # With none left the next jobs open a batch of their own.
-            if batch.is_busy and not self.stop.requested:
+            # Where nobody here still steps, the jobs that wait get a new batch.
+            if batch.is_busy and not self.stop.is_requested:
                 yield from self._refill(batch, waiting)
                 self._checkpoint(batch)
-        for one, state, steps in zip(jobs, slots.take_all(), batch.left, strict=False):
-            if steps:
+        for one, state, steps in zip(jobs, slot_batch.take_all(), batch.left, strict=False):
+            if steps:  # the run stops
                 one.state = state
             else:
                 with self._stopwatch.beside_steps([one]):
@@ -177,7 +179,7 @@ class Scheduler:
     def _step(self, batch: RunningBatch, chunk: int) -> int:
         """Runs a chunk, tells of it, and shows previews; the length of the next one."""
         before = batch.total_steps
-        with self._stopwatch.measure(batch.moving) as lap:
+        with self._stopwatch.measure(batch.moving_jobs) as lap:
             report = batch.step(chunk)
         image_steps = batch.update(report, lap.seconds)
         if self._previews:
@@ -192,30 +194,30 @@ class Scheduler:
         for slot in batch.free_slots()[: len(waiting)]:
             done = batch.jobs[slot]
             with self._stopwatch.beside_steps([done]):
-                done.finish_level(batch.slots.take(slot))
+                done.finish_level(batch.slot_batch.take(slot))
             # Whatever fails from here on, each job is in the batch, or handed out.
             batch.jobs[slot] = waiting.popleft()
             yield done
             new = batch.jobs[slot]
             with self._stopwatch.beside_steps([new]):
-                batch.slots.place(slot, self._loader.load(new))
+                batch.slot_batch.place(slot, self._loader.make_input(new))
             batch.start(slot)
 
     def _show(self, previews: Previews, batch: RunningBatch, before: Steps) -> None:
         """Shows the jobs that came to a preview since they had taken these steps."""
         after = batch.total_steps
-        for slot in previews.are_due(before, after):
+        for slot in previews.list_due(before, after):
             one = batch.jobs[slot]
             with self._stopwatch.beside_steps([one]):
-                state = batch.slots.take(slot)
-                previews.show(make_preview(one.job, state, one.level.size, int(after[slot])))
+                state = batch.slot_batch.take(slot)
+                previews.show(make_preview(one.loaded, state, one.level.size, int(after[slot])))
 
     def _checkpoint(self, batch: RunningBatch) -> None:
         """Keeps every job that has begun, where that is due."""
         every = self._checkpoint_every
         if not every or self._save is None or time.monotonic() - self._saved_at < every:
             return
-        for one, state in zip(batch.jobs, batch.slots.take_all(), strict=False):
+        for one, state in zip(batch.jobs, batch.slot_batch.take_all(), strict=False):
             one.state = state
         self._save(self.snapshots())
         self._saved_at = time.monotonic()
@@ -259,7 +261,7 @@ def make_scheduler(
     *,
     programs: ProgramCache | None = None,
     targets: TargetProvider | None = None,
-    policy: RunPolicy = NO_ACCIDENTS,
+    policy: RunPolicy = NO_RETRIES,
     stop: StopToken | None = None,
     save: Callable[[Sequence[JobSnapshot]], object] | None = None,
     on_plan_change: Callable[[Plan], object] | None = None,

@@ -1,4 +1,4 @@
-"""Jobs into slots: each one's state and problem, with the targets made on the way."""
+"""What goes into slots: each job's state and problem, with the targets made on the way."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from nst_jax.request.options import OptimizerKind
 
 
 class SlotLoader:
-    """Fills slots with jobs."""
+    """Makes the inputs of slots, and opens batches with them."""
 
     def __init__(
         self, programs: ProgramCache, targets: TargetProvider, optimizer: OptimizerKind
@@ -21,20 +21,20 @@ class SlotLoader:
         self._targets = targets
         self._optimizer: OptimizerKind = optimizer
 
-    def load(self, job: ActiveJob) -> SlotInput:
+    def make_input(self, job: ActiveJob) -> SlotInput:
         """What a job puts into its slot: where it starts and what it asks for."""
-        level, loaded = job.level, job.job
+        level, loaded = job.level, job.loaded
         targets = self._targets.make_targets(loaded, level)
         problem = make_problem(loaded.options, level, targets)
         return SlotInput(job.start_state(self._optimizer), problem)
 
-    def open(
-        self, jobs: Sequence[ActiveJob], count: int, stop: StopToken | None = None
+    def open_batch(
+        self, jobs: Sequence[ActiveJob], num_slots: int, stop: StopToken | None = None
     ) -> SlotBatch | None:
         """A batch of `count` slots with these jobs in the first; None where the run stops."""
         inputs: list[SlotInput] = []
         for one in jobs:
-            if stop and stop.requested:
+            if stop and stop.is_requested:
                 return None
-            inputs.append(self.load(one))
-        return SlotBatch(self._programs, jobs[0].level.canvas, inputs, count)
+            inputs.append(self.make_input(one))
+        return SlotBatch(self._programs, jobs[0].level.canvas, inputs, num_slots)

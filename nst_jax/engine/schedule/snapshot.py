@@ -40,6 +40,11 @@ class JobSnapshot:
     curve: Sequence[LossPoint]
     arrays: Mapping[str, np.ndarray]
 
+    @property
+    def progress(self) -> int:
+        """Steps taken over all levels, as far as the curve tells."""
+        return self.curve[-1].step if self.curve else self.steps
+
 
 def to_named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree as host arrays, by their paths in it."""

@@ -20,7 +20,7 @@ class StopToken:
         self._event = threading.Event()
 
     @property
-    def requested(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether the run shall stop."""
         return self._event.is_set()
 

@@ -1,8 +1,8 @@
 """Examined jobs in, results out: while one wave is on the device the next one is being decoded.
 
-    waves     jobs that share programs together, a bounded number at a time
-    load      decode and scale, in threads, one wave ahead
-    render    the device
+    _split_into_waves   jobs that share programs together, a bounded number at a time
+    _load_ahead         decode and scale, in threads, one wave ahead
+    Scheduler.render    the device
 
 A failing job becomes a failed result; the others don't notice. A run that shall stop ends
 after the chunk on the device, and hands out what was finished by then. The number of pictures in
@@ -77,11 +77,11 @@ def _load_ahead(
     It ends early where the run shall stop.
     """
     futures = collections.deque[list[_Loading]]()
-    for wave in [*waves, []]:
+    for wave in [*waves, []]:  # the empty one flushes the last
         futures.append([pool.submit(_load, job, session) for job in wave])
         if len(futures) == 2:
             _wait(futures[0], stop)
-            if stop.requested:
+            if stop.is_requested:
                 return
             yield [future.result() for future in futures.popleft()]
 
@@ -89,7 +89,7 @@ def _load_ahead(
 def _wait(futures: list[_Loading], stop: StopToken) -> None:
     """Waits for all, or until the run shall stop."""
     waiting = set(futures)
-    while waiting and not stop.requested:
+    while waiting and not stop.is_requested:
         _, waiting = concurrent.futures.wait(waiting, timeout=_STOP_CHECK_S)
 
 

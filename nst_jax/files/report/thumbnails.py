@@ -55,7 +55,7 @@ def make_thumbnails(
 
     Args:
         folder: Where copies go; it is there.
-        wanted: Which ones; the same picture twice is copied once.
+        requests: Which ones; the same picture twice is copied once.
 
     Raises:
         OSError: A copy can't be written.
