@@ -153,49 +153,44 @@ def dripped(handler: Handler) -> None:
         time.sleep(0.1)  # never as long as IMPATIENT.silence_s, in all longer
 
 
-def endless(handler: Handler) -> None:
-    handler.head()
-    handler.wfile.write(handler.site.content)
+def pour(handler: Handler) -> None:
     for _ in range(0, MOST_BYTES, 2**16):
         handler.wfile.write(bytes(2**16))
 
 
-def wrong(handler: Handler) -> None:
-    content = bytearray(handler.site.content)
-    content[-1] ^= 1
-    handler.head(Content_Length=len(content))
-    handler.wfile.write(content)
+def endless(handler: Handler) -> None:
+    handler.head()
+    handler.wfile.write(handler.site.content)
+    pour(handler)
 
 
-def page(handler: Handler) -> None:
-    text = b"Please log in."
-    handler.head(Content_Type="text/html; charset=utf-8", Content_Length=len(text))
-    handler.wfile.write(text)
+def says(text: bytes, status: int = 200, **headers: object) -> Answer:
+    def answer(handler: Handler) -> None:
+        handler.head(status, Content_Length=len(text), **headers)
+        handler.wfile.write(text)
+
+    return answer
 
 
-def unlabelled_page(handler: Handler) -> None:
-    text = b"\n<HTML><title>Log in</title>"
-    handler.head(Content_Length=len(text))
-    handler.wfile.write(text)
+page = says(b"Please log in.", Content_Type="text/html; charset=utf-8")
+unlabelled_page = says(b"\n<HTML><title>Log in</title>")
+
+
+def status(number: int) -> Answer:
+    return says(b"<html>no", number, Content_Type="text/html")
 
 
 def long_page(handler: Handler) -> None:
-    text = b"<html>" + b" " * 2 * len(handler.site.content)
-    handler.head(Content_Length=len(text))
-    handler.wfile.write(text)
+    says(b"<html>" + b" " * 2 * len(handler.site.content))(handler)
+
+
+def wrong(handler: Handler) -> None:
+    content = handler.site.content
+    says(content[:-1] + bytes([content[-1] ^ 1]))(handler)
 
 
 def no_http(handler: Handler) -> None:
     handler.wfile.write(b"220 welcome to another kind of server\r\n")
-
-
-def status(number: int) -> Answer:
-    def answer(handler: Handler) -> None:
-        text = b"<html>no"
-        handler.head(number, Content_Type="text/html", Content_Length=len(text))
-        handler.wfile.write(text)
-
-    return answer
 
 
 def redirected(to: str) -> Answer:
@@ -204,8 +199,7 @@ def redirected(to: str) -> Answer:
 
 def redirected_at_length(handler: Handler) -> None:
     handler.head(302, Location="/elsewhere")
-    for _ in range(0, MOST_BYTES, 2**16):
-        handler.wfile.write(bytes(2**16))
+    pour(handler)
 
 
 def ranged(handler: Handler) -> None:
@@ -341,13 +335,16 @@ def refusal(entry: KnownWeights, folder: Path) -> WeightsError:
 
 
 @pytest.mark.parametrize("answer", [whole, chunked, without_length, absurd_length, dripped])
-def test_a_file_arrives_however_it_is_sent(server: Server, folder: Path, answer: Answer) -> None:
+def test_a_file_arrives_however_it_is_sent_and_nothing_is_printed(
+    server: Server, folder: Path, capfd: pytest.CaptureFixture[str], answer: Answer
+) -> None:
     server.answers = [answer]
     notes = fetched(entry_of(server), folder)
     size = len(server.content)
     assert notes.fetched[-1] == (size, size)
     assert [done for done, _ in notes.fetched] == sorted(done for done, _ in notes.fetched)
     assert not notes.reasons
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
@@ -365,12 +362,7 @@ def test_a_checksum_of_no_digits_is_none() -> None:
             Checksum.parse(text)
 
 
-def test_a_redirection_is_followed(server: Server, folder: Path) -> None:
-    server.answers = [redirected("/elsewhere"), whole]
-    fetched(entry_of(server), folder)
-
-
-def test_the_body_of_a_redirection_is_not_read(server: Server, folder: Path) -> None:
+def test_a_redirection_is_followed_and_its_body_not_read(server: Server, folder: Path) -> None:
     server.answers = [redirected_at_length, whole]
     fetched(entry_of(server), folder)
     for _ in range(100):
@@ -393,25 +385,24 @@ def test_the_body_of_a_redirection_is_not_read(server: Server, folder: Path) -> 
         (stalled, "127.0.0.1 fell silent after"),
     ],
 )
-def test_a_fault_that_passes_is_waited_out(
-    server: Server, folder: Path, first: Answer, reason: str
+def test_a_fault_that_passes_is_waited_out_and_nothing_is_printed(
+    server: Server, folder: Path, capfd: pytest.CaptureFixture[str], first: Answer, reason: str
 ) -> None:
     server.answers = [first, whole]
     (said,) = fetched(entry_of(server), folder).reasons
     assert said.startswith(reason)
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_broken_download_goes_on_where_it_broke(server: Server, folder: Path) -> None:
-    server.answers = [truncated, ranged]
+@pytest.mark.parametrize("first", [truncated, understated])
+def test_a_download_that_broke_or_stated_too_low_a_length_goes_on_where_it_ended(
+    server: Server, folder: Path, first: Answer
+) -> None:
+    server.answers = [first, ranged]
     notes = fetched(entry_of(server), folder)
     here = int(server.requests[1]["Range"].removeprefix("bytes=").removesuffix("-"))
     assert here > len(server.content) // 3
     assert [done for done, _ in notes.fetched] == sorted(done for done, _ in notes.fetched)
-
-
-def test_a_length_stated_too_low_is_made_up_for(server: Server, folder: Path) -> None:
-    server.answers = [understated, ranged]
-    fetched(entry_of(server), folder)
 
 
 @pytest.mark.parametrize("second", [other_range, mangled_range, status(416), wrong])
@@ -501,7 +492,11 @@ def test_wrong_bytes_are_told_with_both_checksums_and_never_parsed(
     assert message.endswith(f"its sha256 is {got}, but should be 0123456789…")
 
 
-def test_a_checksum_that_fits_does_not_make_a_network(server: Server, folder: Path) -> None:
+def test_what_arrives_unchanged_must_be_the_network_that_is_known(
+    server: Server, folder: Path
+) -> None:
+    message = refusal(entry_of(server, architecture="vgg19"), folder).message
+    assert message.endswith("it is a vgg16, but should be a vgg19")
     server.content = b"no network\n" * 1000
     message = refusal(entry_of(server), folder).message
     assert "it arrived unchanged, but it is of no kind that can be converted" in message
@@ -515,11 +510,6 @@ def test_the_way_out_names_the_publisher(server: Server, folder: Path) -> None:
     command = caught.value.remedy.split("and run: ")[1]
     expected = ["nst-jax", "weights", "convert", "--publisher", "caffe-torch", "FILE"]
     assert shlex.split(command) == [*expected, str(destination)]
-
-
-def test_another_architecture_than_the_registry_s_is_refused(server: Server, folder: Path) -> None:
-    message = refusal(entry_of(server, architecture="vgg19"), folder).message
-    assert message.endswith("it is a vgg16, but should be a vgg19")
 
 
 def test_a_file_that_was_there_before_survives_a_failure(server: Server, folder: Path) -> None:
@@ -547,26 +537,24 @@ def test_a_refused_connection_is_told(server: Server, folder: Path, dead_address
     assert "HTTPS_PROXY" in error.remedy
 
 
-def test_a_name_that_is_not_known_is_told(
+def test_an_unknown_name_and_an_unreachable_network_are_told(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unknown(*_: Any, **__: Any) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    faults: list[OSError] = [
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    ]
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    message = refusal(entry_of(server, url="https://models.invalid/x.pth"), folder).message
-    assert message.endswith("the name models.invalid can't be resolved, is there a network?")
+    def fail(*_: Any, **__: Any) -> None:
+        raise faults[0]
 
-
-def test_an_unreachable_network_is_told(
-    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENETUNREACH, "Network is unreachable")
-
-    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setattr(socket.socket, "connect", fail)
     message = refusal(entry_of(server), folder).message
     assert message.endswith("there is no connection (Network is unreachable)")
+    del faults[0]
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    message = refusal(entry_of(server, url="https://models.invalid/x.pth"), folder).message
+    assert message.endswith("the name models.invalid can't be resolved, is there a network?")
 
 
 @pytest.mark.parametrize("proxy", ["http://me:secret@{dead}", "http://", "socks5://me:secret@x"])
@@ -590,17 +578,15 @@ def test_a_proxy_that_does_not_work_is_told_without_its_password(
     assert "secret" not in str(error)
 
 
-def test_a_server_without_tls_is_told(server: Server, folder: Path) -> None:
-    error = refusal(entry_of(server, url=f"https://{server.address}/x.pth"), folder)
-    assert error.message.endswith("127.0.0.1 could not prove who it is (TLS)")
-    assert "REQUESTS_CA_BUNDLE" in error.remedy
-
-
-def test_certificates_that_do_not_exist_are_told(
+def test_a_server_without_tls_and_missing_certificates_are_told(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    entry = entry_of(server, url=f"https://{server.address}/x.pth")
+    error = refusal(entry, folder)
+    assert error.message.endswith("127.0.0.1 could not prove who it is (TLS)")
+    assert "REQUESTS_CA_BUNDLE" in error.remedy
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder.parent / "missing.pem"))
-    error = refusal(entry_of(server, url=f"https://{server.address}/x.pth"), folder)
+    error = refusal(entry, folder)
     assert error.message.endswith("the certificates for TLS can't be read")
     assert "REQUESTS_CA_BUNDLE" in error.remedy
 
@@ -659,58 +645,34 @@ def test_a_full_disk_is_told(
     assert len(server.requests) == 1
 
 
-def test_a_folder_that_can_not_be_written_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_folder_or_a_name_that_can_not_be_written_is_refused_before_anything_is_fetched(
+    server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(WeightsError, match="can't be written to") as caught:
         fetch(entry_of(server), tmp_path / "file" / "narrow.h5", retry_policy=IMPATIENT)
     assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
-    assert not server.requests
-
-
-def test_another_ending_than_h5_is_refused_before_anything_is_fetched(
-    server: Server, folder: Path
-) -> None:
     with pytest.raises(WeightsError, match=r"must end in \.h5"):
-        fetch(entry_of(server), folder / "narrow.pth")
+        fetch(entry_of(server), tmp_path / "narrow.pth")
     assert not server.requests
 
 
-@pytest.mark.parametrize("moment", ["on_download", "on_retry"])
+@pytest.mark.parametrize("moment", ["on_download", "on_retry", "convert"])
 def test_an_interrupt_passes_through_and_leaves_nothing(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*paths: Any, **_: object) -> None:
+        if moment == "convert":
+            assert paths[0].read_bytes() == server.content
+            paths[1].write_bytes(b"half")
         raise KeyboardInterrupt
 
     notes = Notes()
-    monkeypatch.setattr(notes, moment, interrupt)
-    server.answers = [truncated]
+    monkeypatch.setattr(fetch_module if moment == "convert" else notes, moment, interrupt)
+    server.answers = [whole if moment == "convert" else truncated]
     with pytest.raises(KeyboardInterrupt):
         fetch(entry_of(server), folder / "narrow.h5", progress=notes, retry_policy=IMPATIENT)
     assert list(folder.iterdir()) == []
-
-
-def test_an_interrupt_while_converting_leaves_nothing(
-    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(source: Path, destination: Path, **_: object) -> None:
-        assert source.read_bytes() == server.content
-        destination.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fetch_module, "convert", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fetch(entry_of(server), folder / "narrow.h5", retry_policy=IMPATIENT)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize("answer", [whole, wrong, no_http])
-def test_nothing_is_printed(
-    server: Server, folder: Path, capfd: pytest.CaptureFixture[str], answer: Answer
-) -> None:
-    server.answers = [answer, whole]
-    fetched(entry_of(server), folder)
-    assert capfd.readouterr() == ("", "")
 
 
 # From a package.
@@ -770,8 +732,8 @@ def command(
     signal.signal(signal.SIGTERM, before)
 
 
-def test_the_command_fetches_and_says_what_it_has(
-    command: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_fetches_once_unless_forced_and_says_what_it_has(
+    command: Callable[..., int], folder: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("narrow") == 0
     out, err = capsys.readouterr()
@@ -780,25 +742,15 @@ def test_the_command_fetches_and_says_what_it_has(
     digest = read_weights(path).content_sha256
     assert line.startswith(f"{path}: vgg16, sha256 {digest}; verified: size and sha256:")
     assert "fetching narrow" in err
-
-
-def test_the_command_fetches_nothing_twice_unless_forced(
-    command: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert [command("narrow"), command("narrow")] == [0, 0]
-    assert "here already" in capsys.readouterr().out.splitlines()[1]
+    assert command("narrow") == 0
+    assert "here already" in capsys.readouterr().out
     assert len(server.requests) == 1
     assert command("narrow", "--force") == 0
     assert len(server.requests) == 2
-
-
-def test_the_command_forced_replaces_a_damaged_file(
-    command: Callable[..., int], folder: Path, server: Server
-) -> None:
-    (folder / "narrow.h5").write_bytes(server.content[:-1])
+    path.write_bytes(server.content[:-1])
     assert command("narrow") == 2
     assert command("narrow", "--force") == 0
-    assert read_weights(folder / "narrow.h5").architecture is VGG16
+    assert read_weights(path).architecture is VGG16
 
 
 def test_the_command_reports_as_json(
@@ -829,16 +781,11 @@ def test_the_quiet_command_says_only_faults(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_command_names_the_known_networks(
-    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+def test_an_unknown_network_is_refused_and_none_is_fetched_unasked(
+    command: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("vgg61") == 2
     assert "'vgg61' are no known network. Known networks: narrow" in capsys.readouterr().err
-
-
-def test_what_has_to_be_fetched_is_not_fetched_unasked(
-    command: Callable[..., int], server: Server
-) -> None:
     with pytest.raises(WeightsError, match="nst-jax weights fetch narrow"):
         find.find_weights("narrow")
     assert not server.requests
