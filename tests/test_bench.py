@@ -62,16 +62,20 @@ def published_channels(architecture: Architecture) -> dict[str, tuple[int, int]]
     return channels
 
 
+def count_operations(architecture: Architecture, channels: Any, **changes: Any) -> Operations:
+    """Of a step on a canvas as large as the picture, unless another is given."""
+    arguments = {"use_winograd": False, "canvas": changes["size"], **changes}
+    return step_operations(architecture, channels, **arguments)
+
+
 def default_operations(architecture: Architecture, side: int, **changes: Any) -> Operations:
-    arguments: dict[str, Any] = {
-        "content_taps": DEFAULT_CONTENT_TAPS,
-        "style_taps": DEFAULT_STYLE_TAPS,
-        "size": (side, side),
-        "canvas": (side, side),
-        "use_winograd": False,
-    }
+    taps = {"content_taps": DEFAULT_CONTENT_TAPS, "style_taps": DEFAULT_STYLE_TAPS}
     channels = published_channels(architecture)
-    return step_operations(architecture, channels, **(arguments | changes))
+    return count_operations(architecture, channels, size=(side, side), **(taps | changes))
+
+
+ONE_LAYER: tuple[Any, ...] = (Architecture("one", (1,), (128,)), {"conv1_1": (64, 128)})
+ONE_TAP = {"content_taps": ("conv1_1",), "style_taps": (), "use_winograd": True}
 
 
 @pytest.mark.parametrize(
@@ -86,15 +90,13 @@ def test_a_step_of_a_published_network_takes_the_operations_that_are_known(
 
 
 def test_the_operations_of_a_small_network_are_those_counted_by_hand():
-    tiny = Architecture("tiny", (1, 1), (2, 5))
-    found = step_operations(
-        tiny,
+    found = count_operations(
+        Architecture("tiny", (1, 1), (2, 5)),
         {"conv1_1": (3, 2), "conv2_1": (2, 5)},
         content_taps=("relu2_1",),
         style_taps=("relu1_1",),
         size=(5, 4),
         canvas=(5, 8),
-        use_winograd=False,
     )
     # Forward and back, products and sums, nine positions of the kernel; 5x4 pixels, then 2x2.
     assert found.direct_convolutions == 2 * 2 * 9 * (3 * 2 * 20 + 2 * 5 * 4)
@@ -105,18 +107,10 @@ def test_the_operations_of_a_small_network_are_those_counted_by_hand():
 
 
 def test_winograd_takes_36_products_for_16_outputs_and_its_transforms():
-    arguments: dict[str, Any] = {
-        "architecture": Architecture("one", (1,), (128,)),
-        "channels": {"conv1_1": (64, 128)},
-        "content_taps": ("conv1_1",),
-        "style_taps": (),
-        "size": (8, 6),
-        "canvas": (8, 10),
-    }
     products = 2 * 36 * 64 * 128 * 6  # of 2x3 tiles
     inputs = INPUT_TRANSFORM_OPERATIONS * (2 * 14 + 6 * 6) * 64
     outputs = OUTPUT_TRANSFORM_OPERATIONS * (6 + 4) * 6 * 128
-    fast = step_operations(**arguments, use_winograd=True)
+    fast = count_operations(*ONE_LAYER, **ONE_TAP, size=(8, 6), canvas=(8, 10))
     assert fast.executed == 2 * (products + inputs + outputs)
     assert fast.direct_convolutions == 2 * 2 * 9 * 64 * 128 * 48
 
@@ -135,15 +129,7 @@ def test_the_compiler_counts_winograds_operations_alike():
     shapes = ((24, 20, 64), (6, 6, 64, 128))
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     analysis = jax.jit(winograd.correlate).lower(*arrays).cost_analysis()
-    counted = step_operations(
-        Architecture("one", (1,), (128,)),
-        {"conv1_1": (64, 128)},
-        content_taps=("conv1_1",),
-        style_taps=(),
-        size=(24, 20),
-        canvas=(24, 20),
-        use_winograd=True,
-    )
+    counted = count_operations(*ONE_LAYER, **ONE_TAP, size=(24, 20))
     assert analysis["flops"] == pytest.approx(counted.executed / 2, rel=0.05)
 
 
@@ -233,21 +219,18 @@ def workload(tiny_harness: Harness) -> Workload:
     return tiny_harness.workload(synthetic_pair(40), 32, 2)
 
 
-def test_a_workload_is_the_engines_own_step_on_a_full_batch(workload):
+def test_a_workload_is_the_engines_own_step_on_a_full_batch_of_the_size_asked_for(workload):
     assert (workload.batch_size, workload.canvas) == (2, (32, 32))
+    assert workload.pair.content.shape == (32, 32, 3)
     before = np.asarray(workload._states.step)
     images = workload.fetch_images()
     workload.run(3)
     np.testing.assert_array_equal(workload._states.step, before + 3)
     assert np.asarray(workload._states.finite).all()
     assert np.abs(workload.fetch_images() - images).max() > 0
-    assert any(name.startswith("step 32x32 x 2") for name in workload.compile_seconds)
     (step,) = (name for name in workload.compile_seconds if name.startswith("step"))
+    assert step.startswith("step 32x32 x 2")
     assert workload.program_bytes == workload._programs.memory[step]
-
-
-def test_pictures_and_operations_are_those_that_were_asked_for(workload):
-    assert workload.pair.content.shape == (32, 32, 3)
     # 3x4, 4x4 at 32 px, 4x8, 8x8 at 16, 8x8 three times at 8, 8x12, 12x12 twice at 4, 12x12 at 2.
     by_hand = 28 * 1024 + (32 + 64) * 256 + 3 * 64 * 64 + (96 + 288) * 16 + 144 * 4
     assert workload.operations.direct_convolutions == 2 * 2 * 9 * by_hand
@@ -313,7 +296,7 @@ def test_json_has_the_pinned_keys_first_and_tells_the_conditions(record):
     assert "process" in record["peak_memory"]["what"]
 
 
-def test_rates_and_shares_agree_with_the_seconds(record):
+def test_rates_shares_and_images_an_hour_agree_with_the_seconds(record):
     (each,) = record["batch_sizes"]
     seconds = each["seconds_per_image_step"]["median"]
     assert record["image_steps_per_second"] == pytest.approx(1 / seconds, rel=1e-4)
@@ -323,14 +306,15 @@ def test_rates_and_shares_agree_with_the_seconds(record):
     for name, counted in (("direct", "direct_convolutions"), ("executed", "executed")):
         share = operations[counted] / seconds / peak
         assert record[f"share_of_peak_{name}"] == pytest.approx(share, rel=1e-4)
-
-
-def test_images_an_hour_follow_from_the_levels_of_the_default_schedule(record):
     levels = record["levels"]
     assert [level["size"] for level in levels] == list(level_edges(32, Options().levels))
     assert {level["steps"] for level in levels} == {Options().steps}
     seconds = sum(level["steps"] * level["seconds_per_image_step"] for level in levels)
     assert record["images_per_hour"] == pytest.approx(3600 / seconds, rel=1e-4)
+    (jobs,) = record["jobs"]
+    assert jobs["jobs"] == 2
+    # From start to end, jobs take longer with their compilation.
+    assert jobs["seconds_per_job"]["median"] > jobs["seconds_per_job_compiled"]["median"] > 0
 
 
 def test_the_peer_is_raced_in_the_same_run(record):
@@ -339,12 +323,6 @@ def test_the_peer_is_raced_in_the_same_run(record):
     assert (record["peer"], record["peer_form"]) == ("torch", "eager")
     assert record["ratio"] == pytest.approx(peer["ratio"]["median"])
     assert "torch" in record["versions"]
-
-
-def test_jobs_from_start_to_end_take_longer_with_their_compilation(record):
-    (jobs,) = record["jobs"]
-    assert jobs["jobs"] == 2
-    assert jobs["seconds_per_job"]["median"] > jobs["seconds_per_job_compiled"]["median"] > 0
 
 
 def test_its_help_does_not_import_jax():
@@ -420,11 +398,15 @@ def fake_report(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Report:
     return benchmark(Settings(rounds=2, weights="x", **settings))
 
 
-def test_the_headline_is_the_fastest_batch_size(monkeypatch):
+def test_the_headline_is_the_fastest_batch_size_or_the_planners(monkeypatch):
     report = fake_report(monkeypatch, batch_sizes=(1, 64, 2))
     assert len(report.measurements) == 3
     fastest = max(report.measurements, key=lambda one: one.image_steps_per_second)
     assert report.record()["batch_size"] == fastest.batch_size
+    record = fake_report(monkeypatch).record()
+    assert record["batch_size"] == 16
+    assert (record["peer"], record["ratio"], record["peer_form"]) == (None, None, None)
+    assert record["peak_memory_bytes"] == 3 * 2**20, "the device's own count"
 
 
 def test_a_form_of_the_peer_that_does_not_run_is_noted_and_the_other_counts(monkeypatch):
@@ -444,22 +426,6 @@ def test_a_peer_of_one_picture_at_a_time_is_compared_by_the_picture(monkeypatch)
     assert alone.seconds_per_image_step.median == full.seconds_per_image_step.median == 2 / 16
     ratios = [one.peers[0].ratio for one in (alone, full)]
     assert [one.median for one in ratios if one] == [4.0, 0.5]
-
-
-def test_alone_it_has_the_planners_batch_size_no_ratio_and_the_devices_peak_memory(monkeypatch):
-    record = fake_report(monkeypatch).record()
-    assert record["batch_size"] == 16
-    assert (record["peer"], record["ratio"], record["peer_form"]) == (None, None, None)
-    assert record["peak_memory_bytes"] == 3 * 2**20
-
-
-def test_the_tables_show_every_subject(monkeypatch):
-    report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
-    rows = batch_rows(report)
-    assert [row[:2] for row in rows[1:]] == [
-        (batch, name) for batch in ("1", "4") for name in ("ours", "torch eager", "torch compile")
-    ]
-    assert dict(headline_rows(report))["device"] == "a GPU (gpu)"
 
 
 def test_a_plot_is_drawn(monkeypatch, tmp_path):
@@ -512,13 +478,16 @@ def test_a_picture_that_is_missing_is_told(capsys, narrow_file):
 # What is committed.
 
 
-def device_of(record: dict[str, Any]) -> dict[str, Any]:
-    return {"device": "a device", "date": "2030-01-02", "command": "a command", "runs": [record]}
-
-
-def test_the_speed_part_of_the_readme_is_made_from_records(monkeypatch):
+def test_tables_show_every_subject_and_the_speed_part_of_the_readme_is_made_from_records(
+    monkeypatch,
+):
     report = fake_report(monkeypatch, peer="torch", batch_sizes=(1, 4))
-    text = speed_text(device_of(report.record()))
+    assert [row[:2] for row in batch_rows(report)[1:]] == [
+        (batch, name) for batch in ("1", "4") for name in ("ours", "torch eager", "torch compile")
+    ]
+    assert dict(headline_rows(report))["device"] == "a GPU (gpu)"
+    device = {"device": "a device", "date": "2030-01-02", "command": "a command"}
+    text = speed_text({**device, "runs": [report.record()]})
     document = replace_speed_section("a\n<!-- speed -->\nold\n<!-- /speed -->\nb\n", text)
     assert document.startswith("a\n<!-- speed -->\nSeconds for one step")
     assert document.endswith("|\n<!-- /speed -->\nb\n")
@@ -530,15 +499,10 @@ def test_the_speed_part_of_the_readme_is_made_from_records(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(
-    "markers", [(), ("<!-- speed -->",), ("<!-- /speed -->", "<!-- speed -->")]
-)
-def test_a_document_without_both_markers_is_not_touched(markers):
-    with pytest.raises(ValueError, match="speed"):
-        replace_speed_section("\n".join(markers), "text")
-
-
-def test_the_readme_has_the_markers():
+def test_a_document_without_both_markers_is_not_touched_and_the_readme_has_them():
+    for document in ("", "<!-- speed -->", "<!-- /speed -->\n<!-- speed -->"):
+        with pytest.raises(ValueError, match="speed"):
+            replace_speed_section(document, "text")
     assert "new text" in replace_speed_section((ROOT / "README.md").read_text(), "new text")
 
 
@@ -563,15 +527,14 @@ def test_a_run_replaces_the_one_of_its_size_and_type_and_pages_are_written(
     assert "## 256 px, bfloat16" in (tmp_path / "a-gpu.md").read_text()
 
 
-def test_the_standard_set_can_be_narrowed(script, monkeypatch):
+def test_the_standard_set_can_be_narrowed_and_a_trial_lands_nowhere_by_default(
+    script, monkeypatch, capsys
+):
     monkeypatch.setattr(sys, "argv", ["x", "--sizes", "256", "--peer", "none"])
     arguments = script._arguments()
     assert [one.size for one in script._standard_set("cpu", arguments)] == [256]
     on_gpu = list(script._standard_set("gpu", arguments))
     assert [(one.dtype, one.size) for one in on_gpu] == [("bfloat16", 256), ("tensorfloat32", 256)]
-
-
-def test_a_trial_never_lands_among_the_committed_results(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", "--trial"])
     with pytest.raises(SystemExit):
         script._arguments()
