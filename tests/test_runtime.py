@@ -1,0 +1,231 @@
+"""JAX's settings of a process: a device a core, programs on disk. No run fails for the cache."""
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from engine_jobs import Studio, image_of, tiny_job, tiny_options
+from jax.experimental.compilation_cache import compilation_cache
+
+from nst_jax.engine.device import runtime
+from nst_jax.engine.device.runtime import CACHE_VARIABLE, cache_folder, persistent_cache
+
+FOLDER = "jax_compilation_cache_dir"
+
+
+@pytest.fixture(autouse=True)
+def without_the_cache_of_the_session():
+    """Else nothing would be compiled here at all. Settings are afterwards as they were."""
+    names = (FOLDER, *runtime._SETTINGS)
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update(FOLDER, None)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Where programs are kept while the test lasts."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "programs"))
+    jax.clear_caches()
+    return tmp_path / "programs"
+
+
+def render_anew(weights, **changes):
+    """A picture and the programs of a new engine, which remembers nothing."""
+    jax.clear_caches()
+    studio = Studio(tiny_options(weights, levels=1, **changes))
+    (result,) = studio.render([tiny_job(0)])
+    return image_of(result), studio.programs
+
+
+def compile_anew():
+    """A program that no other test has compiled."""
+    jax.jit(lambda x: x + np.float32(next(_NUMBERS))).lower(1.0).compile()
+
+
+_NUMBERS = itertools.count(100)
+
+
+def kept_in(root):
+    return [path.name for path in root.rglob("*-cache")]
+
+
+@pytest.fixture
+def working_root(root):
+    """On some CPUs the backend rejects what it has stored itself (jax-ml/jax#38445)."""
+    for _ in range(2):
+        with persistent_cache() as folder:
+            pass
+    if folder is None:
+        pytest.skip("this CPU rejects what its compiler stored")
+    return root
+
+
+# Programs on disk.
+
+
+def test_a_second_engine_loads_what_the_first_compiled(narrow_file, working_root):
+    """Another batch size is another program; a damaged entry is compiled anew."""
+    with persistent_cache():
+        first, programs = render_anew(narrow_file)
+    assert programs.loaded == set()
+    with persistent_cache():
+        second, others = render_anew(narrow_file)
+        _, smaller = render_anew(narrow_file, batch_size=2)
+    assert others.loaded == set(others.compiled) == set(programs.compiled)
+    assert second.tobytes() == first.tobytes()
+    assert others.memory == programs.memory
+    [missed] = set(smaller.compiled) - smaller.loaded
+    assert missed.startswith("step ")
+
+    for path in working_root.rglob("*run_chunk*-cache"):
+        path.write_bytes(path.read_bytes()[:100])
+    with persistent_cache(), pytest.warns(UserWarning, match="persistent compilation cache"):
+        third, mended = render_anew(narrow_file)
+    assert [name.split()[0] for name in set(mended.compiled) - mended.loaded] == ["step"]
+    assert third.tobytes() == first.tobytes()
+
+
+def test_a_second_process_loads_what_the_first_compiled(root):
+    program = (
+        "import jax; from nst_jax.engine.device.runtime import *\n"
+        "with persistent_cache() as folder, count_cache_hits() as loads:\n"
+        "    jax.jit(lambda x: x * 3).lower(1.0).compile()\n"
+        "print(loads.count, folder is not None)"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", program]
+    first, second = (
+        subprocess.check_output(command, text=True, env=environment).split() for _ in range(2)
+    )
+    if second[1] == "False":
+        pytest.skip("this CPU rejects what its compiler stored")
+    assert first == ["0", "True"]
+    # Its own tiny program came back before it was watched.
+    assert second in (["2", "True"], ["1", "True"])
+
+
+@pytest.mark.parametrize("value", ["", "off", "OFF", " "])
+def test_it_can_be_switched_off(root, monkeypatch, value):
+    monkeypatch.setenv(CACHE_VARIABLE, value)
+    with persistent_cache() as folder:
+        assert getattr(jax.config, FOLDER) is None
+        compile_anew()
+    assert folder is None
+    assert not root.exists()
+
+
+def test_a_library_call_keeps_nothing(narrow_file, root):
+    _, programs = render_anew(narrow_file)
+    assert programs.loaded == set()
+    assert not root.exists()
+
+
+def test_jax_is_left_as_it_was_also_by_a_run_that_fails(root):
+    names = (FOLDER, *runtime._SETTINGS)
+    before = [getattr(jax.config, name) for name in names]
+    with contextlib.suppress(KeyError), persistent_cache() as folder:
+        assert getattr(jax.config, FOLDER) == str(folder)
+        compile_anew()
+        raise KeyError("of the run")
+    assert [getattr(jax.config, name) for name in names] == before
+    kept = len(kept_in(root))
+    assert kept
+    compile_anew()
+    assert len(kept_in(root)) == kept
+
+
+def test_a_folder_that_can_not_be_made_or_written_is_no_fault(root):
+    with (
+        mock.patch.object(Path, "touch", side_effect=PermissionError),
+        persistent_cache() as folder,
+    ):
+        compile_anew()
+    assert folder is None
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir()
+    root.rmdir()
+    root.write_text("a file is in the way")
+    with persistent_cache() as folder:
+        compile_anew()
+    assert folder is None
+
+
+def test_a_machine_that_rejects_what_it_stored_goes_without(root):
+    """As if nothing ever came back: the first try can't know, the second does."""
+    with mock.patch.object(runtime, "_HIT", "an event that never comes"):
+        with persistent_cache() as first:
+            assert getattr(jax.config, FOLDER) == str(first)
+        with persistent_cache() as second:
+            assert getattr(jax.config, FOLDER) is None
+    assert first is not None
+    assert second is None
+
+
+def test_a_cache_that_the_user_has_set_up_is_left_alone_but_for_a_folder_of_ours(
+    tmp_path, monkeypatch
+):
+    own, ours = tmp_path / "own", tmp_path / "ours"
+    for name, value in ({FOLDER: str(own)} | runtime._SETTINGS).items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    with persistent_cache() as folder:
+        assert getattr(jax.config, FOLDER) == str(own)
+        compile_anew()
+    assert folder is None
+    before = len(kept_in(own))
+    assert before
+    monkeypatch.setenv(CACHE_VARIABLE, str(ours))
+    with persistent_cache():
+        compile_anew()
+    assert len(kept_in(own)) == before
+    assert kept_in(ours)
+
+
+def test_programs_go_to_the_users_cache_by_default_a_folder_for_each_build(monkeypatch, tmp_path):
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    with mock.patch("platformdirs.user_cache_dir", return_value=str(tmp_path)) as asked:
+        here = cache_folder()
+        with mock.patch.object(jax, "__version__", "99.0"):
+            newer = cache_folder()
+        with mock.patch.object(runtime, "_processor", return_value="another"):
+            elsewhere = cache_folder()
+        assert cache_folder() == here
+    asked.assert_called_with("nst_jax")
+    assert here is not None
+    assert here.parent == tmp_path / "programs"
+    assert jax.__version__ in here.name
+    assert "cpu" in here.name
+    assert len({here, newer, elsewhere}) == 3
+
+
+# A device for every core.
+
+
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [
+        ({}, None),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4),
+    ],
+)
+def test_every_core_is_a_device_unless_the_user_says_otherwise(told, count, narrow_file):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "NST_JAX_CACHE_DIR": "off"} | told
+    command = [sys.executable, "-m", "nst_jax.cli.main", "plan", "--json"]
+    small = ["--weights", narrow_file, "--size", "48", "--levels", "1"]
+    said = json.loads(subprocess.check_output([*command, *small], env=environment, text=True))
+    assert said["device"]["count"] == (count or len(os.sched_getaffinity(0)))
