@@ -82,6 +82,14 @@ def studio(narrow_file: str) -> "Studio":
     return Studio(tiny_options(narrow_file))
 
 
+@pytest.fixture(scope="session")
+def one_level(narrow_file: str) -> "Studio":
+    """The same of one level, so that a content of 48 px is never scaled."""
+    from engine_jobs import Studio, tiny_options
+
+    return Studio(tiny_options(narrow_file, levels=1))
+
+
 @pytest.fixture(autouse=True)
 def levels_of_its_own() -> Iterator[None]:
     """What a test has made of levels and canvases is not what the next one meets."""

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 import references
 from networks import CHANNELS, narrow_network, picture
 
@@ -19,7 +23,7 @@ from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan, choose_slots
-from nst_jax.engine.progress import NullProgress, Progress
+from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.scheduler import NO_RETRIES, make_programs, make_scheduler
 from nst_jax.engine.schedule.waves import render_jobs
@@ -46,11 +50,7 @@ def one_device() -> list[Any]:
 
 
 def write_narrow_weights(
-    path: Path,
-    *,
-    architecture: str = "vgg16",
-    seed: int = 0,
-    channels: tuple[int, ...] = CHANNELS,
+    path: Path, *, architecture: str = "vgg16", seed: int = 0, channels: tuple[int, ...] = CHANNELS
 ) -> str:
     """A narrow network's weight file; its path as options want it."""
     network = narrow_network(architecture, seed=seed, channels=channels)
@@ -118,6 +118,14 @@ def same(one: Result, other: Result) -> bool:
     return equal_bytes and one.losses == other.losses
 
 
+def assert_same(results: Sequence[Result], expected: Sequence[Result]) -> None:
+    """Each job once, with the picture, losses and steps that are expected."""
+    assert [result.index for result in results] == list(range(len(expected)))
+    for result, other in zip(results, expected, strict=True):
+        assert same(result, other), result.index
+        assert result.steps == other.steps
+
+
 def expected_objective(job: Job, options: Options, image: np.ndarray) -> tuple:
     """Value, terms (content, style, tv) and gradient in float64, at the size of the content.
 
@@ -179,6 +187,24 @@ def shared_programs() -> Iterator[None]:
         yield
 
 
+BAD: dict[str, Any] = {"init": "noise", "content_weight": 3e38, "style_weight": 3e38}
+"""What no float32 holds: the job fails at its first step."""
+
+LENGTHS = (3, 17, 1, 8, 25, 2, 2, 11, 6, 1, 13, 4)
+_SIZES = (LANDSCAPE, (41, 48), (33, 47))
+_STARTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"init": "noise", "seed": 5, "learning_rate": 0.04},
+    {"style_weight": 4.0, "tv_weight": 0.0},
+    {"init": "grey", "content_weight": 3.0},
+)
+JOBS = [
+    tiny_job(number, _SIZES[number % 3], steps=length, **_STARTS[number % 4])
+    for number, length in enumerate(LENGTHS)
+]
+"""Of many lengths, and different in all that may differ on one canvas."""
+
+
 class Call(NamedTuple):
     """What a step program was given, on the host, and what it gave."""
 
@@ -188,16 +214,38 @@ class Call(NamedTuple):
     after: State
 
 
-def _copied(tree: Any) -> Any:
+class Chunk(NamedTuple):
+    """The size of one call of a step program."""
+
+    canvas: tuple[int, int]
+    slots: int
+    num_steps: int
+
+
+def copy_to_host(tree: Any) -> Any:
     """Device arrays on the host, where donation can't reach them."""
     return jax.tree.map(np.array, jax.device_get(tree))
 
 
-def by_canvas(plan: Plan) -> dict[tuple[int, int], int]:
-    """A plan's slots, where jobs of a canvas are all in one group."""
-    slots = {group.canvas: count for group, count in plan.slots.items()}
+def slots_by_canvas(plan: Plan) -> dict[tuple[int, int], int]:
+    """A plan's slots, where jobs of a canvas are all in one bucket."""
+    slots = {bucket.canvas: count for bucket, count in plan.slots.items()}
     assert len(slots) == len(plan.slots)
     return slots
+
+
+class Notes(NullProgress):
+    """A `Progress` that remembers what was said and counted."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.image_steps = 0
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+    def stepped(self, image_steps: int) -> None:
+        self.image_steps += image_steps
 
 
 class Studio:
@@ -205,7 +253,7 @@ class Studio:
 
     Attributes:
         session: What the jobs share.
-        progress: Told what happens.
+        notes: What was said and counted.
         policy: What is done about accidents.
         scheduler: Of the last call.
     """
@@ -213,63 +261,145 @@ class Studio:
     def __init__(self, options: Options, devices: Sequence[Any] | None = None) -> None:
         self.options = options
         self.session = open_session(options, devices or one_device())
-        self.progress: Progress = NullProgress()
+        self.notes = Notes()
         self.policy = NO_RETRIES
         self.scheduler: Any = None
         self._programs: ProgramCache | None = None
 
     @property
     def programs(self) -> ProgramCache:
-        assert self._programs is not None, "nothing was rendered yet"
+        """Reaching the taps of the first jobs, or of a tiny one where nothing was rendered."""
+        return self._programs or self._make_programs(self.examine([tiny_job(0)]))
+
+    def _make_programs(self, jobs: Sequence[ExaminedJob]) -> ProgramCache:
+        self._programs = make_programs(self.session, jobs, self.notes)
+        self._targets = TargetCache(self._programs, self.options)
         return self._programs
 
-    def open(self, requests: Sequence[ExaminedJob]) -> None:
-        """Makes the network ready, to the depth that these jobs need."""
-        self._programs = make_programs(self.session, requests, self.progress)
-        self._targets = TargetCache(self._programs, self.options)
-
-    def requests(self, jobs: Iterable[Job]) -> list[ExaminedJob]:
+    def examine(self, jobs: Iterable[Job]) -> list[ExaminedJob]:
         examined = examine_jobs(fill_defaults(jobs, self.options), self.session, NullProgress())
         return [one for one in examined if isinstance(one, ExaminedJob)]
 
-    def plan(self, requests: Sequence[ExaminedJob], **changes: Any) -> Plan:
+    def plan(self, jobs: Sequence[ExaminedJob], **changes: Any) -> Plan:
         options = dataclasses.replace(self.options, **changes)
-        return choose_slots([one.levels for one in requests], options, self.session.devices)
+        return choose_slots([one.levels for one in jobs], options, self.session.devices)
 
-    def results(self, requests: Sequence[ExaminedJob], plan: Plan) -> Iterator[Result]:
+    def results(self, jobs: Sequence[ExaminedJob], plan: Plan) -> Iterator[Result]:
         """Results as they come."""
-        if self._programs is None:
-            self.open(requests)
         self.scheduler = make_scheduler(
             self.session,
-            requests,
+            jobs,
             plan,
-            self.progress,
-            programs=self._programs,
+            self.notes,
+            programs=self._programs or self._make_programs(jobs),
             targets=self._targets,
             policy=self.policy,
         )
-        return render_jobs(requests, self.session, self.scheduler)
+        return render_jobs(jobs, self.session, self.scheduler)
 
     def render(self, jobs: Iterable[Job], **changes: Any) -> list[Result]:
         """Results in the order of the jobs; `changes` may give another `batch_size`."""
-        requests = self.requests(jobs)
-        results = self.results(requests, self.plan(requests, **changes))
+        examined = self.examine(jobs)
+        results = self.results(examined, self.plan(examined, **changes))
         return sorted(results, key=lambda result: result.index)
 
-    def calls(self, jobs: Iterable[Job], **changes: Any) -> list[Call]:
-        """Renders, and tells what went into the step programs and came out, call by call."""
+    def render_alone(self, jobs: Iterable[Job], **changes: Any) -> list[Result]:
+        """Results of a run for each job."""
+        results = [self.render([job], **changes)[0] for job in jobs]
+        return [dataclasses.replace(one, index=index) for index, one in enumerate(results)]
+
+    def calls(self, jobs: Iterable[Job], *, one_by_one: bool = False, **changes: Any) -> list[Call]:
+        """Renders, and tells what went into the step programs and came out, call by call.
+
+        Args:
+            one_by_one: Whether each call takes one step.
+        """
         jobs, seen = list(jobs), []
-        if self._programs is None:
-            self.open(self.requests(jobs))
-        original = self.programs.run_chunk
+        programs = self._programs or self._make_programs(self.examine(jobs))
+        original = programs.run_chunk
 
         def spy(canvas, states, problems, num_steps):
-            before, asked = map(_copied, (states, problems))
+            before, asked = map(copy_to_host, (states, problems))
             after = original(canvas, states, problems, num_steps)
-            seen.append(Call(canvas, before, asked, _copied(after)))
+            seen.append(Call(canvas, before, asked, copy_to_host(after)))
             return after
 
-        with mock.patch.object(self.programs, "run_chunk", spy):
+        with mock.patch.object(programs, "run_chunk", spy), pytest.MonkeyPatch.context() as patch:
+            if one_by_one:
+                patch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
             self.render(jobs, **changes)
         return seen
+
+    @contextlib.contextmanager
+    def watch(self, name: str, before: Callable[..., object]) -> Iterator[None]:
+        """Calls `before` with the arguments of each call of one kind of program."""
+        original = getattr(self.programs, name)
+
+        def spy(*arguments: Any) -> Any:
+            before(*arguments)
+            return original(*arguments)
+
+        with mock.patch.object(self.programs, name, spy):
+            yield
+
+    @contextlib.contextmanager
+    def chunks(self) -> Iterator[list[Chunk]]:
+        """What the step programs were told while this lasts."""
+        seen: list[Chunk] = []
+
+        def note(canvas: Any, _: Any, problems: Any, num_steps: Any) -> None:
+            seen.append(Chunk(canvas, len(problems.steps), int(num_steps)))
+
+        with self.watch("run_chunk", note):
+            yield seen
+
+    @contextlib.contextmanager
+    def refills(self) -> Iterator[list[int]]:
+        """Which slots were filled anew while this lasts."""
+        seen: list[int] = []
+        with self.watch("place", lambda canvas, batch, slot, one: seen.append(slot)):
+            yield seen
+
+
+def set_pace(
+    monkeypatch: pytest.MonkeyPatch, studio: Studio, seconds: float | Callable[[int], float]
+) -> None:
+    """A clock that only steps move, so that chunks are as long as the pace says.
+
+    Args:
+        seconds: Of one step of the batch; or a function of the number of steps made before.
+    """
+    clock = types.SimpleNamespace(now=0.0, steps=0)
+    time = types.SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr("nst_jax.engine.schedule.timing.time", time)
+    monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
+    original = studio.programs.run_chunk
+
+    def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
+        for _ in range(int(num_steps)):
+            clock.now += seconds(clock.steps) if callable(seconds) else seconds
+            clock.steps += 1
+        return original(canvas, states, problems, num_steps)
+
+    monkeypatch.setattr(studio.programs, "run_chunk", run_chunk)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+    """Names of the functions that XLA compiles; nothing is remembered from before."""
+    seen: list[str] = []
+
+    def note(record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if match := re.match(r"Finished XLA compilation of jit\((.+?)\) in", text):
+            seen.append(match[1])
+
+    jax.clear_caches()
+    logger, handler = logging.getLogger("jax._src.dispatch"), logging.Handler()
+    handler.emit = note
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            yield seen
+    finally:
+        logger.removeHandler(handler)

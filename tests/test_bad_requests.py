@@ -50,6 +50,7 @@ WRONG_CELLS = {
     "seed": ["-1", str(2**32)],
     "content_weight": ["nan", "inf", "-1", "1e999", "heavy"],
     "learning_rate": ["0", "Infinity"],
+    "early_stop": ["-0.1", "nan", "inf", "some", "-1e-9"],
     "style_scale": ["9"],
     "init": ["sideways", "Noise"],
     "content_taps": ["relu1_1;relu1_1", "relu1_1;", ";"],
@@ -84,6 +85,7 @@ def test_every_wrong_cell_is_told_by_its_line_and_column(tmp_path, name):
 WRONG_VALUES = {
     "steps": [True, None, 1.5, "x", [1], {}, 1e400, "9" * 5000],
     "content_weight": [True, None, "x", [1.0], {}, float("nan"), float("inf"), -1, 10**400],
+    "early_stop": [-0.1, float("nan"), "some", True, None, [0.1]],
     "init": [None, 5, ["noise"], {}, "", False],
     "content_taps": [None, 5, [], [5], [["relu1_1"]], [""], {"relu1_1": 1}, True],
     "style_blend_weights": [None, 5, ["x"], [None], [True], [1, 2], [[1]], [float("nan")]],
@@ -309,6 +311,7 @@ RENDER = [
     ("a.png b.png --output x.png --style-size 64 --style-scale 2", "can't both be given"),
     ("a.png b.png --output x.png --pooling-scale 0", "pooling_scale must be a number above 0"),
     ("a.png b.png --output x.png --learning-rate nan", "learning_rate must be"),
+    ("a.png b.png --output x.png --early-stop -1", "early_stop must be a number, 0 or more"),
     ("a.png b.png --output x.png --content-taps relu4_9", "relu4_1 to relu4_3"),
     ("a.png b.png --output x.png --style-taps relu9_1", "blocks 1 to 5"),
     ("a.png b.png --output x.png --style-taps relu4_1 r41", "none twice"),

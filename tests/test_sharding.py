@@ -136,7 +136,7 @@ def test_one_picture_pays_for_one_slot_and_many_keep_all_devices_busy(narrow_fil
 
     def slots(count: int) -> set[int]:
         jobs = [tiny_job(number, steps=2) for number in range(count)]
-        return set(studio.plan(studio.requests(jobs)).slots.values())
+        return set(studio.plan(studio.examine(jobs)).slots.values())
 
     assert slots(1) == {1}
     assert slots(2) == {2}
@@ -149,3 +149,17 @@ def test_all_devices_are_used_where_none_are_named(narrow_file):
     results = list(render_many(jobs, options))
     assert len(results) == 2
     assert all(result.error is None for result in results)
+
+
+def test_a_run_stays_on_the_devices_it_is_given(narrow_file):
+    """The last of eight, where nothing comes by chance."""
+    chosen = jax.devices()[-1]
+    studio = Studio(tiny_options(narrow_file, levels=1, batch_size=1), [chosen])
+    assert image_of(studio.render([tiny_job(0, steps=1)])[0]).any()
+    programs: Any = studio.programs
+    assert {leaf.device for leaf in jax.tree.leaves(programs.network)} == {chosen}
+    for name, program in programs._programs.items():
+        used = {
+            device for one in jax.tree.leaves(program.output_shardings) for device in one.device_set
+        }
+        assert used == {chosen}, name

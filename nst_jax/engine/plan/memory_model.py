@@ -2,7 +2,7 @@
 
 Compiling a program only to learn its size takes seconds, so batches are planned with these
 sums. The operations are exact; bytes are within a fifth of the compiled program's own memory
-analysis on CPU, which `tests/test_planner.py` checks; on GPU and TPU that was never done. On a
+analysis on CPU, which `tests/test_memory_model.py` checks; on GPU and TPU that was never done. On a
 CPU there is no other moment to ask: where memory runs out, Linux kills the process.
 """
 
