@@ -29,32 +29,15 @@ def test_a_fitted_size_has_the_long_edge_and_the_aspect_ratio(size, edge):
 
 
 @given(sizes)
-def test_a_size_fits_itself(size):
+def test_a_canvas_keeps_the_long_edge_and_rounds_up_the_short_one_by_less_than_a_step(size):
+    canvas, step = padded_shape(size), max(16, -(-max(size) // 8))
     assert fit_long_edge(size, max(size)) == size
-
-
-@given(sizes)
-def test_a_canvas_keeps_the_long_edge_and_rounds_up_the_short_one(size):
-    canvas = padded_shape(size)
     assert max(canvas) == max(size)
     assert all(side >= own for side, own in zip(canvas, size, strict=True))
+    assert min(canvas) - min(size) < step
     assert canvas[0] >= canvas[1] if size[0] >= size[1] else canvas[0] <= canvas[1]
-
-
-@given(sizes)
-def test_a_canvas_is_its_own_canvas(size):
-    assert padded_shape(padded_shape(size)) == padded_shape(size)
-
-
-@given(sizes)
-def test_a_turned_picture_has_the_turned_canvas(size):
-    assert padded_shape(size[::-1]) == padded_shape(size)[::-1]
-
-
-@given(sizes)
-def test_a_rounded_up_edge_wastes_less_than_one_step(size):
-    step = max(16, -(-max(size) // 8))
-    assert min(padded_shape(size)) - min(size) < step
+    assert padded_shape(canvas) == canvas
+    assert padded_shape(size[::-1]) == canvas[::-1]
 
 
 @settings(max_examples=25, deadline=None)
@@ -64,21 +47,11 @@ def test_an_edge_has_at_most_eight_canvases_each_way(edge):
     assert len(canvases) <= 8
 
 
-def _photographs():
-    """Sizes as cameras and phones give them, both ways up, and crops by hand."""
-    ratios = [(3, 2), (4, 3), (16, 9), (1, 1)]
-    common = [fit_long_edge(size, 512) for a, b in ratios for size in ((a, b), (b, a))]
-    rng = np.random.default_rng(0)
-    crops = [
-        fit_long_edge((int(a), int(b)), 512) for a, b in rng.integers(600, 4000, size=(200, 2))
-    ]
-    return common, crops
-
-
 def test_photographs_waste_less_than_fifteen_percent():
-    common, crops = _photographs()
-    assert padding_share(common) < 0.15
-    assert padding_share(crops) < 0.15
+    """Sizes as cameras and phones give them, both ways up, and crops by hand."""
+    common = [*(ratios := ((3, 2), (4, 3), (16, 9), (1, 1))), *((b, a) for a, b in ratios)]
+    crops = np.random.default_rng(0).integers(600, 4000, size=(200, 2)).tolist()
+    assert padding_share(fit_long_edge((a, b), 512) for a, b in crops) < 0.15
     for edge in (256, 362, 512, 768, 1024, 2048):
         assert padding_share(fit_long_edge(size, edge) for size in common) < 0.15, edge
 
@@ -88,10 +61,7 @@ def test_waste_is_a_share_of_the_canvas():
     assert padding_share([(512, 512)]) == 0
     assert padding_share([(512, 384), (384, 512)]) == 0
     assert padding_share([(512, 321)]) == pytest.approx(1 - 321 / 384)
-
-
-def test_styles_share_a_square():
-    assert square_canvas(300) == (300, 300)
+    assert square_canvas(300) == (300, 300), "styles share a square"
 
 
 SHALLOW: dict[str, Any] = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1",)}
@@ -121,15 +91,11 @@ def test_levels_grow_by_the_root_of_two_and_end_at_the_size(size, levels):
     ],
 )
 def test_levels_begin_at_128_px_of_themselves(size, edges):
-    assert level_edges(size, "auto") == edges
-
-
-def test_three_levels_of_512():
-    assert level_edges(512, 3) == (256, 362, 512)
+    assert level_edges(size, "auto") == level_edges(size, len(edges)) == edges
 
 
 @given(sizes, st.integers(64, 1024), st.integers(1, 6), st.floats(0.25, 4))
-def test_stages_follow_from_the_own_size_alone(size, edge, levels, scale):
+def test_levels_follow_from_the_own_size_alone(size, edge, levels, scale):
     options = Options(size=edge, levels=levels, **SHALLOW)
     own = JobOptions(style_scale=scale, **SHALLOW)
     if min(fit_long_edge(size, edge)) < 2:
@@ -140,22 +106,18 @@ def test_stages_follow_from_the_own_size_alone(size, edge, levels, scale):
     assert made == make_levels(size, options, own)
     assert made[-1].size == fit_long_edge(size, edge)
     assert made[-1].index == len(level_edges(edge, levels)) - 1
-    for stage in made:
-        assert stage.size == fit_long_edge(size, level_edges(edge, levels)[stage.index])
-        assert stage.canvas == padded_shape(stage.size)
-        assert stage.style_edge == max(2, round(max(stage.size) * scale))
-    assert [stage.index for stage in made] == list(range(made[0].index, made[-1].index + 1))
+    for level in made:
+        assert level.size == fit_long_edge(size, level_edges(edge, levels)[level.index])
+        assert level.canvas == padded_shape(level.size)
+        assert level.style_edge == max(2, round(max(level.size) * scale))
+    assert [level.index for level in made] == list(range(made[0].index, made[-1].index + 1))
 
 
-def test_a_narrow_picture_leaves_the_coarse_levels_out():
+def test_a_narrow_picture_leaves_the_coarse_levels_out_and_a_narrower_one_is_refused():
     """relu5_1 needs 16 px: 1000x40 has 10, 14 and 20 px at 256, 362 and 512 px."""
     options = Options(size=512, levels=3)
-    assert [stage.index for stage in make_levels((1000, 40), options, options)] == [2]
-    assert [stage.index for stage in make_levels((1000, 800), options, options)] == [0, 1, 2]
-
-
-def test_a_picture_too_narrow_for_every_level_is_refused_with_its_sizes():
-    options = Options(size=512, levels=3)
+    assert [level.index for level in make_levels((1000, 40), options, options)] == [2]
+    assert [level.index for level in make_levels((1000, 800), options, options)] == [0, 1, 2]
     with pytest.raises(PictureError, match="16 px") as caught:
         make_levels((1000, 30), options, options)
     assert "15x512" in str(caught.value)

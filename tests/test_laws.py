@@ -12,9 +12,11 @@ import jax
 import numpy as np
 import pytest
 from engine_jobs import (
+    BAD,
     LANDSCAPE,
     PORTRAIT,
     Studio,
+    assert_same,
     compiling_as_shipped,
     content_of,
     expected_objective,
@@ -55,24 +57,27 @@ def together(studio):
         return studio.render(MIXED)
 
 
-@pytest.mark.parametrize("index", range(len(MIXED)))
-def test_a_job_alone_gives_the_bytes_it_gives_among_others(studio, together, index):
-    alone = studio.render([MIXED[index]])[0]
-    assert same(alone, together[index])
-
-
-def test_the_order_of_jobs_changes_no_byte(studio, together):
+def test_jobs_keep_their_bytes_alone_and_in_any_order(studio, together):
+    assert_same(studio.render_alone(MIXED), together)
     for shuffled in (list(reversed(range(len(MIXED)))), [3, 6, 0, 5, 2, 1, 4]):
         results = studio.render([MIXED[index] for index in shuffled])
         for index, result in zip(shuffled, results, strict=True):
             assert same(result, together[index]), index
 
 
-@pytest.mark.parametrize("slot", range(4))
-def test_every_slot_gives_the_same_bytes(studio, together, slot):
+def test_pictures_are_really_changed_and_differ(studio, together):
+    """Else equal bytes would prove nothing. Another weight is another picture of the pair."""
+    images = [image_of(result).tobytes() for result in together]
+    assert len(set(images)) == len(images)
+    assert np.abs(image_of(together[0]) - content_of(0)).max() > 0.02
+    assert not same(studio.render([tiny_job(0, style_weight=1.01)])[0], together[0])
+
+
+def test_every_slot_gives_the_same_bytes(studio, together):
     others = [tiny_job(seed) for seed in (20, 21, 22)]
-    jobs = [*others[:slot], MIXED[0], *others[slot:]]
-    assert same(studio.render(jobs)[slot], together[0])
+    for slot in range(4):
+        jobs = [*others[:slot], MIXED[0], *others[slot:]]
+        assert same(studio.render(jobs)[slot], together[0])
 
 
 @pytest.mark.usefixtures("compiled_anew", "compiled_as_shipped")
@@ -81,17 +86,6 @@ def test_a_fresh_run_gives_the_same_bytes(narrow_file, together):
     assert [result.index for result in results] == [1, 0], "the longer job goes first"
     for result in results:
         assert same(result, together[result.index])
-
-
-def test_pictures_are_really_changed_and_differ(together):
-    """Else equal bytes would prove nothing."""
-    images = [image_of(result).tobytes() for result in together]
-    assert len(set(images)) == len(images)
-    assert np.abs(image_of(together[0]) - content_of(0)).max() > 0.02
-
-
-def test_the_same_pair_with_other_options_is_another_picture(studio, together):
-    assert not same(studio.render([tiny_job(0, style_weight=1.01)])[0], together[0])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -103,76 +97,69 @@ def test_other_batch_sizes_end_at_the_same_objective(studio, together, batch_siz
         assert result.losses["total"] == pytest.approx(before, rel=0.01)
 
 
-def _evaluations(studio, jobs, **changes):
-    """Loss and gradient of each job at its first image; Adam's first moment is a tenth of it."""
-    call = studio.calls(jobs, **changes)[0]
-    for slot, job in enumerate(jobs):
-        height, width = np.asarray(job.content).shape[:2]
-        moment = call.after.optimizer.mu[slot]
-        yield call.after.terms.total[slot], 10 * moment[:height, :width], moment
-
-
-@pytest.fixture(scope="module")
-def one_step(narrow_file):
-    """An engine of one level, and jobs of one step whose contents need no scaling."""
-    return Studio(tiny_options(narrow_file, levels=1)), [
-        tiny_job(seed, size, steps=1, init="noise", seed=seed, tv_weight=0.2)
-        for seed, size in enumerate([LANDSCAPE, (48, 48), (39, 48)])
-    ]
-
+STEP_JOBS = [
+    tiny_job(seed, size, steps=1, init="noise", seed=seed, tv_weight=0.2)
+    for seed, size in enumerate([LANDSCAPE, (48, 48), (39, 48)])
+]
+"""Of one step, with contents that need no scaling at one level."""
 
 CLOSE = 1e-5
 
 
-def test_one_evaluation_is_close_whatever_the_batch_size(one_step):
-    studio, jobs = one_step
-    for job, (loss, gradient, _) in zip(jobs, _evaluations(studio, jobs), strict=True):
-        (alone, alone_gradient, _), *_ = _evaluations(studio, [job], batch_size=1)
-        assert loss == pytest.approx(alone, rel=CLOSE)
-        assert relative_error(gradient, alone_gradient) < CLOSE
+def evaluate(studio, jobs=STEP_JOBS, **changes):
+    """Loss and gradient of each job at its first image, and the gradient on the whole canvas.
 
-
-def test_one_evaluation_is_the_one_by_hand(one_step):
-    """The gradient to 1e-4: float32 against float64, where a ReLU's kink may be crossed."""
-    studio, jobs = one_step
-    call = studio.calls(jobs)[0]
+    Adam's first moment is a tenth of it.
+    """
+    call = studio.calls(jobs, **changes)[0]
     for slot, job in enumerate(jobs):
         height, width = np.asarray(job.content).shape[:2]
-        image = call.states.image[slot, :height, :width]
-        total, _, slope = expected_objective(job, studio.options, image)
-        assert call.after.terms.total[slot] == pytest.approx(total, rel=CLOSE)
-        gradient = 10 * call.after.optimizer.mu[slot, :height, :width]
+        whole = 10 * call.after.optimizer.mu[slot]
+        yield call.after.terms.total[slot], whole[:height, :width], whole
+
+
+def assert_close(evaluations, others):
+    for (loss, gradient, _), (other, other_gradient, _) in zip(evaluations, others, strict=True):
+        assert other == pytest.approx(loss, rel=CLOSE)
+        assert relative_error(other_gradient, gradient) < CLOSE
+
+
+def test_one_evaluation_is_close_whatever_the_batch_size_and_the_devices(one_level):
+    together = list(evaluate(one_level))
+    alone = [next(evaluate(one_level, [job], batch_size=1)) for job in STEP_JOBS]
+    assert_close(together, alone)
+    assert_close(together, evaluate(Studio(one_level.options, jax.devices()[:2])))
+
+
+def test_one_evaluation_is_the_one_by_hand(one_level):
+    """The gradient to 1e-4: float32 against float64, where a ReLU's kink may be crossed."""
+    states = one_level.calls(STEP_JOBS)[0].states
+    for slot, (loss, gradient, _) in enumerate(evaluate(one_level)):
+        height, width = gradient.shape[:2]
+        image = states.image[slot, :height, :width]
+        total, _, slope = expected_objective(STEP_JOBS[slot], one_level.options, image)
+        assert loss == pytest.approx(total, rel=CLOSE)
         assert relative_error(gradient, slope) < 1e-4
 
 
-def test_one_evaluation_is_close_on_any_canvas_and_nothing_moves_outside(one_step, monkeypatch):
-    studio, jobs = one_step
-    before = list(_evaluations(studio, jobs))
+def test_one_evaluation_is_close_on_any_canvas_and_nothing_moves_outside(one_level, monkeypatch):
+    before = list(evaluate(one_level))
     monkeypatch.setattr("nst_jax.engine.plan.levels.padded_shape", lambda _: (64, 80))
     levels.make_levels.cache_clear()
-    after = list(_evaluations(studio, jobs))
-    for (loss, gradient, _), (other, other_gradient, whole) in zip(before, after, strict=True):
-        assert other == pytest.approx(loss, rel=CLOSE)
-        assert relative_error(other_gradient, gradient) < CLOSE
+    after = list(evaluate(one_level))
+    assert_close(before, after)
+    for _, gradient, whole in after:
         assert whole.shape == (64, 80, 3)
         outside = whole.copy()
         outside[: gradient.shape[0], : gradient.shape[1]] = 0
         assert not outside.any()
 
 
-def test_one_evaluation_is_close_on_two_devices(one_step):
-    studio, jobs = one_step
-    both = Studio(studio.options, jax.devices()[:2])
-    for one, two in zip(_evaluations(studio, jobs), _evaluations(both, jobs), strict=True):
-        assert two[0] == pytest.approx(one[0], rel=CLOSE)
-        assert relative_error(two[1], one[1]) < CLOSE
-
-
-def test_noise_follows_from_seed_and_size_alone(one_step, monkeypatch):
-    studio, _ = one_step
-    a, b = (tiny_job(0, init="noise", seed=seed, steps=1) for seed in (1, 2))
-    other_content = tiny_job(5, init="noise", seed=1, steps=1)
-    first, second, third = studio.calls([a, b, other_content])[0].states.image[:3]
+def test_noise_follows_from_seed_and_size_alone(one_level, monkeypatch):
+    a, b, other_content = (
+        tiny_job(pair, init="noise", seed=seed, steps=1) for pair, seed in ((0, 1), (0, 2), (5, 1))
+    )
+    first, second, third = one_level.calls([a, b, other_content])[0].states.image[:3]
     assert not np.array_equal(first, second)
     assert np.array_equal(first, third)
     height, width = LANDSCAPE
@@ -180,14 +167,14 @@ def test_noise_follows_from_seed_and_size_alone(one_step, monkeypatch):
     assert first[:height].std() > 0.25
     monkeypatch.setattr("nst_jax.engine.plan.levels.padded_shape", lambda _: (64, 80))
     levels.make_levels.cache_clear()
-    elsewhere = studio.calls([a])[0].states.image[0]
+    elsewhere = one_level.calls([a])[0].states.image[0]
     assert np.array_equal(elsewhere[:height, :width], first[:height])
 
 
 @pytest.mark.usefixtures("compiled_as_shipped")
 def test_a_failing_neighbour_changes_no_byte(narrow_file, together):
     missing = Job("nowhere.png", content_of(0), output="missing.png")
-    infinite = tiny_job(30, init="noise", content_weight=3e38, style_weight=3e38)
+    infinite = tiny_job(30, **BAD)
     small = Job(np.zeros((1, 48, 3), np.uint8), content_of(1), output="small.png")
     jobs = [missing, infinite, MIXED[0], small, MIXED[1]]
     results = list(render_many(jobs, tiny_options(narrow_file), devices=one_device()))
@@ -197,6 +184,7 @@ def test_a_failing_neighbour_changes_no_byte(narrow_file, together):
         assert by_index[failed].status == "failed"
         assert isinstance(by_index[failed].error, kind)
         assert by_index[failed].image is None
+    assert "finite" in str(by_index[1].error)
     assert same(by_index[2], together[0])
     assert same(by_index[4], together[1])
 
@@ -215,6 +203,11 @@ def unbroken(narrow_file, tmp_path_factory):
     return folder, options
 
 
+def assert_same_files(folder: Path, other: Path, *more: str) -> None:
+    for name in (*(job.output for job in RESUMED), *more):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
 @pytest.mark.usefixtures("compiled_as_shipped")
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_path, kept):
@@ -223,9 +216,7 @@ def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_pa
     broken = _cut_short(shutil.copytree(whole, tmp_path / "broken"), kept)
     second = render_batch(RESUMED, broken, options, devices=one_device())
     assert (second.done, second.failed, second.skipped) == (4 - kept, 0, kept)
-    for job in RESUMED:
-        assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes(), job.output
-    assert (broken / "plan.json").read_bytes() == (whole / "plan.json").read_bytes()
+    assert_same_files(broken, whole, "plan.json")
     third = render_batch(RESUMED, broken, options, devices=one_device())
     assert (third.done, third.failed, third.skipped) == (0, 0, 4)
     assert not third.compiled
@@ -239,8 +230,7 @@ def test_a_damaged_or_missing_picture_is_rendered_again(unbroken, tmp_path):
     (broken / "6.png").write_bytes((whole / "0.png").read_bytes())
     second = render_batch(RESUMED, broken, options, devices=one_device())
     assert (second.done, second.failed, second.skipped) == (2, 0, 2)
-    for job in RESUMED:
-        assert (broken / job.output).read_bytes() == (whole / job.output).read_bytes(), job.output
+    assert_same_files(broken, whole)
 
 
 def _cut_short(folder: Path, kept: int) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import host
 import pytest
-from engine_jobs import content_of, one_device, own_options, style_of, tiny_options
+from engine_jobs import one_device, style_of, tiny_job, tiny_options
 
 from nst_jax.engine.batch import render_batch
 from nst_jax.request.job import Job
@@ -40,17 +40,14 @@ def test_batches_leave_no_thread_and_no_open_file_behind(
     options = tiny_options(narrow_file, levels=1, steps=2)
     bad = Job(tmp_path / "missing.png", style_of(0))
 
-    def rendered(name: str, count: int) -> None:
-        jobs = [
-            Job(content_of(0), style_of(0), options=own_options(steps=2, seed=seed))
-            for seed in range(count)
-        ]
+    def render(name: str, count: int) -> None:
+        jobs = [tiny_job(0, steps=2, seed=seed) for seed in range(count)]
         render_batch([*jobs, bad], tmp_path / name, options, devices=one_device())
         gc.collect()
 
-    rendered("first", 4)  # whatever is opened once and for all
+    render("first", 4)  # whatever is opened once and for all
     files, threads = open_files(), set(threading.enumerate())
-    rendered("many", 60)
-    rendered("many", 70)
+    render("many", 60)
+    render("many", 70)
     assert len(open_files()) <= len(files)
     assert set(threading.enumerate()) <= threads

@@ -8,19 +8,11 @@ scaled to sum to 1 at the borders. No Pillow, no jax.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 import pytest
-from engine_jobs import (
-    LANDSCAPE,
-    Call,
-    Studio,
-    expected_objective,
-    image_of,
-    own_of,
-    tiny_job,
-    tiny_options,
-)
+from engine_jobs import LANDSCAPE, expected_objective, own_of, tiny_job
 from references import relative_error
 
 from nst_jax.engine.device.solver import LossTrend, State
@@ -59,14 +51,14 @@ def _weights(kernel: Kernel, old: int, new: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _enlarged(kernel: Kernel, pixels: np.ndarray, size: Size) -> np.ndarray:
+def _enlarge(kernel: Kernel, pixels: np.ndarray, size: Size) -> np.ndarray:
     down, across = (
         _weights(kernel, old, new) for old, new in zip(pixels.shape[:2], size, strict=True)
     )
     return np.einsum("yi,xj,ijc->yxc", down, across, np.float64(pixels))
 
 
-def _by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
+def _start_by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
     """What the next level begins with, in float64, from the last state of the one before."""
     height, width = old
     image, first, second, average = (
@@ -75,17 +67,17 @@ def _by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
     )
     count = int(state.optimizer.count)
     ratio = height * width / (new[0] * new[1])
-    first = ratio * _enlarged(_bicubic, first / (1 - B1**count), new)
-    second = ratio**2 * _enlarged(_triangle, second / (1 - B2**count), new)
+    first = ratio * _enlarge(_bicubic, first / (1 - B1**count), new)
+    second = ratio**2 * _enlarge(_triangle, second / (1 - B2**count), new)
     return {
-        "image": np.clip(_enlarged(_lanczos, image, new), 0, 1),
+        "image": np.clip(_enlarge(_lanczos, image, new), 0, 1),
         "mu": (1 - B1) * first,
         "nu": (1 - B2) * second,
-        "average": np.clip(_enlarged(_lanczos, average, new), 0, 1),
+        "average": np.clip(_enlarge(_lanczos, average, new), 0, 1),
     }
 
 
-def _parts(state: Any) -> dict[str, np.ndarray]:
+def _arrays(state: Any) -> dict[str, np.ndarray]:
     return {
         "image": state.image,
         "mu": state.optimizer.mu,
@@ -133,58 +125,40 @@ SIZES = {
 }
 
 
-@pytest.fixture(params=SIZES.values(), ids=list(SIZES))
-def sizes(request) -> tuple[Size, Size, Size]:
-    """An old size, a new one and the canvas of the new one."""
-    return request.param
+"""An old size, a new one and the canvas of the new one."""
 
 
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=list(SIZES))
 @pytest.mark.parametrize("count", [1, 7, 300])
 def test_a_level_begins_with_what_the_formulas_say(sizes, count):
+    """And with exact zeros around the image, whatever the old canvas held there."""
     old, new, canvas = sizes
-    state = _state(old, (old[0] + 5, old[1] + 2), count=count, outside=7.0)
+    state = _state(old, (old[0] + 5, old[1] + 2), count=count, outside=np.nan)
     after: Any = warm_start(state, old, new, canvas)
-    for name, expected in _by_hand(state, old, new).items():
-        got = _parts(after)[name]
+    for name, expected in _start_by_hand(state, old, new).items():
+        got = _arrays(after)[name]
         assert got.shape == (*canvas, 3)
         assert got.dtype == np.float32
         assert relative_error(got[: new[0], : new[1]], expected) < 3e-6, name
-
-
-def test_nothing_comes_along_from_outside_of_the_image(sizes):
-    """Whatever the old canvas held there: exact zeros around the new image."""
-    old, new, canvas = sizes
-    state = _state(old, (old[0] + 3, old[1] + 3), count=9, outside=np.nan)
-    for name, array in _parts(warm_start(state, old, new, canvas)).items():
-        outside = array.copy()
+        outside = got.copy()
         outside[: new[0], : new[1]] = 0
         assert not outside.any(), name
-        assert np.isfinite(array).all(), name
 
 
-def test_moments_shrink_with_the_pixels_and_count_as_one_step():
-    """A flat gradient, where no interpolation matters: to a quarter, its square to a 16th."""
-    state = _state((8, 12), (8, 12), count=1000)
-    flat = np.full((8, 12, 3), 0.5, np.float32)
-    state = state._replace(optimizer=optax.ScaleByAdamState(np.int32(1000), -flat, flat))
-    after: Any = warm_start(state, (8, 12), (16, 24), (16, 24))
-    assert int(after.optimizer.count) == 1
-    np.testing.assert_allclose(after.optimizer.mu, -0.5 / 4 * (1 - B1), rtol=1e-4)
-    np.testing.assert_allclose(after.optimizer.nu, 0.5 / 16 * 0.01, rtol=1e-4)
+@pytest.mark.parametrize("count", [1, 5, 60, 1000])
+def test_moments_shrink_with_the_pixels_lose_their_bias_and_count_as_one_step(count):
+    """Those of a gradient that never changed are that gradient; to a quarter, its square a 16th.
 
-
-@pytest.mark.parametrize("count", [1, 5, 60])
-def test_the_bias_is_taken_out_of_the_moments(count):
-    """The moments of a gradient that never changed are that gradient, after any steps."""
-    size, gradient = (6, 10), np.full((6, 10, 3), 3e-4, np.float32)
-    state = _state(size, size, count=count)
+    It is flat, so that no interpolation matters.
+    """
+    size, gradient = (6, 10), np.full((6, 10, 3), -3e-4, np.float32)
     moments = gradient * (1 - B1**count), gradient**2 * (1 - B2**count)
-    state = state._replace(
+    state = _state(size, size, count=count)._replace(
         optimizer=optax.ScaleByAdamState(np.int32(count), *map(np.float32, moments))
     )
     after: Any = warm_start(state, size, (12, 20), (12, 20), (B1, B2))
     shrunk = gradient[0, 0, 0] / 4
-    assert int(after.optimizer.count) == EVIDENCE_STEPS
+    assert int(after.optimizer.count) == EVIDENCE_STEPS == 1
     np.testing.assert_allclose(after.optimizer.mu, (1 - B1) * shrunk, rtol=1e-5)
     np.testing.assert_allclose(after.optimizer.nu, (1 - B2) * shrunk**2, rtol=1e-5)
 
@@ -194,18 +168,16 @@ def test_a_second_moment_never_falls_below_zero():
     old, new = (9, 11), (13, 17)
     second = np.zeros((*old, 3), np.float32)
     second[::4, ::5] = 1e-3
-    assert _enlarged(_bicubic, second, new).min() < -1e-5
+    assert _enlarge(_bicubic, second, new).min() < -1e-5
     state = _state(old, old, count=4)
-    state = state._replace(
-        optimizer=optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
-    )
-    after: Any = warm_start(state, old, new, (16, 17))
+    moments = optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
+    after: Any = warm_start(state._replace(optimizer=moments), old, new, (16, 17))
     assert after.optimizer.nu.min() >= 0
     assert after.optimizer.nu.max() > 0
 
 
-def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_average():
-    state = _state((8, 12), (16, 16), count=3)
+def test_a_level_begins_at_step_0_with_a_new_trend_a_filled_average_and_arrays_of_its_own():
+    state = _state((8, 12), (16, 16), count=3, outside=9.0)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     assert int(after.step) == 0
     assert float(after.averaged) == pytest.approx(1 - 0.9**3)
@@ -213,15 +185,10 @@ def test_a_level_begins_at_step_0_with_a_new_trend_and_what_is_filled_of_the_ave
     assert np.isinf(after.trend.reference)
     assert not after.trend.converged
     assert after.finite
-
-
-def test_a_level_s_start_is_a_copy():
-    state = _state((6, 7), (16, 16), count=2, outside=9.0)
-    after = warm_start(state, (6, 7), (8, 10), (16, 16))
-    before = {name: np.array(part) for name, part in _parts(after).items()}
-    for array in _parts(state).values():
+    before = {name: np.array(part) for name, part in _arrays(after).items()}
+    for array in _arrays(state).values():
         array[:] = -1
-    for name, part in _parts(after).items():
+    for name, part in _arrays(after).items():
         assert np.array_equal(part, before[name])
 
 
@@ -239,7 +206,7 @@ def test_the_first_level_begins_without_moments_and_without_an_average():
 def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
     edge = np.zeros((8, 12, 3), np.float32)
     edge[:, 6:] = 1
-    assert np.abs(_enlarged(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
+    assert np.abs(_enlarge(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
     state = _state((8, 12), (8, 12), count=1)._replace(image=edge, average=edge)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     for array in (after.image, after.average):
@@ -248,11 +215,6 @@ def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
 
 
 # Through the engine.
-
-
-@pytest.fixture(scope="module")
-def two_levels(narrow_file) -> Studio:
-    return Studio(tiny_options(narrow_file, batch_size=2))
 
 
 COARSE_STEPS = 5
@@ -269,47 +231,31 @@ COARSE, FINE = (24, 34), LANDSCAPE
 """Sizes of the first job at its two levels."""
 
 
-@pytest.fixture(scope="module")
-def levels(two_levels) -> tuple[list[Call], list[Call]]:
-    """Chunks of the coarse level and of the fine one, one step each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
-        calls = two_levels.calls(JOBS)
+def _first_slot(tree):
+    """One slot's leaves of a state of a batch."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def test_the_fine_level_begins_where_the_coarse_one_ended_and_steps_on_by_hand(studio):
+    """From the coarse level's last state on, all in float64: warm start, gradient, Adam, average.
+
+    Adam's bias is corrected for two steps: the one that the moments taken along count as, and this.
+    """
+    calls = studio.calls(JOBS, one_by_one=True, batch_size=2)
     coarse, fine = ([call for call in calls if call.canvas[1] == edge] for edge in (34, 48))
     assert len(coarse) == len(fine) == COARSE_STEPS
-    return coarse, fine
-
-
-def _slot(tree, slot: int):
-    """One slot's leaves of a state of a batch."""
-    return type(tree)(
-        *(_slot(leaf, slot) if isinstance(leaf, tuple) else leaf[slot] for leaf in tree)
-    )
-
-
-def test_the_fine_level_begins_where_the_coarse_one_ended(levels):
-    coarse, fine = levels
-    last, first = _slot(coarse[-1].after, 0), _slot(fine[0].states, 0)
+    job, (height, width) = JOBS[0], FINE
+    last, first, after = map(_first_slot, (coarse[-1].after, fine[0].states, fine[0].after))
+    start = _start_by_hand(last, COARSE, FINE)
     assert int(last.step) == COARSE_STEPS
-    for name, expected in _by_hand(last, COARSE, FINE).items():
-        got = _parts(first)[name]
-        assert relative_error(got[: FINE[0], : FINE[1]], expected) < 3e-6, name
-        assert not got[FINE[0] :].any(), name
-    assert int(first.optimizer.count) == 1
-    assert int(first.step) == 0
+    for name, expected in start.items():
+        got = _arrays(first)[name]
+        assert relative_error(got[:height, :width], expected) < 3e-6, name
+        assert not got[height:].any(), name
+    assert (int(first.optimizer.count), int(first.step)) == (1, 0)
     assert float(first.averaged) == pytest.approx(1 - 0.9**COARSE_STEPS)
-    assert np.abs(first.optimizer.mu).max() > 0
 
-
-def test_the_first_step_of_the_fine_level_is_the_one_by_hand(two_levels, levels):
-    """From the coarse level's last state on, all in float64: carry, gradient, Adam, average.
-
-    Adam's bias is corrected for two steps: the one that the carried moments count as, and this.
-    """
-    coarse, fine = levels
-    job, after = JOBS[0], _slot(fine[0].after, 0)
-    start = _by_hand(_slot(coarse[-1].after, 0), COARSE, FINE)
-    total, terms, gradient = expected_objective(job, two_levels.options, start["image"])
+    total, terms, gradient = expected_objective(job, studio.options, start["image"])
     mean = B1 * start["mu"] + (1 - B1) * gradient
     square = B2 * start["nu"] + (1 - B2) * gradient**2
     direction = mean / (1 - B1**2) / (np.sqrt(square / (1 - B2**2)) + EPSILON)
@@ -317,7 +263,6 @@ def test_the_first_step_of_the_fine_level_is_the_one_by_hand(two_levels, levels)
     filled = 0.9 * (1 - 0.9**COARSE_STEPS)
     average = (filled * start["average"] + 0.1 * image) / (filled + 0.1)
 
-    height, width = FINE
     assert int(after.step) == 1
     got = [after.terms.total, after.terms.content, after.terms.style, after.terms.tv]
     np.testing.assert_allclose(got, [total, *terms], rtol=1e-4)
@@ -329,12 +274,3 @@ def test_the_first_step_of_the_fine_level_is_the_one_by_hand(two_levels, levels)
 
     alone = start["image"] - own_of(job).learning_rate * np.sign(gradient)
     assert np.abs(image - alone).max() > 0.005, "the moments must matter, or this shows nothing"
-
-
-def test_a_job_that_refills_a_slot_carries_as_one_that_opened_it(two_levels, levels):
-    """The last job took another's slot at both levels."""
-    _, fine = levels
-    assert [int(call.after.step[1]) for call in fine] == [1, 2, 3, 1, 2]
-    together, alone = two_levels.render(JOBS)[1], two_levels.render([JOBS[1]])[0]
-    assert image_of(together).tobytes() == image_of(alone).tobytes()
-    assert together.losses == alone.losses

@@ -4,17 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from engine_jobs import (
-    LANDSCAPE,
-    content_of,
-    one_device,
-    own_options,
-    style_of,
-    tiny_job,
-    tiny_options,
-)
+from engine_jobs import LANDSCAPE, content_of, own_options, style_of, tiny_job, tiny_options
 
-from nst_jax import Job, render_many
+from nst_jax import Job
 from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import LoadedJob, check_sizes, load_job
 from nst_jax.engine.inputs.picture_index import PictureIndex
@@ -22,17 +14,16 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import make_levels
 from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments
-from nst_jax.request.errors import OptionError, PictureError
 
 FIRST = (24, 34)
 """Size at the first of two levels."""
 
 
 def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.ndarray:
-    return initial_image(_prepared(job or tiny_job(0), init_image, **own), size)
+    return initial_image(load(job or tiny_job(0), init_image, **own), size)
 
 
-def _prepared(job: Job, init_image=None, **own) -> LoadedJob:
+def load(job: Job, init_image=None, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
     options, pictures = tiny_options("none"), PictureIndex()
@@ -52,14 +43,11 @@ def test_the_content_grey_and_a_file_are_what_they_are_called():
     np.testing.assert_array_equal(made, resize(resize(other, LANDSCAPE), FIRST))
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.6, 1.0])
-def test_noise_replaces_its_share_of_the_content(ratio):
+def test_noise_replaces_its_share_of_the_content_and_reaches_as_far_as_it_is_told():
     noise = np.random.default_rng(5).random((*FIRST, 3), dtype=np.float32)
-    made = start(init="noise", noise_ratio=ratio, seed=5)
-    np.testing.assert_allclose(made, (1 - ratio) * CONTENT + ratio * noise, atol=1e-6)
-
-
-def test_noise_reaches_as_far_as_it_is_told():
+    for ratio in (0.0, 0.6, 1.0):
+        made = start(init="noise", noise_ratio=ratio, seed=5)
+        np.testing.assert_allclose(made, (1 - ratio) * CONTENT + ratio * noise, atol=1e-6)
     made = start(init="noise", noise_range=0.1)
     assert 0.4 <= made.min() < 0.41
     assert 0.59 < made.max() <= 0.6
@@ -86,7 +74,7 @@ def blended(**own) -> Job:
 
 def test_style_statistics_are_the_blended_mean_and_covariance():
     weights = {"style_blend_weights": (1.0, 3.0)}
-    job = _prepared(blended(), init="style-statistics", **weights)
+    job = load(blended(), init="style-statistics", **weights)
     (mean, spread), (other_mean, other) = (color_moments(one.pixels) for one in job.styles)
     made_mean, made = color_moments(initial_image(job, (400, 300)))
     np.testing.assert_allclose(made_mean, 0.25 * mean + 0.75 * other_mean, atol=0.02)
@@ -108,7 +96,7 @@ def test_a_blend_mixes_the_content_with_styles_that_cover_it():
     np.testing.assert_allclose(nothing, CONTENT, atol=1e-6)
     np.testing.assert_allclose(half, (CONTENT + whole) / 2, atol=1e-6)
     # A style of 40x48 covers 24x34 at 28x34; four rows fall away.
-    scaled = resize(_prepared(tiny_job(0)).styles[0].pixels, (28, 34))
+    scaled = resize(load(tiny_job(0)).styles[0].pixels, (28, 34))
     np.testing.assert_allclose(whole, scaled[2:26], atol=1e-6)
     one, other, both = (
         start(job=blended(), init="blend", init_blend=1.0, style_blend_weights=weights)
@@ -119,28 +107,7 @@ def test_a_blend_mixes_the_content_with_styles_that_cover_it():
 
 def test_style_size_is_the_long_edge_at_the_last_level():
     edges = [
-        [stage.style_edge for stage in _prepared(tiny_job(0), **own).levels]
+        [level.style_edge for level in load(tiny_job(0), **own).levels]
         for own in ({"style_size": 24}, {"style_scale": 0.5}, {"style_size": 96}, {})
     ]
     assert edges == [[17, 24], [17, 24], [68, 96], [34, 48]]
-
-
-# Faults.
-
-
-def test_a_file_and_init_file_go_together(narrow_file):
-    options = tiny_options(narrow_file)
-    wrong = [
-        tiny_job(0, init="file"),
-        dataclasses.replace(tiny_job(0), init_image=content_of(1)),
-    ]
-    for job in wrong:
-        with pytest.raises(OptionError, match=r"needs (an init_image|init file)"):
-            next(render_many([job], options))
-
-
-def test_a_file_of_another_shape_is_the_jobs_own_fault(narrow_file):
-    bad = dataclasses.replace(tiny_job(0, init="file"), init_image=content_of(0, (48, 34)))
-    (result,) = render_many([bad], tiny_options(narrow_file), devices=one_device())
-    assert isinstance(result.error, PictureError)
-    assert "init_image 'array' must have the aspect ratio of the content" in str(result.error)
