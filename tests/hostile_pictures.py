@@ -60,9 +60,11 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + check_sum
 
 
-def png(width: int, height: int, *extra: bytes, pixels: bytes = b"") -> bytes:
-    """An 8-bit RGB PNG whose header may promise more than `pixels` hold."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+def png(
+    width: int, height: int, *extra: bytes, pixels: bytes = b"", depth: int = 8, kind: int = 2
+) -> bytes:
+    """A PNG of any colour type, RGB if none is given; it may promise more than `pixels` hold."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
     parts = (header, *extra, chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

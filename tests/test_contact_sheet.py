@@ -136,39 +136,36 @@ def test_no_job_may_have_the_name_of_the_sheet(tmp_path, monkeypatch, capsys, na
 def album(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "album" / "more").mkdir(parents=True)
-    for name in ("b.png", "a.JPG", "c.tiff", "notes.txt", ".hidden.png", "plan.pdf", "more/d.png"):
+    names = ("b.png", "a.JPG", "c.tiff", "notes.txt", ".hidden.png", "plan.pdf")
+    for name in (*names, "more/d.png", "more/x[1].png"):
         (tmp_path / "album" / name).touch()
     return tmp_path / "album"
 
 
-def test_a_folder_becomes_its_pictures_in_order(album):
-    assert expand_picture_paths(["album"]) == [
-        f"album/{name}" for name in ("a.JPG", "b.png", "c.tiff")
-    ]
+PLACES = {
+    "nothing": ([], []),
+    "a folder": (["album"], ["a.JPG", "b.png", "c.tiff"]),
+    "a suffix": (["album/*.png"], ["b.png"]),
+    "any name": (["album/*"], ["a.JPG", "b.png", "c.tiff"]),
+    "any depth": (["album/**/*.png"], ["b.png", "more/d.png", "more/x[1].png"]),
+    "letters": (["album/[ac]*"], ["a.JPG", "c.tiff"]),
+    "files, there or not": (
+        ["album/c.tiff", "album/no.png", "album/notes.txt"],
+        ["c.tiff", "no.png", "notes.txt"],
+    ),
+    "a file with the name of a pattern": (["album/more/x[1].png"], ["more/x[1].png"]),
+    "one picture in several spellings": (
+        ["album/b.png", "album", "./album/*.png", "album/more/../b.png"],
+        ["b.png", "a.JPG", "c.tiff"],
+    ),
+}
 
 
-def test_a_pattern_becomes_its_pictures_in_order(album):
-    assert expand_picture_paths(["album/*.png"]) == ["album/b.png"]
-    assert expand_picture_paths(["album/*"]) == expand_picture_paths(["album"])
-    assert expand_picture_paths(["album/**/*.png"]) == ["album/b.png", "album/more/d.png"]
-    assert expand_picture_paths(["album/[ac]*"]) == ["album/a.JPG", "album/c.tiff"]
-
-
-def test_a_file_stays_as_it_is_even_if_it_is_not_there(album):
-    assert expand_picture_paths(["album/c.tiff", "no.png", "album/notes.txt"]) == [
-        *("album/c.tiff", "no.png", "album/notes.txt")
-    ]
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file(album):
-    (album / "x[1].png").touch()
-    assert expand_picture_paths(["album/x[1].png"]) == ["album/x[1].png"]
-
-
-def test_nothing_comes_twice_however_it_is_spelled(album):
-    places = ["album/b.png", "album", "./album/*.png", str(album), "album/more/../b.png"]
-    names = [os.path.basename(path) for path in expand_picture_paths(places)]
-    assert names == ["b.png", "a.JPG", "c.tiff"]
+@pytest.mark.parametrize(("places", "pictures"), PLACES.values(), ids=PLACES)
+def test_places_become_their_pictures_in_order_and_none_twice(album, places, pictures):
+    wanted = [f"album/{name}" for name in pictures]
+    assert expand_picture_paths(places) == wanted
+    assert expand_picture_paths([*places, *map(os.path.abspath, wanted)]) == wanted
 
 
 @pytest.mark.parametrize("place", ["empty", "*.gif", "empty/*", "album/*.txt", "no/**"])
@@ -178,7 +175,3 @@ def test_a_place_without_pictures_is_refused_by_its_name(album, place):
         expand_picture_paths(["album/b.png", place])
     assert repr(place) in str(caught.value)
     assert "at least one picture" in str(caught.value)
-
-
-def test_no_places_are_no_pictures():
-    assert expand_picture_paths([]) == []

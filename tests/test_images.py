@@ -8,19 +8,18 @@ import random
 import struct
 import subprocess
 import sys
-import threading
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 from unittest import mock
 
 import numpy as np
 import pytest
 import tifffile
-from hostile_pictures import chunk, encode, green_cyan_profile, icc_profile, mutate
+from hostile_pictures import chunk, encode, green_cyan_profile, icc_profile, mutate, png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -36,9 +35,7 @@ from nst_jax.files.images import (
     read_picture_size,
     resize,
 )
-from nst_jax.files.png16_tiff16 import encode_png16
 from nst_jax.request.errors import OutputError, PictureError, WriteError
-from nst_jax.request.outputs import check_output_suffix
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 LOSSLESS = [(".png", 8), (".png", 16), (".tif", 8), (".tif", 16)]
@@ -106,14 +103,6 @@ def decode_png16(content: bytes) -> np.ndarray:
     return np.stack(rows).view(">u2").reshape(height, width, channels).astype(np.uint16)
 
 
-def raw_png(width: int, height: int, depth: int, kind: int, rows: bytes, tRNS: bytes = b""):
-    """A PNG written chunk by chunk, for what Pillow does not write; `kind` is its colour type."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
-    key = chunk(b"tRNS", tRNS) if tRNS else b""
-    parts = (header, key, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
 # ---- Orientation
 
 
@@ -133,9 +122,7 @@ def expected_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_the_picture_upright(
-    tmp_path: Path, orientation: int, suffix: str
-) -> None:
+def test_exif_orientation_turns_the_picture_upright(tmp_path, orientation, suffix):
     stored = np.kron(noise8(2, 3, 3), np.ones((16, 16, 1), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -148,8 +135,8 @@ def test_exif_orientation_turns_the_picture_upright(
 
 
 def test_an_orientation_that_does_not_exist_and_a_broken_exif_block_are_ignored(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     blocks: list[bytes | Image.Exif] = [b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1"]
     blocks.append(b"x" * 50)
     for orientation in (0, 9, 4711):
@@ -162,7 +149,7 @@ def test_an_orientation_that_does_not_exist_and_a_broken_exif_block_are_ignored(
             assert read_picture_size(path) == (20, 30)
 
 
-def test_the_size_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_is_read_without_decoding(tmp_path, monkeypatch):
     paths = [
         save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)))
         for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp")
@@ -204,23 +191,24 @@ def srgb_from_linear(value: float) -> float:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
-def test_an_embedded_profile_is_converted_to_srgb(tmp_path: Path, suffix: str) -> None:
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path, suffix):
     red = Image.new("RGB", (16, 16), (200, 40, 40))
     path = save_image(tmp_path / f"a.{suffix}", red, icc_profile=swapped_profile())
     colour = load_picture(path).pixels.mean((0, 1)) * 255
     np.testing.assert_allclose(colour, (40, 40, 200), atol=3)
 
 
-def test_a_more_saturated_primary_moves_the_colour_outwards(tmp_path: Path) -> None:
+def test_a_more_saturated_primary_moves_the_colour_outwards_and_tints_grey(tmp_path):
     image = Image.new("RGB", (8, 8), (180, 120, 120))
     plain = load_picture(save_image(tmp_path / "plain.png", image)).pixels[0, 0]
     path = save_image(tmp_path / "wide.png", image, icc_profile=wide_profile())
-    wide = load_picture(path).pixels[0, 0]
-    assert wide[1] < plain[1] - 0.02
+    assert load_picture(path).pixels[0, 0, 1] < plain[1] - 0.02
+    save_image(path, Image.new("L", (4, 4), 100), icc_profile=wide_profile())
+    assert np.ptp(load_picture(path).pixels[0, 0] * 255) > 2
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA"])
-def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path: Path, mode: str) -> None:
+def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path, mode):
     image = Image.new("RGBA", (4, 4), (200, 40, 40, 128)).convert(mode)
     path = save_image(tmp_path / "a.png", image, icc_profile=swapped_profile())
     picture = load_picture(path)
@@ -244,23 +232,15 @@ DEEP_GREY = Image.fromarray(np.array([[0, 9000, 30000, 65535]], np.uint16))
     ids=["L", "LA", "1", "16 bits"],
 )
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_a_grey_profile_changes_the_tone(
-    tmp_path: Path, suffix: str, image: Image.Image, values: float | np.ndarray
-) -> None:
+def test_a_grey_profile_changes_the_tone(tmp_path, suffix, image, values):
     path = save_image(tmp_path / f"a.{suffix}", image, icc_profile=grey_profile(1.0))
     expected = np.vectorize(srgb_from_linear)(values)
     expected = np.broadcast_to(expected, (*image.size[::-1], 3))
     np.testing.assert_allclose(load_picture(path).pixels, expected, atol=2 / 255)
 
 
-def test_an_rgb_profile_on_a_grey_picture_is_used(tmp_path: Path) -> None:
-    path = save_image(tmp_path / "a.png", Image.new("L", (4, 4), 100), icc_profile=wide_profile())
-    colour = load_picture(path).pixels[0, 0] * 255
-    assert np.ptp(colour) > 2  # that profile's grey has a tint
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
-def test_cmyk_goes_through_its_profile(tmp_path: Path, suffix: str) -> None:
+def test_cmyk_goes_through_its_profile(tmp_path, suffix):
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
     path = save_image(tmp_path / f"a.{suffix}", cyan, icc_profile=green_cyan_profile())
     red, green, blue = load_picture(path).pixels[8, 8]
@@ -273,7 +253,7 @@ def test_cmyk_goes_through_its_profile(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "RGBA"])
 @pytest.mark.parametrize("fault", ["junk", "empty", "half", "space", "tags", "ours"])
-def test_a_broken_profile_is_ignored(tmp_path: Path, mode: str, fault: str) -> None:
+def test_a_broken_profile_is_ignored(tmp_path, mode, fault):
     profile = {
         "junk": b"no profile at all" * 20,
         "empty": b"\0",
@@ -299,16 +279,14 @@ def test_a_broken_profile_is_ignored(tmp_path: Path, mode: str, fault: str) -> N
         ("LAB", (137, 128, 128), "tif", (128 / 255,) * 3),
     ],
 )
-def test_other_colour_spaces_are_converted(
-    tmp_path: Path, mode: str, colour: tuple[int, ...], suffix: str, expected: tuple[float, ...]
-) -> None:
+def test_other_colour_spaces_are_converted(tmp_path, mode, colour, suffix, expected):
     path = save_image(tmp_path / f"a.{suffix}", Image.new(mode, (16, 16), colour))
     np.testing.assert_allclose(load_picture(path).pixels[8, 8], expected, atol=0.02)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_alpha_is_kept_apart_from_the_colours(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_alpha_is_kept_apart_from_the_colours(tmp_path, mode, suffix):
     image = Image.fromarray(noise8(6, 5, 4)).convert(mode)
     picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
     assert picture.alpha is not None
@@ -321,9 +299,7 @@ def test_alpha_is_kept_apart_from_the_colours(tmp_path: Path, mode: str, suffix:
     ("samples", "photometric", "expected"),
     [((50, 25, 0, 128), "rgb", (100, 50, 0)), ((50, 128), "minisblack", (100, 100, 100))],
 )
-def test_premultiplied_alpha_is_divided_out(
-    tmp_path: Path, samples: tuple[int, ...], photometric: str, expected: tuple[int, ...]
-) -> None:
+def test_premultiplied_alpha_is_divided_out(tmp_path, samples, photometric, expected):
     values = np.full((4, 4, len(samples)), samples, np.uint8)
     options = {"photometric": photometric, "planarconfig": "contig"}
     tifffile.imwrite(tmp_path / "a.tif", values, extrasamples=["assocalpha"], **options)
@@ -346,9 +322,7 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     ],
     ids=["palette", "one bit", "grey", "opaque"],
 )
-def test_other_modes_become_colours_without_alpha(
-    tmp_path: Path, image: Image.Image, suffixes: tuple[str, ...]
-) -> None:
+def test_other_modes_become_colours_without_alpha(tmp_path, image, suffixes):
     for suffix in suffixes:
         picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
         np.testing.assert_array_equal(picture.pixels, as_rgb(image))
@@ -356,7 +330,7 @@ def test_other_modes_become_colours_without_alpha(
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])])
-def test_a_palettes_transparency_is_honoured(tmp_path: Path, transparency: int | bytes) -> None:
+def test_a_palettes_transparency_is_honoured(tmp_path, transparency):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     picture = load_picture(save_image(tmp_path / "a.png", image, transparency=transparency))
@@ -369,9 +343,7 @@ def test_a_palettes_transparency_is_honoured(tmp_path: Path, transparency: int |
 @pytest.mark.parametrize(
     ("mode", "colour", "key"), [("RGB", (9, 8, 7), (9, 8, 7)), ("L", 77, 77), ("1", 1, 255)]
 )
-def test_a_transparent_colour_is_honoured(
-    tmp_path: Path, mode: str, colour: object, key: object
-) -> None:
+def test_a_transparent_colour_is_honoured(tmp_path, mode, colour, key):
     image = Image.new(mode, (2, 1), 0)
     image.putpixel((1, 0), colour)
     picture = load_picture(save_image(tmp_path / "a.png", image, transparency=key))
@@ -391,11 +363,9 @@ COLOURS = np.array([[0x1234, 0x5678, 0x9ABC], [0x3412, 0x7856, 0xBC9A]], ">u2").
         (16, 2, b"\0" + COLOURS, COLOURS[:6], None),
     ],
 )
-def test_a_transparent_colour_of_other_depths_is_honoured(
-    tmp_path: Path, depth: int, kind: int, rows: bytes, key: bytes, grey: np.ndarray | None
-) -> None:
+def test_a_transparent_colour_of_other_depths_is_honoured(tmp_path, depth, kind, rows, key, grey):
     path = tmp_path / "a.png"  # two pixels, of which the first has the transparent colour
-    path.write_bytes(raw_png(2, 1, depth, kind, rows, tRNS=key))
+    path.write_bytes(png(2, 1, chunk(b"tRNS", key), pixels=rows, depth=depth, kind=kind))
     picture = load_picture(path)
     assert picture.alpha is not None
     assert picture.alpha.tolist() == [[0.0, 1.0]]
@@ -412,44 +382,29 @@ def deep_grey_files(folder: Path, values: np.ndarray) -> Iterator[Path]:
     yield save_image(folder / "a.pgm", Image.fromarray(values.astype(np.int32)))
 
 
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
+def test_16_bit_grey_is_scaled_and_integers_beyond_are_refused(tmp_path):
     values = np.array([[0, 255, 256, 30000], [1, 40000, 65534, 65535]], np.uint16)
     for path in deep_grey_files(tmp_path, values):
         pixels = load_picture(path).pixels
         np.testing.assert_array_equal(pixels[..., 1], values / np.float32(65535), path.name)
-
-
-def test_integers_of_unknown_range_are_refused(tmp_path: Path) -> None:
     for value in (-1, 65536):
         path = save_image(tmp_path / "a.tif", Image.fromarray(np.full((2, 2), value, np.int32)))
         with pytest.raises(PictureError, match="integers from 0"):
             load_picture(path)
 
 
-def test_16_bit_colour_keeps_its_upper_byte(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 65536, (4, 5, 3)).astype(np.uint16)
-    (tmp_path / "a.png").write_bytes(encode_png16(values, PngImagePlugin.PngInfo(), srgb_profile()))
-    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
-    for name in ("a.png", "a.tif"):
-        pixels = load_picture(tmp_path / name).pixels
-        np.testing.assert_allclose(pixels, values / 65535, atol=1 / 255)
-
-
-def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path: Path) -> None:
-    values = np.array([[-1, 0, 0.25, 1, 7]], np.float32)
-    path = save_image(tmp_path / "a.tif", Image.fromarray(values))
+def test_float_grey_is_taken_as_zero_to_one_and_clipped_and_must_be_finite(tmp_path):
+    path = tmp_path / "a.tif"
+    save_image(path, Image.fromarray(np.array([[-1, 0, 0.25, 1, 7]], np.float32)))
     assert load_picture(path).pixels[0, :, 2].tolist() == [0, 0, 0.25, 1, 1]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_float_grey_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
-    path = save_image(tmp_path / "a.tif", Image.fromarray(np.array([[0, value]], np.float32)))
-    with pytest.raises(PictureError, match="finite numbers"):
-        load_picture(path)
+    for value in (np.nan, np.inf, -np.inf):
+        save_image(path, Image.fromarray(np.array([[0, value]], np.float32)))
+        with pytest.raises(PictureError, match="finite numbers"):
+            load_picture(path)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
     red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     path = tmp_path / f"a.{suffix}"
     save_image(path, red, save_all=True, append_images=[blue])
@@ -484,9 +439,9 @@ def refusal(path: Path, match: str) -> PictureError:
         ("huge.png", "must have at most 178956970 pixels, got"),
     ],
 )
-def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, match: str) -> None:
+def test_what_is_no_picture_file_is_refused(tmp_path, name, match):
     (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "huge.png").write_bytes(raw_png(60000, 60000, 8, 2, b"\0" * 100))
+    (tmp_path / "huge.png").write_bytes(png(60000, 60000, pixels=bytes(100)))
     refusal(tmp_path / name, match)
 
 
@@ -498,16 +453,14 @@ def test_what_is_no_picture_file_is_refused(tmp_path: Path, name: str, match: st
     ],
 )
 def test_what_fails_while_a_file_is_opened_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, error, match: str
-) -> None:
+    tmp_path, monkeypatch, owner, call, error, match
+):
     path = save_image(tmp_path / "a.png", Image.new("L", (2, 2)))
     monkeypatch.setattr(owner, call, mock.Mock(side_effect=error))
     refusal(path, match)
 
 
-def test_too_many_pixels_are_refused_before_decoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     assert load_picture(path, max_pixels=100).pixels.shape[:2] == (10, 10)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
@@ -515,18 +468,14 @@ def test_too_many_pixels_are_refused_before_decoding(
         load_picture(path, max_pixels=99)
 
 
-def test_memory_that_runs_out_while_decoding_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_runs_out_while_decoding_is_reported(tmp_path, monkeypatch):
     path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="more memory than there is"):
         load_picture(path)
 
 
-def test_pillows_warnings_do_not_come_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pillows_warnings_do_not_come_through(tmp_path, monkeypatch):
     path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     load = ImageFile.ImageFile.load
 
@@ -541,16 +490,11 @@ def test_pillows_warnings_do_not_come_through(
         load_picture(path)
 
 
-def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path):
     path = save_image(tmp_path / "a.png", Image.fromarray(noise8(64, 64, 3)))
     before = list(warnings.filters)
-    threads = [
-        threading.Thread(target=lambda: [load_picture(path) for _ in range(20)]) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(load_picture, [path] * 80))
     assert list(warnings.filters) == before
 
 
@@ -559,9 +503,7 @@ def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path: Pa
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
 @pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.uint16, np.float16, np.float32, np.float64])
-def test_arrays_of_each_type_and_shape_become_pictures(
-    shape: tuple[int, ...], dtype: object
-) -> None:
+def test_arrays_of_each_type_and_shape_become_pictures(shape, dtype):
     kind = np.dtype(dtype)
     white = 1 if kind.kind == "f" else np.iinfo(kind).max
     array = (noise(*shape) * white).astype(kind)
@@ -592,7 +534,7 @@ def test_arrays_of_each_type_and_shape_become_pictures(
         (np.full((4, 4), np.inf), "finite"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, match: str) -> None:
+def test_arrays_that_are_no_pictures_are_refused(array, match):
     with pytest.raises(PictureError, match=match):
         from_array(array)
 
@@ -602,9 +544,7 @@ def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray, match: str) 
 
 @pytest.mark.parametrize("shape", [(40, 30), (40, 30, 3), (40, 30, 4)])
 @pytest.mark.parametrize("size", [(20, 15), (81, 7), (1, 1)])
-def test_resizing_keeps_range_type_and_channels(
-    shape: tuple[int, ...], size: tuple[int, int]
-) -> None:
+def test_resizing_keeps_range_type_and_channels(shape, size):
     result = resize(noise(*shape), size)
     assert result.shape == size + shape[2:]
     assert result.dtype == np.float32
@@ -612,12 +552,7 @@ def test_resizing_keeps_range_type_and_channels(
     assert result.max() <= 1
 
 
-def test_resizing_to_the_same_size_returns_the_same_array() -> None:
-    pixels = noise(6, 5, 3)
-    assert resize(pixels, (6, 5)) is pixels
-
-
-def test_shrinking_averages_fine_stripes_to_grey() -> None:
+def test_shrinking_averages_fine_stripes_to_grey():
     stripes = np.zeros((64, 64, 3), np.float32)
     stripes[:, ::2] = 1
     middle = resize(stripes, (16, 16))[4:-4, 4:-4]
@@ -625,7 +560,7 @@ def test_shrinking_averages_fine_stripes_to_grey() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
-def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape: tuple[int, ...]) -> None:
+def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape):
     edge = np.zeros(shape, np.float32)
     edge[:, 4:] = 1
     result = resize(edge, (32, 32))
@@ -635,23 +570,18 @@ def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape: tuple[int, ...
     assert inside.max() > 0.83
 
 
-def test_resizing_keeps_more_than_8_bits() -> None:
-    ramp = np.linspace(0.5, 0.502, 64, dtype=np.float32)[None].repeat(64, 0)
-    assert len(np.unique(resize(ramp, (64, 32)))) > 16
-
-
-def test_resizing_keeps_channels_apart_and_constants_constant() -> None:
+def test_resizing_keeps_constants_apart_and_more_than_8_bits_and_the_array_itself_at_its_size():
     colour = np.array([0.2, 0.5, 0.9], np.float32)
     result = resize(np.broadcast_to(colour, (9, 13, 3)), (30, 4))
     np.testing.assert_allclose(result, np.broadcast_to(colour, (30, 4, 3)), atol=1e-5)
-
-
-def test_resizing_to_nothing_is_refused() -> None:
+    ramp = np.linspace(0.5, 0.502, 64, dtype=np.float32)[None].repeat(64, 0)
+    assert len(np.unique(resize(ramp, (64, 32)))) > 16
+    assert resize(ramp, (64, 64)) is ramp
     with pytest.raises(PictureError, match="at least 1 px"):
-        resize(noise(4, 4), (0, 4))
+        resize(ramp, (0, 4))
 
 
-def test_compositing_mixes_with_the_background() -> None:
+def test_compositing_mixes_with_the_background():
     picture = Picture(np.full((1, 2, 3), 0.5, np.float32), np.array([[0, 0.5]], np.float32))
     np.testing.assert_allclose(composite(picture, "white")[0, :, 0], [1, 0.75])
     np.testing.assert_allclose(composite(picture, "black")[0, :, 0], [0, 0.25])
@@ -664,7 +594,7 @@ def test_compositing_mixes_with_the_background() -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_is_read_back_close_to_what_was_written(tmp_path: Path, suffix: str) -> None:
+def test_every_format_is_read_back_close_to_what_was_written(tmp_path, suffix):
     pixels = smooth(48, 40)
     path = tmp_path / f"a{suffix.upper()}"
     save_picture(path, pixels)
@@ -673,9 +603,7 @@ def test_every_format_is_read_back_close_to_what_was_written(tmp_path: Path, suf
 
 
 @pytest.mark.parametrize(("suffix", "bit_depth"), LOSSLESS)
-def test_lossless_formats_keep_colours_and_alpha(
-    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16]
-) -> None:
+def test_lossless_formats_keep_colours_and_alpha(tmp_path, suffix, bit_depth):
     pixels, alpha = noise(9, 7, 3), noise(9, 7)
     path = tmp_path / f"a{suffix}"
     save_picture(path, pixels, alpha=alpha, bit_depth=bit_depth)
@@ -688,7 +616,7 @@ def test_lossless_formats_keep_colours_and_alpha(
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_16_bit_png_holds_the_exact_samples(tmp_path: Path, channels: int) -> None:
+def test_a_16_bit_png_holds_the_exact_samples(tmp_path, channels):
     values = noise(90, 70, 4)  # many, since float32 would round a few in a thousand wrongly
     alpha = values[..., 3] if channels == 4 else None
     path = tmp_path / "a.png"
@@ -703,9 +631,7 @@ def test_a_16_bit_png_holds_the_exact_samples(tmp_path: Path, channels: int) -> 
 
 @pytest.mark.parametrize("shape", [(9, 7), (1, 1)])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_16_bit_tiff_holds_the_exact_samples(
-    tmp_path: Path, channels: int, shape: tuple[int, int]
-) -> None:
+def test_a_16_bit_tiff_holds_the_exact_samples(tmp_path, channels, shape):
     values = noise(*shape, 4)
     alpha = values[..., 3] if channels == 4 else None
     path = tmp_path / "a.tif"
@@ -721,30 +647,22 @@ def test_a_16_bit_tiff_holds_the_exact_samples(
             assert page.extrasamples[0].name == "UNASSALPHA"
 
 
-def test_webp_keeps_alpha(tmp_path: Path) -> None:
+def test_webp_keeps_alpha_and_jpeg_lays_it_on_white_and_keeps_full_colour_resolution(tmp_path):
     alpha = np.zeros((32, 32), np.float32)
     alpha[8:24] = 0.5
-    save_picture(tmp_path / "a.webp", smooth(32, 32), alpha=alpha)
+    for suffix in ("webp", "jpg"):
+        save_picture(tmp_path / f"a.{suffix}", np.zeros((32, 32, 3), np.float32), alpha=alpha)
     read = load_picture(tmp_path / "a.webp").alpha
     assert read is not None
     np.testing.assert_allclose(read, alpha, atol=1 / 255)
-
-
-def test_a_jpegs_alpha_is_laid_on_white(tmp_path: Path) -> None:
-    pixels, alpha = np.zeros((16, 16, 3), np.float32), np.full((16, 16), 0.25, np.float32)
-    save_picture(tmp_path / "a.jpg", pixels, alpha=alpha)
     picture = load_picture(tmp_path / "a.jpg")
     assert picture.alpha is None
-    np.testing.assert_allclose(picture.pixels, 0.75, atol=0.01)
-
-
-def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.jpg", noise(16, 16, 3))
+    np.testing.assert_allclose(picture.pixels[..., 0], 1 - alpha, atol=0.01)
     with Image.open(tmp_path / "a.jpg") as image:
         assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
 
 
-def test_values_are_clipped_and_halves_rounded_to_even(tmp_path: Path) -> None:
+def test_values_are_clipped_and_halves_rounded_to_even(tmp_path):
     save_picture(tmp_path / "a.png", np.array([[[-3, 0.5, 7], [0.5 / 255, 1.5 / 255, 2.5 / 255]]]))
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 128, 255], [0, 2, 2]]]
 
@@ -759,7 +677,7 @@ def test_values_are_clipped_and_halves_rounded_to_even(tmp_path: Path) -> None:
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_round_trip_errs_by_half_a_step_at_most(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_a_round_trip_errs_by_half_a_step_at_most(tmp_path, pixels):
     readers: dict[tuple[str, int], Callable[[Path], np.ndarray]] = {
         (".png", 8): lambda path: load_picture(path).pixels,
         (".tif", 8): lambda path: load_picture(path).pixels,
@@ -777,9 +695,7 @@ ALL_ENCODINGS = [(suffix, 8) for suffix in SUFFIXES] + [(".png", 16), (".tif", 1
 
 
 @pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
-def test_equal_input_gives_equal_bytes_and_their_hash(
-    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_input_gives_equal_bytes_and_their_hash(tmp_path, suffix, bit_depth, monkeypatch):
     pixels, alpha = noise(20, 30, 3), noise(20, 30)
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
     options = {"alpha": alpha, "bit_depth": bit_depth, "description": '{"a": 1}'}
@@ -791,7 +707,7 @@ def test_equal_input_gives_equal_bytes_and_their_hash(
     assert checksum == hashlib.sha256(first.read_bytes()).hexdigest()
 
 
-def test_the_profile_does_not_hold_the_moment_of_its_making() -> None:
+def test_the_profile_does_not_hold_the_moment_of_its_making():
     made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     ours = srgb_profile()
     assert ours[24:36] == struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
@@ -799,9 +715,7 @@ def test_the_profile_does_not_hold_the_moment_of_its_making() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
-def test_every_output_says_what_it_is(
-    tmp_path: Path, suffix: str, bit_depth: Literal[8, 16]
-) -> None:
+def test_every_output_says_what_it_is(tmp_path, suffix, bit_depth):
     options = {"style": "日本 é \U0001f3a8.png", "steps": 300, "quote": '"\\', "bad": "\udcff"}
     description = json.dumps(options, ensure_ascii=False)
     path = tmp_path / f"a{suffix}"
@@ -817,9 +731,9 @@ def test_every_output_says_what_it_is(
     assert software == "nst_jax"
 
 
-def test_both_png_writers_write_the_same_metadata_and_the_description_as_it_is(
-    tmp_path: Path,
-) -> None:
+def test_both_png_writers_write_the_same_metadata(
+    tmp_path,
+):
     metadata = []
     for bit_depth in (8, 16):
         path = tmp_path / "a.png"
@@ -827,32 +741,11 @@ def test_both_png_writers_write_the_same_metadata_and_the_description_as_it_is(
         chunks = png_chunks(path.read_bytes())
         metadata.append([(name, body) for name, body in chunks if name == b"iTXt"])
         assert {name for name, _ in chunks} == {b"IHDR", b"iCCP", b"iTXt", b"IDAT", b"IEND"}
-        with Image.open(path) as image:
-            assert isinstance(image, PngImagePlugin.PngImageFile)
-            assert image.text["Description"] == "日本 é"
     assert metadata[0] == metadata[1]
 
 
-def test_supported_suffixes_pass_in_any_case() -> None:
-    for suffix in SUFFIXES:
-        check_output_suffix(f"folder.x/name{suffix}")
-        check_output_suffix(f"name{suffix.upper()}")
-    for suffix in (".png", ".tif", ".TIFF"):
-        check_output_suffix(f"name{suffix}", bit_depth=16)
-
-
-@pytest.mark.parametrize("name", ["a", "a.gif", "a.png.bmp", ".png", "", "a.png "])
-def test_other_suffixes_are_refused_with_the_list(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError) as error:
-        check_output_suffix(name)
-    assert all(suffix in str(error.value) for suffix in SUFFIXES)
-    assert repr(name) in str(error.value)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
-def test_16_bits_are_refused_where_the_format_has_8(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(OutputError, match="16 bits"):
-        check_output_suffix(f"a{suffix}", bit_depth=16)
+def test_16_bits_are_refused_where_the_format_has_8(tmp_path, suffix):
     with pytest.raises(OutputError, match="16 bits"):
         save_picture(tmp_path / f"a{suffix}", noise(4, 4, 3), bit_depth=16)
     assert list(tmp_path.iterdir()) == []
@@ -871,33 +764,26 @@ def test_16_bits_are_refused_where_the_format_has_8(tmp_path: Path, suffix: str)
         (np.zeros((2, 2, 3), np.uint8), None, "float pixels"),
     ],
 )
-def test_values_that_make_no_picture_are_not_written(
-    tmp_path: Path, pixels: np.ndarray, alpha: np.ndarray | None, match: str
-) -> None:
+def test_values_that_make_no_picture_are_not_written(tmp_path, pixels, alpha, match):
     with pytest.raises(WriteError, match=match):
         save_picture(tmp_path / "a.png", pixels, alpha=alpha)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_too_wide_for_its_format_is_refused(tmp_path: Path) -> None:
+def test_a_picture_too_wide_or_a_description_too_long_for_its_format_is_refused(tmp_path):
     with pytest.raises(WriteError, match="at most 16383 px"):
         save_picture(tmp_path / "a.webp", np.zeros((1, 16384, 3)))
     with pytest.raises(WriteError, match="at most 65500 px"):
         save_picture(tmp_path / "a.jpg", np.zeros((65501, 1, 3)))
+    with pytest.raises(WriteError, match="encoded as JPEG"):
+        save_picture(tmp_path / "a.jpg", noise(4, 4, 3), description="x" * 70000)
     save_picture(tmp_path / "b.webp", np.zeros((1, 16383, 3)))
     save_picture(tmp_path / "b.jpg", np.zeros((65500, 1, 3)))
 
 
-def test_a_description_too_long_for_jpeg_is_a_write_error(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="encoded as JPEG"):
-        save_picture(tmp_path / "a.jpg", noise(4, 4, 3), description="x" * 70000)
-
-
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, suffix: str
-) -> None:
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"old")
 
@@ -920,7 +806,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
         ("a\0b.png", "could not be written"),
     ],
 )
-def test_where_no_file_can_be_is_a_write_error(tmp_path: Path, name: str, match: str) -> None:
+def test_where_no_file_can_be_is_a_write_error(tmp_path, name, match):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(WriteError, match=match):
         save_picture(tmp_path / name, noise(4, 4, 3))
@@ -966,9 +852,7 @@ def with_mended_check_sums(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", fuzz_seeds())
-def test_a_damaged_file_gives_a_picture_or_a_picture_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, monkeypatch, name):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # keeps the test's memory small
     chance = random.Random(name)
     content, path = fuzz_seeds()[name], tmp_path / name
@@ -986,7 +870,7 @@ def test_a_damaged_file_gives_a_picture_or_a_picture_error(
             assert picture.pixels.shape[:2] == size
 
 
-def test_loading_and_resizing_is_quick(tmp_path: Path) -> None:
+def test_loading_and_resizing_is_quick(tmp_path):
     save_picture(tmp_path / "a.jpg", smooth(512, 512))
     seconds = []
     for _ in range(5):
@@ -996,6 +880,6 @@ def test_loading_and_resizing_is_quick(tmp_path: Path) -> None:
     assert min(seconds) < 0.1  # about 0.015 on an idle core
 
 
-def test_reading_and_writing_pictures_does_not_import_jax() -> None:
+def test_reading_and_writing_pictures_does_not_import_jax():
     code = "import sys, nst_jax.files.encode; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,20 +18,15 @@ from nst_jax.files.ledger import read_ledger
 
 LAUNCH = Path(__file__).parent.parent / "scripts" / "launch"
 
+KUBERNETES = {"WORKERS": "2", "IMAGE": "image", "CLAIM": "claim"}
 RECIPES: dict[str, tuple[list[list[str]], dict[str, str]]] = {
     "slurm": (
         [["slurm_array.sh"]] * 2,
         {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_CPUS_PER_TASK": "1"},
     ),
     "parallel": ([["gnu_parallel.sh"]], {"WORKERS": "2"}),
-    "kubernetes gpu": (
-        [["kubernetes.sh", "gpu"]],
-        {"WORKERS": "2", "IMAGE": "image", "CLAIM": "claim"},
-    ),
-    "kubernetes tpu": (
-        [["kubernetes.sh", "tpu"]],
-        {"WORKERS": "2", "IMAGE": "image", "CLAIM": "claim"},
-    ),
+    "kubernetes gpu": ([["kubernetes.sh", "gpu"]], KUBERNETES),
+    "kubernetes tpu": ([["kubernetes.sh", "tpu"]], KUBERNETES),
     "tpu slice": ([["tpu_slice.sh"]], {"TPU": "slice", "ZONE": "zone"}),
 }
 
@@ -66,7 +61,7 @@ def test_recipes_are_sound_shell(path):
 
 
 def printed_job(kind: str, tmp_path: Path, *options: str) -> dict[str, Any]:
-    environment = scheduler_programs(tmp_path, real=False) | RECIPES["kubernetes gpu"][1]
+    environment = scheduler_programs(tmp_path, real=False) | KUBERNETES
     command = [LAUNCH / "kubernetes.sh", kind, "/data/jobs.csv", "/data/renders", *options]
     text = subprocess.run(
         command, env=environment | {"PRINT": "1"}, capture_output=True, text=True, check=True
@@ -79,18 +74,14 @@ def printed_job(kind: str, tmp_path: Path, *options: str) -> dict[str, Any]:
 def test_the_kubernetes_job_is_one_and_gives_every_index_its_number(kind, tmp_path):
     job = printed_job(kind, tmp_path, "--style-weight", "2", "--preset", 'a "b" \\c')
     kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)
+    wrong = {**job, "spec": {**job["spec"], "completionsMode": "Indexed"}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
     spec = job["spec"]
     (worker,) = spec["template"]["spec"]["containers"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
     assert worker["env"] == [{"name": "NST_JAX_SHARD_COUNT", "value": "2"}]
     assert worker["command"][-4:] == ["--style-weight", "2", "--preset", 'a "b" \\c']
-
-
-def test_the_schema_can_refuse_a_job(tmp_path):
-    job = printed_job("gpu", tmp_path)
-    job["spec"]["completionsMode"] = job["spec"].pop("completionMode")
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)
 
 
 STRANGE = [
@@ -144,7 +135,7 @@ def refused(command: list[str], environment: dict[str, str]) -> str:
 ALL_RECIPES = {
     "slurm_array.sh": ([], {}),
     "gnu_parallel.sh": ([], {"WORKERS": "2"}),
-    "kubernetes.sh": (["gpu"], {"WORKERS": "2", "IMAGE": "image", "CLAIM": "claim"}),
+    "kubernetes.sh": (["gpu"], KUBERNETES),
     "tpu_slice.sh": ([], {"TPU": "slice", "ZONE": "zone"}),
     "tpu_host.sh": ([], {}),
 }
@@ -152,26 +143,21 @@ ALL_RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", ALL_RECIPES)
-def test_a_recipe_says_how_it_is_used(recipe, tmp_path):
+def test_a_recipe_says_how_it_is_used_and_takes_no_shard(recipe):
     first, variables = ALL_RECIPES[recipe]
     environment = {"PATH": "/bin:/usr/bin"} | variables
     for arguments in ([], [*first, "jobs.csv"], [*first, "", "out"]):
         (line,) = refused([recipe, *arguments], environment).splitlines()
         assert line.startswith(f"{recipe}: usage: ")
+    for shard in (["--shard", "0/2"], ["--shard=auto"]):
+        command = [recipe, *first, "jobs.csv", "out", "--size", "32", *shard]
+        (line,) = refused(command, environment).splitlines()
+        assert "no --shard may be given" in line
     answer = subprocess.run(
         [LAUNCH / recipe, "--help"], capture_output=True, text=True, check=True, env=environment
     )
     assert answer.stdout.startswith("usage: ")
     assert recipe in answer.stdout
-
-
-@pytest.mark.parametrize("shard", [["--shard", "0/2"], ["--shard=auto"]])
-@pytest.mark.parametrize("recipe", ALL_RECIPES)
-def test_a_recipe_takes_no_shard(recipe, shard):
-    first, variables = ALL_RECIPES[recipe]
-    command = [recipe, *first, "jobs.csv", "out", "--size", "32", *shard]
-    (line,) = refused(command, {"PATH": "/bin:/usr/bin"} | variables).splitlines()
-    assert "no --shard may be given" in line
 
 
 @pytest.mark.parametrize("recipe", ["gnu_parallel.sh", "kubernetes.sh"])
@@ -183,44 +169,33 @@ def test_workers_must_be_a_whole_number_above_0(recipe, workers):
     assert "WORKERS must be a whole number above 0" in told
 
 
+PLAIN = ["gpu", "jobs.csv", "out"]
+LABEL = "NAME must be a DNS label"
+
+
 @pytest.mark.parametrize(
-    ("variables", "message"),
+    ("variables", "arguments", "message"),
     [
-        ({"NAME": "My_Job"}, "NAME must be a DNS label"),
-        ({"NAME": "a\nb"}, "NAME must be a DNS label"),
-        ({"NAME": "-a"}, "NAME must be a DNS label"),
-        ({"NAME": "a" * 64}, "NAME must be a DNS label"),
+        *(({"NAME": name}, PLAIN, LABEL) for name in ("My_Job", "a\nb", "-a", "a" * 64)),
         (
             {"NAME": "a" * 61, "WORKERS": "101"},
+            PLAIN,
             "NAME and the last index must be 63 letters at most",
         ),
-        ({"IMAGE": 'a"b'}, "IMAGE must be"),
-        ({"CLAIM": "My claim"}, "CLAIM must be"),
-        ({"CHIPS": "x"}, "CHIPS must be a whole number"),
-        ({"TOPOLOGY": "2x"}, "TOPOLOGY must be such as 2x4"),
-        ({"ACCELERATOR": '"'}, "ACCELERATOR must be"),
+        ({"IMAGE": 'a"b'}, PLAIN, "IMAGE must be"),
+        ({"CLAIM": "My claim"}, PLAIN, "CLAIM must be"),
+        ({"CHIPS": "x"}, PLAIN, "CHIPS must be a whole number"),
+        ({"TOPOLOGY": "2x"}, PLAIN, "TOPOLOGY must be such as 2x4"),
+        ({"ACCELERATOR": '"'}, PLAIN, "ACCELERATOR must be"),
+        ({}, ["cpu", "jobs.csv", "out"], "KIND must be gpu or tpu, got cpu"),
+        ({}, [*PLAIN, "a\nb"], "must have no newline"),
+        ({}, ["gpu", "jobs\n.csv", "out"], "must have no newline"),
+        ({}, [*PLAIN, "a\tb"], "or other control character"),
     ],
 )
-def test_what_would_be_no_kubernetes_job_is_refused(variables, message):
-    first, needed = ALL_RECIPES["kubernetes.sh"]
-    environment = {"PATH": "/bin:/usr/bin", "PRINT": "1"} | needed | variables
-    command = ["kubernetes.sh", *first, "jobs.csv", "out"]
-    (line,) = refused(command, environment).splitlines()
-    assert message in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["cpu", "jobs.csv", "out"], "KIND must be gpu or tpu, got cpu"),
-        (["gpu", "jobs.csv", "out", "a\nb"], "must have no newline"),
-        (["gpu", "jobs\n.csv", "out"], "must have no newline"),
-        (["gpu", "jobs.csv", "out", "a\tb"], "or other control character"),
-    ],
-)
-def test_what_a_kubernetes_job_can_not_hold_is_refused(arguments, message):
-    environment = {"PATH": "/bin:/usr/bin", "PRINT": "1"} | ALL_RECIPES["kubernetes.sh"][1]
-    (line,) = refused(["kubernetes.sh", *arguments], environment).splitlines()
+def test_what_would_be_no_kubernetes_job_is_refused(variables, arguments, message):
+    needed = {"PATH": "/bin:/usr/bin", "PRINT": "1"} | KUBERNETES
+    (line,) = refused(["kubernetes.sh", *arguments], needed | variables).splitlines()
     assert message in line
 
 

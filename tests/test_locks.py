@@ -42,16 +42,6 @@ def hold(folder: Path, shard: str = "") -> None:
         pass
 
 
-def test_a_second_run_is_refused_with_who_holds_it_and_may_begin_afterwards(tmp_path):
-    with another_process(tmp_path) as process:
-        for shard in ("", "0-of-2"):
-            with pytest.raises(OutputError) as refused:
-                hold(tmp_path, shard)
-            assert f"in use by process {process.pid} on " in str(refused.value)
-    hold(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_dead_process_holds_nothing(tmp_path):
     with another_process(tmp_path) as process:
         process.kill()
@@ -107,13 +97,17 @@ def test_a_file_that_nobody_holds_is_no_lock(tmp_path, content):
     hold(tmp_path)
 
 
-def test_shards_of_one_run_share_the_folder_and_keep_others_out(tmp_path):
-    with another_process(tmp_path, "0-of-2") as process:
-        hold(tmp_path, "1-of-2")
+@pytest.mark.parametrize("held", ["", "0-of-2"])
+def test_a_second_run_is_refused_with_who_holds_it_and_may_begin_afterwards(tmp_path, held):
+    """But for another shard of the same run."""
+    with another_process(tmp_path, held) as process:
         for shard in ("", "0-of-2"):
-            with pytest.raises(OutputError, match=f"process {process.pid}"):
+            with pytest.raises(OutputError, match=f"in use by process {process.pid} on "):
                 hold(tmp_path, shard)
+        if held:
+            hold(tmp_path, "1-of-2")
     hold(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_take_turns_at_what_only_one_may_do_at_a_time(tmp_path):
@@ -130,11 +124,6 @@ def test_workers_take_turns_at_what_only_one_may_do_at_a_time(tmp_path):
         order.append("one")
     other.join()
     assert order == ["one", "other"]
-
-
-def test_within_one_process_too(tmp_path):
-    with lock_folder(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()}"):
-        hold(tmp_path)
 
 
 def test_a_folder_that_can_not_be_written_is_the_callers_to_explain(tmp_path):

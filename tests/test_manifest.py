@@ -209,28 +209,19 @@ FEW = settings(
 
 @FEW
 @given(rows=ROWS)
-def test_jobs_written_as_json_lines_are_read_back(tmp_path, rows):
+def test_jobs_written_as_csv_or_json_lines_are_read_back(tmp_path, rows):
     values = [{"content": content, "style": styles, **own} for content, styles, own in rows]
-    text = "\n".join(json.dumps(one, ensure_ascii=False) for one in values)
-    check_rows(jobs_in(tmp_path, text, suffix=".jsonl"), rows, tmp_path)
-
-
-@FEW
-@given(rows=ROWS)
-def test_jobs_written_as_csv_are_read_back(tmp_path, rows):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["content", "style", *JOB_FIELDS], lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ["content", "style", *JOB_FIELDS], lineterminator="\n")
     writer.writeheader()
-    for content, styles, own in rows:
-        cells = {name: ";".join(v) if isinstance(v, list) else v for name, v in own.items()}
-        writer.writerow({"content": content, "style": ";".join(styles), **cells})
-    check_rows(jobs_in(tmp_path, text.getvalue(), suffix=".csv"), rows, tmp_path)
-
-
-def check_rows(jobs: list[Job], rows: list, folder: Path) -> None:
-    assert len(jobs) == len(rows)
-    for job, (content, styles, own) in zip(jobs, rows, strict=True):
-        assert job.content == str(folder / content)
-        assert list(job.styles) == [str(folder / style) for style in styles]
-        own = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
-        assert job.options == job_options(Options(), **own)
+    for one in values:
+        cells = {name: ";".join(v) if isinstance(v, list) else v for name, v in one.items()}
+        writer.writerow(cells)
+    lines = "\n".join(json.dumps(one, ensure_ascii=False) for one in values)
+    for text, suffix in ((table.getvalue(), ".csv"), (lines, ".jsonl")):
+        jobs = jobs_in(tmp_path, text, suffix=suffix)
+        for job, (content, styles, own) in zip(jobs, rows, strict=True):
+            assert job.content == str(tmp_path / content)
+            assert list(job.styles) == [str(tmp_path / style) for style in styles]
+            own = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
+            assert job.options == job_options(Options(), **own)

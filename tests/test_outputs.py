@@ -201,15 +201,18 @@ def test_a_name_that_leaves_its_place_or_hides_is_refused(name, rule):
         check_output_place(name)
 
 
-def test_the_suffix_chooses_a_known_format_in_any_case():
+def test_the_suffix_chooses_a_known_format_in_any_case_and_others_are_refused_with_the_list():
     for suffix in FORMAT_OF_SUFFIX:
+        check_output_suffix(f"folder.x/name{suffix}")
         check_output_suffix(f"x{suffix.upper()}")
     for name in ("x.png", "x.tif", "x.TIFF"):
         check_output_suffix(name, bit_depth=16)
-    for name in ("x", "x.", "x.gif", "png", "x.png.txt", ""):
-        with pytest.raises(OutputError, match="must end in"):
+    for name in ("x", "x.", "x.gif", "png", "x.png.txt", "x.png.bmp", ".png", "", "x.png "):
+        with pytest.raises(OutputError, match="must end in") as error:
             check_output_suffix(name)
-    for name in ("x.jpg", "x.webp"):
+        assert all(suffix in str(error.value) for suffix in FORMAT_OF_SUFFIX)
+        assert repr(name) in str(error.value)
+    for name in ("x.jpg", "x.jpeg", "x.webp"):
         with pytest.raises(OutputError, match="16 bits"):
             check_output_suffix(name, bit_depth=16)
 
