@@ -85,13 +85,13 @@ def render_batch(
         )
         architecture = session.weights.architecture
 
-        @functools.cache
+        digest = functools.cache(lambda: batch_hash(batch, options))
+
         def whole() -> WholeBatch:
-            demand = measure_demand(batch, options, architecture, pictures.size)
-            return WholeBatch(batch_hash(batch, options), demand)
+            return WholeBatch(digest(), measure_demand(batch, options, architecture, pictures.size))
 
         if worker:
-            check_shared_batch(folder, whole().hash)
+            check_shared_batch(folder, digest())
             own = jobs_of_shard(batch, worker, job_costs(batch, options, architecture))
         examined = examine_jobs(own, session, progress)
         lock.prepare(one.job.output for one in examined)

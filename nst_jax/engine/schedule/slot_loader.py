@@ -31,7 +31,7 @@ class SlotLoader:
     def open_batch(
         self, jobs: Sequence[ActiveJob], num_slots: int, stop: StopToken | None = None
     ) -> SlotBatch | None:
-        """A batch of `count` slots with these jobs in the first; None where the run stops."""
+        """A batch of `num_slots` slots with these jobs in the first; None where the run stops."""
         inputs: list[SlotInput] = []
         for one in jobs:
             if stop and stop.is_requested:
