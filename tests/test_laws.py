@@ -46,15 +46,18 @@ MIXED = [
 
 @pytest.fixture(scope="module")
 def studio(narrow_file):
-    """An engine of this module's own, because its programs are optimised as they are for users."""
-    return Studio(tiny_options(narrow_file))
+    """An engine of this module's own. While it is there programs are optimised as for users.
+
+    Whichever test is the first in its process: all must meet the same programs.
+    """
+    with compiling_as_shipped():
+        yield Studio(tiny_options(narrow_file))
 
 
 @pytest.fixture(scope="module")
 def together(studio):
     """Results of `MIXED`, rendered in one run."""
-    with compiling_as_shipped():
-        return studio.render(MIXED)
+    return studio.render(MIXED)
 
 
 def test_jobs_keep_their_bytes_alone_and_in_any_order(studio, together):
