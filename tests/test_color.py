@@ -1,5 +1,8 @@
 """Colours kept and handed over: against definitions in NumPy, SciPy and by hand, in float64."""
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -43,6 +46,11 @@ def muted(pixels: np.ndarray) -> np.ndarray:
     return np.float32(0.4 + 0.2 * grey + 0.05 * (pixels - grey))
 
 
+def rows_of(*pictures: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """The colours of each position in all pictures."""
+    return zip(*(each.reshape(-1, 3) for each in pictures), strict=True)
+
+
 def test_known_colours_have_their_known_coordinates():
     for rgb, lab in {
         (1, 1, 1): (100, 0, 0),
@@ -62,7 +70,7 @@ def test_the_output_s_luminance_is_kept_exactly_and_the_contents_hue(seed):
     kept = color.take_luminance(output, content)
     assert in_range(kept)
     np.testing.assert_allclose(luminance(kept), luminance(output), atol=1e-5)
-    for one, other in zip(kept.reshape(-1, 3), content.reshape(-1, 3), strict=True):
+    for one, other in rows_of(kept, content):
         chroma, wanted = ([linear(value) for value in each] for each in (one, other))
         chroma = np.array(chroma) - luminance(one)
         wanted = np.array(wanted) - luminance(other)
@@ -73,16 +81,10 @@ def test_the_output_s_luminance_is_kept_exactly_and_the_contents_hue(seed):
 
 def test_colours_that_fit_are_kept_in_full():
     output, content = (muted(picture(6, 7, seed=seed)) for seed in (1, 2))
-    kept = color.take_luminance(output, content)
-    for one, made, other in zip(
-        *(each.reshape(-1, 3) for each in (content, kept, output)), strict=True
-    ):
+    for one, made, other in rows_of(content, color.take_luminance(output, content), output):
         expected = [linear(value) for value in one] - luminance(one) + luminance(other)
         np.testing.assert_allclose([linear(value) for value in made], expected, atol=1e-5)
-    kept = color.take_lightness(output, content)
-    for one, made, other in zip(
-        *(each.reshape(-1, 3) for each in (content, kept, output)), strict=True
-    ):
+    for one, made, other in rows_of(content, color.take_lightness(output, content), output):
         expected = [lab_of(other)[0], *lab_of(one)[1:]]
         np.testing.assert_allclose(lab_of(made), expected, atol=2e-3)
 
@@ -93,9 +95,7 @@ def test_the_output_s_lightness_is_kept_and_the_contents_hue_in_lab(seed):
     output, content = picture(5, 4, seed=seed), picture(5, 4, seed=seed + 1)
     kept = color.take_lightness(output, content)
     assert in_range(kept)
-    for made, light, hue in zip(
-        *(each.reshape(-1, 3) for each in (kept, output, content)), strict=True
-    ):
+    for made, light, hue in rows_of(kept, output, content):
         got, wanted = lab_of(made), lab_of(hue)[1:]
         assert got[0] == pytest.approx(lab_of(light)[0], abs=0.02)
         share = np.dot(got[1:], wanted) / np.dot(wanted, wanted)
@@ -162,41 +162,30 @@ def test_equal_values_stay_equal_in_the_middle_of_their_ranks():
     np.testing.assert_allclose(made[1], 5.5 / 7, atol=1e-6)
 
 
-PLAIN = [
-    np.zeros((4, 5, 3), np.float32),
-    np.ones((4, 5, 3), np.float32),
-    np.full((4, 5, 3), (0.9, 0.1, 0.3), np.float32),
-    np.repeat(picture(4, 5)[..., :1], 3, axis=2),
-    picture(4, 5),
-]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_plain_and_grey_pictures_are_safe_on_either_side(mode):
-    for one in PLAIN:
-        for other in PLAIN:
-            assert in_range(MODES[mode](one, other))
+def test_plain_and_grey_pictures_are_safe_on_either_side():
+    grey = picture(4, 5)[..., :1].repeat(3, axis=2)
+    uniform = (np.full((4, 5, 3), rgb, np.float32) for rgb in (0, 1, (0.9, 0.1, 0.3)))
+    pictures = [*uniform, grey, picture(4, 5)]
+    for transfer in MODES.values():
+        for one, other in itertools.product(pictures, repeat=2):
+            assert in_range(transfer(one, other))
 
 
 @pytest.mark.parametrize("match", color.RECOLOR_STYLE.values())
 def test_a_plain_style_becomes_plain_in_the_contents_middle(match):
-    made = match(PLAIN[2], np.float32(muted(picture(9, 9))))
+    made = match(np.full((4, 5, 3), (0.9, 0.1, 0.3), np.float32), muted(picture(9, 9)))
     assert np.ptp(made, axis=(0, 1)).max() < 1e-6
     assert 0.4 < made.mean() < 0.62
 
 
-def test_noise_in_given_colours_has_their_mean_and_covariance():
+def test_noise_has_the_moments_of_given_colours_and_a_mask_gives_those_of_the_part():
     mean, spread = color.color_moments(muted(picture(20, 20)))
     noise = np.random.default_rng(0).standard_normal((200, 200, 3))
     got_mean, got = color.color_moments(color.sample_colors(mean, spread, noise))
     np.testing.assert_allclose(got_mean, mean, atol=1e-3)
     np.testing.assert_allclose(got, spread, atol=0.02 * spread.max())
-
-
-def test_colours_under_a_mask_are_those_of_the_part():
     image, weights = picture(6, 8), np.zeros((6, 8))
     weights[:, 2:5] = 0.5
-    for got, wanted in zip(
-        color.color_moments(image, weights), color.color_moments(image[:, 2:5]), strict=True
-    ):
+    part = color.color_moments(image[:, 2:5])
+    for got, wanted in zip(color.color_moments(image, weights), part, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-12)

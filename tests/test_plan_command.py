@@ -49,7 +49,9 @@ def _json(capsys, *line, status=0):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_manifest_is_planned_canvas_by_canvas(pictures, narrow_file, capsys):
+def test_a_manifest_is_planned_canvas_by_canvas_and_pinned_names_are_the_largest_s(
+    pictures, narrow_file, capsys
+):
     plan = _json(capsys, "jobs.csv", *_flags(narrow_file, batch_size=2))
     assert plan["jobs"] == 3
     assert plan["levels"] == 2
@@ -62,29 +64,23 @@ def test_a_manifest_is_planned_canvas_by_canvas(pictures, narrow_file, capsys):
     assert landscape["waste"] == pytest.approx(1 - 12 * 34 * 48 / (16 * 48 * 48), abs=1e-4)
     assert portrait["waste"] == pytest.approx(1 - 4 * 48 * 30 / (8 * 48 * 32), abs=1e-4)
     assert plan["seconds"] == pytest.approx(plan["flops"] / plan["flops_per_second"])
-
-
-def test_the_pinned_names_are_those_of_the_largest_canvas(pictures, narrow_file, capsys):
-    plan = _json(capsys, "jobs.csv", *_flags(narrow_file, batch_size=2))
-    largest = plan["canvases"][-1]
-    assert largest["canvas"] == [48, 48]
-    assert plan["batch_size"] == largest["slots"] == 2
-    assert plan["flops_per_image_step"] == largest["flops_per_image_step"] > 0
-    assert plan["bytes_per_chip"] == largest["bytes_per_chip"] > 0
+    assert plan["canvases"][-1] == landscape
+    assert plan["batch_size"] == landscape["slots"]
+    for name in ("flops_per_image_step", "bytes_per_chip"):
+        assert plan[name] == landscape[name] > 0
     assert plan["collectives"] is None, "unknown, where nothing was compiled"
 
 
-def test_it_renders_and_writes_nothing(pictures, narrow_file, capsys):
+def test_contents_and_styles_are_planned_like_a_manifest_and_nothing_is_written(
+    pictures, narrow_file, capsys
+):
     before = sorted(pictures.iterdir())
-    _json(capsys, "jobs.csv", *_flags(narrow_file))
-    assert sorted(pictures.iterdir()) == before
-
-
-def test_contents_and_styles_are_planned_like_a_manifest(pictures, narrow_file, capsys):
     line = ["--contents", "a.png", "c.png", "--styles", "style.png"]
     plan = _json(capsys, *line, *_flags(narrow_file))
     assert plan["jobs"] == 2
     assert plan["image_steps"] == 2 * 2 * 4
+    _json(capsys, "jobs.csv", *_flags(narrow_file))
+    assert sorted(pictures.iterdir()) == before
 
 
 def test_without_pictures_it_is_the_plan_of_a_square_one(narrow_file, capsys):
@@ -116,21 +112,14 @@ def test_a_bad_picture_is_listed_and_the_rest_is_planned(pictures, narrow_file, 
     assert failure["error"]["kind"] == "picture"
     assert plan["jobs"] == 3
     assert plan["image_steps"] == 2 * (4 + 8)
-
-
-def test_a_bad_style_is_listed_too(pictures, narrow_file, capsys):
     Path("style.png").write_text("no picture")
     plan = _json(capsys, "jobs.csv", *_flags(narrow_file), status=3)
     assert [one["error"]["kind"] for one in plan["failures"]] == ["picture"] * 3
-
-
-def test_nothing_but_bad_pictures_is_an_empty_plan(pictures, narrow_file, capsys):
     for name in ("a.png", "b.png", "c.png"):
         Path(name).unlink()
     plan = _json(capsys, "jobs.csv", *_flags(narrow_file), status=3)
     assert len(plan["failures"]) == 3
-    assert plan["canvases"] == []
-    assert plan["seconds"] is None
+    assert (plan["canvases"], plan["seconds"]) == ([], None)
     assert run(["plan", "jobs.csv", *_flags(narrow_file)]) == 3
 
 
@@ -170,13 +159,14 @@ def test_the_table_shows_every_canvas_and_what_the_time_is_based_on(pictures, na
 
 
 def test_no_rate_no_time(narrow_file):
-    made = make_plan_report(
-        [tiny_job(0)], tiny_options(narrow_file), measure=False, devices=one_device()
-    )
-    assert made.seconds is None
-    assert made.record()["seconds"] is None
+    options = tiny_options(narrow_file)
+    made = make_plan_report([tiny_job(0)], options, measure=False, devices=one_device())
+    assert made.seconds is made.record()["seconds"] is None
     assert made.compiled == {}
     assert made.operations > 0
+    large = tiny_options(narrow_file, size=16384, batch_size=1)
+    with pytest.raises(OptionError, match="must fit"):
+        make_plan_report([tiny_job(0)], large, compile_steps=True, devices=one_device())
 
 
 def test_the_compilations_told_are_those_of_the_run(narrow_file):
@@ -198,9 +188,3 @@ def test_the_batches_told_are_those_of_a_run_that_refills_slots(narrow_file):
     assert canvas.image_steps == 18
     assert canvas.computed_pixel_steps == 2 * 10 * 48 * 48
     assert canvas.operations == 2 * 10 * canvas.flops_per_image_step
-
-
-def test_a_picture_beyond_the_memory_is_refused_before_anything_is_compiled(narrow_file):
-    options = tiny_options(narrow_file, size=16384, batch_size=1)
-    with pytest.raises(OptionError, match="must fit"):
-        make_plan_report([tiny_job(0)], options, compile_steps=True, devices=one_device())

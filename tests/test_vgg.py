@@ -63,14 +63,15 @@ def test_every_tap_equals_the_definition(architecture, pooling, padding):
             assert references.relative_error(features[tap], expected[tap]) < CLOSE, tap
 
 
+def _kernel_sides(network: VGG) -> dict[str, int]:
+    return {name: len(one.kernel[...]) for name, one in network.convolutions.items()}
+
+
 def test_the_algorithm_for_cpus_gives_the_same_features(monkeypatch):
-    monkeypatch.setattr(
-        winograd, "is_profitable", lambda channels_in, channels_out: channels_in > 3
-    )
+    monkeypatch.setattr(winograd, "is_profitable", lambda channels_in, _: channels_in > 3)
     network, image = narrow_network("vgg16"), picture(37, 45)
     fast = build(network, use_winograd=True)
-    sides = [len(fast.convolutions[name].kernel[...]) for name in VGG16.convolutions]
-    assert sides == [3] + 12 * [6]
+    assert list(_kernel_sides(fast).values()) == [3] + 12 * [6]
     features = features_of(fast, image)
     for tap, value in references.vgg(image, network).items():
         assert references.relative_error(features[tap], value) < CLOSE, tap
@@ -78,15 +79,10 @@ def test_the_algorithm_for_cpus_gives_the_same_features(monkeypatch):
 
 def test_only_wide_layers_are_prepared_for_the_algorithm_for_cpus():
     network = narrow_network("vgg16", channels=(64, 128, 128, 4, 4))
-    fast = build(network, deepest="relu4_1", use_winograd=True)
-    sides = {name: len(fast.convolutions[name].kernel[...]) for name in fast.convolutions}
+    sides = _kernel_sides(build(network, deepest="relu4_1", use_winograd=True))
     prepared = {name for name, side in sides.items() if side == winograd.TILE}
     assert prepared == {"conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
-    plain = build(network, deepest="relu4_1")
-    assert {len(plain.convolutions[name].kernel[...]) for name in plain.convolutions} == {3}
-
-
-SIZES = [(37, 45), (16, 16), (17, 31), (48, 64)]
+    assert set(_kernel_sides(build(network, deepest="relu4_1")).values()) == {3}
 
 
 @BOTH
@@ -94,7 +90,7 @@ SIZES = [(37, 45), (16, 16), (17, 31), (48, 64)]
 def test_a_canvas_changes_no_feature_and_holds_zeros_outside(architecture, pooling):
     narrow = narrow_network(architecture)
     network = build(narrow, deepest="pool4", pooling=pooling)
-    for size in SIZES:
+    for size in ((37, 45), (16, 16), (17, 31), (48, 64)):
         image = picture(*size, seed=size[0])
         alone = references.vgg(image, narrow, pooling=pooling)
         wide = _up_to_pool4(network, on_canvas(image, (48, 64)), jnp.asarray(size))
@@ -115,26 +111,13 @@ def _up_to_pool4(network, image, size):
     return network(image, size, split + without_convolutions(taps))
 
 
-def test_what_lies_outside_of_an_image_does_not_matter():
+def test_what_lies_outside_of_an_image_does_not_matter_and_its_pixels_are_zero_there():
     network, image = build(narrow_network("vgg16")), picture(21, 33)
     clean = features_of(network, on_canvas(image, (32, 48)), (21, 33))
     dirty = features_of(network, on_canvas(image, (32, 48), filler=0.5), (21, 33))
     for tap in VGG16.taps[1:]:
         np.testing.assert_array_equal(dirty[tap], clean[tap], err_msg=tap)
-
-
-def test_the_pixels_are_zero_outside_of_the_image_as_every_tap_is():
-    image = picture(3, 5)
-    network = build(narrow_network("vgg16"), deepest="pixels")
-    dirty = jnp.asarray(on_canvas(image, (4, 8), filler=0.5))
-    pixels = network(dirty, jnp.array([3, 5]), ("pixels",))["pixels"]
-    np.testing.assert_array_equal(pixels, on_canvas(image, (4, 8)))
-
-
-def _convolutions_in(network: VGG, taps: tuple[str, ...]) -> int:
-    image, size = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32), jnp.array([32, 32])
-    program = jax.jit(lambda network, image: network(image, size, taps)).lower(network, image)
-    return program.as_text().count("stablehlo.convolution")
+    np.testing.assert_array_equal(dirty["pixels"], on_canvas(image, (32, 48)))
 
 
 @pytest.mark.parametrize(
@@ -150,17 +133,18 @@ def _convolutions_in(network: VGG, taps: tuple[str, ...]) -> int:
     ],
 )
 def test_nothing_is_computed_behind_the_deepest_tap(taps, count):
-    assert _convolutions_in(build(narrow_network("vgg16")), taps) == count
+    image, size = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32), jnp.array([32, 32])
+    program = jax.jit(lambda network, image: network(image, size, taps))
+    text = program.lower(build(narrow_network("vgg16")), image).as_text()
+    assert text.count("stablehlo.convolution") == count
 
 
-def test_only_the_constants_up_to_the_deepest_tap_are_kept():
+def test_only_the_constants_up_to_the_deepest_tap_are_kept_or_asked_for():
     network = build(narrow_network("vgg19"), deepest="relu3_2")
     expected = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2")
     assert tuple(network.convolutions) == expected
     assert tuple(build(narrow_network("vgg19"), deepest="pool2").convolutions) == expected[:4]
-
-
-def test_a_weight_file_that_ends_early_reaches_its_own_taps():
+    # A weight file that ends early reaches its own taps.
     network = narrow_network("vgg16")
     first = network._replace(convolutions={"conv1_1": network.convolutions["conv1_1"]})
     value = build(first, deepest="relu1_1")(jnp.zeros((4, 4, 3)), jnp.array([4, 4]), ("relu1_1",))
@@ -202,11 +186,9 @@ def test_a_mapped_network_equals_one_by_one():
 )
 def test_the_published_tables_have_the_published_number_of_parameters(name, deepest, count):
     architecture = ARCHITECTURES[name]
-    widths = dict(enumerate(architecture.channels, start=1))
-    taps = architecture.taps[: architecture.taps.index(deepest) + 1]
     total, channels = 0, 3
-    for tap in taps:
+    for tap in architecture.taps[: architecture.taps.index(deepest) + 1]:
         if tap.startswith("conv"):
-            width = widths[int(tap[4])]
+            width = architecture.channels[int(tap[4]) - 1]
             total, channels = total + 9 * channels * width + width, width
     assert total == count

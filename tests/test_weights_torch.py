@@ -207,6 +207,28 @@ def arrays_of(content: bytes, folder: Path) -> dict[str, np.ndarray]:
         return {name: array.float32() for name, array in arrays.items()}
 
 
+def narrow_state(**options: Any) -> State:
+    return state_dict(narrow_network("vgg16", channels=ONE_EACH), **options)
+
+
+def pickled_view(
+    layout: str,
+    count: int = 12,
+    offset: int = 0,
+    shape: tuple[int, ...] = (2,),
+    strides: tuple[int, ...] = (1,),
+    name: str = "a",
+    **storage: Any,
+) -> bytes:
+    """The pickle of one view of a storage, "0" unless its key is given, of `count` numbers."""
+    stored = torch_files.storage(storage.pop("key", "0"), count, layout, **storage)
+    view = torch_files.tensor(stored, offset, shape, strides)
+    return torch_files.pickled(torch_files.dictionary({name: view}))
+
+
+ROW = {"0": np.ones(12, np.float32).tobytes()}
+
+
 def strange_tensors(layout: str) -> tuple[dict[str, bytes], dict[str, bytes], State]:
     """Views of one storage of twelve numbers; the wanted arrays."""
     row = np.arange(12, dtype=np.float32)
@@ -259,8 +281,7 @@ def test_an_archive_is_read_in_the_byte_order_of_its_machine(
     byte_order: str | None, dtype: str, tmp_path: Path
 ) -> None:
     row = np.arange(4, dtype=dtype)
-    view = torch_files.tensor(torch_files.storage("0", 4, "zip"), 0, (2, 2), (2, 1))
-    program = torch_files.pickled(torch_files.dictionary({"a": view}))
+    program = pickled_view("zip", 4, 0, (2, 2), (2, 1))
     content = torch_files.zipped(program, {"0": row.tobytes()}, byte_order=byte_order)
     np.testing.assert_array_equal(arrays_of(content, tmp_path)["a"], row.reshape(2, 2))
 
@@ -303,43 +324,37 @@ def test_a_prefix_of_all_names_is_cut_off(
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_features_alone_are_known_by_their_numbers(prefix: str, tmp_path: Path) -> None:
+def test_the_features_alone_are_known_by_their_numbers_and_timms_by_their_names(
+    prefix: str, tmp_path: Path
+) -> None:
     state = state_dict(narrow_network("vgg19"), classifier=())
     bare = {prefix + name.removeprefix("features."): array for name, array in state.items()}
-    weights = converted(torch_file(bare, "zip"), tmp_path)
-    assert weights.architecture.name == "vgg19"
-    assert worst_error(weights, state, torchvision_input) < 1e-4
+    timms = state_dict(narrow_network("vgg19"), classifier=TIMM_HEAD)
+    for content in (torch_file(bare, "zip"), foreign_file(timms, "safetensors")):
+        weights = converted(content, tmp_path)
+        assert weights.architecture.name == "vgg19"
+        assert worst_error(weights, state, torchvision_input) < 1e-4
 
 
 def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
+    state = narrow_state(classifier=())
     both = state | {f"vgg.{name}": 2 * array for name, array in state.items()}
     for names in (list(both), list(reversed(both))):
         content = torch_file({name: both[name] for name in names}, "zip")
         assert "holds no network that is known" in refusal(content, tmp_path).message
 
 
-def test_timms_names_are_known(tmp_path: Path) -> None:
-    state = state_dict(narrow_network("vgg16"), classifier=TIMM_HEAD)
-    weights = converted(foreign_file(state, "safetensors"), tmp_path)
-    assert worst_error(weights, state, torchvision_input) < 1e-4
-
-
 def test_a_caffe_network_without_its_classifier_is_known_by_its_publishers_name(
     tmp_path: Path,
 ) -> None:
     state = published_state("vgg16", "caffe-torch")
+    error = refusal(torch_file(state, "zip"), tmp_path, "torchvision")
+    assert "does not hold what torchvision publishes" in error.message
     bare = {name: array for name, array in state.items() if name.startswith("features")}
     named = converted(torch_file(bare, "zip"), tmp_path, "caffe-torch")
     assert worst_error(named, state, caffe_input) < 1e-4
     unnamed = converted(torch_file(bare, "zip"), tmp_path)
     assert worst_error(unnamed, state, torchvision_input) < 1e-4  # it can't be told
-
-
-def test_a_caffe_network_is_not_taken_for_torchvisions(tmp_path: Path) -> None:
-    content = torch_file(published_state("vgg16", "caffe-torch"), "zip")
-    error = refusal(content, tmp_path, "torchvision")
-    assert "does not hold what torchvision publishes" in error.message
 
 
 def bytes_text(value: str) -> bytes:
@@ -408,7 +423,7 @@ def test_batch_normalisation_is_refused_with_and_without_its_averages(tmp_path: 
 
 
 def changed(name: str, array: np.ndarray | None) -> State:
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
+    state = narrow_state()
     del state[name]
     return state if array is None else state | {name: array}
 
@@ -427,8 +442,7 @@ def changed(name: str, array: np.ndarray | None) -> State:
         ({"decoder.0.weight": np.ones(1, np.float32)}, "no VGG"),
         ({"fc.weight": np.ones(1, np.float32)}, "it has fc.weight"),
         (
-            state_dict(narrow_network("vgg16", channels=ONE_EACH))
-            | {"decoder.0.weight": np.ones(1, np.float32)},
+            narrow_state() | {"decoder.0.weight": np.ones(1, np.float32)},
             "holds no network that is known",
         ),
     ],
@@ -444,8 +458,7 @@ def test_a_network_that_is_not_whole_is_refused(
 
 def attacked(attack: bytes, place: str) -> bytes:
     """A file of PyTorch's with the attack in place of one of its pickles."""
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
-    views, rows = torch_files.tensors(state, "stream")
+    views, rows = torch_files.tensors(narrow_state(), "stream")
     program = torch_files.pickled(torch_files.ordered(views))
     contents = {key: row.tobytes() for key, row in rows.items()}
     if place == "archive":
@@ -469,12 +482,9 @@ def test_no_pickle_in_a_torch_file_runs_anything(attack: str, place: str, tmp_pa
 
 def test_the_attacks_reach_the_reader(tmp_path: Path) -> None:
     """Proves that the test above can fail: what is harmless in these places is read on."""
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
-    rows = {str(index): array.tobytes() for index, array in enumerate(state.values())}
-    views, _ = torch_files.tensors(state, "stream")
+    views, rows = torch_files.tensors(narrow_state(), "stream")
+    converted(attacked(pickle.dumps(list(rows), protocol=2), "keys"), tmp_path)
     program = torch_files.pickled(torch_files.ordered(views))
-    keys = pickle.dumps(list(rows), protocol=2)
-    converted(attacked(keys, "keys"), tmp_path)
     converted(attacked(program, "tensors"), tmp_path)
 
 
@@ -512,11 +522,8 @@ LIES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("lie", LIES)
 def test_a_tensor_that_leaves_its_storage_is_refused(lie: str, layout: str, tmp_path: Path) -> None:
-    offset, shape, strides = LIES[lie]
-    view = torch_files.tensor(torch_files.storage("0", 12, layout), offset, shape, strides)
-    program = torch_files.pickled(torch_files.dictionary({"a": view}))
-    rows = {"0": np.ones(12, np.float32).tobytes()}
-    assert "holds a tensor" in refusal(torch_files.written(program, rows, layout), tmp_path).message
+    content = torch_files.written(pickled_view(layout, 12, *LIES[lie]), ROW, layout)
+    assert "holds a tensor" in refusal(content, tmp_path).message
 
 
 @pytest.mark.parametrize("count", [13, 2**20, 2**61, 2**200, 11, -12])
@@ -524,34 +531,19 @@ def test_a_tensor_that_leaves_its_storage_is_refused(lie: str, layout: str, tmp_
 def test_a_storage_of_another_size_than_the_file_has_is_refused(
     layout: str, count: int, tmp_path: Path
 ) -> None:
-    view = torch_files.tensor(torch_files.storage("0", count, layout), 0, (1,), (1,))
-    program = torch_files.pickled(torch_files.dictionary({"a": view}))
-    rows = {"0": np.ones(12, np.float32).tobytes()}
-    message = refusal(torch_files.written(program, rows, layout), tmp_path).message
-    assert "a storage" in message
+    content = torch_files.written(pickled_view(layout, count, 0, (1,)), ROW, layout)
+    assert "a storage" in refusal(content, tmp_path).message
 
 
 def test_a_stream_that_agrees_on_more_than_it_holds_is_cut_short(tmp_path: Path) -> None:
-    view = torch_files.tensor(torch_files.storage("0", 2**40, "stream"), 0, (2**40,), (1,))
-    program = torch_files.pickled(torch_files.dictionary({"a": view}))
-    content = torch_files.streamed(program, {"0": b""})
+    content = torch_files.streamed(pickled_view("stream", 2**40, 0, (2**40,)), {"0": b""})
     error = refusal(content[:-8] + struct.pack("<q", 2**40) + bytes(99), tmp_path)
     assert "is cut short: a storage reaches beyond the file" in error.message
 
 
-def one_tensor(layout: str, **storage: Any) -> bytes:
-    options = {"key": "0", "count": 12, **storage}
-    stored = torch_files.storage(options.pop("key"), options.pop("count"), layout, **options)
-    view = torch_files.tensor(stored, 0, (2,), (1,))
-    return torch_files.pickled(torch_files.dictionary({"a": view}))
-
-
-ROW = {"0": np.ones(12, np.float32).tobytes()}
-
-
 def declared(size: int) -> bytes:
     """The storage's entry claims `size` bytes, packed and unpacked."""
-    content = bytearray(torch_files.zipped(one_tensor("zip", count=size // 4), ROW))
+    content = bytearray(torch_files.zipped(pickled_view("zip", count=size // 4), ROW))
     entry = content.rindex(b"archive/data/0") - 46
     content[entry + 20 : entry + 28] = struct.pack("<II", size, size)
     return bytes(content)
@@ -566,8 +558,7 @@ def packed_with(**entries: bytes) -> bytes:
 
 
 def with_name(name: str) -> bytes:
-    view = torch_files.tensor(torch_files.storage("0", 12, "zip"), 0, (2,), (1,))
-    return torch_files.zipped(torch_files.pickled(torch_files.dictionary({name: view})), ROW)
+    return torch_files.zipped(pickled_view("zip", name=name), ROW)
 
 
 def program(*parts: bytes) -> bytes:
@@ -576,20 +567,20 @@ def program(*parts: bytes) -> bytes:
 
 UNSOUND: dict[str, tuple[bytes, str]] = {
     "compressed entries": (
-        torch_files.zipped(one_tensor("zip"), ROW, compression=zipfile.ZIP_DEFLATED),
+        torch_files.zipped(pickled_view("zip"), ROW, compression=zipfile.ZIP_DEFLATED),
         "compressed entries",
     ),
     "a storage of two gigabytes": (declared(2**31), "is cut short"),
-    "no storage": (torch_files.zipped(one_tensor("zip"), {}), "a storage is missing"),
+    "no storage": (torch_files.zipped(pickled_view("zip"), {}), "a storage is missing"),
     "a storage elsewhere": (
-        torch_files.zipped(one_tensor("zip", key="../0"), ROW), "a storage is missing",
+        torch_files.zipped(pickled_view("zip", key="../0"), ROW), "a storage is missing",
     ),
     "a strange byte order": (
-        torch_files.zipped(one_tensor("zip"), ROW, byte_order="middle"), "is damaged",
+        torch_files.zipped(pickled_view("zip"), ROW, byte_order="middle"), "is damaged",
     ),
     "a huge pickle": (torch_files.zipped(bytes(2**24 + 1), ROW), "far too much"),
     "a TorchScript archive": (
-        torch_files.zipped(one_tensor("zip"), ROW, more={"constants.pkl": b""}), "TorchScript",
+        torch_files.zipped(pickled_view("zip"), ROW, more={"constants.pkl": b""}), "TorchScript",
     ),
     "two roots": (packed_with(**{"a/data.pkl": b"", "b/x": b""}), "not laid out as PyTorch"),
     "a keras model": (
@@ -633,21 +624,21 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
     "a far note": (program(b"}r\xff\xff\xff\xff"), "numbers its notes out of turn"),
     "a long text": (program(b"X\xff\xff\xff\xff"), "no sound pickle of plain tensors"),
     "a view of a storage": (
-        torch_files.streamed(one_tensor("stream").replace(b"NtQ", b"}tQ"), ROW), "not laid out",
+        torch_files.streamed(pickled_view("stream").replace(b"NtQ", b"}tQ"), ROW), "not laid out",
     ),
     "another version": (
         torch_files.STREAM_MAGIC + pickle.dumps(1002, protocol=2), "another version than 1001",
     ),
     "a stream of four bytes less": (
-        torch_files.streamed(one_tensor("stream"), ROW)[:-4], "cut short",
+        torch_files.streamed(pickled_view("stream"), ROW)[:-4], "cut short",
     ),
     "another count": (
-        torch_files.streamed(one_tensor("stream"), ROW, size=8), "not as large as its tensors say",
+        torch_files.streamed(pickled_view("stream"), ROW, size=8), "not as large as its tensors",
     ),
     **{
         f"keys {keys!r}": (
             torch_files.streamed(
-                one_tensor("stream"), ROW, keys=pickle.dumps(keys, protocol=2)
+                pickled_view("stream"), ROW, keys=pickle.dumps(keys, protocol=2)
             ),
             "its list of storages",
         )
@@ -664,8 +655,7 @@ def test_an_unsound_torch_file_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_bfloat16_is_listed_but_refused_by_its_name(layout: str, tmp_path: Path) -> None:
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH))
-    halves = {name: array.astype(np.float16) for name, array in state.items()}
+    halves = {name: array.astype(np.float16) for name, array in narrow_state().items()}
     views, rows = torch_files.tensors(halves, layout)
     program = torch_files.pickled(torch_files.ordered(views))
     program = program.replace(b"ctorch\nHalfStorage\n", b"ctorch\nBFloat16Storage\n")
@@ -712,17 +702,19 @@ def test_the_safetensors_header_written_by_hand_is_sound(tmp_path: Path) -> None
         np.testing.assert_array_equal(arrays["a"].float32(), [1, 2])
 
 
-@pytest.mark.parametrize("length", [0, 1, 100_000_001, 2**63])
-def test_a_header_of_an_impossible_length_is_no_safetensors(length: int, tmp_path: Path) -> None:
-    content = with_header(b"{" + one_array() + b"}", bytes(8), length)
-    assert "is of no kind that can be converted" in refusal(content, tmp_path).message
+def test_an_impossible_header_is_no_safetensors_and_a_name_is_one_line(tmp_path: Path) -> None:
+    for length in (0, 1, 100_000_001, 2**63):
+        content = with_header(b"{" + one_array() + b"}", bytes(8), length)
+        assert "is of no kind that can be converted" in refusal(content, tmp_path).message
+    content = with_header(b"{" + one_array().replace(b'"a"', rb'"a\nb"') + b"}", bytes(8))
+    assert "name is no line of text" in refusal(content, tmp_path).message
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1)])
 def test_a_safetensors_type_that_numpy_lacks_is_refused_by_its_name(
     dtype: str, size: int, tmp_path: Path
 ) -> None:
-    state = state_dict(narrow_network("vgg16", channels=ONE_EACH), classifier=())
+    state = narrow_state(classifier=())
     header, end = [], 0
     for name, array in state.items():
         start, end = end, end + array.size * size
@@ -730,11 +722,6 @@ def test_a_safetensors_type_that_numpy_lacks_is_refused_by_its_name(
         header.append(entry.replace(b'"a"', f'"{name}"'.encode()))
     content = with_header(b"{" + b",".join(header) + b"}", bytes(end))
     assert f"stores its numbers as {dtype}" in refusal(content, tmp_path).message
-
-
-def test_a_safetensors_name_of_two_lines_is_refused(tmp_path: Path) -> None:
-    content = with_header(b"{" + one_array().replace(b'"a"', rb'"a\nb"') + b"}", bytes(8))
-    assert "name is no line of text" in refusal(content, tmp_path).message
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
