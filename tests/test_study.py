@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -33,39 +34,30 @@ from nst_jax.study.study_files import study_record, write_study
 from nst_jax.study.units import apply_units, measure_units
 
 CONTENT, STYLE = picture(34, 48, seed=1), picture(40, 48, seed=2) ** 0.5
+STRETCHED = resize(STYLE, CONTENT.shape[:2])
+NARROW_TAPS = ("pixels", "relu1_1", "relu2_1")
 
 
 def measure(image: np.ndarray) -> dict[str, float]:
     return {"brightness": float(image.mean())}
 
 
+def options_of(weights: str, **changes: Any) -> Options:
+    taps = {"content_taps": ("pixels", "relu2_1"), "style_taps": (RAW, *NARROW_TAPS)}
+    given = {"size": 48, "levels": 1, "steps": 6, "style_loss": "gram", **taps, **changes}
+    return Options(weights=weights, **given)
+
+
 @pytest.fixture
 def options(narrow_file) -> Options:
-    return Options(
-        size=48,
-        levels=1,
-        steps=6,
-        weights=narrow_file,
-        style_loss="gram",
-        content_taps=("pixels", "relu2_1"),
-        style_taps=(RAW, "pixels", "relu1_1", "relu2_1"),
-    )
+    return options_of(narrow_file)
 
 
 @pytest.fixture(scope="module")
 def layers(narrow_file, tmp_path_factory) -> tuple[Study, Path]:
     """The study of layers, once for all tests."""
     folder = tmp_path_factory.mktemp("layers")
-    options = Options(
-        size=48,
-        levels=2,
-        steps=30,
-        tv_weight=0.0,
-        weights=narrow_file,
-        style_loss="gram",
-        content_taps=("pixels", "relu2_1"),
-        style_taps=(RAW, "pixels", "relu1_1", "relu2_1"),
-    )
+    options = options_of(narrow_file, levels=2, steps=30, tv_weight=0.0)
     study = study_layers(CONTENT, STYLE, folder, options, balance=1.0, measure=measure)
     write_study(study, folder)
     return study, folder
@@ -78,26 +70,20 @@ def image_at(study: Study, row: int, column: int) -> np.ndarray:
     return cell.image
 
 
-def shared(options: Options) -> Options:
-    return dataclasses.replace(
-        options, style_taps=tuple(tap for tap in options.style_taps if tap != RAW)
-    )
-
-
 # Units.
 
 
 def test_terms_are_one_at_the_other_picture(options):
     """Against NumPy in float64."""
-    units = measure_units(open_pair(CONTENT, STYLE, "", shared(options), measure=measure))
-    stretched = resize(STYLE, CONTENT.shape[:2])
+    options = dataclasses.replace(options, style_taps=NARROW_TAPS)
+    units = measure_units(open_pair(CONTENT, STYLE, "", options, measure=measure))
     seen, other, style = (
-        references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, stretched, STYLE)
+        references.vgg(image, NARROW, padding="replicate") for image in (CONTENT, STRETCHED, STYLE)
     )
     for tap in ("pixels", "relu2_1"):
         expected = ((other[tap] - seen[tap]) ** 2).sum() / (seen[tap] ** 2).sum()
         assert units.content[tap] == pytest.approx(expected, rel=1e-4)
-    for tap in ("pixels", "relu1_1", "relu2_1"):
+    for tap in NARROW_TAPS:
         one, target = references.gram(seen[tap]), references.gram(style[tap])
         expected = ((one - target) ** 2).sum() / (target**2).sum()
         assert units.style[tap] == pytest.approx(expected, rel=1e-3)
@@ -106,11 +92,10 @@ def test_terms_are_one_at_the_other_picture(options):
 @pytest.mark.parametrize("content_tap", ["pixels", ""])
 @pytest.mark.parametrize("balance", [0.25, 1.0, 7.0])
 def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, balance):
-    pair = open_pair(CONTENT, STYLE, "", shared(options), measure=measure)
-    units = measure_units(pair)
-    own = apply_units(pair.prepared.options, units, content_tap, (RAW,), balance)
-    stretched = resize(STYLE, CONTENT.shape[:2])
-    mixed = (1 - own.pixel_blend) * CONTENT + own.pixel_blend * stretched
+    options = dataclasses.replace(options, style_taps=NARROW_TAPS)
+    pair = open_pair(CONTENT, STYLE, "", options, measure=measure)
+    own = apply_units(pair.prepared.options, measure_units(pair), content_tap, (RAW,), balance)
+    mixed = (1 - own.pixel_blend) * CONTENT + own.pixel_blend * STRETCHED
 
     def power(image: np.ndarray) -> float:
         return float((np.float64(image) ** 2).mean())
@@ -119,8 +104,8 @@ def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, 
         return own.content_weight * power(image - mixed) / power(mixed)
 
     def wanted(image: np.ndarray) -> float:
-        kept = power(image - CONTENT) / power(CONTENT - stretched) if content_tap else 0
-        return kept + balance * power(image - stretched) / power(CONTENT - stretched)
+        kept = power(image - CONTENT) if content_tap else 0
+        return (kept + balance * power(image - STRETCHED)) / power(CONTENT - STRETCHED)
 
     one, other = picture(34, 48, seed=5), picture(34, 48, seed=6)
     assert own.style_weight == 0
@@ -132,36 +117,32 @@ def test_two_comparisons_of_pixels_are_one_with_the_blend(options, content_tap, 
 
 def test_every_cell_is_rendered_and_a_level_is_compiled_once(layers):
     study, folder = layers
-    assert [(cell.row, cell.column) for cell in study.cells] == [
-        (row, column) for row in range(2) for column in range(4)
-    ]
+    places = [(cell.row, cell.column) for cell in study.cells]
+    assert places == list(itertools.product(range(2), range(4)))
     assert all(cell.error == "" and cell.image is not None for cell in study.cells)
+    assert steps_compiled(folder) == 2  # two levels
+
+
+def steps_compiled(folder: Path) -> int:
     run = json.loads((folder / "run.json").read_text())
-    steps = [name for name in run["compiled"] if name.startswith("step ")]
-    assert len(steps) == 2  # two levels
+    return len([name for name in run["compiled"] if name.startswith("step ")])
 
 
 def test_raw_against_raw_converges_to_the_blend(layers):
-    study, _ = layers
-    cell = study.cell(0, 0)
-    assert cell is not None
-    assert cell.image is not None
-    mixed = (CONTENT + resize(STYLE, CONTENT.shape[:2])) / 2
-    assert np.sqrt(((cell.image - mixed) ** 2).mean()) < 0.02
-    assert np.sqrt(((cell.image - CONTENT) ** 2).mean()) > 0.05
+    image = image_at(layers[0], 0, 0)
+    mixed = (CONTENT + STRETCHED) / 2
+    assert np.sqrt(((image - mixed) ** 2).mean()) < 0.02
+    assert np.sqrt(((image - CONTENT) ** 2).mean()) > 0.05
 
 
 def test_what_a_column_asks_falls_most_in_that_column(layers):
     """The colours of the pixels, in the column that asks for nothing else."""
-    study, _ = layers
     target = references.gram(np.float64(STYLE))
 
-    def far(column: int) -> float:
-        cell = study.cell(1, column)
-        assert cell is not None
-        return float(((references.gram(np.float64(cell.image)) - target) ** 2).sum())
+    def far(image: np.ndarray) -> float:
+        return float(((references.gram(np.float64(image)) - target) ** 2).sum())
 
-    assert far(1) < 0.3 * float(((references.gram(np.float64(CONTENT)) - target) ** 2).sum())
+    assert far(image_at(layers[0], 1, 1)) < 0.3 * far(CONTENT)
 
 
 @pytest.mark.slow
@@ -228,23 +209,16 @@ def test_the_input_of_an_older_study_is_taken_away(tmp_path):
 
 
 def test_without_a_network_raw_pixels_end_at_the_blend_and_the_caption_says_how_near(
-    options, tmp_path
+    narrow_file, tmp_path
 ):
-    options = dataclasses.replace(
-        options,
-        content_taps=("relu2_1",),
-        style_taps=("relu1_1", "relu2_1"),
-        steps=40,
-        tv_weight=0.0,
-    )
+    taps = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1", "relu2_1")}
+    options = options_of(narrow_file, **taps, steps=40, tv_weight=0.0)
     study = study_pixels(CONTENT, STYLE, tmp_path, options, ratios=(0.25, 0.75), measure=measure)
-    assert [(cell.row, cell.column) for cell in study.cells] == [
-        (row, column) for row in range(4) for column in range(2)
-    ]
-    stretched = resize(STYLE, CONTENT.shape[:2])
+    places = [(cell.row, cell.column) for cell in study.cells]
+    assert places == list(itertools.product(range(4), range(2)))
     for column, ratio in enumerate((0.25, 0.75)):
         plain, raw = image_at(study, 0, column), image_at(study, 1, column)
-        np.testing.assert_allclose(plain, (1 - ratio) * CONTENT + ratio * stretched, atol=1e-6)
+        np.testing.assert_allclose(plain, (1 - ratio) * CONTENT + ratio * STRETCHED, atol=1e-6)
         error = float(study.cells[2 + column].caption.split()[0])
         assert error < 0.02
         assert error == pytest.approx(float(np.sqrt(((raw - plain) ** 2).mean())), abs=1e-4)
@@ -274,12 +248,15 @@ def test_balance_is_a_grid_of_one_compilation(options, tmp_path, columns):
         CONTENT, STYLE, tmp_path, options, style_weights=(1.0, 50.0), measure=measure, **columns
     )
     assert len({cell.image.tobytes() for cell in study.cells if cell.image is not None}) == 4
-    run = json.loads((tmp_path / "run.json").read_text())
-    assert len([name for name in run["compiled"] if name.startswith("step ")]) == 1
+    assert steps_compiled(tmp_path) == 1
 
 
-def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(options, tmp_path):
-    options = dataclasses.replace(options, content_taps=("relu1_1",), style_taps=("relu1_1",))
+@pytest.fixture
+def shallow(options) -> Options:
+    return dataclasses.replace(options, content_taps=("relu1_1",), style_taps=("relu1_1",))
+
+
+def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(shallow, tmp_path):
     grid = {"style_weights": (1.0, 50.0), "learning_rates": (0.01,), "measure": measure}
     stop = StopToken()
 
@@ -288,28 +265,22 @@ def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(options, tmp_path)
             stop.request()
 
     with pytest.raises(StoppedError, match="kept in mid-schedule"):
-        study_balance(CONTENT, STYLE, tmp_path, options, **grid, progress=Watcher(), stop=stop)
+        study_balance(CONTENT, STYLE, tmp_path, shallow, **grid, progress=Watcher(), stop=stop)
     assert (tmp_path / "state.npz").exists()
-    study = study_balance(CONTENT, STYLE, tmp_path, options, **grid)
-    whole = study_balance(CONTENT, STYLE, tmp_path / "whole", options, **grid)
+    study = study_balance(CONTENT, STYLE, tmp_path, shallow, **grid)
+    whole = study_balance(CONTENT, STYLE, tmp_path / "whole", shallow, **grid)
     for cell, same in zip(study.cells, whole.cells, strict=True):
-        assert (tmp_path / cell.output).read_bytes() == (
-            tmp_path / "whole" / same.output
-        ).read_bytes()
+        expected = (tmp_path / "whole" / same.output).read_bytes()
+        assert (tmp_path / cell.output).read_bytes() == expected
 
 
-def test_values_that_are_near_each_other_have_names_of_their_own():
-    weights = [3.0, 0.1, 1.0000001, 1.0000002, 10**6, 10**6 + 1]
-    assert [value_text(weight) for weight in weights] == [
-        *("3", "0.1", "1.0000001", "1.0000002", "1e+06", "1000001")
-    ]
-    assert value_text(np.float64(1.0000001)) == "1.0000001"
-
-
-def test_near_weights_are_rendered_side_by_side(options, tmp_path):
-    options = dataclasses.replace(
-        options, steps=1, content_taps=("relu1_1",), style_taps=("relu1_1",)
-    )
+def test_values_that_are_near_have_names_of_their_own_and_are_rendered_side_by_side(
+    shallow, tmp_path
+):
+    weights = [3.0, 0.1, 1.0000001, 1.0000002, 10**6, 10**6 + 1, np.float64(1.0000001)]
+    names = ["3", "0.1", "1.0000001", "1.0000002", "1e+06", "1000001", "1.0000001"]
+    assert [value_text(weight) for weight in weights] == names
+    options = dataclasses.replace(shallow, steps=1)
     near = {"style_weights": (1.0000001, 1.0000002), "learning_rates": (0.01,)}
     study = study_balance(CONTENT, STYLE, tmp_path, options, measure=measure, **near)
     assert study.rows == ["style_weight 1.0000001", "style_weight 1.0000002"]
@@ -401,17 +372,13 @@ def test_a_receptive_field_is_where_a_position_looks(tap):
 
 def test_patches_are_the_loudest_places_each_on_a_spot_of_its_own():
     responses = [np.zeros((8, 8, 2), np.float32) for _ in range(2)]
-    responses[0][2, 2, 1], responses[0][2, 3, 1], responses[1][6, 1, 1], responses[0][7, 7, 1] = (
-        9,
-        8,
-        5,
-        3,
-    )
-    found = find_patches(responses, 1, 5, ReceptiveField(stride=2, offset=-1, edge=6))
+    for place, *where, value in ((0, 2, 2, 9), (0, 2, 3, 8), (1, 6, 1, 5), (0, 7, 7, 3)):
+        responses[place][(*where, 1)] = value
+    field = ReceptiveField(stride=2, offset=-1, edge=6)
+    found = find_patches(responses, 1, 5, field)
     places = [(one.picture, one.row, one.column, one.value) for one in found]
     assert places == [(0, 2, 2, 9), (1, 6, 1, 5), (0, 7, 7, 3)]
-    assert find_patches(responses, 0, 5, ReceptiveField(2, -1, 6)) == []
-    assert find_patches([], 0, 5, ReceptiveField(2, -1, 6)) == []
+    assert find_patches(responses, 0, 5, field) == find_patches([], 0, 5, field) == []
 
 
 def test_selective_channels_say_much_at_one_place():
