@@ -27,7 +27,10 @@ TAPS = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
 SHALLOW = ["--content-taps", "relu1_1", "--style-taps", "relu1_1", "--levels", "1"]
 PLAN = ["plan", "--preset", "gram", "--size", "48", "--levels", "2", "--steps", "4", *TAPS]
 
-LIBTPU = importlib.util.find_spec("libtpu") is not None
+NEEDS_LIBTPU = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed: pip install 'nst-jax[tpu]'",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,73 +56,80 @@ def faked(monkeypatch):
     return asked
 
 
-def _json(capsys, *line, status=0):
-    assert run([*PLAN, *line, "--json"]) == status
-    return json.loads(capsys.readouterr().out)
+@pytest.fixture
+def plan(narrow_file, capsys):
+    """Plans the narrow network; returns what is said: status, output and error."""
+
+    def plan(*line):
+        status = run([*PLAN, "--weights", narrow_file, *line])
+        return status, *capsys.readouterr()
+
+    return plan
+
+
+@pytest.fixture
+def refuse(plan):
+    """Plans what must be refused in one line; returns that."""
+
+    def refuse(topology, *line):
+        status, _, error = plan("--topology", topology, *line)
+        assert status == 2
+        assert len(error.splitlines()) == 1
+        return error
+
+    return refuse
 
 
 # Names.
 
 
-@pytest.mark.parametrize("chip", FAMILIES)
-def test_every_example_of_a_family_is_one(chip):
-    for grid in FAMILIES[chip].examples:
-        family, sides = parse_topology(f"{chip}:{grid}")
-        assert family is FAMILIES[chip]
-        assert "x".join(map(str, sides)) == grid
-
-
-def test_every_family_has_a_chip_with_all_that_a_roofline_needs():
-    for family in FAMILIES.values():
+def test_every_example_of_a_family_is_one_and_has_a_chip_with_all_that_a_roofline_needs():
+    for name, family in FAMILIES.items():
+        for grid in family.examples:
+            found, sides = parse_topology(f"{name}:{grid}")
+            assert found is family
+            assert "x".join(map(str, sides)) == grid
         (chip,) = (chip for chip in CHIPS if family.kind in chip.kinds)
         assert chip.memory_bytes in (16e9, 32e9, 96e9)
         assert 5e11 < chip.bytes_per_second < 5e12
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("names", "said"),
     [
-        ("nonsense", "v5e:2x2"),
-        ("v5e", "v5e:2x2"),
-        ("v5e:", "v5e:2x2"),
-        ("v5e:2", "v5e:2x2"),
-        ("v5e:0x2", "v5e:2x2"),
-        ("v5e:2x2x2x2", "v5e:2x2"),
-        ("v5e:²x2", "v5e:2x2"),
-        ("v5e:2x2\n", "v5e:2x2"),
-        ("h100:2x2", "v4, v5e, v5p, v6e"),
-        ("v5e:2x2x1", "v5e:16x16"),
-        ("v5e:17x1", "v5e:16x16"),
-        ("v5p:2x2", "v5p:2x2x1"),
-        ("v5p:28x28x28", "v5p:2x2x1"),
+        (["nonsense", "v5e", "v5e:", "v5e:2", "v5e:0x2"], "v5e:2x2"),
+        (["v5e:2x2x2x2", "v5e:²x2", "v5e:2x2\n"], "v5e:2x2"),
+        (["h100:2x2"], "v4, v5e, v5p, v6e"),
+        (["v5e:2x2x1", "v5e:17x1"], "v5e:16x16"),
+        (["v5p:2x2", "v5p:28x28x28"], "v5p:2x2x1"),
     ],
 )
-def test_a_name_that_is_none_is_status_2_in_one_line(faked, narrow_file, capsys, name, said):
-    assert run([*PLAN, "--weights", narrow_file, "--topology", name]) == 2
-    error = capsys.readouterr().err
-    assert "topology must" in error
-    assert said in error
-    assert len(error.splitlines()) == 1
+def test_a_name_that_is_none_is_status_2_in_one_line(faked, refuse, names, said):
+    for name in names:
+        error = refuse(name)
+        assert "topology must" in error
+        assert said in error
     assert faked == [], "libtpu was asked"
 
 
-def test_without_libtpu_the_extra_is_named(monkeypatch, narrow_file, capsys):
+def test_without_libtpu_the_extra_is_named(monkeypatch, refuse):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert run([*PLAN, "--weights", narrow_file, "--topology", "v5e:2x2"]) == 2
-    error = capsys.readouterr().err
-    assert "nst-jax[tpu]" in error
-    assert len(error.splitlines()) == 1
+    assert "nst-jax[tpu]" in refuse("v5e:2x2")
 
 
-def test_what_libtpu_refuses_is_a_wrong_request(faked, monkeypatch, narrow_file, capsys):
-    def refuse(*_, **__):
-        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: not divisible\nmore\nlines")
+def test_what_libtpu_or_the_compiler_refuses_is_a_wrong_request(faked, monkeypatch, refuse):
+    def fails_with(message):
+        def fail(*_, **__):
+            raise jax.errors.JaxRuntimeError(f"{message}\nmore\nlines")
 
-    monkeypatch.setattr(jax_topologies, "get_topology_desc", refuse)
-    assert run([*PLAN, "--weights", narrow_file, "--topology", "v5e:3x3"]) == 2
-    error = capsys.readouterr().err
-    assert "not divisible. Known are v5e:1x1" in error
-    assert len(error.splitlines()) == 1
+        return fail
+
+    exhausted = fails_with("RESOURCE_EXHAUSTED: Ran out of memory")
+    monkeypatch.setattr(ProgramCache, "compiled_step", exhausted)
+    assert "Ran out of memory. Lower --batch-size or --size" in refuse("v5e:2x2")
+    refused = fails_with("INVALID_ARGUMENT: not divisible")
+    monkeypatch.setattr(jax_topologies, "get_topology_desc", refused)
+    assert "not divisible. Known are v5e:1x1" in refuse("v5e:3x3")
 
 
 @pytest.mark.parametrize(
@@ -141,9 +151,11 @@ def test_libtpu_is_told_what_it_would_ask_the_machine(faked, name, options, acce
 # The plan.
 
 
-def test_the_pinned_names_are_there(faked, narrow_file, capsys):
-    line = ["--weights", narrow_file, "--topology", "v5e:2x2", "--dtype", "bfloat16"]
-    plan = _json(capsys, *line, "--batch-size", "8")
+def test_the_pinned_names_are_there(faked, plan):
+    line = ["--topology", "v5e:2x2", "--dtype", "bfloat16", "--batch-size", "8", "--json"]
+    status, out, _ = plan(*line)
+    assert status == 0
+    plan = json.loads(out)
     assert plan["collectives"] == 0
     assert plan["batch_size"] == 8
     assert plan["jobs"] == 32, "a wave of pictures stands for a run"
@@ -166,41 +178,28 @@ def test_the_pinned_names_are_there(faked, narrow_file, capsys):
     assert not any(name.startswith("content") for name in plan["compiled"]), "no rate is measured"
 
 
-def test_a_batch_size_beyond_a_wave_is_a_full_batch(faked, narrow_file, capsys):
-    line = ["--weights", narrow_file, "--topology", "v5e:2x2", *SHALLOW]
-    plan = _json(capsys, *line, "--batch-size", "64")
-    assert plan["jobs"] == plan["batch_size"] == 64
-    assert plan["notes"] == [
+def test_a_batch_size_beyond_a_wave_is_a_full_batch(faked, plan):
+    _, out, _ = plan("--topology", "v5e:2x2", *SHALLOW, "--batch-size", "64", "--json")
+    told = json.loads(out)
+    assert told["jobs"] == told["batch_size"] == 64
+    assert told["notes"] == [
         "no peak is published for what the network computes in: no estimate of time"
     ]
-    assert plan["seconds"] is None
-    assert plan["images_per_hour"] is None
+    assert told["seconds"] is None
+    assert told["images_per_hour"] is None
 
 
-def test_the_table_says_what_is_an_estimate(faked, narrow_file, capsys):
-    line = ["--weights", narrow_file, "--topology", "v5e:2x2", "--dtype", "bfloat16", "--quiet"]
-    assert run([*PLAN, *line, *SHALLOW]) == 0
-    said = capsys.readouterr()
+def test_the_table_says_what_is_an_estimate(faked, plan):
+    line = ["--topology", "v5e:2x2", "--dtype", "bfloat16", "--quiet", *SHALLOW]
+    status, out, error = plan(*line)
+    assert (status, error) == (0, "")
     for text in ("48x48", "estimate", "roofline", "197 TFLOP/s", "810 GB/s", "collectives"):
-        assert text in said.out, text
-    assert max(map(len, said.out.split("topology ")[0].splitlines())) <= 80
-    assert said.err == ""
+        assert text in out, text
+    assert max(map(len, out.split("topology ")[0].splitlines())) <= 80
 
 
-def test_a_picture_beyond_the_chips_memory_is_refused(faked, narrow_file, capsys):
-    line = ["--weights", narrow_file, "--topology", "v5e:2x2", "--size", "16384"]
-    assert run([*PLAN, *line]) == 2
-    assert "device's memory of 12.8 GB" in capsys.readouterr().err
-
-
-def test_memory_that_the_compiler_lacks_is_a_wrong_request(faked, monkeypatch, narrow_file, capsys):
-    def exhausted(*_, **__):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory\nmore")
-
-    monkeypatch.setattr(ProgramCache, "compiled_step", exhausted)
-    assert run([*PLAN, "--weights", narrow_file, "--topology", "v5e:2x2"]) == 2
-    error = capsys.readouterr().err
-    assert "Ran out of memory. Lower --batch-size or --size" in error
+def test_a_picture_beyond_the_chips_memory_is_refused(faked, refuse):
+    assert "device's memory of 12.8 GB" in refuse("v5e:2x2", "--size", "16384")
 
 
 def test_the_roofline_is_the_slower_of_products_and_traffic():
@@ -221,8 +220,8 @@ def test_the_roofline_is_the_slower_of_products_and_traffic():
 _HOST_TRANSFERS = r"\b(?:infeed|outfeed|send|recv)(?:-done)?\(|custom_call_target=\"[^\"]*[hH]ost"
 
 
+@NEEDS_LIBTPU
 @pytest.mark.slow
-@pytest.mark.skipif(not LIBTPU, reason="libtpu is not installed: pip install 'nst-jax[tpu]'")
 def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     topology = open_topology("v5e:2x2")
     options = tiny_options(narrow_file)
@@ -250,8 +249,8 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     assert re.findall(_HOST_TRANSFERS, text) == []
 
 
+@NEEDS_LIBTPU
 @pytest.mark.slow
-@pytest.mark.skipif(not LIBTPU, reason="libtpu is not installed: pip install 'nst-jax[tpu]'")
 def test_what_libtpu_itself_refuses_is_told():
     with pytest.raises(OptionError, match=r"3x3.*not divisible"):
         open_topology("v5e:3x3")
