@@ -164,10 +164,14 @@ def compiling_as_shipped() -> Iterator[None]:
     name = "jax_disable_most_optimizations"
     before = jax.config.read(name)
     jax.config.update(name, False)
+    if before:  # else what other tests compiled without optimisation would be met again
+        jax.clear_caches()
     try:
         yield
     finally:
         jax.config.update(name, before)
+        if before:
+            jax.clear_caches()
 
 
 @contextlib.contextmanager
