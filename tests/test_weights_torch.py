@@ -633,7 +633,8 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
         torch_files.streamed(pickled_view("stream"), ROW)[:-4], "cut short",
     ),
     "another count": (
-        torch_files.streamed(pickled_view("stream"), ROW, size=8), "not as large as its tensors",
+        torch_files.streamed(pickled_view("stream"), ROW, size=8),
+        "not as large as its tensors say",
     ),
     **{
         f"keys {keys!r}": (
