@@ -1,12 +1,11 @@
 """What must be set before the first array: eight CPU devices, and no accelerator by accident.
 
 Most of the time of these tests is compilation, and many compile the same program. So all
-processes of a session share one cache of JAX's own, made anew for each session. And LLVM, which
-takes most of a compilation, is told not to optimise: XLA's own passes are those of a user's run.
-Where equal bytes are the point, `compiled_as_shipped` optimises as for users, and
-`JAX_DISABLE_MOST_OPTIMIZATIONS=0` in the environment does it in all tests. And NumPy has one
-thread, since there is a process for each core: on two cores, threads that wait for one another
-take twenty times as long for a decomposition.
+processes of a session share one cache of JAX's own, made anew for each session. For a quick look
+`JAX_DISABLE_MOST_OPTIMIZATIONS=1` in the environment tells LLVM not to optimise, which takes most
+of a compilation; where equal bytes are the point, `compiled_as_shipped` optimises all the same.
+NumPy has one thread, since there is a process for each core: on two cores, threads that wait for
+one another take twenty times as long for a decomposition.
 
 Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its import later.
 """
@@ -32,7 +31,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NST_JAX_CACHE_DIR", "off")
 # These two are for workers and for programs that a test starts: here NumPy has begun already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault(_QUICK, "1")
+os.environ.setdefault(_QUICK, "0")
 if _IS_FIRST := _PROGRAMS not in os.environ:  # workers of the session find it set
     os.environ[_PROGRAMS] = tempfile.mkdtemp(prefix="nst_jax-test-programs-")
 jax.config.update("jax_compilation_cache_dir", os.environ[_PROGRAMS])

@@ -58,12 +58,13 @@ def target_of(style: np.ndarray, **options) -> WassersteinTarget:
     return WassersteinTarget.from_moments(*moments_of(style), **options)
 
 
-def value_and_gradient(target, features, *, own=None):
+def value_and_gradient(target, features, *, own=None, weights=None):
     """Own: (height, width) of the own region; None: all."""
     height, width = own or features.shape[:2]
     inside = np.zeros(features.shape[:2], bool)
     inside[:height, :width] = True
-    region = Region(jnp.float32(height * width), None, jnp.asarray(inside))
+    counted = height * width if weights is None else np.sum(weights)
+    region = Region(jnp.float32(counted), weights, jnp.asarray(inside))
     value, slope = jax.jit(_value_and_gradient)(jnp.asarray(features), target, region)
     return float(value), np.asarray(slope)
 
