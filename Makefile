@@ -14,8 +14,8 @@ demo: .venv/installed  ## render examples/jobs.csv on the real weights into rend
 test: .venv/installed-dev lint  ## everything that is quick
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: .venv/installed-dev  ## what is slow by nature, optimised as for users
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+test-slow: .venv/installed-dev  ## what is slow by nature
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

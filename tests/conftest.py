@@ -1,11 +1,9 @@
 """What must be set before the first array: eight CPU devices, and no accelerator by accident.
 
 Most of the time of these tests is compilation, and many compile the same program. So all
-processes of a session share one cache of JAX's own, made anew for each session. For a quick look
-`JAX_DISABLE_MOST_OPTIMIZATIONS=1` in the environment tells LLVM not to optimise, which takes most
-of a compilation; where equal bytes are the point, `compiled_as_shipped` optimises all the same.
-NumPy has one thread, since there is a process for each core: on two cores, threads that wait for
-one another take twenty times as long for a decomposition.
+processes of a session share one cache of JAX's own, made anew for each session. NumPy has one
+thread, since there is a process for each core: on two cores, threads that wait for one another
+take twenty times as long for a decomposition.
 
 Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its import later.
 """
@@ -25,18 +23,15 @@ if TYPE_CHECKING:
     from engine_jobs import Studio
 
 _PROGRAMS = "NST_JAX_TEST_PROGRAMS"
-_QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NST_JAX_CACHE_DIR", "off")
 # These two are for workers and for programs that a test starts: here NumPy has begun already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault(_QUICK, "0")
 if _IS_FIRST := _PROGRAMS not in os.environ:  # workers of the session find it set
     os.environ[_PROGRAMS] = tempfile.mkdtemp(prefix="nst_jax-test-programs-")
 jax.config.update("jax_compilation_cache_dir", os.environ[_PROGRAMS])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_disable_most_optimizations", os.environ[_QUICK] == "1")
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -54,15 +49,6 @@ def compiled_anew() -> Iterator[None]:
     jax.config.update("jax_enable_compilation_cache", False)
     yield
     jax.config.update("jax_enable_compilation_cache", True)
-
-
-@pytest.fixture
-def compiled_as_shipped() -> Iterator[None]:
-    """What the test compiles is optimised as it is for users."""
-    from engine_jobs import compiling_as_shipped
-
-    with compiling_as_shipped():
-        yield
 
 
 @pytest.fixture(scope="session")

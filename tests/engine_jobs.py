@@ -159,22 +159,6 @@ def _by_tap(taps: tuple[str, ...], weights: tuple[float, ...], ratio=1.0) -> dic
 
 
 @contextlib.contextmanager
-def compiling_as_shipped() -> Iterator[None]:
-    """What is compiled in this `with` block is optimised as it is for users; see `conftest.py`."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, False)
-    if before:  # else what other tests compiled without optimisation would be met again
-        jax.clear_caches()
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
-        if before:
-            jax.clear_caches()
-
-
-@contextlib.contextmanager
 def shared_programs() -> Iterator[None]:
     """Programs of one name are compiled once in this `with` block, whatever runs are in it.
 

@@ -17,7 +17,6 @@ from engine_jobs import (
     PORTRAIT,
     Studio,
     assert_same,
-    compiling_as_shipped,
     content_of,
     expected_objective,
     image_of,
@@ -42,16 +41,6 @@ MIXED = [
     tiny_job(6, (33, 47), style_tap_weights=(0.9, 0.1)),
 ]
 """Two canvases a level, several lengths, starts and sizes; more of one canvas than slots."""
-
-
-@pytest.fixture(scope="module")
-def studio(narrow_file):
-    """An engine of this module's own. While it is there programs are optimised as for users.
-
-    Whichever test is the first in its process: all must meet the same programs.
-    """
-    with compiling_as_shipped():
-        yield Studio(tiny_options(narrow_file))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +72,7 @@ def test_every_slot_gives_the_same_bytes(studio, together):
         assert same(studio.render(jobs)[slot], together[0])
 
 
-@pytest.mark.usefixtures("compiled_anew", "compiled_as_shipped")
+@pytest.mark.usefixtures("compiled_anew")
 def test_a_fresh_run_gives_the_same_bytes(narrow_file, together):
     results = list(render_many(MIXED[:2], tiny_options(narrow_file), devices=one_device()))
     assert [result.index for result in results] == [1, 0], "the longer job goes first"
@@ -174,7 +163,6 @@ def test_noise_follows_from_seed_and_size_alone(one_level, monkeypatch):
     assert np.array_equal(elsewhere[:height, :width], first[:height])
 
 
-@pytest.mark.usefixtures("compiled_as_shipped")
 def test_a_failing_neighbour_changes_no_byte(narrow_file, together):
     missing = Job("nowhere.png", content_of(0), output="missing.png")
     infinite = tiny_job(30, **BAD)
@@ -200,8 +188,7 @@ def unbroken(narrow_file, tmp_path_factory):
     """A folder that was rendered in one go, its slots left to the plan."""
     options = tiny_options(narrow_file, batch_size="auto", bit_depth=16)
     folder = tmp_path_factory.mktemp("unbroken")
-    with compiling_as_shipped():
-        summary = render_batch(RESUMED, folder, options, devices=one_device())
+    summary = render_batch(RESUMED, folder, options, devices=one_device())
     assert (summary.done, summary.failed, summary.skipped) == (4, 0, 0)
     return folder, options
 
@@ -211,7 +198,6 @@ def assert_same_files(folder: Path, other: Path, *more: str) -> None:
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-@pytest.mark.usefixtures("compiled_as_shipped")
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_path, kept):
     """The second run has fewer jobs, and must not plan their slots anew."""
@@ -225,7 +211,6 @@ def test_a_resumed_batch_ends_with_the_bytes_of_an_unbroken_one(unbroken, tmp_pa
     assert not third.compiled
 
 
-@pytest.mark.usefixtures("compiled_as_shipped")
 def test_a_damaged_or_missing_picture_is_rendered_again(unbroken, tmp_path):
     whole, options = unbroken
     broken = shutil.copytree(whole, tmp_path / "broken")

@@ -1,6 +1,5 @@
 """Masks: which style applies where. Statistics against NumPy, pictures against the batch laws."""
 
-import contextlib
 import dataclasses
 
 import jax
@@ -14,7 +13,6 @@ from engine_jobs import (
     NARROW,
     STYLE_SIZE,
     Studio,
-    compiling_as_shipped,
     content_of,
     image_of,
     one_device,
@@ -218,9 +216,7 @@ def masked_studio(narrow_file, request):
 
 @pytest.fixture(scope="module")
 def together(masked_studio):
-    one_level = masked_studio.options.levels == 1
-    with compiling_as_shipped() if one_level else contextlib.nullcontext():
-        return masked_studio.render(MIXED)
+    return masked_studio.render(MIXED)
 
 
 def test_jobs_with_and_without_masks_keep_their_bytes_alone_and_in_any_order(

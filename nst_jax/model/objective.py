@@ -142,12 +142,12 @@ def _normalize_gradients(
     if norms is None:
         return features, features
 
-    def seen(tap: str, strength: Float32[Array, ""]) -> Float[Array, "..."]:
+    def normalize(tap: str, strength: Float32[Array, ""]) -> Float[Array, "..."]:
         height, width, _ = features[tap].shape
         mask = region_mask(size // 2 ** poolings_before(tap), (height, width))
         return losses.normalize_gradient(features[tap], mask, strength)
 
-    content, style = ({tap: seen(tap, one) for tap, one in side.items()} for side in norms)
+    content, style = ({tap: normalize(tap, one) for tap, one in side.items()} for side in norms)
     return content, style
 
 

@@ -109,7 +109,7 @@ class ProgramCache:
             self._network_on(used),
             used.put(num_steps, used.replicated),
         )
-        return self._call(name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,))
+        return self._call(name, solver.run_chunk, arguments, used.slot_sharding(slots), (0,))
 
     def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
         """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
@@ -144,7 +144,7 @@ class ProgramCache:
         used = self.devices.subset_for(slots)
         slot, one = used.put((np.int32(slot), one), used.replicated)
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
-        return self._call(name, place, (batch, slot, one), used.slot_sharding(slots), donate=(0,))
+        return self._call(name, place, (batch, slot, one), used.slot_sharding(slots), (0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
         """One slot's state; the states given stay."""
@@ -166,14 +166,10 @@ class ProgramCache:
         return self._networks[used.count]
 
     def _call(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None = None,
-        donate: tuple[int, ...] = (),
+        self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any
     ) -> Any:
-        return self._program(name, function, arguments, layout, donate)(*arguments)
+        """Runs a program; `how` is the rest of what `_program` takes."""
+        return self._program(name, function, arguments, *how)(*arguments)
 
     def _program(
         self,
