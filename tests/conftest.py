@@ -109,3 +109,12 @@ def no_type_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def impatient_reader(monkeypatch) -> None:
+    """A child that reads a file is ended after a short silence, and must not need much memory."""
+    from nst_jax.weights import subprocess_reader
+
+    monkeypatch.setattr(subprocess_reader, "LONGEST_SILENCE_S", 20.0)
+    monkeypatch.setattr(subprocess_reader, "_MEMORY_OF_A_READER", 2**29)
