@@ -28,22 +28,12 @@ class Calls:
         return self.call
 
 
-def command(marker: Path) -> str:
-    return f"mkdir {marker}"
+def mkdir(marker: Path) -> Calls:
+    return Calls(os.mkdir, str(marker))
 
 
 def expression(marker: Path) -> str:
     return f"__import__('os').mkdir({str(marker)!r})"
-
-
-def object_array(marker: Path) -> np.ndarray:
-    array = np.empty(1, object)
-    array[0] = Calls(os.mkdir, str(marker))
-    return array
-
-
-def nested_deep(marker: Path) -> dict[str, object]:
-    return {**array_tree(), "z": {"z": {"z": Calls(os.mkdir, str(marker))}}}
 
 
 def by_hand(*parts: object) -> Callable[[Path], bytes]:
@@ -60,24 +50,26 @@ def dumped(attack: Callable[[Path], object], protocol: int = 4) -> Callable[[Pat
     return lambda marker: pickle.dumps(attack(marker), protocol=protocol)
 
 
+OF_EACH_PROTOCOL: dict[str, Callable[[Path], object]] = {
+    "os.system": lambda marker: Calls(os.system, f"mkdir {marker}"),
+    "eval": lambda marker: Calls(eval, expression(marker)),
+    "among arrays": lambda marker: {**array_tree(), "z": mkdir(marker)},
+}
+
 EXECUTING = {
-    "os.system": dumped(lambda marker: Calls(os.system, command(marker))),
-    "os.system, protocol 0": dumped(lambda marker: Calls(os.system, command(marker)), 0),
-    "os.system, protocol 2": dumped(lambda marker: Calls(os.system, command(marker)), 2),
-    "os.mkdir": dumped(lambda marker: Calls(os.mkdir, str(marker))),
-    "eval": dumped(lambda marker: Calls(eval, expression(marker))),
-    "eval, protocol 2": dumped(lambda marker: Calls(eval, expression(marker)), 2),
+    **{
+        f"{name}, protocol {protocol}": dumped(attack, protocol)
+        for name, attack in OF_EACH_PROTOCOL.items()
+        for protocol in (0, 2, 4)
+    },
+    "os.mkdir": dumped(mkdir),
     "exec": dumped(lambda marker: Calls(exec, expression(marker))),
     "getattr chain": dumped(
         lambda marker: Calls(Calls(getattr, Calls(__import__, "os"), "mkdir"), str(marker))
     ),
-    "among arrays": dumped(lambda marker: {**array_tree(), "z": Calls(os.mkdir, str(marker))}),
-    "among arrays, protocol 2": dumped(
-        lambda marker: {**array_tree(), "z": Calls(os.mkdir, str(marker))}, 2
-    ),
-    "deep inside": dumped(nested_deep),
-    "in an array of objects": dumped(object_array),
-    "as a key": dumped(lambda marker: {Calls(os.mkdir, str(marker)): 1}),
+    "deep inside": dumped(lambda marker: {**array_tree(), "z": {"z": {"z": mkdir(marker)}}}),
+    "in an array of objects": dumped(lambda marker: np.array([mkdir(marker)], object)),
+    "as a key": dumped(lambda marker: {mkdir(marker): 1}),
     "INST": by_hand(b"(S'", Path, b"'\nios\nmkdir\n."),
     "OBJ": by_hand(b"(cos\nmkdir\nS'", Path, b"'\no."),
     "NEWOBJ": by_hand(

@@ -13,13 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import safetensors.numpy
 import scipy.io
 import torch_files
 from networks import Network, narrow_network
 
 from nst_jax.request.errors import WeightsError
-from nst_jax.weights import subprocess_reader
 from nst_jax.weights.convert import convert, convert_here
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.format import read_weights
@@ -50,16 +48,12 @@ def matlab_file(path: Path, network: Network, *, compressed: bool = False) -> No
     scipy.io.savemat(path, {"layers": layers}, do_compression=compressed)
 
 
-def torch_file(layout: str) -> Callable[[Path, Network], None]:
+def torch_file(kind: str) -> Callable[[Path, Network], None]:
     def write(path: Path, network: Network) -> None:
         state = torch_files.state_dict(network, classifier=())
-        path.write_bytes(torch_files.torch_file(state, layout))
+        path.write_bytes(torch_files.foreign_file(state, kind))
 
     return write
-
-
-def safetensors_file(path: Path, network: Network) -> None:
-    path.write_bytes(safetensors.numpy.save(torch_files.state_dict(network, classifier=())))
 
 
 IN_CHILD: dict[str, Callable[[Path, Network], None]] = {
@@ -69,7 +63,7 @@ IN_CHILD: dict[str, Callable[[Path, Network], None]] = {
     "MATLAB": matlab_file,
     "MATLAB, compressed": lambda path, network: matlab_file(path, network, compressed=True),
 }
-BY_US = {"zip": torch_file("zip"), "stream": torch_file("stream"), "safetensors": safetensors_file}
+BY_US = {kind: torch_file(kind) for kind in torch_files.FORMATS}
 
 
 def damaged(path: Path, count: int, seed: int) -> Iterator[bytes]:
@@ -130,12 +124,9 @@ def prove_each_ends_well(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient_reader")
 @pytest.mark.parametrize("kind", [*IN_CHILD, *BY_US])
-def test_a_damaged_file_ends_well_in_a_child(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subprocess_reader, "LONGEST_SILENCE_S", 20.0)
-    monkeypatch.setattr(subprocess_reader, "_MEMORY_OF_A_READER", 2**29)
+def test_a_damaged_file_ends_well_in_a_child(kind: str, tmp_path: Path) -> None:
     count = 80 if kind in IN_CHILD else 6
     began = time.monotonic()
     prove_each_ends_well(convert, kind, tmp_path, count)

@@ -1,12 +1,16 @@
-"""PyTorch's files written byte by byte, without PyTorch: sound ones and every kind of liar."""
+"""PyTorch's files written byte by byte, without PyTorch: sound ones and every kind of liar.
+
+And safetensors', of the same networks, by their own library.
+"""
 
 import io
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import safetensors.numpy
 from networks import Network
 
 NUMBERS = {
@@ -16,6 +20,7 @@ NUMBERS = {
 """Where torchvision's convolutions stand."""
 
 LAYOUTS = ("zip", "stream")
+FORMATS = (*LAYOUTS, "safetensors")
 
 KINDS = {"<f2": "HalfStorage", "<f4": "FloatStorage", "<f8": "DoubleStorage", "<i8": "LongStorage"}
 
@@ -25,12 +30,13 @@ State = dict[str, np.ndarray]
 def state_dict(
     network: Network,
     *,
+    numbers: Sequence[int] = (),
     classifier: tuple[str, ...] = ("classifier.0", "classifier.3", "classifier.6"),
 ) -> State:
     """A narrow VGG under torchvision's names, kernels as (output, input, height, width)."""
     state = {}
-    numbers = NUMBERS[network.architecture]
-    for number, (kernel, bias) in zip(numbers, network.convolutions.values(), strict=True):
+    numbers = numbers or NUMBERS[network.architecture]
+    for number, (kernel, bias) in zip(numbers, network.convolutions.values(), strict=False):
         state[f"features.{number}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         state[f"features.{number}.bias"] = bias
     for name in classifier:
@@ -65,6 +71,9 @@ def call(module: str, thing: str, *arguments: bytes) -> bytes:
     return name(module, thing) + b"(" + b"".join(arguments) + b"tR"
 
 
+EMPTY = name("collections", "OrderedDict") + b")R"
+
+
 def dictionary(items: Mapping[str, bytes]) -> bytes:
     return b"}(" + b"".join(text(key) + value for key, value in items.items()) + b"u"
 
@@ -72,8 +81,7 @@ def dictionary(items: Mapping[str, bytes]) -> bytes:
 def ordered(items: Mapping[str, bytes]) -> bytes:
     """An OrderedDict with `_metadata`, as state dictionaries are."""
     metadata = dictionary({"_metadata": dictionary({"": dictionary({"version": number(1)})})})
-    filled = b"(" + b"".join(text(key) + value for key, value in items.items()) + b"u"
-    return name("collections", "OrderedDict") + b")R" + filled + metadata + b"b"
+    return EMPTY + dictionary(items).removeprefix(b"}") + metadata + b"b"
 
 
 def storage(key: str, count: int, layout: str, kind: str = "FloatStorage") -> bytes:
@@ -83,12 +91,8 @@ def storage(key: str, count: int, layout: str, kind: str = "FloatStorage") -> by
 
 
 def tensor(stored: bytes, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
-    return call(
-        "torch._utils",
-        "_rebuild_tensor_v2",
-        *(stored, number(offset), numbers(*shape), numbers(*strides), b"\x89"),
-        name("collections", "OrderedDict") + b")R",
-    )
+    arguments = (stored, number(offset), numbers(*shape), numbers(*strides))
+    return call("torch._utils", "_rebuild_tensor_v2", *arguments, b"\x89", EMPTY)
 
 
 def old_tensor(
@@ -100,8 +104,7 @@ def old_tensor(
 
 
 def parameter(value: bytes) -> bytes:
-    hooks = name("collections", "OrderedDict") + b")R"
-    return call("torch._utils", "_rebuild_parameter", value, b"\x88", hooks)
+    return call("torch._utils", "_rebuild_parameter", value, b"\x88", EMPTY)
 
 
 # Whole files.
@@ -113,7 +116,7 @@ def pickled(content: bytes) -> bytes:
 
 def zipped(
     program: bytes,
-    storages: Mapping[str, bytes],
+    rows: Mapping[str, np.ndarray],
     *,
     byte_order: str | None = "little",
     compression: int = zipfile.ZIP_STORED,
@@ -122,48 +125,37 @@ def zipped(
     """An archive; without a byte order it is one of before 2023."""
     entries = {"data.pkl": program}
     entries |= {"byteorder": byte_order.encode()} if byte_order is not None else {}
-    entries |= {f"data/{key}": row for key, row in storages.items()}
+    entries |= {f"data/{key}": row.tobytes() for key, row in rows.items()}
     entries |= {"version": b"3\n"} | dict(more or {})
+    return packed({f"archive/{name}": content for name, content in entries.items()}, compression)
+
+
+def packed(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
-        for entry, content in entries.items():
-            archive.writestr(f"archive/{entry}", content)
+        for name, content in entries.items():
+            archive.writestr(name, content)
     return file.getvalue()
 
 
 STREAM_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 STREAM_START = STREAM_MAGIC + pickle.dumps(1001, protocol=2)
 
-
-def machine() -> bytes:
-    """What a stream says of the machine that wrote it."""
-    sizes = {"short": 2, "int": 4, "long": 4}
-    about = {"protocol_version": 1001, "little_endian": True, "type_sizes": sizes}
-    return pickle.dumps(about, protocol=2)
+_SIZES = {"short": 2, "int": 4, "long": 4}
+MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": _SIZES}
+"""What a stream says of the machine that wrote it."""
 
 
-def streamed(
-    program: bytes,
-    storages: Mapping[str, bytes],
-    *,
-    size: int = 4,
-    sizes: Mapping[str, int] | None = None,
-    keys: bytes | None = None,
-) -> bytes:
-    """A file of before 2020; `size` are the bytes of one number, `sizes` those of some rows'."""
-    listed = pickle.dumps(list(storages), protocol=2) if keys is None else keys
-    rows = b"".join(
-        struct.pack("<q", len(row) // (sizes or {}).get(key, size)) + row
-        for key, row in storages.items()
-    )
-    return STREAM_START + machine() + program + listed + rows
+def streamed(program: bytes, rows: Mapping[str, np.ndarray], *, keys: bytes | None = None) -> bytes:
+    """A file of before 2020."""
+    head = STREAM_START + pickle.dumps(MACHINE, protocol=2) + program
+    listed = pickle.dumps(list(rows), protocol=2) if keys is None else keys
+    stored = (struct.pack("<q", row.size) + row.tobytes() for row in rows.values())
+    return head + listed + b"".join(stored)
 
 
-def written(program: bytes, storages: Mapping[str, bytes], layout: str, *, size: int = 4) -> bytes:
-    """A file in either layout, for storages of one type."""
-    if layout == "zip":
-        return zipped(program, storages)
-    return streamed(program, storages, size=size)
+def written(program: bytes, rows: Mapping[str, np.ndarray], layout: str) -> bytes:
+    return zipped(program, rows) if layout == "zip" else streamed(program, rows)
 
 
 def tensors(state: Mapping[str, np.ndarray], layout: str) -> tuple[dict[str, bytes], State]:
@@ -181,9 +173,8 @@ def tensors(state: Mapping[str, np.ndarray], layout: str) -> tuple[dict[str, byt
 def torch_file(state: Mapping[str, np.ndarray], layout: str) -> bytes:
     """A state dictionary as `torch.save` writes it."""
     views, rows = tensors(state, layout)
-    program = pickled(ordered(views))
-    contents = {key: row.tobytes() for key, row in rows.items()}
-    if layout == "zip":
-        return zipped(program, contents)
-    sizes = {key: row.itemsize for key, row in rows.items()}
-    return streamed(program, contents, sizes=sizes)
+    return written(pickled(ordered(views)), rows, layout)
+
+
+def foreign_file(state: State, kind: str) -> bytes:
+    return safetensors.numpy.save(state) if kind == "safetensors" else torch_file(state, kind)
