@@ -39,10 +39,15 @@ class Answer(NamedTuple):
     err: str
 
     @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object on stdout; of a run with `--json`."""
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+    @property
     def counts(self) -> tuple[int, int, int]:
-        """Jobs done, failed and skipped; of a run with `--json`."""
-        summary = json.loads(self.out)
-        return summary["done"], summary["failed"], summary["skipped"]
+        """Jobs done, failed and skipped."""
+        return self.json["done"], self.json["failed"], self.json["skipped"]
 
     @property
     def last_line(self) -> str:

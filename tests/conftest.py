@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
@@ -57,6 +58,18 @@ def narrow_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     from engine_jobs import write_narrow_weights
 
     return write_narrow_weights(tmp_path_factory.mktemp("weights") / "narrow.h5")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A content and a style, 8-bit."""
+    from batch_runs import save_pixels
+    from engine_jobs import content_of, style_of
+
+    paths = tmp_path / "content.png", tmp_path / "style.png"
+    for path, pixels in zip(paths, (content_of(0), style_of(0)), strict=True):
+        save_pixels(path, pixels)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pytest
-from networks import picture
+from batch_runs import Answer, save
 from PIL import Image
 
 from nst_jax.cli.main import run
@@ -34,18 +33,6 @@ SUMMARY = {
     *("jobs", "done", "failed", "skipped", "seconds", "compile_seconds"),
     "image_steps_per_second",
 }
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on stdout."""
-        (line,) = self.out.splitlines()
-        return json.loads(line)
 
 
 @pytest.fixture
@@ -73,12 +60,8 @@ def nst(tmp_path, monkeypatch, capsys, small) -> Iterator[Callable[..., Answer]]
     signal.signal(signal.SIGTERM, before)
 
 
-def save(path: Path, seed: int) -> None:
-    Image.fromarray(np.uint8(255 * picture(32, 40, seed=seed))).save(path)
-
-
-def rows(*lines: str) -> None:
-    Path("jobs.csv").write_text("content,style,output,seed\n" + "\n".join(lines) + "\n")
+def rows(*lines: str, columns: str = "content,style,output,seed") -> None:
+    Path("jobs.csv").write_text("\n".join([columns, *lines, ""]))
 
 
 def records() -> dict[str, dict[str, Any]]:
@@ -135,14 +118,19 @@ def test_a_place_that_can_not_be_written_is_told_and_nothing_is_left(nst, place)
 
 
 def test_a_bad_picture_fails_its_own_job_alone(nst):
+    """Whichever of its pictures it is, the one to start from too."""
     Path("bad.png").write_text("no picture")
-    rows("a.png,b.png,deep/x.png,", "bad.png,b.png,y.png,", "a.png,no.png,z.png,", "c.png,b.png,,")
+    rows(
+        *("a.png,b.png,deep/x.png,,", "bad.png,b.png,y.png,,", "a.png,no.png,z.png,,"),
+        *("c.png,b.png,,,", "a.png,b.png,u.png,file,bad.png", "a.png,b.png,v.png,file,no.png"),
+        columns="content,style,output,init,init_image",
+    )
     answer = nst("batch", "jobs.csv", "--output-dir", "out", "--json")
     assert answer.status == 3
     assert set(answer.json) == SUMMARY | {"step_seconds", "image_steps"}
-    assert [answer.json[name] for name in ("jobs", "done", "failed", "skipped")] == [4, 2, 2, 0]
-    assert len(answer.err.splitlines()) == 2
-    for name in ("y.png", "z.png"):
+    assert [answer.json[name] for name in ("jobs", "done", "failed", "skipped")] == [6, 2, 4, 0]
+    assert len(answer.err.splitlines()) == 4
+    for name in ("y.png", "z.png", "u.png", "v.png"):
         assert f"failed {name}: picture" in answer.err
         assert records()[name]["status"] == "failed"
         assert set(records()[name]["error"]) == {"kind", "message", "remedy", "attempt"}
@@ -173,13 +161,13 @@ def test_a_second_run_renders_what_is_missing_or_changed_and_nothing_else(nst):
 
     rows("a.png,b.png,x.png,", "b.png,c.png,y.png,", "c.png,d.png,z.png,")
     assert again() == ["x.png", "y.png", "z.png"]
-    first = sha256("out/x.png")
+    first = sha256("out/x.png"), sha256("out/y.png")
     assert again() == []
     Path("out/x.png").unlink()
     assert again() == ["x.png"]
-    assert sha256("out/x.png") == first
-    Path("out/y.png").write_bytes(Path("out/y.png").read_bytes() + b"\0")
+    shutil.copy("out/x.png", "out/y.png")
     assert again() == ["y.png"]
+    assert (sha256("out/x.png"), sha256("out/y.png")) == first
     save(Path("d.png"), seed=9)
     assert again() == ["z.png"]
     rows("c.png,d.png,z.png,", "a.png,b.png,x.png,", "b.png,c.png,y.png,7")

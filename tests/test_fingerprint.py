@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 from engine_jobs import content_of, one_device, style_of, tiny_options, write_narrow_weights
-from PIL import Image
 
 from nst_jax import Job, Options
 from nst_jax.engine.inputs.examine import examine_jobs
@@ -29,32 +28,23 @@ def numbers(jobs, options):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A content and a style as files."""
-    paths = tmp_path / "content.png", tmp_path / "style.png"
-    for path, pixels in zip(paths, (content_of(0), style_of(0)), strict=True):
-        Image.fromarray(np.uint8(255 * pixels)).save(path)
-    return paths
-
-
-@pytest.fixture
 def options(narrow_file):
     return tiny_options(narrow_file)
 
 
-def test_it_is_a_sha256_and_repeats(pictures, options):
-    one, other = (numbers([Job(*pictures)], options)[0] for _ in range(2))
+def test_it_is_a_sha256_and_repeats(files, options):
+    one, other = (numbers([Job(*files)], options)[0] for _ in range(2))
     assert one == other
     assert re.fullmatch("[0-9a-f]{64}", one)
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_one_bit_of_an_input_changes_it(pictures, options, which):
-    before = numbers([Job(*pictures)], options)
-    data = bytearray(pictures[which].read_bytes())
+def test_one_bit_of_an_input_changes_it(files, options, which):
+    before = numbers([Job(*files)], options)
+    data = bytearray(files[which].read_bytes())
     data[-1] ^= 1  # in the end mark's checksum, which no pixel follows from
-    pictures[which].write_bytes(data)
-    assert numbers([Job(*pictures)], options) != before
+    files[which].write_bytes(data)
+    assert numbers([Job(*files)], options) != before
 
 
 def test_one_value_type_or_shape_of_an_array_changes_it(options):
@@ -153,42 +143,42 @@ def test_every_option_is_thought_of_here():
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_option_that_matters_changes_it(pictures, options, name):
-    changed = dataclasses.replace(options, **{name: CHANGES[name]})
-    assert numbers([Job(*pictures)], changed) != numbers([Job(*pictures)], options)
-
-
-@pytest.mark.parametrize("name", sorted(set(CHANGES) & set(JOB_FIELDS)))
-def test_a_jobs_own_option_counts_as_the_runs(pictures, options, name):
-    own = job_options(options, **{name: CHANGES[name]})
-    changed = dataclasses.replace(options, **{name: CHANGES[name]})
-    assert numbers([Job(*pictures, options=own)], options) == numbers([Job(*pictures)], changed)
+def test_every_option_that_matters_changes_it_be_it_the_runs_or_the_jobs_own(files, options, name):
+    changed = numbers([Job(*files)], dataclasses.replace(options, **{name: CHANGES[name]}))
+    assert changed != numbers([Job(*files)], options)
+    if name in JOB_FIELDS:
+        own = job_options(options, **{name: CHANGES[name]})
+        assert changed == numbers([Job(*files, options=own)], options)
 
 
 @pytest.mark.parametrize("word", [{"content_taps": ("block2_conv1",)}, {"dtype": "float32"}])
-def test_a_taps_other_name_and_what_auto_stands_for_are_the_same(pictures, options, word):
+def test_a_taps_other_name_and_what_auto_stands_for_are_the_same(files, options, word):
     named = dataclasses.replace(options, **word)
-    assert numbers([Job(*pictures)], named) == numbers([Job(*pictures)], options)
+    assert numbers([Job(*files)], named) == numbers([Job(*files)], options)
 
 
-def test_the_suffix_counts_and_the_name_does_not(pictures, options):
+def test_the_suffix_counts_and_the_name_does_not(files, options):
     names = ["a.png", "deep/b.png", "c.PNG", "d.tif", "e.jpg"]
-    made = numbers([Job(*pictures, output=name) for name in names], options)
+    made = numbers([Job(*files, output=name) for name in names], options)
     assert made[0] == made[1] == made[2]
     assert len(set(made)) == 3
 
 
-def test_the_weights_count_by_content_and_not_by_name(pictures, options, tmp_path):
-    copied = tmp_path / "another_name.h5"
-    shutil.copy(options.weights, copied)
+def test_the_weights_count_by_content_and_not_by_name(files, options, tmp_path):
+    copied = shutil.copy(options.weights, tmp_path / "another_name.h5")
     other = write_narrow_weights(tmp_path / "other.h5", seed=1)
-    before = numbers([Job(*pictures)], options)
-    assert numbers([Job(*pictures)], dataclasses.replace(options, weights=str(copied))) == before
-    assert numbers([Job(*pictures)], dataclasses.replace(options, weights=other)) != before
+    deeper = write_narrow_weights(tmp_path / "deeper.h5", architecture="vgg19")
+    same, *others = (
+        numbers([Job(*files)], dataclasses.replace(options, weights=str(weights)))
+        for weights in (copied, other, deeper)
+    )
+    assert same == numbers([Job(*files)], options)
+    assert same not in others
+    assert others[0] != others[1]
 
 
-def test_the_batch_size_the_order_and_the_files_names_do_not_count(pictures, options, tmp_path):
-    jobs = [Job(*pictures), Job(content_of(1), style_of(1)), Job(pictures[1], pictures[0])]
+def test_the_batch_size_the_order_and_the_files_names_do_not_count(files, options, tmp_path):
+    jobs = [Job(*files), Job(content_of(1), style_of(1)), Job(files[1], files[0])]
     before = numbers(jobs, options)
     assert len(set(before)) == 3
     assert numbers(jobs[::-1], options) == before[::-1]
@@ -196,7 +186,7 @@ def test_the_batch_size_the_order_and_the_files_names_do_not_count(pictures, opt
         assert numbers(jobs, dataclasses.replace(options, batch_size=size)) == before
     assert numbers(jobs, dataclasses.replace(options, preview_every=3)) == before
     moved = [tmp_path / f"moved_{index}.bin" for index in range(2)]
-    for path, other in zip(pictures, moved, strict=True):
+    for path, other in zip(files, moved, strict=True):
         shutil.copy(path, other)
     assert numbers([Job(*moved)], options) == before[:1]
 

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from batch_runs import save_pixels
 from engine_jobs import Studio, content_of, one_device, style_of, tiny_job, tiny_options
-from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.engine.device.runtime import CACHE_VARIABLE
@@ -23,18 +22,14 @@ def _no_cache(monkeypatch):
 def pictures(tmp_path, monkeypatch):
     """A folder with contents of two shapes and a style, and a manifest; the current one."""
     monkeypatch.chdir(tmp_path)
-    _save("a.png", content_of(0))
-    _save("b.png", content_of(1, (48, 30)))
-    _save("c.png", content_of(2))
-    _save("style.png", style_of(0))
+    save_pixels(Path("a.png"), content_of(0))
+    save_pixels(Path("b.png"), content_of(1, (48, 30)))
+    save_pixels(Path("c.png"), content_of(2))
+    save_pixels(Path("style.png"), style_of(0))
     Path("jobs.csv").write_text(
         "content,style,steps\na.png,style.png,4\nb.png,style.png,4\nc.png,style.png,8\n"
     )
     return tmp_path
-
-
-def _save(name, pixels):
-    Image.fromarray((255 * pixels).astype(np.uint8)).save(name)
 
 
 def _flags(weights, **changes):
@@ -172,7 +167,9 @@ def test_no_rate_no_time(narrow_file):
 def test_the_compilations_told_are_those_of_the_run(narrow_file):
     """All of them, where no slot is refilled."""
     options = tiny_options(narrow_file)
-    jobs = [tiny_job(0), tiny_job(1, (48, 30)), tiny_job(2, style_taps=("relu1_2",))]
+    shallow = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
+    others = shallow | {"style_taps": ("conv1_1",)}
+    jobs = [tiny_job(0, **shallow), tiny_job(1, (48, 30), **shallow), tiny_job(2, **others)]
     studio = Studio(options)
     studio.render(jobs)
     made = make_plan_report(jobs, options, measure=False, devices=one_device())

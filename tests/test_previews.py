@@ -7,20 +7,20 @@ import pytest
 from engine_jobs import (
     LANDSCAPE,
     PORTRAIT,
-    content_of,
+    Notes,
     image_of,
     one_device,
     same,
-    style_of,
     tiny_job,
     tiny_options,
 )
 from PIL import Image
 
 from nst_jax import Job, render, render_batch, render_many
-from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.schedule.previews import Previews
 from nst_jax.request.errors import OutputError
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 JOBS = [
     tiny_job(0, steps=6),
@@ -35,17 +35,17 @@ EVERY = 3
 
 
 @pytest.fixture(scope="module")
-def plain(narrow_file):
+def plain(narrow_file, compiled_once):
     return _render(tiny_options(narrow_file))
 
 
-def _render(options, **watching):
-    results = render_many(JOBS, options, devices=one_device(), **watching)
+def _render(options, jobs=JOBS, **watching):
+    results = render_many(jobs, options, devices=one_device(), **watching)
     return sorted(results, key=lambda result: result.index)
 
 
 @pytest.fixture(scope="module")
-def shown(narrow_file):
+def shown(narrow_file, compiled_once):
     seen = []
     options = tiny_options(narrow_file, preview_every=EVERY)
     return _render(options, on_preview=seen.append), seen
@@ -78,9 +78,9 @@ def test_a_preview_at_the_last_step_is_the_result(shown):
 
 def test_without_a_listener_or_a_number_nothing_is_shown(narrow_file, plain):
     seen = []
-    results = _render(tiny_options(narrow_file), on_preview=seen.append)
+    [result] = _render(tiny_options(narrow_file), JOBS[:1], on_preview=seen.append)
     assert not seen
-    assert same(results[0], plain[0])
+    assert same(result, plain[0])
 
 
 def test_the_next_preview_is_that_of_the_nearest_job():
@@ -89,14 +89,6 @@ def test_the_next_preview_is_that_of_the_nearest_job():
     assert previews.steps_until_next(np.array([3, 19, 20])) == 1
     before, after = np.array([5, 20, 8, 30]), np.array([10, 20, 11, 40])
     assert previews.list_due(before, after) == [0, 3]
-
-
-@pytest.fixture
-def files(tmp_path):
-    paths = tmp_path / "content.png", tmp_path / "style.png"
-    for path, pixels in zip(paths, (content_of(0), style_of(0)), strict=True):
-        Image.fromarray(np.uint8(255 * pixels)).save(path)
-    return paths
 
 
 def test_a_batch_keeps_them_in_a_folder_of_their_own(narrow_file, files, tmp_path):
@@ -136,16 +128,9 @@ def test_an_output_in_the_folder_of_previews_is_refused(narrow_file, files, tmp_
 def test_a_preview_that_can_not_be_written_is_a_note_and_the_job_goes_on(
     narrow_file, files, tmp_path
 ):
-    notes = []
-
-    class Notes(NullProgress):
-        def note(self, message: str) -> None:
-            notes.append(message)
-
+    notes = Notes()
     (tmp_path / "previews").write_text("a file where the folder should be")
     options = tiny_options(narrow_file, preview_every=4)
-    result = render(
-        Job(*files), tmp_path / "x.png", options, progress=Notes(), devices=one_device()
-    )
+    result = render(Job(*files), tmp_path / "x.png", options, progress=notes, devices=one_device())
     assert result.output
-    assert sum(note.startswith("preview left out: ") for note in notes) == 2
+    assert sum(note.startswith("preview left out: ") for note in notes.said) == 2
