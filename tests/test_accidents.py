@@ -6,6 +6,7 @@ on to the bytes of a run without an accident.
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import socket
@@ -75,21 +76,21 @@ def assert_goes_on(batches: Batches, expected: dict[str, str], *more: str) -> No
 
 
 @pytest.fixture
-def flaky(monkeypatch) -> Callable[[int], list[int]]:
-    """Makes every n-th reading of a.png from now on the last that fails; counts them."""
+def flaky(monkeypatch) -> Callable[[int, int], list[str]]:
+    """Lets readings of a.png fail, after so many; gives the list of all."""
 
-    def flaky(failures: int, after: int = 0) -> list[int]:
-        readings = [0]
+    def flaky(failures: int, after: int) -> list[str]:
+        readings: list[str] = []
         original = open_picture._open_file
 
-        def bytes_of(file: Any) -> Any:
+        def open_file(file: Any) -> Any:
             if str(file).endswith("a.png"):
-                readings[0] += 1
-                if after < readings[0] <= after + failures:
+                readings.append(str(file))
+                if after < len(readings) <= after + failures:
                     raise OSError(errno.EIO, "Input/output error")
             return original(file)
 
-        monkeypatch.setattr(open_picture, "_open_file", bytes_of)
+        monkeypatch.setattr(open_picture, "_open_file", open_file)
         return readings
 
     return flaky
@@ -116,7 +117,7 @@ def test_a_reading_that_fails_too_often_fails_its_job_and_the_next_run_tries_aga
         f"{batches.folder}/", ""
     )
     assert error["remedy"]
-    assert readings[0] == readings_in_all
+    assert len(readings) == readings_in_all
     assert_goes_on(batches, expected)
 
 
@@ -215,13 +216,12 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     with shared_programs():
         answer = batches.run()
-    assert (answer.status, answer.counts) == (3, (3, 1, 0))
-    assert tried == [2, 1]
-    error = batches.errors()["u.png"]
-    assert (error["kind"], error["attempt"]) == ("memory", 1)
-    assert error["remedy"]
-    monkeypatch.setattr(ProgramCache, "run_chunk", original)
-    with shared_programs():
+        assert (answer.status, answer.counts) == (3, (3, 1, 0))
+        assert tried == [2, 1]
+        error = batches.errors()["u.png"]
+        assert (error["kind"], error["attempt"]) == ("memory", 1)
+        assert error["remedy"]
+        monkeypatch.setattr(ProgramCache, "run_chunk", original)
         answer = batches.run()
     assert (answer.status, answer.counts) == (0, (1, 0, 3))
 
@@ -229,27 +229,22 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
 # What a resume reads.
 
 
-@pytest.fixture
-def read(monkeypatch) -> list[str]:
-    """The names of inputs and outputs whose bytes are read from now on."""
-    names: list[str] = []
+def test_a_resume_reads_what_has_another_stamp_and_nothing_else(batches, expected, monkeypatch):
+    """And a content of the same size and date is noticed."""
+    read: list[str] = []
     digest, whole = open_picture.file_digest, LocalFolder.read
 
     def file_digest(path: Any) -> str:
-        names.append(Path(str(path)).name)
+        read.append(Path(str(path)).name)
         return digest(path)
 
-    def read(self: LocalFolder, name: str) -> bytes | None:
+    def read_whole(self: LocalFolder, name: str) -> bytes | None:
         if name.endswith(".png"):
-            names.append(name)
+            read.append(name)
         return whole(self, name)
 
     monkeypatch.setattr(open_picture, "file_digest", file_digest)
-    monkeypatch.setattr(LocalFolder, "read", read)
-    return names
-
-
-def test_a_resume_reads_what_has_another_stamp_and_nothing_else(batches, expected, read):
+    monkeypatch.setattr(LocalFolder, "read", read_whole)
     for name in "abcd":
         os.utime(f"{name}.png", (1e9, 1e9))  # younger ones are read again, to be sure
     assert batches.run().counts == (3, 0, 0)
@@ -263,13 +258,7 @@ def test_a_resume_reads_what_has_another_stamp_and_nothing_else(batches, expecte
     read.clear()
     assert batches.run("--verify").counts == (0, 0, 3)
     assert sorted(set(read)) == ["a.png", "b.png", "c.png", "d.png", *NAMES]
-
-
-def test_a_content_of_the_same_size_and_date_is_noticed(batches, expected):
-    for name in "abcd":
-        os.utime(f"{name}.png", (1e9, 1e9))
-    assert batches.run().counts == (3, 0, 0)
-    path = batches.out / "y.png"
+    path = batches.out / "x.png"
     status, content = path.stat(), path.read_bytes()
     path.write_bytes(content[:-20] + b"\1" + content[-19:])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -301,11 +290,12 @@ def test_an_interrupt_does_not_wait_for_all_pictures_to_be_looked_at(batches, mo
 @contextlib.contextmanager
 def failing_pictures(number: int, *, after: int) -> Iterator[None]:
     """The file system refuses every file that is to take its place, after so many pictures."""
-    original, written = atomic.os.replace, [0]
+    original, written = atomic.os.replace, 0
 
     def replace(source: Any, target: Any) -> None:
-        written[0] += Path(target).suffix == ".png"
-        if written[0] > after:
+        nonlocal written
+        written += Path(target).suffix == ".png"
+        if written > after:
             raise OSError(number, os.strerror(number))
         original(source, target)
 
@@ -332,14 +322,12 @@ def test_a_disk_that_takes_no_more_ends_the_run(batches, expected, name):
 
 
 def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkeypatch):
-    original, left = writer.write_result, [1]
+    original, calls = writer.write_result, itertools.count()
 
-    def write_result(result: Any, *others: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            with failing_pictures(errno.EIO, after=0):
-                return original(result, *others)
-        return original(result, *others)
+    def write_result(*arguments: Any) -> Any:
+        is_first = next(calls) == 0
+        with failing_pictures(errno.EIO, after=0) if is_first else contextlib.nullcontext():
+            return original(*arguments)
 
     monkeypatch.setattr(writer, "write_result", write_result)
     assert_goes_on(batches, expected, "--retries", "1")
@@ -347,14 +335,12 @@ def test_a_fault_of_the_disk_that_passes_is_waited_for(batches, expected, monkey
 
 def test_a_full_disk_under_the_ledger_ends_the_run_and_a_torn_line_is_healed(batches, expected):
     """The fault is injected: half of the second line, then no more."""
-    original, left = os.fsync, [1]
+    original, lines = os.fsync, itertools.count()
 
     def fsync(handle: int) -> None:
-        if os.readlink(f"/proc/self/fd/{handle}").endswith("ledger.jsonl"):
-            if not left[0]:
-                os.ftruncate(handle, os.fstat(handle).st_size - 50)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            left[0] -= 1
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("ledger.jsonl") and next(lines):
+            os.ftruncate(handle, os.fstat(handle).st_size - 50)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(handle)
 
     if not Path("/proc/self/fd").exists():
@@ -385,7 +371,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
-def test_a_disk_that_is_really_full_loses_nothing(batches, tmp_path, narrow_file):
+def test_a_disk_that_is_really_full_loses_nothing(batches):
     batches.rows(*(f"a.png,b.png,{number:02d}.png" for number in range(12)))
     with small_disk(batches.out, "24k"):
         answer = batches.run("--retries", "0")
@@ -411,14 +397,10 @@ def test_a_read_only_disk_is_refused_before_any_work(batches):
 
 @contextlib.contextmanager
 def after_the_first_picture(happens: Callable[[], object]) -> Iterator[None]:
-    original, left = writer.write_result, [1]
+    original, calls = writer.write_result, itertools.count()
 
     def write_result(*arguments: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            return original(*arguments)
-        if left[0] == 0:
-            left[0] -= 1
+        if next(calls) == 1:
             happens()
         return original(*arguments)
 
@@ -479,7 +461,7 @@ def test_the_estimate_of_space_is_of_the_right_size(batches, monkeypatch):
 # Two at once.
 
 
-def test_a_second_run_is_refused_with_who_is_in_the_folder(batches, expected):
+def test_a_second_run_is_refused_with_who_is_in_the_folder_while_they_live(batches, expected):
     batches.out.mkdir()
     with lock_folder(batches.out):
         answer = batches.run()
@@ -487,10 +469,6 @@ def test_a_second_run_is_refused_with_who_is_in_the_folder(batches, expected):
     assert answer.err.count("\n") == 1
     who = f"is in use by process {os.getpid()} on {socket.gethostname()} since 20"
     assert who in answer.err
-    assert_goes_on(batches, expected)
-
-
-def test_a_lock_of_a_dead_process_is_taken_over(batches, expected):
-    batches.out.mkdir()
+    # A lock of a dead process is taken over.
     (batches.out / ".lock").write_text('{"process": 1, "host": "elsewhere", "since": "1999"}')
     assert_goes_on(batches, expected)

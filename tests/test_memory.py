@@ -47,7 +47,7 @@ def test_batches_leave_no_thread_and_no_open_file_behind(
 
     render("first", 4)  # whatever is opened once and for all
     files, threads = open_files(), set(threading.enumerate())
-    render("many", 60)
-    render("many", 70)
+    render("many", 24)
+    render("many", 32)
     assert len(open_files()) <= len(files)
     assert set(threading.enumerate()) <= threads

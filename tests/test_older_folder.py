@@ -15,18 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engine_jobs import one_device, own_options, tiny_options
+from engine_jobs import BAD, Notes, one_device, own_options, tiny_options
 from PIL import Image
 
 from nst_jax import Job, render_batch
-from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Summary
 
 OLDER = Path(__file__).parent / "data" / "older_folder"
 
 FINISHED, FAILED = ("noise.png", "colours.png", "plain.png"), ("not_finite.png", "missing.png")
 UNDER_WAY = ("midway.png", "waiting.png")
-NOT_FINITE: dict[str, Any] = {"init": "noise", "content_weight": 3e38, "style_weight": 3e38}
 STEPS_LEFT = 2 * (30 + 1)
 """Of the jobs under way, should they begin anew."""
 
@@ -41,19 +39,9 @@ JOBS = [
     job("plain.png", steps=4),
     job("midway.png", steps=30),
     job("waiting.png", steps=1),
-    job("not_finite.png", **NOT_FINITE),
+    job("not_finite.png", **BAD),
     job("missing.png", "nowhere.png"),
 ]
-
-
-class Listener(NullProgress):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 class GoneOn(NamedTuple):
@@ -77,11 +65,11 @@ def gone_on(
     """A run with twice the slots that the folder's plan has."""
     folder = tmp_path_factory.mktemp("older")
     shutil.copytree(OLDER, folder, dirs_exist_ok=True)
-    before, listener = contents(folder / "out"), Listener()
+    before, notes = contents(folder / "out"), Notes()
     options = tiny_options(narrow_file, size=20, batch_size=4)
     with chdir(folder):
-        summary = render_batch(JOBS, "out", options, progress=listener, devices=one_device())
-        yield GoneOn(folder / "out", before, summary, listener.notes)
+        summary = render_batch(JOBS, "out", options, progress=notes, devices=one_device())
+        yield GoneOn(folder / "out", before, summary, notes.said)
 
 
 def test_finished_pictures_are_skipped_and_failed_jobs_are_given_up(gone_on):
@@ -111,13 +99,8 @@ def test_the_ledger_is_gone_on_with_in_the_same_form(gone_on):
 
 
 def test_the_run_is_told_under_the_same_keys(gone_on):
-    earlier, now = (
-        json.loads(content)
-        for content in (
-            gone_on.before["run.json"][0],
-            (gone_on.out / "run.json").read_bytes(),
-        )
-    )
+    earlier = json.loads(gone_on.before["run.json"][0])
+    now = json.loads((gone_on.out / "run.json").read_bytes())
     assert earlier.keys() == now.keys()
     for key in ("options", "summary", "phases", "weights", "versions", "devices"):
         assert earlier[key].keys() == now[key].keys(), key
