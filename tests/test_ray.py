@@ -16,7 +16,6 @@ from batch_runs import check_same, mixed_batch, save_job, start_process
 from engine_jobs import one_device, tiny_options
 
 from nst_jax import Job, render_batch
-from nst_jax.cli.main import run
 from nst_jax.engine.cluster import pool, ray_batch, worker
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import open_session
@@ -77,21 +76,6 @@ def test_without_the_extra_the_fault_names_it(monkeypatch, tmp_path):
     with pytest.raises(OptionError, match=r"not installed\. pip install 'nst-jax\[ray\]'"):
         ray_batch.render_on_ray([Job("c.png", "s.png")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-REFUSED = {
-    "a shard": (["--engine", "ray", "--shard", "0/2"], "--shard can't go with it"),
-    "no engine": (["--address", "auto"], "Add --engine ray"),
-    "workers": (["--engine", "ray", "--workers", "-1"], "workers must be from 0"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_a_wrong_request_is_refused(tmp_path, capsys, arguments, message):
-    (tmp_path / "jobs.csv").write_text("content,style\nc.png,s.png\n")
-    asked = ["batch", str(tmp_path / "jobs.csv"), "--output-dir", str(tmp_path / "out")]
-    assert run([*asked, *arguments]) == 2
-    assert message in capsys.readouterr().err
 
 
 def on_a_cluster(test: Callable[..., None]) -> Callable[..., None]:

@@ -14,7 +14,6 @@ from batch_runs import StopAfter, check_same, save_job
 from engine_jobs import LANDSCAPE, PORTRAIT, one_device, tiny_options
 
 from nst_jax import Job, JobOptions, Options, render_batch
-from nst_jax.cli.main import run
 from nst_jax.engine.inputs.examine import examine_jobs
 from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan import demand
@@ -194,27 +193,7 @@ def test_with_too_many_headers_whoever_plans_takes_each_canvas_for_that_of_many(
     assert set(made[0].values()) == {32}
 
 
-REFUSED = {
-    "out of range": (["--shard", "4/4"], "numbered from 0 to 3, got 4/4"),
-    "no shard": (["--shard", "half"], "must be auto, distributed, or I/N"),
-    "nobody tells": (["--shard", "auto"], "Slurm"),
-    "with a contact sheet": (["--shard", "0/2", "--contact-sheet"], "can't go with --shard"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_a_wrong_shard_is_a_wrong_request(tmp_path, capsys, jobs, monkeypatch, arguments, message):
-    for variable in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "PARALLEL_SEQ"):
-        monkeypatch.delenv(variable, raising=False)
-    manifest = tmp_path / "jobs.csv"
-    manifest.write_text(f"content,style\n{jobs[0].content},{jobs[0].style}\n")
-    status = run(["batch", str(manifest), "--output-dir", str(tmp_path / "out"), *arguments])
-    assert status == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_wrong_shard_from_python_is_the_same_fault(batch, tmp_path):
+def test_a_wrong_shard_from_python_is_a_wrong_request(batch, tmp_path):
     with pytest.raises(OptionError, match="numbered from 0 to 1"):
         batch(tmp_path, "2/2")
 
