@@ -125,15 +125,6 @@ def test_a_canvas_changes_nothing_inside_and_holds_zeros_outside(algorithm, laye
     assert references.relative_error(case.own(backward), expected) < CLOSE
 
 
-def test_the_mask_is_the_top_left_corner():
-    mask = np.asarray(layers.region_mask(jnp.array([2, 3]), (4, 5)))
-    expected = np.zeros((4, 5, 1), bool)
-    expected[:2, :3] = True
-    np.testing.assert_array_equal(mask, expected)
-    assert np.all(layers.region_mask(jnp.array([4, 5]), (4, 5)))
-    assert not np.any(layers.region_mask(jnp.array([0, 5]), (4, 5)))
-
-
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _pooled_back(features, gradient, kind, scale=1.0):
     output, backward = jax.vjp(lambda value: layers.pool(value, kind, scale), features)

@@ -45,9 +45,14 @@ def features_of(network: VGG, image: np.ndarray, size=None) -> dict[str, np.ndar
     return {tap: np.asarray(value) for tap, value in _every_tap(network, image, size).items()}
 
 
-@BOTH
-@POOLINGS
-@pytest.mark.parametrize("padding", ["zero", "replicate"])
+@pytest.mark.parametrize(
+    ("architecture", "pooling", "padding"),
+    [
+        *(("vgg16", "max", "replicate"), ("vgg19", "max", "zero")),
+        *(("vgg16", "average", "zero"), ("vgg19", "average", "replicate")),
+        *(("vgg16", "l2", "replicate"), ("vgg19", "l2", "zero")),
+    ],
+)
 def test_every_tap_equals_the_definition(architecture, pooling, padding):
     network, image = narrow_network(architecture), picture(37, 45)
     expected = references.vgg(image, network, pooling=pooling, padding=padding)
