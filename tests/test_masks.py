@@ -296,7 +296,7 @@ def test_a_wrong_mask_is_the_jobs_own_fault(narrow_file):
         dataclasses.replace(masked_job(0), style_masks=style_masks),
         tiny_job(1),
     ]
-    results = render_many(jobs, tiny_options(narrow_file), devices=one_device())
+    results = render_many(jobs, tiny_options(narrow_file, levels=1), devices=one_device())
     *faulty, good = sorted(results, key=lambda result: result.index)
     assert good.error is None
     said = [*(text for _, text in WRONG), "aspect ratio of the style 'array', which is 48x40"]

@@ -8,6 +8,7 @@ import pytest
 from engine_jobs import (
     LANDSCAPE,
     STYLE_SIZE,
+    TAPS,
     Studio,
     expected_objective,
     image_of,
@@ -70,24 +71,21 @@ def test_bfloat16_reports_its_own_losses_truly(studios):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_pixels_optimiser_and_terms_are_float32(studios, dtype):
-    _, calls, _ = studios[dtype]
+def test_the_network_and_its_features_alone_are_in_the_type_asked_for(studios, dtype):
+    """Pixels, optimiser, terms, Gram matrices and weights are float32."""
+    _, calls, studio = studios[dtype]
+    network, problems = studio.programs.network, calls[0].problems
+    features = [target.features for target in problems.targets.content.values()]
+    assert types_in(network.convolutions) == types_in(features) == {dtype}
+    assert network.mean[...].dtype == np.float32
+    assert types_in(problems.targets.style) == types_in(problems.weights) == {"float32"}
     for state in (calls[0].states, calls[-1].after):
-        assert state.image.dtype == np.float32
-        assert {leaf.dtype.name for leaf in jax.tree.leaves(state.optimizer)} <= {
-            "float32",
-            "int32",
-        }
-        assert {leaf.dtype.name for leaf in state.terms} == {"float32"}
+        assert types_in(state.image) == types_in(state.terms) == {"float32"}
+        assert types_in(state.optimizer) <= {"float32", "int32"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_grams_are_float32_and_features_are_the_networks(studios, dtype):
-    problems = studios[dtype][1][0].problems
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.targets.style)} == {"float32"}
-    contents = problems.targets.content.values()
-    assert {target.features.dtype.name for target in contents} == {dtype}
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(problems.weights)} == {"float32"}
+def types_in(tree) -> set[str]:
+    return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
 def test_grams_are_summed_in_float32(studios):
@@ -98,14 +96,6 @@ def test_grams_are_summed_in_float32(studios):
         sums = sums[sums > 0]
         rounded = sums.astype(jax.numpy.bfloat16).astype(np.float32)
         assert np.median(np.abs(rounded - sums) / np.abs(sums)) > 1e-4
-
-
-def test_the_network_itself_is_in_the_type_asked_for(studios):
-    for dtype, (_, _, studio) in studios.items():
-        network = studio.programs.network
-        kinds = {leaf.dtype.name for leaf in jax.tree.leaves(network.convolutions)}
-        assert kinds == {dtype}
-        assert network.mean[...].dtype == np.float32
 
 
 def test_auto_is_float32_on_a_cpu_and_so_is_tf32():
@@ -121,9 +111,7 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     """A CPU has one way to multiply; what a GPU would do stands in the program."""
     network, devices = studios["float32"][2].programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
-    bucket = Bucket(
-        (32, 48), static_options=StaticOptions(DEEP["content_taps"], DEEP["style_taps"])
-    )
+    bucket = Bucket((32, 48), static_options=StaticOptions(**TAPS))
     states, problems = batch_shapes(network, devices, bucket, 2, Options(preset="gram"))
     text = programs.compiled_step((32, 48), states, problems).as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]

@@ -12,6 +12,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from batch_runs import TINY
 from engine_jobs import Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -46,7 +47,7 @@ def render_anew(weights, **changes):
     """A picture and the programs of a new engine, which remembers nothing."""
     jax.clear_caches()
     studio = Studio(tiny_options(weights, levels=1, **changes))
-    (result,) = studio.render([tiny_job(0)])
+    (result,) = studio.render([tiny_job(0, content_taps=("relu1_1",), style_taps=("relu1_1",))])
     return image_of(result), studio.programs
 
 
@@ -226,6 +227,6 @@ def test_programs_go_to_the_users_cache_by_default_a_folder_for_each_build(monke
 def test_every_core_is_a_device_unless_the_user_says_otherwise(told, count, narrow_file):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "NST_JAX_CACHE_DIR": "off"} | told
     command = [sys.executable, "-m", "nst_jax.cli.main", "plan", "--json"]
-    small = ["--weights", narrow_file, "--size", "48", "--levels", "1"]
-    said = json.loads(subprocess.check_output([*command, *small], env=environment, text=True))
+    command += [*TINY, "--weights", narrow_file]
+    said = json.loads(subprocess.check_output(command, env=environment, text=True))
     assert said["device"]["count"] == (count or len(os.sched_getaffinity(0)))

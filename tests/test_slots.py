@@ -84,6 +84,7 @@ def test_each_canvas_has_its_own_slots_in_any_order_of_the_jobs():
         Bucket((512, 512)): count_slots((512, 512), 3),
     }
     assert json.dumps(one.to_json()) == json.dumps(other.to_json())
+    assert choose_slots(jobs, Options(), data_mesh(jax.devices()[:4])).devices == 4
 
 
 def test_jobs_that_cant_share_a_batch_have_slots_of_their_own(narrow_file):
@@ -183,8 +184,3 @@ def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
         assert now == Plan({SMALL: fewer, OTHER: 5}, devices)
     with pytest.raises(NoRoomError, match="64x64"):
         now.halve(SMALL)
-
-
-def test_the_plan_knows_its_devices():
-    mesh = data_mesh(jax.devices()[:4])
-    assert choose_slots(one_level_jobs((64, 64), 100), Options(), mesh).devices == 4

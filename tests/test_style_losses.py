@@ -4,11 +4,19 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from engine_jobs import Studio, content_of, image_of, same, style_of, tiny_job, tiny_options
+from engine_jobs import (
+    LANDSCAPE,
+    Studio,
+    content_of,
+    image_of,
+    same,
+    style_of,
+    tiny_job,
+    tiny_options,
+)
+from test_masks import halves
 
-from nst_jax import Job, Options
-from nst_jax.request.errors import OptionError
-from nst_jax.request.job import fill_defaults
+from nst_jax import Job
 from nst_jax.request.options import JobOptions, StyleLoss
 
 COLOURS = {
@@ -43,20 +51,9 @@ def test_colours_alone_come_near_the_style_s_by_every_loss(narrow_file, loss):
 def test_moments_work_in_regions(narrow_file):
     """Half of the picture is drawn to one style's colours, half to the other's."""
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=2, style_loss="moments"))
-    height, width, _ = content_of(0).shape
-    left = np.zeros((height, width), np.float32)
-    left[:, : width // 2] = 1
     dark, light = np.full((40, 48, 3), 0.1, np.float32), np.full((40, 48, 3), 0.9, np.float32)
     own = JobOptions(**COLOURS | {"style_weight": 300.0})
-    [result] = studio.render([Job(content_of(0), (dark, light), "", own, masks=(left, 1 - left))])
-    image = image_of(result)
-    assert image[:, : width // 2].mean() < 0.35
-    assert image[:, width // 2 :].mean() > 0.65
-
-
-def test_a_line_search_and_unit_gradients_are_refused_together():
-    options = Options(optimizer="lbfgs")
-    own = JobOptions(gradient_normalization="l1")
-    with pytest.raises(OptionError, match="optimizer lbfgs needs gradient_normalization none"):
-        fill_defaults([Job("a.png", "b.png", options=own)], options)
-    assert fill_defaults([Job("a.png", "b.png", options=own)], Options())
+    job = Job(content_of(0), (dark, light), "", own, masks=halves(LANDSCAPE))
+    left, right = np.split(image_of(studio.render([job])[0]), 2, axis=1)
+    assert left.mean() < 0.35
+    assert right.mean() > 0.65
