@@ -56,10 +56,10 @@ class Browser:
         target = self.one(selector) if selector else self.driver.switch_to.active_element
         target.send_keys(key)
 
-    def wait(self, expression: str, seconds: float = 20) -> None:
+    def wait(self, expression: str) -> None:
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.driver, seconds, 0.05).until(lambda _: self.js(expression))
+        WebDriverWait(self.driver, 60, 0.05).until(lambda _: self.js(expression))
 
     def complaints(self) -> list[str]:
         """What the console was told since the last time, warnings and worse."""

@@ -16,9 +16,12 @@ from test_report import HOSTILE
 from nst_jax.files.report.page import write_report
 from nst_jax.request.job import Job
 
-DOWN, RIGHT, LEFT, ESCAPE, ENTER = "\ue015", "\ue014", "\ue012", "\ue00c", "\ue007"
+RIGHT, LEFT, ESCAPE, ENTER = "\ue014", "\ue012", "\ue00c", "\ue007"
 CARDS = "document.querySelectorAll('.card').length"
 LOADED = "[...document.images].filter(one => one.complete && one.naturalWidth).length"
+OPEN = "document.querySelector('#job').open"
+CLOSED = f"!{OPEN} && location.hash === ''"
+"""The address too, which follows in an event of its own: what is opened before it would close."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,11 @@ def page(folder, browser) -> Browser:
 
 def names(browser: Browser) -> list[str]:
     return browser.texts(".card b")
+
+
+def open_job(browser: Browser, card: str = ".card") -> None:
+    browser.one(card).click()
+    browser.wait(OPEN)
 
 
 def test_the_page_shows_every_job_and_the_run_and_asks_no_network(page):
@@ -133,7 +141,7 @@ def test_what_is_asked_stands_in_the_address_and_is_there_again(folder, page):
 
 
 def test_a_job_shows_content_style_and_result_and_a_slider_wipes(page):
-    page.one(".card").click()
+    open_job(page)
     dialog = page.one("#job")
     assert dialog.is_displayed()
     assert page.texts("#job figcaption b") == ["content", "style", "result"]
@@ -151,7 +159,7 @@ def test_a_job_shows_content_style_and_result_and_a_slider_wipes(page):
 
 
 def test_a_failed_job_says_what_went_wrong_and_what_helps(page):
-    page.one(".card.failed").click()
+    open_job(page, ".card.failed")
     assert "Failed: picture" in page.one(".fault").text
     assert "Check the path" in page.one(".fault").text
     assert page.texts("#job figcaption b") == ["content", "style", "style"]
@@ -168,19 +176,19 @@ def test_everything_goes_by_keyboard(page):
     assert page.js(focused) == "deep/cat_stars.jpg"
     page.press(LEFT)
     page.press(ENTER)
+    page.wait(OPEN)
     assert page.one("#job-title").text == "deep/cat_waves.png"
     page.press(RIGHT, "#job .close")
     assert page.one("#job-title").text == "deep/cat_stars.jpg"
     page.press(ESCAPE)
-    page.wait("!document.querySelector('#job').open")
-    assert page.js("location.hash") == ""
+    page.wait(CLOSED)
     assert page.js(focused) == "deep/cat_stars.jpg"
 
 
 def test_back_closes_a_job(page):
-    page.one(".card").click()
+    open_job(page)
     page.driver.back()
-    page.wait("!document.querySelector('#job').open")
+    page.wait(CLOSED)
 
 
 @pytest.mark.parametrize("width", [360, 768, 2400])
@@ -188,8 +196,7 @@ def test_nothing_sticks_out_at_any_width(page, width):
     page.resize(width, 740)
     overflow = "document.scrollingElement.scrollWidth - innerWidth"
     assert page.js(overflow) <= 0
-    page.one(".card").click()
-    page.wait("document.querySelector('#job').open")
+    open_job(page)
     assert page.js("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#job'))") <= 0
     wipe = page.js(
         "(b => [b.left, b.right])(document.querySelector('.wipe').getBoundingClientRect())"
@@ -246,10 +253,10 @@ def test_hostile_names_are_text(tmp_path, browser):
     browser.wait(f"{LOADED} === document.images.length")
     for number in range(len(HOSTILE)):
         browser.js("document.querySelectorAll('.card')[arguments[0]].click()", number)
-        browser.wait("document.querySelector('#job').open")
+        browser.wait(OPEN)
         browser.wait("[...document.querySelectorAll('#job img')].every(one => one.naturalWidth)")
         browser.press(ESCAPE, ".close")
-        browser.wait("!document.querySelector('#job').open")
+        browser.wait(CLOSED)
 
 
 @pytest.mark.slow
