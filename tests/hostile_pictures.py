@@ -1,7 +1,7 @@
 """Pictures that a batch may meet and nobody wants: one table, each made by a few lines.
 
 `SPECIMENS` says of each what becomes of it: a picture of a known size, or a refusal that says
-a certain thing. What is flipped at random may become either.
+a certain thing. What is damaged at random may become either.
 """
 
 import functools
@@ -26,14 +26,14 @@ class Specimen(NamedTuple):
 
     Attributes:
         name: Of the file; bytes where no text can be.
-        make: Writes it.
+        content: Its bytes, or what writes it.
         size: (height, width) of what it decodes to; None: it is refused, or may be.
         said: Part of the refusal; empty where it may decode as well.
         animated: Whether it holds further frames.
     """
 
     name: str | bytes
-    make: Callable[[Path], object]
+    content: bytes | Callable[[Path], object]
     size: tuple[int, int] | None = (HEIGHT, WIDTH)
     said: str = ""
     animated: bool = False
@@ -41,6 +41,12 @@ class Specimen(NamedTuple):
     @property
     def file_name(self) -> str:
         return os.fsdecode(self.name)
+
+    def write(self, path: Path) -> None:
+        if isinstance(self.content, bytes):
+            path.write_bytes(self.content)
+        else:
+            self.content(path)
 
 
 def noise(height: int = HEIGHT, width: int = WIDTH, channels: int = 3) -> Image.Image:
@@ -90,25 +96,9 @@ KINDS = {
 """A sound file of each format that is decoded and that Pillow can write, by its suffix."""
 
 
-def bytes_of(content: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(content)
-
-
 def made_by(make: Callable[[], bytes]) -> Callable[[Path], object]:
     """Of what takes time to make: only where it is asked for."""
     return lambda path: path.write_bytes(make())
-
-
-def link_to(place: str) -> Callable[[Path], object]:
-    return lambda path: path.symlink_to(path.name if place == "itself" else place)
-
-
-def flip_bits(content: bytes, seed: int) -> bytes:
-    """Eight bits of it turned over."""
-    chance, damaged = random.Random(seed), bytearray(content)
-    for _ in range(8):
-        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
-    return bytes(damaged)
 
 
 def mutate(content: bytes, chance: random.Random) -> bytes:
@@ -126,23 +116,11 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
-def patch_bytes(content: bytes, at: bytes, offset: int, new: bytes) -> bytes:
-    """The content with some bytes exchanged, so far behind a mark."""
-    place = content.index(at) + offset
-    return content[:place] + new + content[place + len(new) :]
-
-
 def animation(kind: str) -> bytes:
     first, second = noise(), noise().transpose(Image.Transpose.ROTATE_180)
     if kind == "GIF":
         first, second = first.quantize(32), second.quantize(32)
-    return encode(first, kind, save_all=True, append_images=[second])
-
-
-def turned_jpeg(orientation: int) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encode(noise(), "JPEG", exif=exif)
+    return encode(first, kind, save_all=True, append_images=[second], lossless=True)
 
 
 def tiff(values: np.ndarray, **options: object) -> Callable[[Path], object]:
@@ -155,12 +133,9 @@ def compressed_zeros() -> bytes:
     return zlib.compress(bytes(80_000_000), 9)
 
 
-def text_bomb() -> bytes:
-    return png(32, 20, chunk(b"zTXt", b"k\0\0" + compressed_zeros()), pixels=ROWS)
-
-
-def profile_bomb() -> bytes:
-    return png(32, 20, chunk(b"iCCP", b"k\0\0" + compressed_zeros()), pixels=ROWS)
+def zeros_in(name: bytes) -> bytes:
+    """A PNG that has them in a chunk of its metadata."""
+    return png(32, 20, chunk(name, b"k\0\0" + compressed_zeros()), pixels=ROWS)
 
 
 def more_rows_than_said() -> bytes:
@@ -208,54 +183,45 @@ def green_cyan_profile() -> bytes:
     return icc_profile(b"prtrCMYKLab ", {b"A2B0": table})
 
 
-def text_chunks(count: int, length: int) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
-    for number in range(count):
-        info.add_text(f"key {number}", "x" * length)
-    return info
-
-
 def _whole_and_damaged() -> Iterator[Specimen]:
     for suffix, content in KINDS.items():
-        yield Specimen(f"whole.{suffix}", bytes_of(content))
+        yield Specimen(f"whole.{suffix}", content)
         for share in (10, 60):
             cut = content[: len(content) * share // 100]
-            yield Specimen(f"cut at {share} %.{suffix}", bytes_of(cut), None, "picture")
+            yield Specimen(f"cut at {share} %.{suffix}", cut, None, "picture")
         for seed in range(2):
-            yield Specimen(f"flipped {seed}.{suffix}", bytes_of(flip_bits(content, seed)), None)
+            damaged = mutate(content, random.Random(seed))
+            yield Specimen(f"damaged {seed}.{suffix}", damaged, None)
 
 
 def _bombs() -> Iterator[Specimen]:
-    many = "pixels"
-    huge = struct.pack("<HH", 60000, 60000)
-    yield Specimen("bomb.png", bytes_of(png(60000, 60000, pixels=bytes(1000))), None, many)
-    yield Specimen("bomb.gif", bytes_of(patch_bytes(KINDS["gif"], b"GIF8", 6, huge)), None, many)
-    tall = struct.pack("<ii", 60000, 60000)
-    yield Specimen("bomb.bmp", bytes_of(patch_bytes(KINDS["bmp"], b"BM", 18, tall)), None, many)
-    wide = struct.pack(">HH", 60000, 60000)
-    yield Specimen(
-        "bomb.jpg", bytes_of(patch_bytes(KINDS["jpg"], b"\xff\xc0", 5, wide)), None, many
-    )
-    yield Specimen("bomb.ppm", bytes_of(b"P6 60000 60000 255\n" + bytes(99)), None, many)
-    yield Specimen("bomb.ico", made_by(icon_bomb), None, "not decoded here")
-    yield Specimen("bomb.fits", bytes_of(fits_bomb()), None, "not decoded here")
-    yield Specimen("text bomb.png", made_by(text_bomb), None, "damaged")
-    yield Specimen("profile bomb.png", made_by(profile_bomb), None, "damaged")
+    many, other = "must have at most 178956970 pixels", "not decoded here"
+    yield Specimen("bomb.png", png(60000, 60000, pixels=bytes(1000)), None, many)
+    yield Specimen("bomb.ppm", b"P6 60000 60000 255\n" + bytes(99), None, many)
+    heads = (("gif", b"GIF8", 6, "<HH"), ("bmp", b"BM", 18, "<ii"), ("jpg", b"\xff\xc0", 5, ">HH"))
+    for suffix, mark, offset, sides in heads:
+        content = bytearray(KINDS[suffix])
+        struct.pack_into(sides, content, content.index(mark) + offset, 60000, 60000)
+        yield Specimen(f"bomb.{suffix}", bytes(content), None, many)
+    yield Specimen("bomb.ico", made_by(icon_bomb), None, other)
+    yield Specimen("bomb.fits", fits_bomb(), None, other)
+    yield Specimen("text bomb.png", made_by(lambda: zeros_in(b"zTXt")), None, "damaged")
+    yield Specimen("profile bomb.png", made_by(lambda: zeros_in(b"iCCP")), None, "damaged")
     yield Specimen("more rows than said.png", made_by(more_rows_than_said))
 
 
 def _shapes() -> Iterator[Specimen]:
     for height, width in ((1, 1), (1, 40), (40, 1), (20, 30000), (30000, 20)):
         for kind in ("PNG", "JPEG"):
-            content = encode(noise(height, width), kind)
             name = f"{height} by {width}.{kind.lower()}"
-            yield Specimen(name, bytes_of(content), (height, width))
+            yield Specimen(name, encode(noise(height, width), kind), (height, width))
     for orientation in range(1, 9):
         size = (WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH)
-        yield Specimen(f"turned {orientation}.jpg", bytes_of(turned_jpeg(orientation)), size)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        yield Specimen(f"turned {orientation}.jpg", encode(noise(), "JPEG", exif=exif), size)
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
-        content = bytes_of(animation(kind))
-        yield Specimen(f"animated.{kind.lower()}", content, animated=True)
+        yield Specimen(f"animated.{kind.lower()}", animation(kind), animated=True)
 
 
 def _colours() -> Iterator[Specimen]:
@@ -264,42 +230,44 @@ def _colours() -> Iterator[Specimen]:
     profiles = {"no": None, "a": green_cyan_profile(), "half a": srgb[:200], "a wrong": srgb}
     for name, profile in profiles.items():
         content = encode(cmyk, "JPEG", icc_profile=profile)
-        yield Specimen(f"cmyk with {name} profile.jpg", bytes_of(content))
+        yield Specimen(f"cmyk with {name} profile.jpg", content)
     for name, profile in (("junk", b"no profile" * 9), ("no tags", srgb.replace(b"XYZ", b"???"))):
-        content = encode(noise(), "PNG", icc_profile=profile)
-        yield Specimen(f"profile of {name}.png", bytes_of(content))
+        yield Specimen(f"profile of {name}.png", encode(noise(), "PNG", icc_profile=profile))
+    palette = encode(noise().quantize(9), "PNG", transparency=bytes(range(9)))
+    yield Specimen("transparent palette.png", palette)
     yield Specimen("16 bits.tif", tiff(values.astype(np.uint16) * 257, photometric="rgb"))
     yield Specimen("16 bits of grey.tif", tiff(values[..., 0].astype(np.uint16) * 257))
     grey, other = values[..., 0].astype(np.float32) / 255, "not decoded here"
     yield Specimen("floats.tif", tiff(grey))
     yield Specimen("not a number.tif", tiff(np.where(grey > 0.5, np.nan, grey)), None, "finite")
     yield Specimen("infinite.tif", tiff(np.where(grey > 0.5, np.inf, grey)), None, "finite")
-    yield Specimen(
-        "float colours.tif", tiff(np.stack([grey] * 3, -1), photometric="rgb"), None, other
-    )
+    colours = tiff(np.stack([grey] * 3, -1), photometric="rgb")
+    yield Specimen("float colours.tif", colours, None, other)
     yield Specimen("doubles.tif", tiff(grey.astype(np.float64)), None, other)
     comment = encode(noise(), "JPEG", comment=b"x" * 60_000)
     segments = comment[:2] + comment[2:].split(b"\xff\xdb", 1)[0] * 100 + comment[2:]
-    yield Specimen("6 MB of comments.jpg", bytes_of(segments))
-    text = encode(noise(), "PNG", pnginfo=text_chunks(50, 100_000))
-    yield Specimen("5 MB of text.png", bytes_of(text))
+    yield Specimen("6 MB of comments.jpg", segments)
+    texts = PngImagePlugin.PngInfo()
+    for number in range(50):
+        texts.add_text(f"key {number}", "x" * 100_000)
+    yield Specimen("5 MB of text.png", encode(noise(), "PNG", pnginfo=texts))
     exif = chunk(b"eXIf", b"MM\0*" + b"\xff" * 200_000)
-    yield Specimen("broken exif.png", bytes_of(png(32, 20, exif, pixels=ROWS)))
+    yield Specimen("broken exif.png", png(32, 20, exif, pixels=ROWS))
 
 
 def _no_pictures() -> Iterator[Specimen]:
-    yield Specimen("zero bytes.png", Path.touch, None, "empty")
-    yield Specimen("text.png", bytes_of(b"no picture"), None, "no picture")
-    yield Specimen("page.jpg", bytes_of(b"<html><img src=x></html>"), None, "no picture")
-    yield Specimen("script.svg", bytes_of(b"<svg><script/></svg>"), None, "no picture")
-    yield Specimen("vector.eps", bytes_of(encode(noise(), "EPS")), None, "PostScript")
-    yield Specimen("in truth a jpeg.png", bytes_of(KINDS["jpg"]))
-    yield Specimen("in truth a png.jpg", bytes_of(KINDS["png"]))
-    yield Specimen("no suffix", bytes_of(KINDS["webp"]))
+    yield Specimen("zero bytes.png", b"", None, "empty")
+    yield Specimen("text.png", b"no picture", None, "no picture")
+    yield Specimen("page.jpg", b"<html><img src=x></html>", None, "no picture")
+    yield Specimen("script.svg", b"<svg><script/></svg>", None, "no picture")
+    yield Specimen("vector.eps", encode(noise(), "EPS"), None, "PostScript")
+    yield Specimen("in truth a jpeg.png", KINDS["jpg"])
+    yield Specimen("in truth a png.jpg", KINDS["png"])
+    yield Specimen("no suffix", KINDS["webp"])
     yield Specimen("pipe.png", os.mkfifo, None, "named pipe")
-    yield Specimen("device.png", link_to("/dev/zero"), None, "device")
-    yield Specimen("loop.png", link_to("itself"), None, "symbolic links")
-    yield Specimen("to nowhere.png", link_to("nowhere.png"), None, "does not exist")
+    yield Specimen("device.png", lambda path: path.symlink_to("/dev/zero"), None, "device")
+    yield Specimen("loop.png", lambda path: path.symlink_to(path.name), None, "symbolic links")
+    yield Specimen("to nowhere.png", lambda path: path.symlink_to("no"), None, "does not exist")
     yield Specimen("missing.png", lambda path: None, None, "does not exist")
 
 
@@ -314,13 +282,5 @@ SPECIMENS: tuple[Specimen, ...] = (
     *_shapes(),
     *_colours(),
     *_no_pictures(),
-    *(Specimen(name, bytes_of(KINDS["png"])) for name in NAMES),
+    *(Specimen(name, KINDS["png"]) for name in NAMES),
 )
-
-
-def make_all(folder: Path) -> list[tuple[Path, Specimen]]:
-    """All of them in a folder."""
-    paths = [folder / one.file_name for one in SPECIMENS]
-    for path, one in zip(paths, SPECIMENS, strict=True):
-        one.make(path)
-    return list(zip(paths, SPECIMENS, strict=True))

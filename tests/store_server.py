@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from time import sleep
 from typing import Any
+from unittest import mock
 
 import boto3
 import pytest
@@ -36,13 +38,11 @@ class Store:
     """The server, and what it was asked.
 
     Attributes:
-        endpoint: Its address.
         requests: Every request so far, in order.
-        fault: What becomes of a request before it is answered; see `failure`, `slow`.
+        fault: What becomes of a request before it is answered; see `failure`.
         page: Objects in one answer to a listing; 0: as many as S3 gives.
     """
 
-    endpoint: str = ""
     requests: list[Request] = dataclasses.field(default_factory=list)
     fault: Callable[[Request], int] = lambda request: 200
     page: int = 0
@@ -50,17 +50,10 @@ class Store:
     @property
     def client(self) -> Any:
         """A plain client, which does not go through what is tested."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id="tester",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
-        )
+        return boto3.client("s3")
 
-    def put(self, name: str, content: bytes) -> str:
+    def put(self, name: str, content: bytes) -> None:
         self.client.put_object(Bucket=BUCKET, Key=name, Body=content)
-        return f"s3://{BUCKET}/{name}"
 
     def get(self, name: str) -> bytes:
         return self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
@@ -79,7 +72,7 @@ class Store:
 
 @contextlib.contextmanager
 def run_server() -> Iterator[Store]:
-    """A server with an empty bucket, in threads of this process."""
+    """A server with an empty bucket, in threads of this process, whose environment names it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     store = Store()
     moto = DomainDispatcherApplication(create_backend_app)
@@ -90,7 +83,7 @@ def run_server() -> Iterator[Store]:
             store.requests.append(request)
             status = store.fault(request)
             if status != 200:
-                _read_whole(environ)
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start(f"{status} Injected", [("Content-Type", "application/xml")])
                 return [_ERROR % (_CODES[status], b"an injected fault")]
             if store.page and "list-type=2" in environ["QUERY_STRING"]:
@@ -101,10 +94,11 @@ def run_server() -> Iterator[Store]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    store.endpoint = f"http://127.0.0.1:{server.server_port}"
-    store.client.create_bucket(Bucket=BUCKET)
+    address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
     try:
-        yield store
+        with mock.patch.dict(os.environ, ENVIRONMENT | address):
+            store.client.create_bucket(Bucket=BUCKET)
+            yield store
     finally:
         server.shutdown()
         thread.join()
@@ -115,17 +109,8 @@ _ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>%s</Message></Err
 _CODES = {500: b"InternalError", 503: b"ServiceUnavailable", 403: b"AccessDenied"}
 
 
-def _read_whole(environ: dict[str, Any]) -> None:
-    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-
-
 def reset(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") -> Iterator[Store]:
-    """For one test: the server healthy, empty below a name, and known to this process.
-
-    Pauses before another try are short.
-    """
-    for name, value in (*ENVIRONMENT.items(), ("AWS_ENDPOINT_URL", server.endpoint)):
-        monkeypatch.setenv(name, value)
+    """For one test: the server healthy and empty below a name; pauses before a try are short."""
     monkeypatch.setattr(storage, "_BACK_OFF_S", 0.01)
     for name in server.names(emptied):
         server.remove(name)
@@ -137,15 +122,16 @@ def reset(server: Store, monkeypatch: pytest.MonkeyPatch, *, emptied: str = "") 
 
 
 def failure(
-    times: int, method: str = "", part: str = "", *, status: int = 500
+    times: int, method: str = "", part: str = "", *, status: int = 500, seconds: float = 0
 ) -> Callable[[Request], int]:
-    """A fault: the first so many requests of a kind get this status; -1: all of them."""
+    """A fault: the first so many requests of a kind get this status, so late; -1: all of them."""
     left = [times]
 
     def fault(request: Request) -> int:
-        if not _is_meant(request, method, part) or not left[0]:
+        if request[0] != (method or request[0]) or part not in request[1] or not left[0]:
             return 200
         left[0] -= 1
+        sleep(seconds)
         return status
 
     return fault
@@ -163,20 +149,3 @@ def every_other(status: int = 503) -> Callable[[Request], int]:
         return status
 
     return fault
-
-
-def slow(times: int, seconds: float, method: str = "", part: str = "") -> Callable[[Request], int]:
-    """A fault: the first so many requests of a kind are answered late."""
-    left = [times]
-
-    def fault(request: Request) -> int:
-        if _is_meant(request, method, part) and left[0]:
-            left[0] -= 1
-            time.sleep(seconds)
-        return 200
-
-    return fault
-
-
-def _is_meant(request: Request, method: str, part: str) -> bool:
-    return request[0] == (method or request[0]) and part in request[1]

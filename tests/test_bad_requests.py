@@ -307,6 +307,8 @@ RENDER = [
     ("a.png b.png --output x.png --optimizer lbfgs --gradient-normalization l1", "lbfgs needs"),
     ("a.png b.png --output x.png --weights vgg99", "vgg99"),
     ("a.png b.png --output x.png --weights a.png", "a.png"),
+    ("a.png b.png --output x.png --preset nonsense", "preset must be one of default, fast, "),
+    ("a.png b.png --output x.png --preset=nonsense", "preset must be one of default, fast, "),
 ]
 
 
@@ -338,9 +340,46 @@ BATCH = [
     ("jobs.csv --output-dir a.png/out", "can't be written"),
     ("no.csv --output-dir out", "no such file"),
     ("jobs.csv --output-dir out --content-taps relu4_9", "relu4_1 to relu4_3"),
+    ("x.csv --preset nonsense", "preset must be one of default, fast, "),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "said"), BATCH)
 def test_batch_refuses_in_one_sentence_with_nothing_written(refused, arguments, said):
     assert said in refused("batch", *arguments.split())
+
+
+SHALLOW = "--content-taps relu1_1 --style-taps relu1_1"
+
+STUDY = [
+    ("layers a.png b.png --content-taps relu4_9", "relu4_1 to relu4_3"),
+    ("layers a.png b.png --style-taps raw relu9_1", "blocks 1 to 5"),
+    ("layers thin.png b.png", "at least 16 px"),
+    ("layers a.png thin.png", "at least 16 px"),
+    (f"layers thin.png b.png {SHALLOW}", "content must be at least 16 px"),
+    (f"layers a.png thin.png {SHALLOW}", "style must be at least 16 px"),
+    (f"pixels thin.png b.png {SHALLOW}", "content must be at least 16 px"),
+    (f"reconstruct thin.png {SHALLOW}", "content must be at least 16 px"),
+    (f"balance a.png thin.png {SHALLOW}", "style must be at least 16 px"),
+    ("layers a.png no.png", "'no.png' does not exist"),
+    ("layers a.png b.png --balance 0", "balance must be"),
+    ("pixels a.png b.png --ratios 0 0.5", "ratios must be"),
+    ("pixels a.png b.png --ratios 0.5 0.5", "ratios must be at least one number, none twice"),
+    ("reconstruct thin.png", "at least 16 px"),
+    ("balance a.png b.png --style-weights 3 3", "style_weights must be"),
+    ("balance a.png b.png --step-counts 0", "steps must be"),
+    ("neurons a.png --taps relu3_1 --channels 8", "channels 0 to 7"),
+    ("neurons a.png --taps relu3_9", "relu3_1 to relu3_3"),
+    ("neurons a.png --taps pool3", "at least one relu"),
+    ("neurons thin.png", "at least 16 px"),
+    ("neurons a.png --content-taps relu1_1", "content_taps does not count in a study of neurons"),
+    ("neurons a.png --init grey", "init does not count in a study of neurons"),
+    ("neurons a.png --preview-every 5", "preview_every does not count in a study of neurons"),
+    ("neurons folder", "at least one picture"),
+    ("neurons a.png no.png", "'no.png' does not exist"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), STUDY)
+def test_a_study_is_refused_in_one_sentence_before_any_rendering(refused, arguments, said):
+    assert said in refused("study", *arguments.split(), "--output-dir", "out")

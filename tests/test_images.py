@@ -5,13 +5,12 @@ import hashlib
 import json
 import os
 import random
+import re
 import struct
-import subprocess
-import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
@@ -19,26 +18,22 @@ from unittest import mock
 import numpy as np
 import pytest
 import tifffile
-from hostile_pictures import chunk, encode, green_cyan_profile, icc_profile, mutate, png
+from hostile_pictures import SPECIMENS, chunk, green_cyan_profile, icc_profile, mutate, png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms, ImageFile, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from nst_jax.files.encode import save_picture
 from nst_jax.files.icc_profiles import srgb_profile
-from nst_jax.files.images import (
-    Picture,
-    composite,
-    from_array,
-    load_picture,
-    read_picture_size,
-    resize,
-)
+from nst_jax.files.images import composite, from_array, load_picture, read_picture_size, resize
 from nst_jax.request.errors import OutputError, PictureError, WriteError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-LOSSLESS = [(".png", 8), (".png", 16), (".tif", 8), (".tif", 16)]
+LOSSY = (".jpg", ".jpeg", ".webp")
+ALL_ENCODINGS = [
+    *((suffix, 8) for suffix in (*LOSSY, ".png", ".tif", ".tiff")),
+    *((".png", 16), (".tif", 16)),
+]
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -59,17 +54,13 @@ def save_image(path: Path, image: Image.Image, **options: object) -> Path:
     return path
 
 
-def assert_valid(picture: Picture) -> None:
-    height, width, channels = picture.pixels.shape
-    assert channels == 3
-    assert picture.pixels.dtype == np.float32
-    assert picture.pixels.min() >= 0
-    assert picture.pixels.max() <= 1
-    if picture.alpha is not None:
-        assert picture.alpha.shape == (height, width)
-        assert picture.alpha.dtype == np.float32
-        assert picture.alpha.min() >= 0
-        assert picture.alpha.max() <= 1
+def assert_valid(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+    assert pixels.shape[2:] == (3,)
+    for values in (pixels, alpha):
+        if values is not None:
+            assert values.shape[:2] == pixels.shape[:2]
+            assert values.dtype == np.float32
+            assert 0 <= values.min() <= values.max() <= 1
 
 
 def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
@@ -103,47 +94,24 @@ def decode_png16(content: bytes) -> np.ndarray:
     return np.stack(rows).view(">u2").reshape(height, width, channels).astype(np.uint16)
 
 
-# ---- Orientation
-
-
-def expected_upright(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """EXIF's table, in words of NumPy: where the stored row 0 and column 0 really are."""
-    return {
-        1: stored,
-        2: stored[:, ::-1],
-        3: stored[::-1, ::-1],
-        4: stored[::-1],
-        5: stored.transpose(1, 0, 2),
-        6: np.rot90(stored, -1),
-        7: stored[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(stored, 1),
-    }[orientation]
-
-
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_the_picture_upright(tmp_path, orientation, suffix):
-    stored = np.kron(noise8(2, 3, 3), np.ones((16, 16, 1), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+@pytest.mark.parametrize("orientation", [*range(10), 4711])
+def test_exif_turns_the_picture_upright_if_its_orientation_exists(tmp_path, orientation, suffix):
+    image = Image.fromarray(np.kron(noise8(2, 3, 3), np.ones((16, 16, 1), np.uint8)))
     lossless = {".webp": {"lossless": True}, ".avif": {"quality": 95}}.get(suffix, {})
-    path = save_image(tmp_path / f"turned{suffix}", Image.fromarray(stored), exif=exif, **lossless)
-    upright = expected_upright(stored, orientation)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(image))
+    path = save_image(tmp_path / f"turned{suffix}", image, exif=exif, **lossless)
     difference = np.abs(load_picture(path).pixels - upright / np.float32(255))
     assert difference.mean() < (0.03 if suffix == ".avif" else 1e-6)
     assert read_picture_size(path) == upright.shape[:2]
 
 
-def test_an_orientation_that_does_not_exist_and_a_broken_exif_block_are_ignored(
-    tmp_path,
-):
-    blocks: list[bytes | Image.Exif] = [b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1"]
-    blocks.append(b"x" * 50)
-    for orientation in (0, 9, 4711):
-        blocks.append(Image.Exif())
-        blocks[-1][0x0112] = orientation
-    for suffix in ("png", "jpg"):
-        for exif in blocks:
+def test_a_broken_exif_block_is_ignored(tmp_path):
+    blocks = [b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1", b"x" * 50]
+    for exif in blocks:
+        for suffix in ("png", "jpg"):
             path = save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)), exif=exif)
             assert load_picture(path).pixels.shape == (20, 30, 3)
             assert read_picture_size(path) == (20, 30)
@@ -190,12 +158,21 @@ def srgb_from_linear(value: float) -> float:
     return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1 / 2.4) - 0.055
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
-def test_an_embedded_profile_is_converted_to_srgb(tmp_path, suffix):
-    red = Image.new("RGB", (16, 16), (200, 40, 40))
-    path = save_image(tmp_path / f"a.{suffix}", red, icc_profile=swapped_profile())
-    colour = load_picture(path).pixels.mean((0, 1)) * 255
-    np.testing.assert_allclose(colour, (40, 40, 200), atol=3)
+RED = Image.new("RGBA", (16, 16), (200, 40, 40, 128))
+OPAQUE_RED = RED.convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("image", "suffixes"),
+    [(OPAQUE_RED, ("png", "jpg", "tif", "webp")), (RED, ("png",)), (RED.quantize(), ("png",))],
+    ids=["RGB", "alpha", "palette"],
+)
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path, image, suffixes):
+    for suffix in suffixes:
+        path = save_image(tmp_path / f"a.{suffix}", image, icc_profile=swapped_profile())
+        picture = load_picture(path)
+        np.testing.assert_allclose(picture.pixels.mean((0, 1)) * 255, (40, 40, 200), atol=3)
+        assert (picture.alpha is None) == (image.mode == "RGB")
 
 
 def test_a_more_saturated_primary_moves_the_colour_outwards_and_tints_grey(tmp_path):
@@ -205,17 +182,6 @@ def test_a_more_saturated_primary_moves_the_colour_outwards_and_tints_grey(tmp_p
     assert load_picture(path).pixels[0, 0, 1] < plain[1] - 0.02
     save_image(path, Image.new("L", (4, 4), 100), icc_profile=wide_profile())
     assert np.ptp(load_picture(path).pixels[0, 0] * 255) > 2
-
-
-@pytest.mark.parametrize("mode", ["P", "RGBA"])
-def test_a_profile_is_applied_behind_palettes_and_alpha(tmp_path, mode):
-    image = Image.new("RGBA", (4, 4), (200, 40, 40, 128)).convert(mode)
-    path = save_image(tmp_path / "a.png", image, icc_profile=swapped_profile())
-    picture = load_picture(path)
-    red, _, blue = picture.pixels[0, 0] * 255
-    assert red < 60
-    assert blue > 180
-    assert picture.alpha is not None
 
 
 DEEP_GREY = Image.fromarray(np.array([[0, 9000, 30000, 65535]], np.uint16))
@@ -263,8 +229,9 @@ def test_a_broken_profile_is_ignored(tmp_path, mode, fault):
         "ours": srgb_profile(),  # which changes nothing either
     }[fault]
     image = Image.fromarray(noise8(8, 8, 3)).convert(mode)
+    expected = np.asarray(image.convert("RGB")) / np.float32(255)
     path = save_image(tmp_path / "a.tif", image, icc_profile=profile)
-    np.testing.assert_allclose(load_picture(path).pixels, as_rgb(image), atol=1e-6)
+    np.testing.assert_allclose(load_picture(path).pixels, expected, atol=1e-6)
 
 
 # ---- Modes
@@ -284,17 +251,6 @@ def test_other_colour_spaces_are_converted(tmp_path, mode, colour, suffix, expec
     np.testing.assert_allclose(load_picture(path).pixels[8, 8], expected, atol=0.02)
 
 
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_alpha_is_kept_apart_from_the_colours(tmp_path, mode, suffix):
-    image = Image.fromarray(noise8(6, 5, 4)).convert(mode)
-    picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
-    assert picture.alpha is not None
-    expected = np.asarray(image.convert("RGBA")) / np.float32(255)
-    np.testing.assert_array_equal(picture.alpha, expected[..., 3])
-    np.testing.assert_array_equal(picture.pixels, expected[..., :3])
-
-
 @pytest.mark.parametrize(
     ("samples", "photometric", "expected"),
     [((50, 25, 0, 128), "rgb", (100, 50, 0)), ((50, 128), "minisblack", (100, 100, 100))],
@@ -308,10 +264,6 @@ def test_premultiplied_alpha_is_divided_out(tmp_path, samples, photometric, expe
     assert picture.alpha is not None
 
 
-def as_rgb(image: Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGB")) / np.float32(255)
-
-
 @pytest.mark.parametrize(
     ("image", "suffixes"),
     [
@@ -319,14 +271,18 @@ def as_rgb(image: Image.Image) -> np.ndarray:
         (Image.fromarray(noise(5, 9) > 0.5), ("png", "tif", "bmp")),
         (Image.fromarray(noise8(5, 7)), ("png",)),
         (Image.new("RGBA", (4, 4), (1, 2, 3, 255)), ("png",)),
+        (Image.fromarray(noise8(6, 5, 4)), ("png", "tif")),
+        (Image.fromarray(noise8(6, 5, 4)).convert("LA"), ("png", "tif")),
     ],
-    ids=["palette", "one bit", "grey", "opaque"],
+    ids=["palette", "one bit", "grey", "opaque", "RGBA", "LA"],
 )
-def test_other_modes_become_colours_without_alpha(tmp_path, image, suffixes):
+def test_other_modes_become_colours_and_alpha_apart_from_them(tmp_path, image, suffixes):
+    expected = np.asarray(image.convert("RGBA")) / np.float32(255)
+    alpha = None if (expected[..., 3] == 1).all() else expected[..., 3]
     for suffix in suffixes:
         picture = load_picture(save_image(tmp_path / f"a.{suffix}", image))
-        np.testing.assert_array_equal(picture.pixels, as_rgb(image))
-        assert picture.alpha is None
+        np.testing.assert_array_equal(picture.pixels, expected[..., :3])
+        np.testing.assert_array_equal(picture.alpha, alpha)
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])])
@@ -340,30 +296,22 @@ def test_a_palettes_transparency_is_honoured(tmp_path, transparency):
     np.testing.assert_array_equal(picture.pixels[0], np.eye(3))
 
 
-@pytest.mark.parametrize(
-    ("mode", "colour", "key"), [("RGB", (9, 8, 7), (9, 8, 7)), ("L", 77, 77), ("1", 1, 255)]
-)
-def test_a_transparent_colour_is_honoured(tmp_path, mode, colour, key):
-    image = Image.new(mode, (2, 1), 0)
-    image.putpixel((1, 0), colour)
-    picture = load_picture(save_image(tmp_path / "a.png", image, transparency=key))
-    assert picture.alpha is not None
-    assert picture.alpha.tolist() == [[1.0, 0.0]]
-
-
 COLOURS = np.array([[0x1234, 0x5678, 0x9ABC], [0x3412, 0x7856, 0xBC9A]], ">u2").tobytes()
 
 
 @pytest.mark.parametrize(
     ("depth", "kind", "rows", "key", "grey"),
     [
+        (1, 0, b"\0\x80", b"\0\1", [1, 0]),
         (2, 0, b"\0\x90", b"\0\2", np.array([2, 1]) / 3),
         (4, 0, b"\0\x21", b"\0\2", np.array([2, 1]) / 15),
+        (8, 0, b"\0\x4d\x4e", b"\0\x4d", np.array([0x4D, 0x4E]) / 255),
+        (8, 2, b"\0\x09\x08\x07\x09\x08\0", b"\0\x09\0\x08\0\x07", None),
         (16, 0, b"\0\x12\x34\x12\x35", b"\x12\x34", np.array([0x1234, 0x1235]) / 65535),
         (16, 2, b"\0" + COLOURS, COLOURS[:6], None),
     ],
 )
-def test_a_transparent_colour_of_other_depths_is_honoured(tmp_path, depth, kind, rows, key, grey):
+def test_a_transparent_colour_is_honoured(tmp_path, depth, kind, rows, key, grey):
     path = tmp_path / "a.png"  # two pixels, of which the first has the transparent colour
     path.write_bytes(png(2, 1, chunk(b"tRNS", key), pixels=rows, depth=depth, kind=kind))
     picture = load_picture(path)
@@ -373,48 +321,30 @@ def test_a_transparent_colour_of_other_depths_is_honoured(tmp_path, depth, kind,
         np.testing.assert_allclose(picture.pixels[0, :, 0], grey, atol=1e-7)
 
 
-def deep_grey_files(folder: Path, values: np.ndarray) -> Iterator[Path]:
-    yield save_image(folder / "a.png", Image.fromarray(values))
-    yield save_image(folder / "little.tif", Image.fromarray(values))
-    big = Image.frombytes("I;16B", values.shape[::-1], values.astype(">u2").tobytes())
-    yield save_image(folder / "big.tif", big)
-    yield save_image(folder / "int32.tif", Image.fromarray(values.astype(np.int32)))
-    yield save_image(folder / "a.pgm", Image.fromarray(values.astype(np.int32)))
-
-
 def test_16_bit_grey_is_scaled_and_integers_beyond_are_refused(tmp_path):
     values = np.array([[0, 255, 256, 30000], [1, 40000, 65534, 65535]], np.uint16)
-    for path in deep_grey_files(tmp_path, values):
-        pixels = load_picture(path).pixels
-        np.testing.assert_array_equal(pixels[..., 1], values / np.float32(65535), path.name)
+    plain, wide = Image.fromarray(values), Image.fromarray(values.astype(np.int32))
+    big = Image.frombytes("I;16B", plain.size, values.astype(">u2").tobytes())
+    files = {"a.png": plain, "little.tif": plain, "big.tif": big, "int32.tif": wide, "a.pgm": wide}
+    for name, image in files.items():
+        pixels = load_picture(save_image(tmp_path / name, image)).pixels
+        np.testing.assert_array_equal(pixels[..., 1], values / np.float32(65535), name)
     for value in (-1, 65536):
         path = save_image(tmp_path / "a.tif", Image.fromarray(np.full((2, 2), value, np.int32)))
         with pytest.raises(PictureError, match="integers from 0"):
             load_picture(path)
 
 
-def test_float_grey_is_taken_as_zero_to_one_and_clipped_and_must_be_finite(tmp_path):
-    path = tmp_path / "a.tif"
-    save_image(path, Image.fromarray(np.array([[-1, 0, 0.25, 1, 7]], np.float32)))
+def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path):
+    values = Image.fromarray(np.array([[-1, 0, 0.25, 1, 7]], np.float32))
+    path = save_image(tmp_path / "a.tif", values)
     assert load_picture(path).pixels[0, :, 2].tolist() == [0, 0, 0.25, 1, 1]
-    for value in (np.nan, np.inf, -np.inf):
-        save_image(path, Image.fromarray(np.array([[0, value]], np.float32)))
-        with pytest.raises(PictureError, match="finite numbers"):
-            load_picture(path)
-
-
-@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
-def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
-    red, blue = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
-    path = tmp_path / f"a.{suffix}"
-    save_image(path, red, save_all=True, append_images=[blue])
-    np.testing.assert_allclose(load_picture(path).pixels[4, 4], (1, 0, 0), atol=0.02)
 
 
 # ---- What can't be used
 
 
-def refusal(path: Path, match: str) -> PictureError:
+def assert_refused(path: Path, match: str) -> None:
     """The same refusal from both functions, with a name, a remedy and a single line."""
     with pytest.raises(PictureError, match=match) as size_error:
         read_picture_size(path)
@@ -424,7 +354,6 @@ def refusal(path: Path, match: str) -> PictureError:
     assert repr(str(path)) in error.value.message
     assert error.value.remedy
     assert "\n" not in str(error.value)
-    return error.value
 
 
 # Files that are no pictures are in hostile_pictures.py.
@@ -436,41 +365,34 @@ def refusal(path: Path, match: str) -> PictureError:
         ("file/a.png", "Not a directory"),
         ("x" * 300 + ".png", "too long"),
         ("a\0b.png", "must have a name that a file can have"),
-        ("huge.png", "must have at most 178956970 pixels, got"),
     ],
 )
 def test_what_is_no_picture_file_is_refused(tmp_path, name, match):
     (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "huge.png").write_bytes(png(60000, 60000, pixels=bytes(100)))
-    refusal(tmp_path / name, match)
+    assert_refused(tmp_path / name, match)
 
 
 @pytest.mark.parametrize(
-    ("owner", "call", "error", "match"),
+    ("owner", "error", "match"),
     [
-        (Path, "open", PermissionError(errno.EACCES, "Permission denied"), "may not be read"),
-        (Image, "open", OSError(errno.EIO, "Input/output error"), "not be read: Input/output"),
+        (Path, PermissionError(errno.EACCES, "Permission denied"), "may not be read"),
+        (Image, OSError(errno.EIO, "Input/output error"), "not be read: Input/output"),
     ],
 )
-def test_what_fails_while_a_file_is_opened_is_reported(
-    tmp_path, monkeypatch, owner, call, error, match
-):
+def test_what_fails_while_a_file_is_opened_is_reported(tmp_path, monkeypatch, owner, error, match):
     path = save_image(tmp_path / "a.png", Image.new("L", (2, 2)))
-    monkeypatch.setattr(owner, call, mock.Mock(side_effect=error))
-    refusal(path, match)
+    monkeypatch.setattr(owner, "open", mock.Mock(side_effect=error))
+    assert_refused(path, match)
 
 
-def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+def test_too_many_pixels_are_refused_before_decoding_and_too_little_memory_in_it(
+    tmp_path, monkeypatch
+):
     path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     assert load_picture(path, max_pixels=100).pixels.shape[:2] == (10, 10)
-    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="must have at most 99 pixels, got 10 x 10"):
         load_picture(path, max_pixels=99)
-
-
-def test_memory_that_runs_out_while_decoding_is_reported(tmp_path, monkeypatch):
-    path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
-    monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="more memory than there is"):
         load_picture(path)
 
@@ -480,14 +402,11 @@ def test_pillows_warnings_do_not_come_through(tmp_path, monkeypatch):
     load = ImageFile.ImageFile.load
 
     def warn_and_load(self: ImageFile.ImageFile) -> object:
-        module = {"__name__": "PIL.SomePlugin", "warnings": warnings}
-        exec("warnings.warn('corrupt EXIF')", module)
+        warnings.warn_explicit("corrupt EXIF", UserWarning, "a.py", 1, module="PIL.SomePlugin")
         return load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", warn_and_load)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_picture(path)
+    load_picture(path)  # or the warning is an error here
 
 
 def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path):
@@ -508,7 +427,7 @@ def test_arrays_of_each_type_and_shape_become_pictures(shape, dtype):
     white = 1 if kind.kind == "f" else np.iinfo(kind).max
     array = (noise(*shape) * white).astype(kind)
     picture = from_array(array)
-    assert_valid(picture)
+    assert_valid(picture.pixels, picture.alpha)
     assert not np.shares_memory(picture.pixels, array)
     assert (picture.alpha is not None) == (shape[-1] == 4)
     expected = array.astype(np.float64).reshape(4, 5, -1) / white
@@ -552,13 +471,6 @@ def test_resizing_keeps_range_type_and_channels(shape, size):
     assert result.max() <= 1
 
 
-def test_shrinking_averages_fine_stripes_to_grey():
-    stripes = np.zeros((64, 64, 3), np.float32)
-    stripes[:, ::2] = 1
-    middle = resize(stripes, (16, 16))[4:-4, 4:-4]
-    np.testing.assert_allclose(middle, 0.5, atol=0.02)
-
-
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
 def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape):
     edge = np.zeros(shape, np.float32)
@@ -570,19 +482,22 @@ def test_an_edge_is_sharpened_by_overshoot_that_is_clipped(shape):
     assert inside.max() > 0.83
 
 
-def test_resizing_keeps_constants_apart_and_more_than_8_bits_and_the_array_itself_at_its_size():
+def test_resizing_keeps_constants_and_depth_makes_fine_stripes_grey_and_copies_nothing_in_vain():
     colour = np.array([0.2, 0.5, 0.9], np.float32)
     result = resize(np.broadcast_to(colour, (9, 13, 3)), (30, 4))
     np.testing.assert_allclose(result, np.broadcast_to(colour, (30, 4, 3)), atol=1e-5)
     ramp = np.linspace(0.5, 0.502, 64, dtype=np.float32)[None].repeat(64, 0)
     assert len(np.unique(resize(ramp, (64, 32)))) > 16
+    stripes = np.zeros((64, 64, 3), np.float32)
+    stripes[:, ::2] = 1
+    np.testing.assert_allclose(resize(stripes, (16, 16))[4:-4, 4:-4], 0.5, atol=0.02)
     assert resize(ramp, (64, 64)) is ramp
     with pytest.raises(PictureError, match="at least 1 px"):
         resize(ramp, (0, 4))
 
 
 def test_compositing_mixes_with_the_background():
-    picture = Picture(np.full((1, 2, 3), 0.5, np.float32), np.array([[0, 0.5]], np.float32))
+    picture = from_array(np.array([[[0.5, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5]]]))
     np.testing.assert_allclose(composite(picture, "white")[0, :, 0], [1, 0.75])
     np.testing.assert_allclose(composite(picture, "black")[0, :, 0], [0, 0.25])
     assert composite(picture, "white").dtype == np.float32
@@ -593,68 +508,44 @@ def test_compositing_mixes_with_the_background():
 # ---- Writing
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_is_read_back_close_to_what_was_written(tmp_path, suffix):
-    pixels = smooth(48, 40)
-    path = tmp_path / f"a{suffix.upper()}"
-    save_picture(path, pixels)
-    assert np.abs(load_picture(path).pixels - pixels).max() < 0.03
-    assert read_picture_size(path) == (48, 40)
-
-
-@pytest.mark.parametrize(("suffix", "bit_depth"), LOSSLESS)
-def test_lossless_formats_keep_colours_and_alpha(tmp_path, suffix, bit_depth):
-    pixels, alpha = noise(9, 7, 3), noise(9, 7)
-    path = tmp_path / f"a{suffix}"
+@pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
+def test_every_encoding_is_read_back_close_to_what_was_written(tmp_path, suffix, bit_depth):
+    pixels, path = smooth(48, 40), tmp_path / f"a{suffix.upper()}"
+    alpha = None if suffix in (".jpg", ".jpeg") else 1 - pixels[..., 2] / 2
     save_picture(path, pixels, alpha=alpha, bit_depth=bit_depth)
     picture = load_picture(path)
     # 16 bits come back through Pillow, which cuts the lower byte off.
-    tolerance = 0.5001 / 255 if bit_depth == 8 else 1.01 / 255
-    assert picture.alpha is not None
-    np.testing.assert_allclose(picture.pixels, pixels, atol=tolerance)
-    np.testing.assert_allclose(picture.alpha, alpha, atol=tolerance)
+    exact = (0.5001 if bit_depth == 8 else 1.01) / 255
+    np.testing.assert_allclose(picture.pixels, pixels, atol=0.03 if suffix in LOSSY else exact)
+    if alpha is not None:
+        assert picture.alpha is not None
+        np.testing.assert_allclose(picture.alpha, alpha, atol=exact)
+    assert read_picture_size(path) == (48, 40)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_16_bit_png_holds_the_exact_samples(tmp_path, channels):
+def test_16_bits_are_the_exact_samples(tmp_path, channels):
     values = noise(90, 70, 4)  # many, since float32 would round a few in a thousand wrongly
     alpha = values[..., 3] if channels == 4 else None
-    path = tmp_path / "a.png"
-    save_picture(path, values[..., :3], alpha=alpha, bit_depth=16)
+    for path in (tmp_path / "a.png", tmp_path / "a.tif"):
+        save_picture(path, values[..., :3], alpha=alpha, bit_depth=16, description="d" * 33)
     expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
-    np.testing.assert_array_equal(decode_png16(path.read_bytes()), expected)
-    with Image.open(path) as image:
+    np.testing.assert_array_equal(decode_png16((tmp_path / "a.png").read_bytes()), expected)
+    with Image.open(tmp_path / "a.png") as image:
         image.load()
         assert image.mode == ("RGB" if channels == 3 else "RGBA")
-        assert image.info["icc_profile"] == srgb_profile()
-
-
-@pytest.mark.parametrize("shape", [(9, 7), (1, 1)])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_a_16_bit_tiff_holds_the_exact_samples(tmp_path, channels, shape):
-    values = noise(*shape, 4)
-    alpha = values[..., 3] if channels == 4 else None
-    path = tmp_path / "a.tif"
-    save_picture(path, values[..., :3], alpha=alpha, bit_depth=16, description="d" * 33)
-    expected = np.rint(values[..., :channels].astype(np.float64) * 65535)
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
         page = file.pages[0]
-        np.testing.assert_array_equal(page.asarray().reshape(expected.shape), expected)
+        np.testing.assert_array_equal(page.asarray(), expected)
         assert page.photometric.name == "RGB"
         assert page.tags["ImageDescription"].value == "d" * 33
-        assert page.tags["InterColorProfile"].value == srgb_profile()
-        if channels == 4:
-            assert page.extrasamples[0].name == "UNASSALPHA"
+        assert [one.name for one in page.extrasamples] == ["UNASSALPHA"] * (channels - 3)
 
 
-def test_webp_keeps_alpha_and_jpeg_lays_it_on_white_and_keeps_full_colour_resolution(tmp_path):
+def test_jpeg_lays_transparency_on_white_and_keeps_full_colour_resolution(tmp_path):
     alpha = np.zeros((32, 32), np.float32)
     alpha[8:24] = 0.5
-    for suffix in ("webp", "jpg"):
-        save_picture(tmp_path / f"a.{suffix}", np.zeros((32, 32, 3), np.float32), alpha=alpha)
-    read = load_picture(tmp_path / "a.webp").alpha
-    assert read is not None
-    np.testing.assert_allclose(read, alpha, atol=1 / 255)
+    save_picture(tmp_path / "a.jpg", np.zeros((32, 32, 3), np.float32), alpha=alpha)
     picture = load_picture(tmp_path / "a.jpg")
     assert picture.alpha is None
     np.testing.assert_allclose(picture.pixels[..., 0], 1 - alpha, atol=0.01)
@@ -691,20 +582,28 @@ def test_a_round_trip_errs_by_half_a_step_at_most(tmp_path, pixels):
         assert np.abs(read(path) - pixels.astype(np.float64)).max() <= half_a_step + 1e-7
 
 
-ALL_ENCODINGS = [(suffix, 8) for suffix in SUFFIXES] + [(".png", 16), (".tif", 16)]
-
-
 @pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
-def test_equal_input_gives_equal_bytes_and_their_hash(tmp_path, suffix, bit_depth, monkeypatch):
-    pixels, alpha = noise(20, 30, 3), noise(20, 30)
+def test_equal_input_gives_equal_bytes_that_say_what_they_are(
+    tmp_path, suffix, bit_depth, monkeypatch
+):
+    made_of = {"style": "日本 é \U0001f3a8.png", "steps": 300, "quote": '"\\', "bad": "\udcff"}
+    description = json.dumps(made_of, ensure_ascii=False)
+    options = {"alpha": noise(20, 30), "bit_depth": bit_depth, "description": description}
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
-    options = {"alpha": alpha, "bit_depth": bit_depth, "description": '{"a": 1}'}
-    checksum = save_picture(first, pixels, **options)
+    checksum = save_picture(first, noise(20, 30, 3), **options)
     srgb_profile.cache_clear()
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    assert save_picture(second, pixels, **options) == checksum
+    assert save_picture(second, noise(20, 30, 3), **options) == checksum
     assert first.read_bytes() == second.read_bytes()
     assert checksum == hashlib.sha256(first.read_bytes()).hexdigest()
+    with Image.open(first) as image:
+        assert image.info["icc_profile"] == srgb_profile()
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            read, software = image.text["Description"], image.text["Software"]
+        else:
+            read, software = image.getexif()[0x010E], image.getexif()[0x0131]
+    assert json.loads(read) == made_of
+    assert software == "nst_jax"
 
 
 def test_the_profile_does_not_hold_the_moment_of_its_making():
@@ -714,26 +613,7 @@ def test_the_profile_does_not_hold_the_moment_of_its_making():
     assert ours[:24] + ours[36:] == made[:24] + made[36:]
 
 
-@pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
-def test_every_output_says_what_it_is(tmp_path, suffix, bit_depth):
-    options = {"style": "日本 é \U0001f3a8.png", "steps": 300, "quote": '"\\', "bad": "\udcff"}
-    description = json.dumps(options, ensure_ascii=False)
-    path = tmp_path / f"a{suffix}"
-    save_picture(path, noise(8, 8, 3), bit_depth=bit_depth, description=description)
-    with Image.open(path) as image:
-        assert image.info["icc_profile"] == srgb_profile()
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            text = image.text
-            read, software = text["Description"], text["Software"]
-        else:
-            read, software = image.getexif()[0x010E], image.getexif()[0x0131]
-    assert json.loads(read) == options
-    assert software == "nst_jax"
-
-
-def test_both_png_writers_write_the_same_metadata(
-    tmp_path,
-):
+def test_both_png_writers_write_the_same_metadata(tmp_path):
     metadata = []
     for bit_depth in (8, 16):
         path = tmp_path / "a.png"
@@ -742,13 +622,6 @@ def test_both_png_writers_write_the_same_metadata(
         metadata.append([(name, body) for name, body in chunks if name == b"iTXt"])
         assert {name for name, _ in chunks} == {b"IHDR", b"iCCP", b"iTXt", b"IDAT", b"IEND"}
     assert metadata[0] == metadata[1]
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
-def test_16_bits_are_refused_where_the_format_has_8(tmp_path, suffix):
-    with pytest.raises(OutputError, match="16 bits"):
-        save_picture(tmp_path / f"a{suffix}", noise(4, 4, 3), bit_depth=16)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -770,21 +643,25 @@ def test_values_that_make_no_picture_are_not_written(tmp_path, pixels, alpha, ma
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_too_wide_or_a_description_too_long_for_its_format_is_refused(tmp_path):
+def test_a_picture_too_wide_deep_or_long_described_for_its_format_is_refused(tmp_path):
+    for suffix in LOSSY:
+        with pytest.raises(OutputError, match="16 bits"):
+            save_picture(tmp_path / f"a{suffix}", noise(4, 4, 3), bit_depth=16)
     with pytest.raises(WriteError, match="at most 16383 px"):
         save_picture(tmp_path / "a.webp", np.zeros((1, 16384, 3)))
     with pytest.raises(WriteError, match="at most 65500 px"):
         save_picture(tmp_path / "a.jpg", np.zeros((65501, 1, 3)))
     with pytest.raises(WriteError, match="encoded as JPEG"):
         save_picture(tmp_path / "a.jpg", noise(4, 4, 3), description="x" * 70000)
+    assert list(tmp_path.iterdir()) == []
     save_picture(tmp_path / "b.webp", np.zeros((1, 16383, 3)))
     save_picture(tmp_path / "b.jpg", np.zeros((65500, 1, 3)))
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, suffix):
-    path = tmp_path / f"a{suffix}"
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
     path.write_bytes(b"old")
 
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -816,57 +693,37 @@ def test_where_no_file_can_be_is_a_write_error(tmp_path, name, match):
 # ---- The whole
 
 
-def fuzz_seeds() -> dict[str, bytes]:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "description"
-    extras = {"exif": exif, "icc_profile": srgb_profile()}
-    colour = Image.fromarray(noise8(12, 17, 3))
-    palette = colour.quantize(9)
-    return {
-        "rgb.png": encode(colour, "PNG", **extras),
-        "palette.png": encode(palette, "PNG", transparency=bytes(range(9))),
-        "grey16.png": encode(Image.fromarray(np.arange(60, dtype=np.uint16)[None]), "PNG"),
-        "animated.png": encode(colour, "PNG", save_all=True, append_images=[palette]),
-        "rgb.jpg": encode(colour, "JPEG", **extras),
-        "cmyk.jpg": encode(colour.convert("CMYK"), "JPEG"),
-        "rgb.tif": encode(colour, "TIFF", compression="tiff_adobe_deflate", **extras),
-        "raw.tif": encode(colour, "TIFF"),
-        "float.tif": encode(Image.fromarray(noise(5, 6)), "TIFF"),
-        "rgba.webp": encode(Image.fromarray(noise8(12, 17, 4)), "WEBP", **extras),
-        "palette.gif": encode(palette, "GIF", transparency=3),
-        "animated.gif": encode(palette, "GIF", save_all=True, append_images=[colour]),
-    }
+SOUND = re.compile(
+    r"(whole|animated|cmyk|16 bits|floats|transparent palette).*\.(png|jpg|tiff?|webp|gif)"
+)
+FUZZED = [one for one in SPECIMENS if SOUND.fullmatch(one.file_name)]
 
 
-def with_mended_check_sums(content: bytes) -> bytes:
-    """So that damage inside a PNG's chunks gets past the check sums."""
-    result, place = bytearray(content), 8
-    while place + 12 <= len(result):
-        (length,) = struct.unpack_from(">I", result, place)
-        end = place + 8 + length
-        if end + 4 > len(result):
-            break
-        struct.pack_into(">I", result, end, zlib.crc32(result[place + 4 : end]))
-        place = end + 4
-    return bytes(result)
+def mutate_chunk(content: bytes, chance: random.Random) -> bytes:
+    """A PNG with damage inside a chunk, which its check sum does not tell."""
+    *chunks, end = png_chunks(content)
+    damaged = chance.randrange(len(chunks))
+    name, body = chunks[damaged]
+    chunks[damaged] = name, mutate(body, chance)
+    return content[:8] + b"".join(chunk(*one) for one in (*chunks, end))
 
 
-@pytest.mark.parametrize("name", fuzz_seeds())
-def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("one", FUZZED, ids=lambda one: one.file_name)
+def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, monkeypatch, one):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # keeps the test's memory small
-    chance = random.Random(name)
-    content, path = fuzz_seeds()[name], tmp_path / name
-    for index in range(60):
-        damaged = mutate(content, chance)
-        mend = name.endswith(".png") and index % 2 == 0
-        path.write_bytes(with_mended_check_sums(damaged) if mend else damaged)
+    chance, path = random.Random(one.file_name), tmp_path / one.file_name
+    one.write(path)
+    content = path.read_bytes()
+    for index in range(45):
+        damage = mutate_chunk if path.suffix == ".png" and index % 2 == 0 else mutate
+        path.write_bytes(damage(content, chance))
         try:
             size = read_picture_size(path)
             picture = load_picture(path)
         except PictureError as error:
             assert repr(str(path)) in error.message  # noqa: PT017
         else:
-            assert_valid(picture)
+            assert_valid(picture.pixels, picture.alpha)
             assert picture.pixels.shape[:2] == size
 
 
@@ -878,8 +735,3 @@ def test_loading_and_resizing_is_quick(tmp_path):
         resize(load_picture(tmp_path / "a.jpg").pixels, (384, 384))
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.1  # about 0.015 on an idle core
-
-
-def test_reading_and_writing_pictures_does_not_import_jax():
-    code = "import sys, nst_jax.files.encode; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

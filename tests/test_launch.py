@@ -4,17 +4,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from batch_runs import save_pixels
-from engine_jobs import LANDSCAPE, PORTRAIT, content_of, style_of
+from batch_runs import check_same, save_job
+from engine_jobs import LANDSCAPE, PORTRAIT
 from schedulers import scheduler_programs
 
 from nst_jax.cli.main import run
-from nst_jax.files.ledger import read_ledger
 
 LAUNCH = Path(__file__).parent.parent / "scripts" / "launch"
 
@@ -34,22 +32,16 @@ RECIPES: dict[str, tuple[list[list[str]], dict[str, str]]] = {
 def launched(recipe: str, arguments: list[str], environment: dict[str, str]) -> str:
     """What the workers of a recipe print; Slurm's tasks are started here, one for each index."""
     commands, variables = RECIPES[recipe]
-    running = [
-        subprocess.Popen(
-            [LAUNCH / command[0], *command[1:], *arguments],
-            env=environment | variables | _array_index(index, len(commands)),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for index, command in enumerate(commands)
-    ]
+    environment, running = environment | variables, []
+    for index, command in enumerate(commands):
+        if len(commands) > 1:
+            environment["SLURM_ARRAY_TASK_ID"] = str(index)
+        words = [LAUNCH / command[0], *command[1:], *arguments]
+        worker = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+        running.append(worker)
     printed = [one.communicate()[0] for one in running]
     assert [one.returncode for one in running] == [0] * len(running), printed
     return "".join(printed)
-
-
-def _array_index(index: int, count: int) -> dict[str, str]:
-    return {"SLURM_ARRAY_TASK_ID": str(index)} if count > 1 else {}
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.sh")), ids=lambda path: path.name)
@@ -60,19 +52,16 @@ def test_recipes_are_sound_shell(path):
     assert answer.returncode == 0, answer.stdout
 
 
-def printed_job(kind: str, tmp_path: Path, *options: str) -> dict[str, Any]:
-    environment = scheduler_programs(tmp_path, real=False) | KUBERNETES
-    command = [LAUNCH / "kubernetes.sh", kind, "/data/jobs.csv", "/data/renders", *options]
-    text = subprocess.run(
-        command, env=environment | {"PRINT": "1"}, capture_output=True, text=True, check=True
-    ).stdout
-    assert "@" not in text
-    return yaml.safe_load(text)
-
-
 @pytest.mark.parametrize("kind", ["gpu", "tpu"])
 def test_the_kubernetes_job_is_one_and_gives_every_index_its_number(kind, tmp_path):
-    job = printed_job(kind, tmp_path, "--style-weight", "2", "--preset", 'a "b" \\c')
+    environment = scheduler_programs(tmp_path, real=False) | KUBERNETES | {"PRINT": "1"}
+    command = [LAUNCH / "kubernetes.sh", kind, "/data/jobs.csv", "/data/renders"]
+    command += ["--style-weight", "2", "--preset", 'a "b" \\c']
+    text = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert "@" not in text
+    job = yaml.safe_load(text)
     kubernetes_validate.validate(job, kubernetes_validate.latest_version(), strict=True)
     wrong = {**job, "spec": {**job["spec"], "completionsMode": "Indexed"}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -91,32 +80,22 @@ STRANGE = [
 """What a shell, GNU parallel, YAML or Kubernetes could read something into."""
 
 
-def told_by_workers(confined: str = "") -> list[str]:
-    """What two workers say of their shards and of these arguments."""
-    arguments = " ".join(["jobs $1.csv", "--output-dir", "out", *STRANGE]).replace("  ", " ")
-    return [f"{index}/2 {confined}batch {arguments}" for index in range(2)]
+NEEDS_PARALLEL = pytest.mark.skipif(
+    "GNU parallel" not in subprocess.getoutput("parallel --version"), reason="it is not installed"
+)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, pytest.param("real parallel", marks=NEEDS_PARALLEL)])
 def test_every_worker_finds_its_shard_and_every_argument_comes_as_it_is(recipe, tmp_path):
     environment = scheduler_programs(tmp_path, real=False)
-    told = launched(recipe, ["jobs $1.csv", "out", *STRANGE], environment).splitlines()
-    assert sorted(told) == told_by_workers("1,1,1 " if recipe == "tpu slice" else "")
-
-
-def is_gnu_parallel_here() -> bool:
-    found = shutil.which("parallel")
-    return (
-        bool(found) and b"GNU" in subprocess.run([found, "--version"], capture_output=True).stdout
-    )
-
-
-@pytest.mark.skipif(not is_gnu_parallel_here(), reason="GNU parallel is not installed")
-def test_every_argument_comes_to_the_workers_of_the_real_gnu_parallel(tmp_path):
-    environment = scheduler_programs(tmp_path, real=False) | {"SHELL": "/bin/sh"}
-    (tmp_path / "parallel").unlink()
-    told = launched("parallel", ["jobs $1.csv", "out", *STRANGE], environment).splitlines()
-    assert sorted(told) == told_by_workers()
+    if recipe == "real parallel":
+        environment |= {"SHELL": "/bin/sh"}
+        (tmp_path / "parallel").unlink()
+    given = ["jobs $1.csv", "out", *STRANGE]
+    told = launched(recipe.removeprefix("real "), given, environment).splitlines()
+    confined = "1,1,1 " if recipe == "tpu slice" else ""
+    arguments = " ".join(["jobs $1.csv", "--output-dir", "out", *STRANGE]).replace("  ", " ")
+    assert sorted(told) == [f"{index}/2 {confined}batch {arguments}" for index in range(2)]
 
 
 def refused(command: list[str], environment: dict[str, str]) -> str:
@@ -133,10 +112,7 @@ def refused(command: list[str], environment: dict[str, str]) -> str:
 
 
 ALL_RECIPES = {
-    "slurm_array.sh": ([], {}),
-    "gnu_parallel.sh": ([], {"WORKERS": "2"}),
-    "kubernetes.sh": (["gpu"], KUBERNETES),
-    "tpu_slice.sh": ([], {"TPU": "slice", "ZONE": "zone"}),
+    **{command[0]: (command[1:], given) for [command, *_], given in RECIPES.values()},
     "tpu_host.sh": ([], {}),
 }
 """What each needs before the manifest, and in its environment."""
@@ -219,45 +195,33 @@ def test_a_host_counts_the_names_that_are_not_empty(hosts, shard, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def asked(narrow_file, tmp_path_factory) -> list[str]:
-    """A manifest of five tiny jobs, and its options."""
-    folder = tmp_path_factory.mktemp("manifest")
+def single(narrow_file, tmp_path_factory) -> tuple[list[str], Path]:
+    """Five tiny jobs as a manifest with its options, and where one process rendered them."""
+    folder, out = (tmp_path_factory.mktemp(name) for name in ("manifest", "single"))
     rows = ["content,style,output"]
     for number in range(5):
-        size = PORTRAIT if number == 4 else LANDSCAPE
-        content = save_pixels(folder / f"c{number}.png", content_of(number, size))
-        style = save_pixels(folder / f"s{number}.png", style_of(number))
-        rows.append(f"{content},{style},{number}.png")
+        save_job(folder, number, size=PORTRAIT if number == 4 else LANDSCAPE)
+        rows.append(f"c{number}.png,s{number}.png,{number}.png")
     (folder / "jobs.csv").write_text("\n".join(rows))
-    return [
+    manifest, *options = asked = [
         *(str(folder / "jobs.csv"), "--weights", narrow_file, "--size", "32", "--levels", "1"),
         *("--steps", "2", "--content-taps", "relu1_1", "--style-taps", "relu1_1"),
     ]
-
-
-@pytest.fixture(scope="module")
-def single(asked, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("single")
-    manifest, *options = asked
     programs = scheduler_programs(tmp_path_factory.mktemp("programs"), real=True)
-    command = ["nst-jax", "batch", manifest, "--output-dir", str(folder), "--quiet", *options]
+    command = ["nst-jax", "batch", manifest, "--output-dir", str(out), "--quiet", *options]
     subprocess.run(command, check=True, env=programs)
-    return folder
+    return asked, out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["slurm", "parallel", "kubernetes gpu", "tpu slice"])
-def test_real_workers_of_a_recipe_give_the_bytes_of_one_process(recipe, asked, single, tmp_path):
+def test_real_workers_of_a_recipe_give_the_bytes_of_one_process(recipe, single, tmp_path):
     (tmp_path / "programs").mkdir()
     environment = scheduler_programs(tmp_path / "programs", real=True)
-    manifest, *options = asked
+    (manifest, *options), expected = single
     out = tmp_path / "out"
     launched(recipe, [manifest, str(out), "--quiet", *options], environment)
-    for number in range(5):
-        assert (out / f"{number}.png").read_bytes() == (single / f"{number}.png").read_bytes()
-    assert {one["status"] for one in read_ledger(out).values()} == {"done"}
-    assert sorted(path.name for path in out.glob("ledger*")) == [
-        "ledger-0-of-2.jsonl",
-        "ledger-1-of-2.jsonl",
-    ]
+    check_same(out, expected, 5)
+    ledgers = sorted(path.name for path in out.glob("ledger*"))
+    assert ledgers == [f"ledger-{index}-of-2.jsonl" for index in range(2)]
     assert run(["report", str(out), "--quiet"]) == 0

@@ -136,6 +136,7 @@ def test_a_batch_size_beyond_the_jobs_is_a_note(pictures, narrow_file, capsys):
         ("missing.csv", "missing.csv"),
         ("--size 3", "size must be"),
         ("--steps 0", "steps must be"),
+        ("--preset nonsense", "preset must be one of default, fast, "),
     ],
 )
 def test_a_wrong_request_is_status_2_in_one_line(pictures, narrow_file, capsys, line, said):

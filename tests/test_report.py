@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from PIL import Image
@@ -18,7 +19,6 @@ from report_folders import RUN, result, save, small_batch, write
 from nst_jax.cli.main import run
 from nst_jax.files.report.page import write_report
 from nst_jax.files.report.thumbnails import FOLDER
-from nst_jax.request.errors import WriteError
 from nst_jax.request.job import Job
 
 
@@ -38,9 +38,6 @@ def folder(tmp_path) -> Path:
     return small_batch(tmp_path)
 
 
-# What is in it.
-
-
 def test_every_job_is_there_with_its_pictures_numbers_and_options(folder):
     write_report(folder)
     data = data_of(folder)
@@ -56,15 +53,13 @@ def test_every_job_is_there_with_its_pictures_numbers_and_options(folder):
     assert first["thumb"][1:] == [40, 30]
     assert first["view"] == ["../deep/cat_waves.png", 40, 30]
     lost = jobs["lost.png"]
-    assert (lost["status"], lost["styles"], lost["thumb"], lost["view"]) == (
-        *("failed", [1, 2]),
-        *(None, None),
-    )
+    assert (lost["status"], lost["styles"]) == ("failed", [1, 2])
+    assert lost["thumb"] is lost["view"] is None
     assert lost["error"]["remedy"] == "Check the path"
     assert (data["title"], data["run"], data["live"]) == ("renders", RUN, False)
 
 
-def test_every_picture_that_is_named_is_there_and_in_its_size(folder):
+def test_every_picture_that_is_named_is_there_in_its_size_and_can_be_shown(folder):
     page = write_report(folder)
     data = data_of(folder)
     shots = [one[key] for one in (*data["jobs"], *data["pictures"]) for key in ("thumb", "view")]
@@ -73,11 +68,7 @@ def test_every_picture_that_is_named_is_there_and_in_its_size(folder):
     for url, *size in shown:
         with Image.open(page.parent / url) as image:
             assert list(image.size) == size
-
-
-def test_what_browsers_can_not_show_has_a_copy_that_they_can(folder):
-    write_report(folder)
-    (job,) = (job for job in data_of(folder)["jobs"] if job["job"].endswith(".tif"))
+    (job,) = (job for job in data["jobs"] if job["job"].endswith(".tif"))
     assert job["view"][0].endswith(".webp")
     assert job["file"] == "../deep/dog_waves.tif"
 
@@ -98,13 +89,6 @@ def test_a_ledger_of_an_earlier_version_is_shown_as_far_as_it_goes(tmp_path):
     (job,) = data_of(tmp_path)["jobs"]
     assert (job["content"], job["styles"], job["steps"]) == (None, [], 5)
     assert job["thumb"]
-
-
-def test_the_last_line_of_a_job_counts(folder):
-    write(folder, [result(folder, Job("a.png", "b.png", output="lost.png"), 9)])
-    write_report(folder)
-    (job,) = (job for job in data_of(folder)["jobs"] if job["job"] == "lost.png")
-    assert (job["status"], job["error"]) == ("done", None)
 
 
 @pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"], ids=["nul", "surrogate"])
@@ -157,9 +141,6 @@ def test_no_name_becomes_markup_or_ends_the_script(tmp_path, name):
     data = data_of(folder)
     assert data["jobs"][0]["job"] == name
     assert data["jobs"][0]["view"]
-
-
-# Writing.
 
 
 def test_copies_are_made_once_and_again_when_a_picture_has_changed(folder):
@@ -217,12 +198,6 @@ def test_the_batch_itself_is_not_touched(folder):
     assert not list(folder.rglob(".partial*"))
 
 
-def test_a_report_that_can_not_be_written_says_so(folder):
-    (folder / "report").write_text("in the way")
-    with pytest.raises(WriteError, match=r"report .* can't be written"):
-        write_report(folder)
-
-
 # The command.
 
 
@@ -266,19 +241,9 @@ def test_a_signal_leaves_no_page_that_looks_for_news(folder, number, status):
     assert data_of(folder)["live"] is False
 
 
-@pytest.fixture
-def interrupted(monkeypatch) -> None:
-    """The first wait between two looks is ended as Ctrl-C ends it."""
-
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", interrupt)
-
-
-@pytest.mark.usefixtures("interrupted")
-def test_the_command_says_what_it_waits_for(folder, capsys):
+def test_the_command_says_what_it_waits_for(folder, monkeypatch, capsys):
     """A batch that has ended, one that another has begun after, and one that is the first."""
+    monkeypatch.setattr(time, "sleep", mock.Mock(side_effect=KeyboardInterrupt))
     watch = ["report", str(folder), "--watch"]
     assert run(watch) == 130
     assert "has ended; waiting for another one" in capsys.readouterr().err
@@ -292,8 +257,8 @@ def test_the_command_says_what_it_waits_for(folder, capsys):
     assert data_of(folder)["live"] is False
 
 
-@pytest.mark.usefixtures("interrupted")
-def test_nothing_is_made_for_a_folder_that_never_comes(tmp_path, capsys):
+def test_nothing_is_made_for_a_folder_that_never_comes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(time, "sleep", mock.Mock(side_effect=KeyboardInterrupt))
     assert run(["report", str(tmp_path / "no/where"), "--watch"]) == 130
     assert "waiting for the first job" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
@@ -301,7 +266,7 @@ def test_nothing_is_made_for_a_folder_that_never_comes(tmp_path, capsys):
 
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Waits for something that another thread brings about; returns whether it came."""
-    last = time.monotonic() + 20
+    last = time.monotonic() + 60
     while not holds() and time.monotonic() < last:
         time.sleep(0.05)
     return holds()

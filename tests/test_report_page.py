@@ -103,11 +103,13 @@ def test_filters_leave_what_matches(page, field, value, left):
     assert len(names(page)) == 4
 
 
-def test_content_and_style_can_be_chosen_by_their_names(page):
+def test_content_and_style_can_be_chosen_and_stand_in_the_address(folder, page):
     assert page.texts("#style option") == ["every style", "stars.png", "waves.png"]
     page.choose("#style", page.js("document.querySelectorAll('#style option')[1].value"))
     assert names(page) == ["deep/cat_stars.jpg", "lost.png"]
     page.choose("#content", page.js("document.querySelectorAll('#content option')[1].value"))
+    assert names(page) == ["deep/cat_stars.jpg"]
+    page.open(folder / "report/index.html", page.js("location.hash"))
     assert names(page) == ["deep/cat_stars.jpg"]
 
 
@@ -133,13 +135,6 @@ def test_jobs_are_sorted_both_ways_and_what_has_no_value_comes_last(page, key, f
         assert ascending[-1] == descending[-1] == "lost.png"
 
 
-def test_what_is_asked_stands_in_the_address_and_is_there_again(folder, page):
-    page.choose("#status", "failed")
-    fragment = page.js("location.hash")
-    page.open(folder / "report/index.html", fragment)
-    assert names(page) == ["lost.png"]
-
-
 def test_a_job_shows_content_style_and_result_and_a_slider_wipes(page):
     open_job(page)
     dialog = page.one("#job")
@@ -158,11 +153,13 @@ def test_a_job_shows_content_style_and_result_and_a_slider_wipes(page):
     assert "after step 40" in page.one("#job .legend").text
 
 
-def test_a_failed_job_says_what_went_wrong_and_what_helps(page):
+def test_a_failed_job_says_what_went_wrong_and_what_helps_and_back_closes_it(page):
     open_job(page, ".card.failed")
     assert "Failed: picture" in page.one(".fault").text
     assert "Check the path" in page.one(".fault").text
     assert page.texts("#job figcaption b") == ["content", "style", "style"]
+    page.driver.back()
+    page.wait(CLOSED)
 
 
 def test_everything_goes_by_keyboard(page):
@@ -183,12 +180,6 @@ def test_everything_goes_by_keyboard(page):
     page.press(ESCAPE)
     page.wait(CLOSED)
     assert page.js(focused) == "deep/cat_stars.jpg"
-
-
-def test_back_closes_a_job(page):
-    open_job(page)
-    page.driver.back()
-    page.wait(CLOSED)
 
 
 @pytest.mark.parametrize("width", [360, 768, 2400])

@@ -113,7 +113,7 @@ def test_a_folder_that_can_not_be_listed_is_not_taken_for_an_empty_one(store, de
 def test_an_answer_that_does_not_come_is_asked_for_again(store, monkeypatch, method):
     monkeypatch.setattr(storage, "_ANSWER_S", 0.3)
     store.put("x", b"one")
-    store.fault = store_server.slow(2, 1.0, method)
+    store.fault = store_server.failure(2, method, status=200, seconds=1.0)
     store.requests.clear()
     CALLS[method]()
     assert len(store.asked(method)) == 3
@@ -198,7 +198,7 @@ def test_parts_that_go_while_they_are_read_are_looked_for_again(store):
         assert sorted(lines(folder)) == ["0", "1", "2"]
 
 
-def test_parts_that_can_not_be_put_together_stay(store):
+def test_parts_that_can_not_be_put_together_stay_and_that_can_not_be_read_are_not_none(store):
     folder = RemoteFolder(f"{PLACE}/out")
     store.fault = store_server.failure(-1, "PUT", "-with-")
     with folder.ledger() as ledger:
@@ -206,12 +206,6 @@ def test_parts_that_can_not_be_put_together_stay(store):
             ledger.append({"job": str(number), "attempt": 1})
     assert len(store.names("out/")) == 3
     assert sorted(lines(folder)) == ["0", "1", "2"]
-
-
-def test_a_ledger_that_can_not_be_read_is_no_empty_one(store):
-    folder = RemoteFolder(f"{PLACE}/out")
-    with folder.ledger() as ledger:
-        ledger.append({"job": "a", "attempt": 1})
     store.fault = store_server.failure(-1, "GET")
     with pytest.raises(OutputError, match="the ledger in 's3://bucket/out' can't be read"):
         folder.read_records()

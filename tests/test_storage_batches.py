@@ -1,7 +1,6 @@
 """Whole batches and single pictures on an object store, which fails when it is told to."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import store_server
+from batch_runs import TINY
+from hostile_pictures import encode
 from networks import picture
 from PIL import Image
 from store_server import BUCKET, Store
@@ -26,16 +27,10 @@ pytestmark = [
 
 OUT = f"s3://{BUCKET}/out"
 JOBS = ("x.png", "deep/y.png", "z.jpg")
-TINY = [
-    *("--size", "32", "--levels", "1", "--steps", "2", "--batch-size", "2"),
-    *("--content-taps", "relu1_1", "--style-taps", "relu1_1"),
-]
 
 
 def png(seed: int) -> bytes:
-    written = io.BytesIO()
-    Image.fromarray(np.uint8(255 * picture(32, 40, seed=seed))).save(written, "png")
-    return written.getvalue()
+    return encode(Image.fromarray(np.uint8(255 * picture(32, 40, seed=seed))), "PNG")
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +79,19 @@ def sums(store: Store) -> dict[str, str]:
     return {name: hashlib.sha256(store.get(f"out/{name}")).hexdigest() for name in JOBS}
 
 
-@pytest.fixture(scope="module")
-def unbroken(server: Store) -> dict[str, str]:
-    """Checksums of the pictures of a healthy run, filled in by the first test."""
-    return {}
+UNBROKEN: dict[str, str] = {}
+"""Checksums of the pictures of a healthy run, filled in by the first test."""
 
 
 @pytest.fixture
-def expected(store: Store, unbroken: dict[str, str]) -> dict[str, str]:
-    if not unbroken:
+def expected(store: Store) -> dict[str, str]:
+    if not UNBROKEN:
         assert batch("--quiet") == 0
-        unbroken |= sums(store)
+        UNBROKEN.update(sums(store))
         for name in store.names("out/"):
             store.remove(name)
         store.requests.clear()
-    return unbroken
+    return UNBROKEN
 
 
 def test_all_of_a_batch_may_lie_in_a_store(store, capsys):
@@ -174,7 +167,10 @@ def test_a_store_that_fails_every_other_time_costs_time_alone(store, expected, c
 @pytest.mark.slow
 def test_slow_answers_are_asked_for_again(store, expected, capsys, monkeypatch):
     monkeypatch.setattr(storage, "_ANSWER_S", 0.5)
-    slow = [store_server.slow(1, 1.5, "GET", "a.png"), store_server.slow(1, 1.5, "PUT", "x.png")]
+    slow = [
+        store_server.failure(1, method, part, status=200, seconds=1.5)
+        for method, part in (("GET", "a.png"), ("PUT", "x.png"))
+    ]
     store.fault = lambda request: max(fault(request) for fault in slow)
     assert batch("--json") == 0
     assert counts(capsys) == (3, 0, 0)

@@ -124,8 +124,8 @@ def test_every_cell_is_rendered_and_a_level_is_compiled_once(layers):
 
 
 def steps_compiled(folder: Path) -> int:
-    run = json.loads((folder / "run.json").read_text())
-    return len([name for name in run["compiled"] if name.startswith("step ")])
+    record = json.loads((folder / "run.json").read_text())
+    return len([name for name in record["compiled"] if name.startswith("step ")])
 
 
 def test_raw_against_raw_converges_to_the_blend(layers):
@@ -386,67 +386,3 @@ def test_selective_channels_say_much_at_one_place():
     responses[0, 4, 4, 2] = 50
     responses[0, ..., 1] = 0.0
     assert selective_channels([responses[0]], 1) == [2]
-
-
-# Faults.
-
-
-@pytest.fixture
-def refused(tmp_path, monkeypatch, capsys, narrow_file):
-    """Runs a study that must be refused with nothing written; returns what it says."""
-    from nst_jax.cli.main import run
-
-    monkeypatch.chdir(tmp_path)
-    for name, size in (("a", (40, 32)), ("b", (40, 32)), ("thin", (40, 3))):
-        Image.new("RGB", size, (90, 120, 40)).save(f"{name}.png")
-    Path("empty").mkdir()
-
-    def refused(*arguments: str) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        small = ["--weights", narrow_file, "--size", "32", "--levels", "1", "--steps", "2"]
-        assert run(["study", *arguments, "--output-dir", "out", *small]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert sorted(tmp_path.rglob("*")) == before
-        *progress, message = said.err.splitlines()
-        assert message.startswith("nst-jax: ")
-        assert all(line.startswith("[") for line in progress)
-        return message
-
-    return refused
-
-
-SHALLOW = "--content-taps relu1_1 --style-taps relu1_1"
-
-FAULTS: list[tuple[str, str]] = [
-    ("layers a.png b.png --content-taps relu4_9", "relu4_1 to relu4_3"),
-    ("layers a.png b.png --style-taps raw relu9_1", "blocks 1 to 5"),
-    ("layers thin.png b.png", "at least 16 px"),
-    ("layers a.png thin.png", "at least 16 px"),
-    (f"layers thin.png b.png {SHALLOW}", "content must be at least 16 px"),
-    (f"layers a.png thin.png {SHALLOW}", "style must be at least 16 px"),
-    (f"pixels thin.png b.png {SHALLOW}", "content must be at least 16 px"),
-    (f"reconstruct thin.png {SHALLOW}", "content must be at least 16 px"),
-    (f"balance a.png thin.png {SHALLOW}", "style must be at least 16 px"),
-    ("layers a.png no.png", "'no.png' does not exist"),
-    ("layers a.png b.png --balance 0", "balance must be"),
-    ("pixels a.png b.png --ratios 0 0.5", "ratios must be"),
-    ("pixels a.png b.png --ratios 0.5 0.5", "ratios must be at least one number, none twice"),
-    ("reconstruct thin.png", "at least 16 px"),
-    ("balance a.png b.png --style-weights 3 3", "style_weights must be"),
-    ("balance a.png b.png --step-counts 0", "steps must be"),
-    ("neurons a.png --taps relu3_1 --channels 8", "channels 0 to 7"),
-    ("neurons a.png --taps relu3_9", "relu3_1 to relu3_3"),
-    ("neurons a.png --taps pool3", "at least one relu"),
-    ("neurons thin.png", "at least 16 px"),
-    ("neurons a.png --content-taps relu1_1", "content_taps does not count in a study of neurons"),
-    ("neurons a.png --init grey", "init does not count in a study of neurons"),
-    ("neurons a.png --preview-every 5", "preview_every does not count in a study of neurons"),
-    ("neurons empty", "at least one picture"),
-    ("neurons a.png no.png", "'no.png' does not exist"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), FAULTS)
-def test_a_wrong_request_is_one_line_before_any_rendering(refused: Any, arguments, said):
-    assert said in refused(*arguments.split())
