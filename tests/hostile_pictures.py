@@ -6,6 +6,7 @@ a certain thing. What is damaged at random may become either.
 
 import functools
 import io
+import itertools
 import os
 import random
 import struct
@@ -252,7 +253,11 @@ def _colours() -> Iterator[Specimen]:
         texts.add_text(f"key {number}", "x" * 100_000)
     yield Specimen("5 MB of text.png", encode(noise(), "PNG", pnginfo=texts))
     exif = chunk(b"eXIf", b"MM\0*" + b"\xff" * 200_000)
-    yield Specimen("broken exif.png", png(32, 20, exif, pixels=ROWS))
+    yield Specimen("long broken exif.png", png(32, 20, exif, pixels=ROWS))
+    blocks = (b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1", b"x" * 50)
+    for kind, (number, block) in itertools.product(("PNG", "JPEG"), enumerate(blocks)):
+        name = f"broken exif {number}.{kind.lower()}"
+        yield Specimen(name, encode(noise(), kind, exif=block))
 
 
 def _no_pictures() -> Iterator[Specimen]:

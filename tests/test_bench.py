@@ -136,9 +136,6 @@ def test_where_winograd_does_not_pay_it_is_not_counted():
     assert plain == fast
 
 
-# Peaks.
-
-
 @pytest.mark.parametrize("chip", chips.CHIPS, ids=lambda chip: chip.kinds[0])
 def test_every_known_chip_has_a_source_and_believable_peaks(chip):
     assert chip.source

@@ -108,15 +108,6 @@ def test_exif_turns_the_picture_upright_if_its_orientation_exists(tmp_path, orie
     assert read_picture_size(path) == upright.shape[:2]
 
 
-def test_a_broken_exif_block_is_ignored(tmp_path):
-    blocks = [b"\0", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\1", b"x" * 50]
-    for exif in blocks:
-        for suffix in ("png", "jpg"):
-            path = save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)), exif=exif)
-            assert load_picture(path).pixels.shape == (20, 30, 3)
-            assert read_picture_size(path) == (20, 30)
-
-
 def test_the_size_is_read_without_decoding(tmp_path, monkeypatch):
     paths = [
         save_image(tmp_path / f"a.{suffix}", Image.new("RGB", (30, 20)))

@@ -73,8 +73,7 @@ def jcjohnson(image, content, style, network):
 
 def gaussian(features):
     mean = flat(features).mean(0)
-    second = flat(features).T @ flat(features) / len(flat(features))
-    return mean, second - np.outer(mean, mean) + 1e-4 * np.eye(len(mean))
+    return mean, references.gram(features) - np.outer(mean, mean) + 1e-4 * np.eye(len(mean))
 
 
 def root(matrix):
