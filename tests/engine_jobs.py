@@ -39,6 +39,9 @@ NARROW = narrow_network("vgg16")
 TAPS: dict[str, Any] = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1", "relu2_1")}
 """Shallow ones, because a step of them compiles quickly."""
 
+FIRST_TAPS: dict[str, Any] = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
+"""Shallower still, for what is around a step."""
+
 LANDSCAPE, PORTRAIT = (34, 48), (48, 30)
 """Sizes in pixels, (height, width), that have two canvases at a long edge of 48 px."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from engine_jobs import (
+    FIRST_TAPS,
     LANDSCAPE,
     content_of,
     image_of,
@@ -248,7 +249,7 @@ def test_levels_are_gone_through_and_count(studio, one_level):
 
 def test_the_long_edge_is_the_size(narrow_file):
     sizes = [(30, 20), (90, 61), (64, 64)]
-    shallow = own(steps=1, content_taps=("relu1_1",), style_taps=("relu1_1",))
+    shallow = own(steps=1, **FIRST_TAPS)
     jobs = [Job(content_of(0, size), style_of(0), options=shallow) for size in sizes]
     results = rendered(jobs, tiny_options(narrow_file, size=32, levels=1))
     assert [image_of(result).shape[:2] for result in results] == [(32, 21), (32, 22), (32, 32)]

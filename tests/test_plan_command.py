@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from batch_runs import save_pixels
-from engine_jobs import Studio, content_of, one_device, style_of, tiny_job, tiny_options
+from engine_jobs import FIRST_TAPS, Studio, content_of, one_device, style_of, tiny_job, tiny_options
 
 from nst_jax.cli.main import run
 from nst_jax.engine.device.runtime import CACHE_VARIABLE
@@ -168,9 +168,8 @@ def test_no_rate_no_time(narrow_file):
 def test_the_compilations_told_are_those_of_the_run(narrow_file):
     """All of them, where no slot is refilled."""
     options = tiny_options(narrow_file)
-    shallow = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
-    others = shallow | {"style_taps": ("conv1_1",)}
-    jobs = [tiny_job(0, **shallow), tiny_job(1, (48, 30), **shallow), tiny_job(2, **others)]
+    others = FIRST_TAPS | {"style_taps": ("conv1_1",)}
+    jobs = [tiny_job(0, **FIRST_TAPS), tiny_job(1, (48, 30), **FIRST_TAPS), tiny_job(2, **others)]
     studio = Studio(options)
     studio.render(jobs)
     made = make_plan_report(jobs, options, measure=False, devices=one_device())

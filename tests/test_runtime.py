@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from batch_runs import TINY
-from engine_jobs import Studio, image_of, tiny_job, tiny_options
+from engine_jobs import FIRST_TAPS, Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
 
 from nst_jax.engine.device import runtime
@@ -47,7 +47,7 @@ def render_anew(weights, **changes):
     """A picture and the programs of a new engine, which remembers nothing."""
     jax.clear_caches()
     studio = Studio(tiny_options(weights, levels=1, **changes))
-    (result,) = studio.render([tiny_job(0, content_taps=("relu1_1",), style_taps=("relu1_1",))])
+    (result,) = studio.render([tiny_job(0, **FIRST_TAPS)])
     return image_of(result), studio.programs
 
 

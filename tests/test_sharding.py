@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from engine_jobs import LANDSCAPE, Studio, image_of, tiny_job, tiny_options
+from engine_jobs import FIRST_TAPS, LANDSCAPE, Studio, image_of, tiny_job, tiny_options
 from jax.sharding import NamedSharding, PartitionSpec
 from references import relative_error
 
@@ -123,8 +123,7 @@ def test_a_run_stays_on_the_devices_it_is_given(narrow_file):
     """The last of eight, where nothing comes by chance."""
     chosen = jax.devices()[-1]
     studio = Studio(tiny_options(narrow_file, levels=1, batch_size=1), [chosen])
-    shallow = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
-    assert image_of(studio.render([tiny_job(0, steps=1, **shallow)])[0]).any()
+    assert image_of(studio.render([tiny_job(0, steps=1, **FIRST_TAPS)])[0]).any()
     programs: Any = studio.programs
     assert {leaf.device for leaf in jax.tree.leaves(programs.network)} == {chosen}
     for name, program in programs._programs.items():
