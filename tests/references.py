@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.signal
 from networks import DEPTHS, Network
+from scipy import ndimage
 
 Features = dict[str, np.ndarray]
 
@@ -38,7 +38,7 @@ def convolve_by_scipy(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray
     """The same by another hand: slow, and only here to check the one above."""
     planes = [
         sum(
-            scipy.signal.correlate2d(np.float64(features[..., c]), kernel[..., c, d], mode="same")
+            ndimage.correlate(np.float64(features[..., c]), kernel[..., c, d], mode="constant")
             for c in range(kernel.shape[2])
         )
         for d in range(kernel.shape[3])

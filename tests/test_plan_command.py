@@ -169,7 +169,7 @@ def test_the_compilations_told_are_those_of_the_run(narrow_file):
     """All of them, where no slot is refilled."""
     options = tiny_options(narrow_file)
     others = FIRST_TAPS | {"style_taps": ("conv1_1",)}
-    jobs = [tiny_job(0, **FIRST_TAPS), tiny_job(1, (48, 30), **FIRST_TAPS), tiny_job(2, **others)]
+    jobs = [tiny_job(0, **FIRST_TAPS), tiny_job(1, **others)]
     studio = Studio(options)
     studio.render(jobs)
     made = make_plan_report(jobs, options, measure=False, devices=one_device())
