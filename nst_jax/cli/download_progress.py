@@ -6,7 +6,7 @@ import sys
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from nst_jax.cli.progress_bars import TerminalBar, TimedLines
-from nst_jax.weights.fetch import FetchProgress, NoProgress
+from nst_jax.weights.download import FetchProgress, NoProgress
 
 
 class DownloadBar(TerminalBar):

