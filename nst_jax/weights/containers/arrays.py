@@ -29,7 +29,7 @@ class StoredArray:
         shape: Its sides.
         dtype: What its numbers are stored as. Only its size is right where NumPy has no such type.
         values: Reads it. Raises `InvalidWeights` or anything else if the file is damaged.
-        type_name: What messages call the numbers, where NumPy has no type for them.
+        type_name: What messages call the numbers, where NumPy has no name for them.
     """
 
     shape: Shape
@@ -49,7 +49,7 @@ class StoredArray:
             InvalidWeights: It holds something else than half, single or double precision
                 numbers, or not as many as the file says.
         """
-        if self.type_name or self.dtype.str not in _READABLE:
+        if self.dtype.str not in _READABLE:
             kind = self.type_name or self.dtype
             raise InvalidWeights(
                 f"stores its numbers as {kind}; float16, 32 and 64 are read",

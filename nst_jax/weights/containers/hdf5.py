@@ -60,11 +60,7 @@ def _open(path: Path) -> Iterator[Arrays]:
 
 
 def _list_datasets(root: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
-    """Every dataset by its path. HDF5 visits each object once, and follows no link to another.
-
-    Raises:
-        InvalidWeights: There are more members than any network has.
-    """
+    """Every dataset by its path. HDF5 visits each object once, and follows no link to another."""
     datasets: list[tuple[str, h5py.Dataset]] = []
     members = iter(range(_MOST_MEMBERS))
 
@@ -86,8 +82,7 @@ def _describe(dataset: h5py.Dataset, path: str, limit_bytes: int) -> StoredArray
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
         raise InvalidWeights(f"must hold {path} itself, but its numbers lie in another file")
-    shape = dataset.shape
-    if shape is None:
+    if (shape := dataset.shape) is None:
         raise InvalidWeights(f"holds {path} without a shape")
     read = functools.partial(_read, dataset, path, shape, limit_bytes)
     return StoredArray(shape, dataset.dtype, read)
@@ -101,7 +96,10 @@ def _read(dataset: h5py.Dataset, path: str, shape: Shape, limit_bytes: int) -> n
         claimed = math.prod(shape) * dataset.dtype.itemsize
         is_there = claimed <= limit_bytes and claimed == dataset.id.get_storage_size()
     else:
-        _check_filters(dataset, path)
+        properties = dataset.id.get_create_plist()
+        filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
+        if not filters <= set(_FILTERS):
+            raise InvalidWeights(f"holds {path} compressed in a way that is not read here")
         if max(math.prod(shape), math.prod(chunk)) * dataset.dtype.itemsize > _LARGEST_CHUNKED:
             raise InvalidWeights(
                 f"holds {path} in chunks, and it is larger than any kernel of a VGG"
@@ -111,13 +109,6 @@ def _read(dataset: h5py.Dataset, path: str, shape: Shape, limit_bytes: int) -> n
     if not is_there:
         raise InvalidWeights(f"claims to hold {path} in the shape {shape}, but does not")
     return np.asarray(dataset[()])
-
-
-def _check_filters(dataset: h5py.Dataset, path: str) -> None:
-    properties = dataset.id.get_create_plist()
-    filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
-    if not filters <= set(_FILTERS):
-        raise InvalidWeights(f"holds {path} compressed in a way that is not read here")
 
 
 CONTAINER = Container("HDF5", _is_hdf5, _open)

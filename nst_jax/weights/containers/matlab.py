@@ -15,6 +15,7 @@ for all memory or crash. That is left to `nst_jax.weights.subprocess_reader`.
 """
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,19 +82,11 @@ def _arrays(variables: dict[str, object]) -> dict[str, StoredArray]:
         if name in arrays:
             raise InvalidWeights(f"holds two arrays that are both named {name}")
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-            arrays[name] = _describe(value)
+            # MATLAB stores numbers of any precision as integers where they all are integral.
+            dtype = value.dtype if value.dtype.kind == "f" else np.dtype(np.float32)
+            read = functools.partial(value.astype, dtype, copy=False)
+            arrays[name] = StoredArray(value.shape, dtype, read)
     return arrays
-
-
-def _describe(values: np.ndarray) -> StoredArray:
-    """An array that is in memory. Integers are taken for what MATLAB makes of them.
-
-    MATLAB stores numbers of any precision as integers where they all are integral.
-    """
-    if values.dtype.kind == "f":
-        return StoredArray(values.shape, values.dtype, lambda: values)
-    single = np.dtype(np.float32)
-    return StoredArray(values.shape, single, lambda: values.astype(single))
 
 
 def _name_values(variables: dict[str, object]) -> Iterator[tuple[str, object]]:
@@ -110,9 +103,8 @@ def _name_values(variables: dict[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _layer_values(layer: dict[str, object]) -> Iterator[tuple[str, object]]:
-    parts = _NAMES_OF_WEIGHTS
-    if _text(layer.get("type")).lower() == "bnorm":
-        parts = _NAMES_OF_NORMALISATION
+    is_normalisation = _text(layer.get("type")).lower() == "bnorm"
+    parts = _NAMES_OF_NORMALISATION if is_normalisation else _NAMES_OF_WEIGHTS
     for part in parts:
         if part in layer:
             yield part, layer[part]

