@@ -27,12 +27,12 @@ _LPIPS_LAYERS = {name: f"VGG16_0/Conv_{index}/" for index, name in enumerate(VGG
 
 def _recognise_flaxmodels(arrays: Arrays) -> PublishedNetwork | None:
     matches = [_FLAXMODELS_NAME.fullmatch(name) for name in arrays]
-    names = {match[1] for match in matches if match is not None and match[1] is not None}
+    names = sorted({match[1] for match in matches if match and match[1]})
     if not names or None in matches:
         return None
     return _network(
         arrays,
-        {name: f"{name}/" for name in sorted(names)},
+        {name: f"{name}/" for name in names},
         "weight",
         "torchvision's ImageNet VGG, as flaxmodels carries it",
         "BSD-3-Clause: torchvision's; flaxmodels says each model has its own licence",
@@ -54,8 +54,7 @@ def _recognise_lpips(arrays: Arrays) -> PublishedNetwork | None:
 def _network(
     arrays: Arrays, layers: Mapping[str, str], kernel: str, source: str, licence: str
 ) -> PublishedNetwork:
-    convolutions = pair_arrays(arrays, layers, kernel)
-    return PublishedNetwork(convolutions, (0, 1, 2, 3), IMAGENET_RGB, source, licence)
+    return PublishedNetwork(pair_arrays(arrays, layers, kernel), IMAGENET_RGB, source, licence)
 
 
 FLAXMODELS = Publisher(

@@ -17,16 +17,17 @@ networks of the Theano backend, whose kernels are also mirrored. Those are refus
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from nst_jax.request.taps import ARCHITECTURES, Architecture
+from nst_jax.request.taps import ARCHITECTURES, block_of
 from nst_jax.weights.containers.arrays import Arrays, StoredArray
 from nst_jax.weights.errors import InvalidWeights
-from nst_jax.weights.network import Shape
 from nst_jax.weights.publishers.publisher import CAFFE_BGR, PublishedNetwork, Publisher
 
-Network = dict[str, dict[str, StoredArray]]
-"""The arrays of one VGG: of each convolution, by our name for it, its `kernel` and `bias`."""
+Layer = TypeVar("Layer", str, int)
+Parts = dict[str, StoredArray]
+"""The arrays of one convolution: its `kernel` and its `bias`."""
 
 _NAMED = re.compile(
     r"(?P<model>(?:[^/]+/)*?)block(?P<block>[0-9])_conv(?P<depth>[0-9])/"
@@ -45,7 +46,8 @@ _ALONE = "Save the VGG alone, with Keras: vgg.save_weights('vgg.weights.h5')."
 
 def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     arrays = _model_arrays(arrays)
-    networks = _networks_by_name(arrays) or _networks_by_count(arrays)
+    named = _group(arrays, _NAMED, lambda match: f"conv{match['block']}_{match['depth']}")
+    networks = named or _networks_by_count(arrays)
     if not networks:
         return None
     if len(networks) > 1:
@@ -56,7 +58,6 @@ def _recognise(arrays: Arrays) -> PublishedNetwork | None:
     _refuse_theano(network)
     return PublishedNetwork(
         {name: (parts["kernel"], parts["bias"]) for name, parts in network.items()},
-        kernel_axes=(0, 1, 2, 3),
         convention=CAFFE_BGR,
         source="the original ImageNet VGG release, as Keras Applications carries it",
         licence="CC BY 4.0: the original VGG release's, as Keras says",
@@ -72,32 +73,14 @@ def _model_arrays(arrays: Arrays) -> Arrays:
     return {name: array for name, array in slashed.items() if not name.startswith("optimizer")}
 
 
-def _networks_by_name(arrays: Arrays) -> dict[str, Network]:
-    """The VGGs whose layers have Keras' names, by the path of their model."""
-    networks: dict[str, Network] = {}
-    for path, array in arrays.items():
-        if match := _NAMED.fullmatch(path):
-            name = f"conv{match['block']}_{match['depth']}"
-            convolution = networks.setdefault(match["model"], {}).setdefault(name, {})
-            _add_part(convolution, _part(match), array, path)
-    return networks
-
-
-def _networks_by_count(arrays: Arrays) -> dict[str, Network]:
-    """The VGGs whose layers are only counted, by the path of their model.
+def _networks_by_count(arrays: Arrays) -> dict[str, dict[str, Parts]]:
+    """The VGGs whose layers are only counted, by the path of their model and by our names.
 
     A model that holds a VGG may have convolutions of its own beside it, counted likewise.
     """
-    models: dict[str, dict[int, dict[str, StoredArray]]] = {}
-    for path, array in arrays.items():
-        if match := _COUNTED.fullmatch(path):
-            layer = models.setdefault(match["model"], {}).setdefault(int(match["number"] or 0), {})
-            _add_part(layer, _part(match), array, path)
-    networks = {}
-    for model, layers in models.items():
-        if (architecture := _architecture(layers)) is not None:
-            ordered = [layers[number] for number in sorted(layers)]
-            networks[model] = dict(zip(architecture.convolutions, ordered, strict=True))
+    models = _group(arrays, _COUNTED, lambda match: int(match["number"] or 0))
+    named = {model: _name_layers(layers) for model, layers in models.items()}
+    networks = {model: network for model, network in named.items() if network}
     if models and not networks:
         counts = ", ".join(str(len(layers)) for layers in models.values())
         raise InvalidWeights(
@@ -106,52 +89,48 @@ def _networks_by_count(arrays: Arrays) -> dict[str, Network]:
     return networks
 
 
-def _architecture(layers: Mapping[int, Mapping[str, StoredArray]]) -> Architecture | None:
-    """Which VGG has so many convolutions, and as wide as each other in each block."""
+def _group(
+    arrays: Arrays, pattern: re.Pattern[str], layer_of: Callable[[re.Match[str]], Layer]
+) -> dict[str, dict[Layer, Parts]]:
+    """The arrays that are called so, by the path of their model and by their layer."""
+    models: dict[str, dict[Layer, Parts]] = {}
+    for path, array in arrays.items():
+        if match := pattern.fullmatch(path):
+            parts = models.setdefault(match["model"], {}).setdefault(layer_of(match), {})
+            part = _PARTS.get(match["part"], match["part"])
+            if part in parts:
+                raise InvalidWeights(
+                    f"holds {path}, but another {part} of the same convolution as well"
+                )
+            parts[part] = array
+    return models
+
+
+def _name_layers(layers: Mapping[int, Parts]) -> dict[str, Parts]:
+    """The VGG with so many convolutions, as wide as each other in each block; {} if none is so."""
     numbers = sorted(layers)
     if numbers not in (list(range(len(numbers))), list(range(0, 2 * len(numbers), 2))):
-        return None
+        return {}
     for architecture in ARCHITECTURES.values():
         if len(numbers) == len(architecture.convolutions):
-            widths = [_width(layers[number]) for number in numbers]
-            return architecture if _fits_blocks(widths, architecture) else None
-    return None
+            ordered = [layers[number] for number in numbers]
+            network = dict(zip(architecture.convolutions, ordered, strict=True))
+            widths = {
+                (block_of(name), parts["kernel"].shape[-1:] if "kernel" in parts else ())
+                for name, parts in network.items()
+            }
+            return network if len(widths) == len(architecture.depths) else {}
+    return {}
 
 
-def _width(layer: Mapping[str, StoredArray]) -> Shape:
-    """A convolution's output channels, as the last side of its kernel; () without a kernel."""
-    return layer["kernel"].shape[-1:] if "kernel" in layer else ()
-
-
-def _fits_blocks(widths: list[Shape], architecture: Architecture) -> bool:
-    start = 0
-    for depth in architecture.depths:
-        if len(set(widths[start : start + depth])) > 1:
-            return False
-        start += depth
-    return True
-
-
-def _part(match: re.Match[str]) -> str:
-    return _PARTS.get(match["part"], match["part"])
-
-
-def _add_part(
-    convolution: dict[str, StoredArray], part: str, array: StoredArray, path: str
-) -> None:
-    if part in convolution:
-        raise InvalidWeights(f"holds {path}, but another {part} of the same convolution as well")
-    convolution[part] = array
-
-
-def _check_whole(network: Network) -> None:
+def _check_whole(network: Mapping[str, Parts]) -> None:
     for name, parts in sorted(network.items()):
         for part in ("kernel", "bias"):
             if part not in parts:
                 raise InvalidWeights(f"must hold the {part} of {name}, but does not")
 
 
-def _refuse_theano(network: Network) -> None:
+def _refuse_theano(network: Mapping[str, Parts]) -> None:
     for name, parts in network.items():
         shape = parts["kernel"].shape
         if len(shape) == 4 and shape[2:] == (3, 3) != shape[:2]:

@@ -34,12 +34,17 @@ _PARTS = {"f": "filters", "b": "biases"}
 
 
 def _recognise(arrays: Arrays) -> PublishedNetwork | None:
-    if not any(_match(name) for name in arrays):
-        return None
     layers = _layers(arrays)
+    if not layers:
+        return None
     mean = _mean(arrays.get(_AVERAGE))
     # Other networks come in the same layout, of faces for one: only the mean tells them apart.
-    is_released = np.allclose(mean, _RELEASED_MEAN, rtol=0, atol=0.01)
+    if np.allclose(mean, _RELEASED_MEAN, rtol=0, atol=0.01):
+        source = "the original VGG release, as MatConvNet keeps it"
+        licence = "CC BY 4.0: the original VGG release"
+    else:
+        source = "a VGG in MatConvNet's layout, with another mean than the original release"
+        licence = "unknown: the file does not say"
     return PublishedNetwork(
         {
             name: (_with_four_axes(parts["filters"]), parts["biases"])
@@ -48,22 +53,19 @@ def _recognise(arrays: Arrays) -> PublishedNetwork | None:
         },
         kernel_axes=_KERNEL_AXES,
         convention=InputConvention("RGB", 255.0, mean),
-        source="the original VGG release, as MatConvNet keeps it"
-        if is_released
-        else "a VGG in MatConvNet's layout, with another mean than the original release",
-        licence="CC BY 4.0: the original VGG release"
-        if is_released
-        else "unknown: the file does not say",
+        source=source,
+        licence=licence,
     )
 
 
 def _layers(arrays: Arrays) -> Mapping[str, Mapping[str, StoredArray]]:
-    """Filters and biases of each layer by its name in small letters."""
+    """Filters and biases of each layer by its name in small letters; {} if there are none."""
+    names = {key: key.lower() for key in arrays if key != _AVERAGE}
+    matches = {key: _LAYER.fullmatch(name) or _PARAM.fullmatch(name) for key, name in names.items()}
+    if not any(matches.values()):
+        return {}
     layers: dict[str, dict[str, StoredArray]] = {}
-    for key, array in arrays.items():
-        if key == _AVERAGE:
-            continue
-        match = _match(key)
+    for key, match in matches.items():
         if match is None:
             raise InvalidWeights(f"is no plain VGG: it holds {key}, which no VGG has")
         parts = layers.setdefault(match["layer"], {})
@@ -72,16 +74,12 @@ def _layers(arrays: Arrays) -> Mapping[str, Mapping[str, StoredArray]]:
             raise InvalidWeights(
                 f"holds the {part} of {match['layer']} twice, under different names"
             )
-        parts[part] = array
+        parts[part] = arrays[key]
     for name, parts in layers.items():
         for part in _PARTS.values():
             if part not in parts:
                 raise InvalidWeights(f"must hold the {part} of {name}, but does not")
     return layers
-
-
-def _match(key: str) -> re.Match[str] | None:
-    return _LAYER.fullmatch(key.lower()) or _PARAM.fullmatch(key.lower())
 
 
 def _with_four_axes(kernel: StoredArray) -> StoredArray:

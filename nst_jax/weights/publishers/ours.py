@@ -37,7 +37,10 @@ def read_plain(path: Path, arrays: Arrays, progress: Progress) -> NetworkWeights
         InvalidWeights: It lacks an attribute, is of another version, or is no whole network.
     """
     with h5py.File(path, "r") as file:
-        told = {name: _plain(value) for name, value in file.attrs.items()}
+        told: dict[str, Any] = {
+            name: value.decode() if isinstance(value, bytes) else value  # a text of fixed length
+            for name, value in file.attrs.items()
+        }
     if told.get("format") != FORMAT:
         raise InvalidWeights(
             f"is an HDF5 file, but its format attribute is not {FORMAT!r}", "Name its publisher."
@@ -54,7 +57,6 @@ def read_plain(path: Path, arrays: Arrays, progress: Progress) -> NetworkWeights
     groups = {name.partition("/")[0] for name in arrays}
     published = PublishedNetwork(
         pair_arrays(arrays, {group: f"{group}/" for group in groups}),
-        kernel_axes=(0, 1, 2, 3),
         convention=InputConvention("RGB", 1.0, (float(red), float(green), float(blue))),
         source=str(told["source"]),
         licence=str(told["licence"]),
@@ -70,8 +72,3 @@ def read_plain(path: Path, arrays: Arrays, progress: Progress) -> NetworkWeights
             "is damaged: its numbers do not have the checksum that they were written with"
         )
     return weights
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as h5py reads it, texts of fixed length decoded."""
-    return value.decode() if isinstance(value, bytes) else value

@@ -69,17 +69,17 @@ class PublishedNetwork:
 
     Attributes:
         convolutions: Kernel and bias of each convolution, by our names, `conv1_1` first.
-        kernel_axes: Which stored axes are height, width, input and output channels.
         convention: What the network expects as its input.
         source: Who published it, in words.
         licence: The publisher's terms, in words.
+        kernel_axes: Which stored axes are height, width, input and output channels.
     """
 
     convolutions: Mapping[str, tuple[StoredArray, StoredArray]]
-    kernel_axes: tuple[int, int, int, int]
     convention: InputConvention
     source: str
     licence: str
+    kernel_axes: tuple[int, int, int, int] = (0, 1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +114,13 @@ def pair_arrays(
     Raises:
         InvalidWeights: One of them is missing.
     """
-    for layer in layers.values():
-        for needed in (layer + kernel, f"{layer}bias"):
-            if needed not in arrays:
-                raise InvalidWeights(f"must hold {needed}, but does not")
-    return {
-        name: (arrays[layer + kernel], arrays[f"{layer}bias"]) for name, layer in layers.items()
-    }
+
+    def find(name: str) -> StoredArray:
+        if name not in arrays:
+            raise InvalidWeights(f"must hold {name}, but does not")
+        return arrays[name]
+
+    return {name: (find(layer + kernel), find(f"{layer}bias")) for name, layer in layers.items()}
 
 
 def read_published(

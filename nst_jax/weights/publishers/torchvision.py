@@ -10,6 +10,7 @@ and 6. Many programs rename or drop it. Such a file looks like torchvision's in 
 values, and has to be called by this publisher's name.
 """
 
+import functools
 import re
 
 from nst_jax.request.taps import ARCHITECTURES, Architecture
@@ -40,20 +41,17 @@ _TAKE_ANOTHER = "Take vgg16 or vgg19 of the same publisher."
 
 def _recognise_torchvision(arrays: Arrays) -> PublishedNetwork | None:
     named = _features_and_heads(arrays)
-    if named is None or _has_caffe_classifier(named):
+    if not named or _has_caffe_classifier(named):
         return None
     return _network(named, IMAGENET_RGB, "torchvision's ImageNet", "BSD-3-Clause")
 
 
-def _recognise_caffe(arrays: Arrays) -> PublishedNetwork | None:
+def _recognise_caffe(arrays: Arrays, *, is_told: bool = False) -> PublishedNetwork | None:
     named = _features_and_heads(arrays)
-    return _recognise_named_caffe(named) if named and _has_caffe_classifier(named) else None
-
-
-def _recognise_named_caffe(arrays: Arrays) -> PublishedNetwork | None:
-    named = _features_and_heads(arrays)
+    if not named or not (is_told or _has_caffe_classifier(named)):
+        return None
     source = "the original VGG release, as jcjohnson's"
-    return None if named is None else _network(named, CAFFE_BGR, source, "CC BY 4.0 (VGG release)")
+    return _network(named, CAFFE_BGR, source, "CC BY 4.0 (VGG release)")
 
 
 def _has_caffe_classifier(named: Arrays) -> bool:
@@ -61,45 +59,35 @@ def _has_caffe_classifier(named: Arrays) -> bool:
     return {"1", "4"} <= numbers and not {"0", "3"} & numbers
 
 
-def _features_and_heads(arrays: Arrays) -> Arrays | None:
-    """The arrays by torchvision's own names; None if they are not a VGG's of this kind.
+def _features_and_heads(arrays: Arrays) -> Arrays:
+    """The arrays by torchvision's own names; none if they are not a VGG's of this kind.
 
     What all names may begin with (`module.`, `vgg.`) is cut off, and what
     `vgg.features.state_dict()` has left out (`0.weight`) is put before them.
     """
     for first, missing in (("features.0.weight", ""), ("0.weight", "features.")):
-        for name in arrays:
-            prefix = name.removesuffix(first)
-            if prefix != name and (not prefix or prefix.endswith(".")):
-                named = _strip_prefix(arrays, prefix, missing)
-                if named is not None:
+        for prefix in [name.removesuffix(first) for name in arrays if name.endswith(first)]:
+            is_path = not prefix or prefix.endswith(".")
+            if is_path and all(name.startswith(prefix) for name in arrays):
+                named = {missing + name.removeprefix(prefix): arrays[name] for name in arrays}
+                if all(_FEATURE.fullmatch(name) or _HEADS.fullmatch(name) for name in named):
                     return named
-    return None
-
-
-def _strip_prefix(arrays: Arrays, prefix: str, missing: str) -> Arrays | None:
-    if not all(name.startswith(prefix) for name in arrays):
-        return None
-    named = {missing + name.removeprefix(prefix): array for name, array in arrays.items()}
-    is_known = all(_FEATURE.fullmatch(name) or _HEADS.fullmatch(name) for name in named)
-    return named if is_known else None
+    return {}
 
 
 def _network(
     named: Arrays, convention: InputConvention, source: str, licence: str
 ) -> PublishedNetwork:
-    """The network under torchvision's own names; its architecture's is put behind its source's.
-
-    Raises:
-        InvalidWeights: It is another VGG than those that are read here, or arrays are missing.
-    """
-    architecture = _architecture(
-        {int(match[1]) for name in named if (match := _FEATURE.match(name))}
-    )
+    """The network under torchvision's own names; its architecture's is put behind its source's."""
+    matches = [match for name in named if (match := _FEATURE.fullmatch(name))]
+    architecture = _architecture({int(match[1]) for match in matches})
     layers = {name: f"features.{number}." for name, number in _positions(architecture).items()}
-    convolutions = pair_arrays(named, layers, "weight")
     return PublishedNetwork(
-        convolutions, (2, 3, 1, 0), convention, f"{source} {architecture.name}", licence
+        pair_arrays(named, layers, "weight"),
+        convention,
+        f"{source} {architecture.name}",
+        licence,
+        kernel_axes=(2, 3, 1, 0),
     )
 
 
@@ -114,12 +102,11 @@ def _positions(architecture: Architecture, *, layers_between: int = 0) -> dict[s
 
 def _architecture(numbers: set[int]) -> Architecture:
     """The VGG whose layers stand at these numbers."""
-    for architecture in ARCHITECTURES.values():
+    for architecture in (*ARCHITECTURES.values(), *_OTHERS):
         if numbers == set(_positions(architecture).values()):
+            if architecture in _OTHERS:
+                raise InvalidWeights(f"is a {architecture.name}, which is not read", _TAKE_ANOTHER)
             return architecture
-    for architecture in (*_OTHERS, *ARCHITECTURES.values()):
-        if numbers == set(_positions(architecture).values()):
-            raise InvalidWeights(f"is a {architecture.name}, which is not read", _TAKE_ANOTHER)
         convolutions = set(_positions(architecture, layers_between=1).values())
         normalisations = {number + 1 for number in convolutions}
         if convolutions <= numbers <= convolutions | normalisations:
@@ -138,5 +125,8 @@ TORCHVISION = Publisher(
     _recognise_torchvision,
 )
 CAFFE_TORCH = Publisher(
-    "caffe-torch", "jcjohnson's vgg16/vgg19 .pth", _recognise_caffe, _recognise_named_caffe
+    "caffe-torch",
+    "jcjohnson's vgg16/vgg19 .pth",
+    _recognise_caffe,
+    functools.partial(_recognise_caffe, is_told=True),
 )
