@@ -10,20 +10,13 @@ crash, hang or ask for all memory. So `convert` works in a process of its own, s
 `nst_jax.weights.subprocess_reader`; `convert_here` is what that process does.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from nst_jax.files.atomic import temporary_sibling_dir
 from nst_jax.request.errors import WeightsError
 from nst_jax.weights.checksums import sha256_of
-from nst_jax.weights.containers import (
-    hdf5,
-    matlab,
-    pickled_arrays,
-    safetensors,
-    torch,
-)
+from nst_jax.weights.containers import hdf5, matlab, pickled_arrays, safetensors, torch
 from nst_jax.weights.containers.arrays import START_BYTES, Arrays, Container
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors, explain_write_errors
 from nst_jax.weights.format import check_suffix, read_weights, write_weights
@@ -84,7 +77,9 @@ def convert(
         WeightsError: The source is missing, damaged or foreign, or the destination can't
             be written.
     """
-    _check_publisher(publisher)
+    names = [known.name for known in PUBLISHERS]
+    if publisher not in ("", *names):
+        raise WeightsError(f"publisher must be one of {', '.join(names)}, got {publisher!r}")
     check_suffix(destination)
     _check_not_itself(source, destination)
     with explain_read_errors(source, _REMEDY):
@@ -94,8 +89,12 @@ def convert(
             return weights
     with explain_write_errors(destination), temporary_sibling_dir(destination) as folder:
         temporary = folder / destination.name
-        with _rename_in_errors(temporary, destination):
+        try:
             convert_in_child(source, temporary, publisher, progress)
+        except WeightsError as error:
+            # The user knows the other name alone.
+            message = error.message.replace(str(temporary), str(destination))
+            raise WeightsError(message, error.remedy) from error
         weights = read_weights(temporary)
         temporary.replace(destination)
     return weights
@@ -134,7 +133,7 @@ def _container_of(source: Path) -> Container:
     if start.startswith(b"version https://git-lfs"):
         raise InvalidWeights("is a pointer of Git LFS, not the file itself", "Run: git lfs pull")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise InvalidWeights("is a web page, not a network: the download went wrong", _REMEDY)
+        raise InvalidWeights("is a web page, not a network: the download went wrong")
     raise InvalidWeights("is of no kind that can be converted", _known_files())
 
 
@@ -162,22 +161,6 @@ def _check_not_itself(source: Path, destination: Path) -> None:
             f"weights file {str(source)!r} can't be converted into itself",
             "Name another file to write: what is not read, such as a classifier, would be lost.",
         )
-
-
-@contextlib.contextmanager
-def _rename_in_errors(temporary: Path, destination: Path) -> Iterator[None]:
-    """Gives errors about the one file the other's name, which is the one the user knows."""
-    try:
-        yield
-    except WeightsError as error:
-        message = error.message.replace(str(temporary), str(destination))
-        raise WeightsError(message, error.remedy) from error
-
-
-def _check_publisher(name: str) -> None:
-    names = [publisher.name for publisher in PUBLISHERS]
-    if name not in ("", *names):
-        raise WeightsError(f"publisher must be one of {', '.join(names)}, got {name!r}")
 
 
 def _refuse_batch_norm(names: Iterable[str]) -> None:

@@ -58,7 +58,7 @@ class WeightsReport:
 
 
 def read_weights(path: Path) -> NetworkWeights:
-    """Reads a weights file and checks everything about it.
+    """Reads a weights file by its seal, without HDF5, and checks everything about it.
 
     Returns:
         The network. Its arrays are read-only.
@@ -73,31 +73,26 @@ def read_weights(path: Path) -> NetworkWeights:
                 "Convert it first (nst-jax weights convert). If it was a known network's file, "
                 "delete it: it is converted anew.",
             )
-        return _read_sealed(path)
-
-
-def _read_sealed(path: Path) -> NetworkWeights:
-    """Reads a file by its seal. HDF5 has no part in it."""
-    with path.open("rb") as file:
-        header = read_header(file)
-        size = path.stat().st_size
-        arrays = {name: _array(file, place, size) for name, place in header["arrays"].items()}
-    weights = NetworkWeights(
-        architecture=(architecture := ARCHITECTURES[header["architecture"]]),
-        convolutions={
-            name: (arrays.pop(f"{name}/kernel"), arrays.pop(f"{name}/bias"))
-            for name in architecture.convolutions
-        },
-        mean=tuple(header["mean"]),
-        source=header["source"],
-        source_sha256=header["source_sha256"],
-        licence=header["licence"],
-    )
-    check_network(weights)
-    if arrays or weights.content_sha256 != header["content_sha256"]:
-        raise InvalidWeights(
-            "is damaged: its numbers do not have the checksum that they were written with"
+        with path.open("rb") as file:
+            header = read_header(file)
+            size = path.stat().st_size
+            arrays = {name: _array(file, place, size) for name, place in header["arrays"].items()}
+        weights = NetworkWeights(
+            architecture=(architecture := ARCHITECTURES[header["architecture"]]),
+            convolutions={
+                name: (arrays.pop(f"{name}/kernel"), arrays.pop(f"{name}/bias"))
+                for name in architecture.convolutions
+            },
+            mean=tuple(header["mean"]),
+            source=header["source"],
+            source_sha256=header["source_sha256"],
+            licence=header["licence"],
         )
+        check_network(weights)
+        if arrays or weights.content_sha256 != header["content_sha256"]:
+            raise InvalidWeights(
+                "is damaged: its numbers do not have the checksum that they were written with"
+            )
     return weights
 
 
@@ -165,18 +160,9 @@ def _write(path: Path, weights: NetworkWeights) -> None:
     with h5py.File(
         path, "w", libver=("earliest", "v108"), locking=False, userblock_size=SEAL_BYTES
     ) as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        for name, value in header.items():
-            file.attrs[name] = value
-        places = {
-            name: _write_array(file, name, tensor.astype("<f4"))
-            for name, tensor in weights.tensors()
-        }
+        file.attrs.update({"format": FORMAT, "version": VERSION} | header)
+        places = {}  # where each array starts in the file, and its sides
+        for name, tensor in weights.tensors():
+            dataset = file.create_dataset(name, data=tensor.astype("<f4"), track_times=False)
+            places[name] = [dataset.id.get_offset(), *tensor.shape]
     write_seal(path, header | {"arrays": places})
-
-
-def _write_array(file: h5py.File, name: str, values: Tensor) -> list[int]:
-    """Stores an array; returns where it starts in the file, and its sides."""
-    dataset = file.create_dataset(name, data=values, track_times=False)
-    return [dataset.id.get_offset(), *values.shape]

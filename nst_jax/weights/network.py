@@ -89,21 +89,28 @@ def check_network(weights: NetworkWeights) -> None:
         InvalidWeights: Convolutions are missing or superfluous, shapes do not fit each other, or
             there are numbers that are no float32 or not finite.
     """
-    convolutions = weights.convolutions
-    for name in weights.architecture.convolutions:
+    convolutions, architecture = weights.convolutions, weights.architecture
+    for name in architecture.convolutions:
         if name not in convolutions:
             raise InvalidWeights(
-                f"must hold {name}, because {weights.architecture.name} has it, but does not"
+                f"must hold {name}, because {architecture.name} has it, but does not"
             )
-    for name in sorted(convolutions):
-        if name not in weights.architecture.convolutions:
-            # Not ignored: a vgg19 that is labelled vgg16 would otherwise pass for one.
-            raise InvalidWeights(f"holds {name!r}, which {weights.architecture.name} does not have")
+    for name in sorted(set(convolutions) - set(architecture.convolutions)):
+        # Not ignored: a vgg19 that is labelled vgg16 would otherwise pass for one.
+        raise InvalidWeights(f"holds {name!r}, which {architecture.name} does not have")
     shapes = {name: (kernel.shape, bias.shape) for name, (kernel, bias) in convolutions.items()}
-    check_shapes(weights.architecture, shapes)
+    check_shapes(architecture, shapes)
     for name, tensor in weights.tensors():
-        _check_numbers(name, tensor)
-    _check_mean(weights.mean)
+        if tensor.dtype != np.float32:
+            raise InvalidWeights(f"must hold {name} as float32, got {tensor.dtype}")
+        if not np.isfinite(tensor).all():
+            raise InvalidWeights(f"holds numbers that are not finite in {name}")
+        if name.endswith("/kernel") and not tensor.any():
+            raise InvalidWeights(
+                f"holds nothing but zeros in {name}, which no picture gets through"
+            )
+    if len(weights.mean) != _IMAGE_CHANNELS or not all(0 <= value <= 1 for value in weights.mean):
+        raise InvalidWeights(f"must have three numbers from 0 to 1 as its mean, got {weights.mean}")
 
 
 def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, Shape]]) -> None:
@@ -126,17 +133,3 @@ def check_shapes(architecture: Architecture, shapes: Mapping[str, tuple[Shape, S
         channels = kernel[3]
         if bias != (channels,):
             raise InvalidWeights(f"must hold {name}/bias in the shape ({channels},), got {bias}")
-
-
-def _check_numbers(name: str, tensor: np.ndarray) -> None:
-    if tensor.dtype != np.float32:
-        raise InvalidWeights(f"must hold {name} as float32, got {tensor.dtype}")
-    if not np.isfinite(tensor).all():
-        raise InvalidWeights(f"holds numbers that are not finite in {name}")
-    if name.endswith("/kernel") and not tensor.any():
-        raise InvalidWeights(f"holds nothing but zeros in {name}, which no picture gets through")
-
-
-def _check_mean(mean: tuple[float, ...]) -> None:
-    if len(mean) != _IMAGE_CHANNELS or not all(0 <= value <= 1 for value in mean):
-        raise InvalidWeights(f"must have three numbers from 0 to 1 as its mean, got {mean}")

@@ -14,13 +14,11 @@ It is a crash barrier and no sandbox: the child may do what the user may.
                    {"written": true}
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from nst_jax.request.errors import WeightsError
@@ -32,8 +30,6 @@ LONGEST_SILENCE_S = 120.0
 
 _MEMORY_OF_A_READER = 2**30
 """For Python, NumPy and the readers' libraries themselves, in bytes."""
-
-_MODULE = "nst_jax.weights.subprocess_main"
 
 
 def convert_in_child(source: Path, destination: Path, publisher: str, progress: Progress) -> None:
@@ -48,31 +44,34 @@ def convert_in_child(source: Path, destination: Path, publisher: str, progress: 
     Raises:
         WeightsError: What the child found, or that it crashed, hung, or needed too much memory.
     """
-    with explain_read_errors(source):
-        memory = _MEMORY_OF_A_READER + 2 * source.stat().st_size
-        arguments = [str(source), str(destination), publisher, str(memory)]
-        with _start_child(arguments) as child:
-            outcome = _await_outcome(child, progress)
-        _raise_unless_written(outcome, child.returncode)
-
-
-@contextlib.contextmanager
-def _start_child(arguments: list[str]) -> Iterator["subprocess.Popen[str]"]:
     # -P: a json.py in the folder where the user works must not be taken for Python's own.
+    command = [sys.executable, "-P", "-m", "nst_jax.weights.subprocess_main"]
     # One thread: a reader has no use for more, and each takes its share of the memory limit.
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", _MODULE, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
+    with explain_read_errors(source):
+        memory = _MEMORY_OF_A_READER + 2 * source.stat().st_size
+        with subprocess.Popen(
+            [*command, str(source), str(destination), publisher, str(memory)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | one_thread | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        ) as child:
+            try:
+                outcome = _await_outcome(child, progress)
+            finally:
+                child.kill()
+        if "fault" in outcome:
+            raise WeightsError(str(outcome["fault"]), str(outcome["remedy"]))
+        if not outcome:
+            raise WeightsError(
+                f"the process that reads weight files could not start (status {child.returncode})",
+                "Install nst_jax again, or free some memory",
+            )
+        if "written" not in outcome:
+            how = "did not end" if child.returncode == -9 else "crashed"
+            raise InvalidWeights(f"is damaged: the library that reads such files {how}")
 
 
 def _await_outcome(child: "subprocess.Popen[str]", progress: Progress) -> dict[str, object]:
@@ -100,16 +99,3 @@ def _start_watchdog(child: "subprocess.Popen[str]") -> threading.Timer:
     watchdog.daemon = True
     watchdog.start()
     return watchdog
-
-
-def _raise_unless_written(outcome: dict[str, object], status: int) -> None:
-    if "fault" in outcome:
-        raise WeightsError(str(outcome["fault"]), str(outcome["remedy"]))
-    if "written" not in outcome:
-        if not outcome:
-            raise WeightsError(
-                f"the process that reads weight files could not start (status {status})",
-                "Install nst_jax again, or free some memory",
-            )
-        how = "did not end" if status == -9 else "crashed"
-        raise InvalidWeights(f"is damaged: the library that reads such files {how}")

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.model.vgg import VGG
-from nst_jax.request.taps import Architecture, deepest_tap
+from nst_jax.request.taps import Architecture, block_of, deepest_tap
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors
 from nst_jax.weights.format import WeightsReport, read_weights, report_of
 from nst_jax.weights.network import NetworkWeights, Tensor
@@ -45,29 +45,6 @@ KERNEL_LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "the kernels stand on their heads": lambda kernel: kernel[::-1],
 }
 """What other programs' orders of axes and convolutions make of kernels. Each undoes itself."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Mistake:
-    """A usual mistake and what undoes it: `kernel * scale` in another order, another mean."""
-
-    name: str
-    scale: npt.NDArray[np.float64]
-    reverses_channels: bool
-    layout: Callable[[Tensor], Tensor]
-    mean: tuple[float, float, float]
-
-    def undo(self, weights: NetworkWeights) -> NetworkWeights:
-        convolutions = {
-            name: (np.ascontiguousarray(self.layout(kernel)), bias)
-            for name, (kernel, bias) in weights.convolutions.items()
-        }
-        kernel, bias = convolutions["conv1_1"]
-        ordered = kernel[:, :, ::-1] if self.reverses_channels else kernel
-        first = (ordered * self.scale[:, None]).astype(np.float32)
-        return dataclasses.replace(
-            weights, convolutions=convolutions | {"conv1_1": (first, bias)}, mean=self.mean
-        )
 
 
 def synthetic_picture() -> npt.NDArray[np.float32]:
@@ -121,9 +98,8 @@ def verify_file(path: Path) -> tuple[WeightsReport, str]:
 
 def _check_alive(weights: NetworkWeights) -> None:
     """Refuses a network through which nothing gets, or from which no finite number comes."""
-    for tap, (mean, deviation) in activation_stats(
-        weights, relu_taps(weights.architecture)
-    ).items():
+    stats = activation_stats(weights, relu_taps(weights.architecture))
+    for tap, (mean, deviation) in stats.items():
         if not math.isfinite(mean) or not deviation > 0:
             raise InvalidWeights(
                 f"computes nothing of use: at {tap} the mean is {mean:g} and the deviation "
@@ -147,7 +123,9 @@ def identify(weights: NetworkWeights) -> str:
         if _is_match(weights, entry.answer):
             return entry.name
     for entry in known:
-        _refuse_mistaken(weights, entry)
+        for mistake, mended in _mend_usual_mistakes(entry, weights):
+            if _is_match(mended, entry.answer):
+                raise InvalidWeights(f"holds {entry.name}, but {mistake}", _CONVERT_AGAIN)
     for entry in known:
         if entry.checksum == f"sha256:{weights.source_sha256}":
             raise InvalidWeights(
@@ -155,12 +133,6 @@ def identify(weights: NetworkWeights) -> str:
                 _CONVERT_AGAIN,
             )
     return ""
-
-
-def _refuse_mistaken(weights: NetworkWeights, entry: KnownWeights) -> None:
-    for repair in _usual_mistakes(entry, weights):
-        if _is_match(repair.undo(weights), entry.answer):
-            raise InvalidWeights(f"holds {entry.name}, but {repair.name}", _CONVERT_AGAIN)
 
 
 @functools.partial(jax.jit, static_argnames="taps")
@@ -186,19 +158,16 @@ def _is_match(weights: NetworkWeights, wanted: ActivationStats) -> bool:
 
 
 def _is_comparable(entry: KnownWeights, weights: NetworkWeights) -> bool:
-    widths = tuple(weights.convolutions[name][1].size for name in weights.architecture.convolutions)
-    return entry.architecture == weights.architecture.name and widths == _full_widths(
-        weights.architecture
-    )
+    architecture = weights.architecture
+    full = [architecture.channels[block_of(name) - 1] for name in architecture.convolutions]
+    widths = [weights.convolutions[name][1].size for name in architecture.convolutions]
+    return entry.architecture == architecture.name and widths == full
 
 
-def _full_widths(architecture: Architecture) -> tuple[int, ...]:
-    blocks = zip(architecture.depths, architecture.channels, strict=True)
-    return tuple(width for depth, width in blocks for _ in range(depth))
-
-
-def _usual_mistakes(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_Mistake]:
-    """Every combination of the usual mistakes, the single ones first."""
+def _mend_usual_mistakes(
+    entry: KnownWeights, weights: NetworkWeights
+) -> Iterator[tuple[str, NetworkWeights]]:
+    """Every combination of the usual mistakes and the network without it, the single ones first."""
     deviation = np.array(IMAGENET_RGB.deviation)
     scales = {
         "": np.ones(3),
@@ -207,19 +176,21 @@ def _usual_mistakes(entry: KnownWeights, weights: NetworkWeights) -> Iterator[_M
         "conv1_1 was not divided by the channels' deviation": 1 / deviation,
         "conv1_1 was divided by the channels' deviation": deviation,
     }
-    orders = {"": False, "conv1_1's input channels are in the order BGR": True}
+    orders = {"": [0, 1, 2], "conv1_1's input channels are in the order BGR": [2, 1, 0]}
     means = {"": weights.mean, _wrong_mean(weights, entry): entry.mean}
     combinations = itertools.product(scales, orders, KERNEL_LAYOUTS, means)
     for made in sorted(combinations, key=lambda made: sum(map(bool, made))):
         if any(made):
             scale, order, turn, mean = made
-            yield _Mistake(
-                " and ".join(filter(None, made)),
-                scales[scale],
-                orders[order],
-                KERNEL_LAYOUTS[turn],
-                means[mean],
-            )
+            convolutions = {
+                name: (np.ascontiguousarray(KERNEL_LAYOUTS[turn](kernel)), bias)
+                for name, (kernel, bias) in weights.convolutions.items()
+            }
+            kernel, bias = convolutions["conv1_1"]
+            first = kernel[:, :, orders[order]] * scales[scale][:, None]
+            convolutions["conv1_1"] = (first.astype(np.float32), bias)
+            mended = dataclasses.replace(weights, convolutions=convolutions, mean=means[mean])
+            yield " and ".join(filter(None, made)), mended
 
 
 def _wrong_mean(weights: NetworkWeights, entry: KnownWeights) -> str:
