@@ -34,12 +34,18 @@ class _Dtype(Placeholder):
         self.text = state[1] + self.text
 
 
+_NDARRAY = Placeholder()
+"""Stands for `numpy.ndarray`, which only `_reconstruct` may be given."""
+
+
 class _Array(Placeholder):
     """Stands for one array, which `_reconstruct` makes empty: notes its values once they come."""
 
     __slots__ = ("values",)
 
-    def __init__(self, _kind: object, _shape: object, _code: object) -> None:
+    def __init__(self, kind: object, _shape: object, _code: object) -> None:
+        if kind is not _NDARRAY:
+            raise InvalidWeights("holds a pickle of a kind of array that is not read here")
         self.values: npt.NDArray[np.float32] | None = None
 
     def __setstate__(self, state: Any) -> None:
@@ -52,7 +58,7 @@ class _Array(Placeholder):
 
 
 _NAMES = {
-    ("numpy", "ndarray"): Placeholder(),
+    ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array,  # as NumPy 1 wrote it
     ("numpy._core.multiarray", "_reconstruct"): _Array,  # as NumPy 2 does
