@@ -195,9 +195,11 @@ def test_the_search_for_foreign_code_can_find_some():
 # The command itself.
 
 
-def test_the_version_is_one_line(capsys):
+def test_the_version_is_one_line_and_the_package_is_the_command_too(capsys):
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"nst-jax {nst_jax.__version__}\n"
+    command = [sys.executable, "-m", "nst_jax", "--version"]
+    assert subprocess.check_output(command, text=True) == f"nst-jax {nst_jax.__version__}\n"
 
 
 @pytest.mark.parametrize("line", ["", "paint", "render", "render a.png b.png", "weights", "-x"])
