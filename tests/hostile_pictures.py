@@ -19,6 +19,8 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
+from nst_jax.files.open_picture import can_decode_heic
+
 HEIGHT, WIDTH = 20, 32
 
 
@@ -95,6 +97,9 @@ KINDS = {
     "qoi": encode(noise(), "QOI"),
 }
 """A sound file of each format that is decoded and that Pillow can write, by its suffix."""
+
+if can_decode_heic():
+    KINDS["heic"] = encode(noise(), "HEIF")
 
 
 def made_by(make: Callable[[], bytes]) -> Callable[[Path], object]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from nst_jax.cli.job_arguments import find_pictures
 from nst_jax.cli.main import run
 from nst_jax.files.contact_sheet import Row, write_contact_sheet
+from nst_jax.files.images import load_picture, read_picture_header
 from nst_jax.files.picture_paths import expand_picture_paths
-from nst_jax.request.errors import OptionError, WriteError
+from nst_jax.request.errors import OptionError, PictureError, WriteError
 
 CELL, GAP, CAPTION = 256, 12, 24
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
@@ -152,3 +154,92 @@ def test_a_place_without_pictures_is_refused_by_its_name(album, place):
         expand_picture_paths(["album/b.png", place])
     assert repr(place) in str(caught.value)
     assert "at least one picture" in str(caught.value)
+
+
+# What telephones and cameras leave beside pictures.
+
+HEIC_HEAD = b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1"
+
+
+@pytest.fixture
+def phone(tmp_path, monkeypatch) -> Path:
+    """A folder with four pictures that any installation reads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phone" / "more").mkdir(parents=True)
+    image = Image.new("RGB", (8, 6), GREEN)
+    image.save("phone/a.MPO", "MPO", save_all=True, append_images=[image])
+    for name, kind in {"IMG_1": "PNG", "2024.05.01": "JPEG", "b.jpg": "JPEG"}.items():
+        image.save(f"phone/{name}", kind)
+    ignored = (".DS_Store", "._b.jpg", "Thumbs.db", "b.xmp", "a.AAE", "b.jpg.json", "desktop.ini")
+    for name in (*ignored, "c.jxl", "d.nef", "e.NEF", "notes", "f.mov"):
+        (tmp_path / "phone" / name).write_bytes(b"no picture")
+    os.mkfifo("phone/pipe")
+    return tmp_path / "phone"
+
+
+def test_what_is_passed_over_is_counted_in_one_note(phone, capsys):
+    wanted = ["phone/2024.05.01", "phone/IMG_1", "phone/a.MPO", "phone/b.jpg"]
+    for place in ("phone", "phone/*"):
+        assert find_pictures([place], ["phone"], quiet=False) == [wanted, wanted]
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.endswith(
+            "6 files are passed over, being no pictures that are read here: "
+            "2 .nef, 1 .jxl, 1 .mov, 1 that are no files, 1 without a suffix"
+        )
+    assert [load_picture(Path(path)).pixels.shape for path in wanted] == [(6, 8, 3)] * 4
+    find_pictures(["phone"], quiet=True)
+    find_pictures(["phone/*.jpg"], quiet=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "there"),
+    [
+        ("phone/*.nef", "1 .nef"),
+        ("phone/[ce].*", "1 .jxl, 1 .nef"),
+        ("phone/mor*", "1 folder"),
+        ("phone/*.xmp", ""),
+    ],
+)
+def test_where_no_picture_is_left_what_is_there_is_said(phone, place, there):
+    with pytest.raises(OptionError) as caught:
+        expand_picture_paths([place])
+    got = caught.value.message.partition("got none")[2]
+    assert got == (f": there are {there}" if there else "")
+    assert caught.value.remedy
+
+
+def test_heic_without_its_package_is_told_what_to_install(phone, monkeypatch, capsys):
+    for module in ("open_picture", "picture_paths"):
+        monkeypatch.setattr(f"nst_jax.files.{module}.can_decode_heic", lambda: False)
+    Path("phone/c.HEIC").write_bytes(HEIC_HEAD)
+    assert "phone/c.HEIC" not in find_pictures(["phone"], quiet=False)[0]
+    hint = "pip install 'nst-jax[heif]'"
+    assert "1 .heic" in (said := capsys.readouterr().err)
+    assert hint in said
+    for refused in (lambda: expand_picture_paths(["phone/*.HEIC"]), read_heic):
+        with pytest.raises((OptionError, PictureError)) as caught:
+            refused()
+        assert hint in caught.value.remedy
+
+
+def read_heic() -> None:
+    read_picture_header(Path("phone/c.HEIC"))
+
+
+def test_heic_is_read_upright_with_its_package(phone, capsys):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    turned = Image.new("RGB", (64, 48), RED)
+    turned.paste(BLUE, (0, 0, 32, 48))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # upright its left side is at the top
+    pillow_heif.from_pillow(turned).save("phone/c.heic", exif=exif.tobytes())
+    assert "phone/c.heic" in find_pictures(["phone"], quiet=False)[0]
+    assert "heic" not in capsys.readouterr().err
+    header, picture = read_picture_header(phone / "c.heic"), load_picture(phone / "c.heic")
+    assert header.size == picture.pixels.shape[:2] == (64, 48)
+    assert picture.pixels[8, 24].argmax() == 2
+    assert picture.pixels[56, 24].argmax() == 0
+    (phone / "c.heic").write_bytes((phone / "c.heic").read_bytes()[:-40])
+    with pytest.raises(PictureError):
+        load_picture(phone / "c.heic")

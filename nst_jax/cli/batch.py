@@ -62,7 +62,7 @@ class Batch(JobsCommand):
     def run(self) -> int:
         """Renders what is missing; returns the exit status."""
         self._check()
-        jobs = self.load_jobs()
+        jobs = self.load_jobs(quiet=self.quiet)
         if self.contact_sheet:
             jobs = fill_defaults(jobs, self.options)
             if any(job.output.casefold() == _CONTACT_SHEET for job in jobs):

@@ -84,8 +84,11 @@ class JobsCommand:
     """Style pictures: files, folders or patterns."""
     options: Rendering
 
-    def load_jobs(self) -> Sequence[Job]:
+    def load_jobs(self, *, quiet: bool) -> Sequence[Job]:
         """Reads the manifest, or pairs every content with every style.
+
+        Args:
+            quiet: Whether nothing is said of files that are no pictures.
 
         Raises:
             OptionError: Both forms, neither, or half of the second.
@@ -104,9 +107,22 @@ class JobsCommand:
         if not (self.contents and self.styles):
             missing = "--styles" if self.contents else "--contents"
             raise OptionError(f"--contents and --styles go together, {missing} is missing")
-        from nst_jax.files.picture_paths import expand_picture_paths
+        return every_pair(*find_pictures(self.contents, self.styles, quiet=quiet))
 
-        return every_pair(expand_picture_paths(self.contents), expand_picture_paths(self.styles))
+
+def find_pictures(*places: Sequence[str], quiet: bool) -> list[list[str]]:
+    """The pictures of each list of files, folders and patterns; a note counts other files there.
+
+    Raises:
+        OptionError: A folder or a pattern holds no picture.
+    """
+    from nst_jax.files.picture_paths import expand_picture_paths, passed_over_text
+
+    passed_over: set[str] = set()
+    found = [expand_picture_paths(some, passed_over) for some in places]
+    if passed_over and not quiet:
+        print_note(passed_over_text(passed_over))
+    return found
 
 
 @contextlib.contextmanager

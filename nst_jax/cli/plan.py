@@ -73,7 +73,7 @@ class Plan(JobsCommand):
     def _jobs(self) -> Sequence[Job]:
         """Those asked for; else squares: one, or with a topology as many as go together."""
         if self.manifest or self.contents or self.styles:
-            return self.load_jobs()
+            return self.load_jobs(quiet=self.quiet)
         import numpy as np
 
         from nst_jax.engine.plan.slots import WAVE_JOBS

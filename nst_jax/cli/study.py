@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from nst_jax.cli.console import print_json
-from nst_jax.cli.job_arguments import Rendering, open_run
+from nst_jax.cli.job_arguments import Rendering, find_pictures, open_run
 from nst_jax.request.errors import OptionError
 from nst_jax.request.studies import (
     BALANCE,
@@ -182,7 +182,6 @@ class Neurons(_StudyCommand):
 
     def run(self) -> int:
         """Runs the study; returns the exit status."""
-        from nst_jax.files.picture_paths import expand_picture_paths
         from nst_jax.study.neurons import study_neurons
 
         def make(*what: Any, stop: Any, **how: Any) -> "Outcome":
@@ -191,7 +190,7 @@ class Neurons(_StudyCommand):
 
         return self.run_study(
             make,
-            expand_picture_paths(self.pictures),
+            *find_pictures(self.pictures, quiet=self.quiet),
             options=self.options,
             taps=self.taps,
             channels=self.channels,

@@ -215,7 +215,7 @@ def _upright_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:
-    if image.format in ("MPO", "PSD"):
+    if image.format in ("MPO", "HEIF", "PSD"):
         return False  # a photograph's preview or depth map, the layers of what is shown
     try:
         return bool(getattr(image, "is_animated", False))

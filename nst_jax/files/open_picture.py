@@ -6,7 +6,9 @@ decoded, and neither an error nor a warning of Pillow's comes through.
 
 import contextlib
 import errno
+import functools
 import hashlib
+import importlib
 import io
 import re
 import stat
@@ -35,6 +37,9 @@ whole before its size is looked at (FITS), or runs a program (PostScript).
 """
 
 
+HEIC_REMEDY = "pip install 'nst-jax[heif]', or export it as JPEG"
+
+
 @contextlib.contextmanager
 def open_picture(
     path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS
@@ -57,7 +62,7 @@ def open_picture(
         with (
             _without_pillow_warnings(),
             _open_file(path) as file,
-            Image.open(file, formats=(*FORMATS, "EPS")) as image,  # to say what is wrong with EPS
+            Image.open(file, formats=_formats(file, path)) as image,
         ):
             _check_header(image, path, max_pixels)
             yield image
@@ -67,6 +72,59 @@ def open_picture(
         # Broad on purpose: for a damaged file Pillow's readers raise OSError, SyntaxError,
         # ValueError, struct.error, KeyError, zlib.error and others, and document none.
         raise _explain(error, path) from error
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does that is decoded here, whatever its name."""
+    try:
+        with _without_pillow_warnings(), _open_file(path) as file:
+            formats = [kind for kind in _formats(file, path) if kind not in _WITHOUT_SIGNATURE]
+            Image.open(file, formats=formats).close()
+    except Image.DecompressionBombError:
+        return True  # and too large, which its job says
+    except Exception:  # as above
+        return False
+    return True
+
+
+_WITHOUT_SIGNATURE = ("TGA", "EPS")
+"""What any bytes may be taken for; and what is known and not decoded."""
+
+
+@functools.cache
+def can_decode_heic() -> bool:
+    """Whether the package for HEIC is there; then Pillow is told of it."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
+def _formats(file: io.BufferedReader | io.BytesIO, path: File) -> tuple[str, ...]:
+    """What a file may be.
+
+    Raises:
+        PictureError: It is HEIC, and the package for that is missing.
+    """
+    if not _is_heic(file):
+        return (*FORMATS, "EPS")  # to say what is wrong with EPS
+    if not can_decode_heic():
+        message = f"picture {str(path)!r} is HEIC, which needs a package that is not installed"
+        raise PictureError(message, HEIC_REMEDY)
+    return ("HEIF",)
+
+
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
+
+
+def _is_heic(file: io.BufferedReader | io.BytesIO) -> bool:
+    """Whether a file says that it is HEIC; AVIF has the same container and other brands."""
+    head = file.read(256)
+    file.seek(0)
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[start : start + 4] for start in range(8, end, 4)}
+    return head[4:8] == b"ftyp" and not brands.isdisjoint(_HEIC_BRANDS)
 
 
 def file_digest(path: File) -> str:
@@ -176,8 +234,9 @@ def _explain(error: Exception, path: File) -> PictureError:
         return ReadError(f"{name} could not be read: {error.strerror}", "Try again later.")
     if isinstance(error, OSError) and error.strerror:
         return PictureError(f"{name} could not be read: {error.strerror}", "Check the path.")
+    said = " ".join(str(error).split())  # some libraries take several lines
     return PictureError(
-        f"{name} is damaged or cut short: {error or type(error).__name__}",
+        f"{name} is damaged or cut short: {said or type(error).__name__}",
         "Copy or export the picture again.",
     )
 

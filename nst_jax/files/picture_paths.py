@@ -1,48 +1,72 @@
 """Picture files by name, folder or pattern."""
 
+import collections
 import glob
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from nst_jax.files import storage
-from nst_jax.files.open_picture import FORMATS
+from nst_jax.files.open_picture import FORMATS, HEIC_REMEDY, begins_as_picture, can_decode_heic
 from nst_jax.request.errors import OptionError
 from nst_jax.request.outputs import is_url
 
+_HEIC_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
 
-def expand_picture_paths(places: Iterable[str]) -> list[str]:
+_BESIDE_PICTURES = frozenset(
+    (*(".aae", ".dop", ".json", ".pp3", ".thm", ".xml", ".xmp"), *(".db", ".ini"))
+)
+"""Suffixes of what programs keep of pictures and folders: edits, `Thumbs.db`, `desktop.ini`."""
+
+_NO_SUFFIX, _NO_FILE = "without a suffix", "that are no files"
+
+
+def expand_picture_paths(places: Iterable[str], passed_over: set[str] | None = None) -> list[str]:
     """Paths of pictures: a file stays as it is, a folder or a pattern becomes its pictures.
 
     Sorted within a folder or pattern; nothing twice, however it is spelled. Whether a named
-    file exists and is a picture is for its job to find out.
+    file exists and is a picture is for its job to find out. A file without a suffix is looked
+    into, but in a store.
+
+    Args:
+        places: Names and addresses.
+        passed_over: Gets the files in folders and patterns that can't be used; not hidden ones,
+            and not what programs keep beside pictures.
 
     Raises:
         OptionError: A folder or a pattern holds no picture.
     """
     found: dict[str, str] = {}
     for place in places:
-        for path in _pictures_at(place):
+        for path in _pictures_at(place, set() if passed_over is None else passed_over):
             found.setdefault(path if is_url(path) else os.path.abspath(path), path)
     return list(found.values())
 
 
-def _pictures_at(place: str) -> Sequence[str]:
+def passed_over_text(paths: Iterable[str]) -> str:
+    """A line about files that `expand_picture_paths` has passed over."""
+    paths = list(paths)
+    files = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
+    hint = f"; for HEIC: {HEIC_REMEDY}" if _has_missing_heic(paths) else ""
+    return f"{files} passed over, being no pictures that are read here: {_count(paths)}{hint}"
+
+
+def _pictures_at(place: str, passed_over: set[str]) -> Sequence[str]:
     if is_url(place):
-        return _remote_pictures_at(place)
+        return _remote_pictures_at(place, passed_over)
     if Path(place).is_dir():
-        paths = [str(path) for path in sorted(Path(place).iterdir()) if _is_picture(path)]
-        return _require_some(paths, f"folder {place!r}")
+        paths = [str(path) for path in sorted(Path(place).iterdir())]
+        return _choose(paths, f"folder {place!r}", passed_over, _is_picture)
     if glob.has_magic(place) and not Path(place).exists():
         matches = sorted(glob.glob(place, recursive=True))
-        paths = [match for match in matches if _is_picture(Path(match))]
-        return _require_some(paths, f"pattern {place!r}")
+        return _choose(matches, f"pattern {place!r}", passed_over, _is_picture)
     return [place]
 
 
-def _remote_pictures_at(place: str) -> Sequence[str]:
+def _remote_pictures_at(place: str, passed_over: set[str]) -> Sequence[str]:
     """An address with a picture's suffix is one picture; else it is a folder, or a pattern in one.
 
     Raises:
@@ -50,7 +74,7 @@ def _remote_pictures_at(place: str) -> Sequence[str]:
     """
     folder, _, last = place.rpartition("/")
     is_pattern = glob.has_magic(last)
-    if not is_pattern and _format_of(last) in FORMATS:
+    if not is_pattern and _has_picture_suffix(last):
         return [place]
     if not is_pattern:
         folder, last = place.rstrip("/"), "*"
@@ -58,25 +82,79 @@ def _remote_pictures_at(place: str) -> Sequence[str]:
         names = storage.list_objects(folder, last)
     except OSError as error:
         raise OptionError(f"{place!r} can't be listed: {error.strerror or error}") from error
-    paths = [f"{folder}/{name}" for name in names if _format_of(name) in FORMATS]
-    return _require_some(paths, f"{'pattern' if is_pattern else 'folder'} {place!r}")
+    paths = [f"{folder}/{name}" for name in names]
+    what = f"{'pattern' if is_pattern else 'folder'} {place!r}"
+    return _choose(paths, what, passed_over, _has_picture_suffix)
 
 
-_NEVER_DECODED = ("BUFR", "GRIB", "HDF5", "MPEG")
-"""What Pillow knows by name alone; HDF5 files are more likely weights."""
+def _choose(
+    paths: Iterable[str], place: str, passed_over: set[str], is_picture: Callable[[str], bool]
+) -> list[str]:
+    """The pictures among the files of a place; others are added to `passed_over`.
+
+    Raises:
+        OptionError: There is none.
+    """
+    pictures: list[str] = []
+    others: list[str] = []
+    folders = 0
+    for path in paths:
+        if os.path.basename(path).startswith("."):
+            continue
+        if not is_url(path) and os.path.isdir(path):
+            folders += 1
+        elif is_picture(path):
+            pictures.append(path)
+        elif _suffix(path) not in _BESIDE_PICTURES:
+            others.append(path)
+    if not pictures:
+        raise _none_at(place, others, folders)
+    passed_over.update(others)
+    return pictures
 
 
-def _format_of(name: str) -> str | None:
-    """The format that a name's suffix says, where such a file can be a picture."""
-    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
-    return None if kind in _NEVER_DECODED else kind
+def _none_at(place: str, others: list[str], folders: int) -> OptionError:
+    subfolders = f"{folders} folder{'s' if folders > 1 else ''}" if folders else ""
+    there = ", ".join(filter(None, (_count(others), subfolders)))
+    remedy = HEIC_REMEDY if _has_missing_heic(others) else "PNG, JPEG, WebP and TIFF are read"
+    if folders and not others:
+        remedy = "Name one of the folders, or a pattern with ** for all of them"
+    got = f"none: there are {there}" if there else "none"
+    return OptionError(f"{place} must hold at least one picture, got {got}", remedy)
 
 
-def _is_picture(path: Path) -> bool:
-    return _format_of(path.name) in FORMATS and path.is_file() and not path.name.startswith(".")
+def _is_picture(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    return _has_picture_suffix(path) or (not _suffix(path) and begins_as_picture(Path(path)))
 
 
-def _require_some(paths: list[str], place: str) -> list[str]:
-    if not paths:
-        raise OptionError(f"{place} must hold at least one picture, got none")
-    return paths
+def _has_picture_suffix(name: str) -> bool:
+    suffix = _suffix(name)
+    if suffix in _HEIC_SUFFIXES:
+        return can_decode_heic()
+    # A photograph of several parts (MPO) is a JPEG to begin with.
+    return Image.registered_extensions().get(suffix) in (*FORMATS, "MPO")
+
+
+def _has_missing_heic(paths: Iterable[str]) -> bool:
+    return any(_suffix(path) in _HEIC_SUFFIXES for path in paths) and not can_decode_heic()
+
+
+def _suffix(path: str) -> str:
+    """In lower case; empty where there is none, as after the last dot of a date."""
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix if re.search(r"[^\W\d_]", suffix) else ""
+
+
+def _count(paths: Iterable[str]) -> str:
+    """How many there are of each suffix, the most first."""
+    kinds = collections.Counter(map(_kind, paths))
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {kind}" for kind, count in ordered)
+
+
+def _kind(path: str) -> str:
+    if not is_url(path) and not os.path.isfile(path):
+        return _NO_FILE
+    return _suffix(path) or _NO_SUFFIX
