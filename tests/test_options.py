@@ -3,15 +3,20 @@
 The values here are often of a wrong type, as a caller's are.
 """
 
+import copy
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import pytest
+from engine_jobs import own_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nst_jax import Job
 from nst_jax.request.errors import OptionError, RequestError, TapError
+from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import (
     JOB_FIELDS,
     SHARED_FIELDS,
@@ -22,6 +27,7 @@ from nst_jax.request.options import (
     normalized_weights,
     with_canonical_taps,
 )
+from nst_jax.request.presets import PRESETS
 from nst_jax.request.taps import VGG16, VGG19
 
 pytestmark = pytest.mark.usefixtures("no_type_checks")
@@ -73,6 +79,52 @@ def test_options_are_given_by_name_can_be_compared_hashed_and_not_changed():
     assert hash(Options(seed=1)) == hash(Options(seed=1)) != hash(Options(seed=2))
     with pytest.raises(dataclasses.FrozenInstanceError):
         Options().steps = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# What a job does not say is the run's.
+
+RUN: dict[str, Any] = {"preset": "fast", "steps": 7}
+"""`fast` says first_steps 16 and adam_b1 0.6, among others."""
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (JobOptions(seed=1), {"seed": 1}),
+        (JobOptions(steps=50), {"steps": 50}),  # which is the default
+        (dataclasses.replace(JobOptions(steps=50), seed=1), {"steps": 50, "seed": 1}),
+        (dataclasses.replace(JobOptions(seed=1), steps=50), {"steps": 50, "seed": 1}),
+        (copy.deepcopy(copy.copy(JobOptions(steps=50))), {"steps": 50}),
+        (pickle.loads(pickle.dumps(JobOptions(seed=1))), {"seed": 1}),
+        (Options(seed=1), {"seed": 1}),
+        (pickle.loads(pickle.dumps(Options(preset="gram", steps=9, style_loss="gram"))),
+         {**PRESETS["gram"].values, "steps": 9}),
+        (job_options(Options(), seed=1), {**dataclasses.asdict(JobOptions()), "seed": 1}),
+        (None, {}),
+    ],
+)  # fmt: skip
+def test_a_job_has_the_runs_value_of_whatever_it_does_not_say(own, said):
+    run = made(**RUN, style_loss="gram", tv_loss="squared")
+    (job,) = fill_defaults([Job("a.png", "b.png", options=own)], run)
+    expected = {name: said.get(name, getattr(run, name)) for name in JOB_FIELDS}
+    assert dataclasses.asdict(own_of(job)) == expected
+    assert fill_defaults([job], made()) == [job], "it is complete"
+
+
+def test_what_was_given_by_name_is_no_part_of_the_options_value():
+    plain, named = JobOptions(), JobOptions(steps=50)
+    assert (plain.given_names, named.given_names) == (frozenset(), {"steps"})
+    assert plain == named
+    assert hash(plain) == hash(named)
+    assert repr(plain) == repr(named) == repr(pickle.loads(pickle.dumps(plain)))
+    assert plain.steps == 50
+
+
+def test_a_jobs_own_value_of_what_all_share_is_refused_unless_it_is_the_runs():
+    job = Job("a.png", "b.png", options=Options(size=64))
+    with pytest.raises(OptionError, match="size must be the same for all jobs of a run, got 64"):
+        fill_defaults([job], made())
+    assert own_of(fill_defaults([job], made(size=64, steps=3))[0]).steps == 3
 
 
 # Rules.

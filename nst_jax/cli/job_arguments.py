@@ -51,14 +51,23 @@ def options_registry(arguments: Sequence[str]) -> ConstructorRegistry:
         named = re.findall(r"--preset[= ]([^\s-]\S*)", " ".join(arguments))
     shown = Options(preset=named[-1] if named else DEFAULT_PRESET)
     registry = ConstructorRegistry()
+    is_asking = False  # for tyro's own rule, from within this one
 
     @registry.struct_rule
     def make_of_what_is_given(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if info.type is not Options or isinstance(info.default, Options):
+        nonlocal is_asking
+        if info.type is not Options or is_asking:
             return None
-        spec = registry.get_struct_spec(dataclasses.replace(info, default=shown))
+        has_default = isinstance(info.default, Options)
+        default = info.default if has_default else shown
+        is_asking = True
+        spec = registry.get_struct_spec(dataclasses.replace(info, default=default))
+        is_asking = False
         assert isinstance(spec, StructConstructorSpec)  # of a dataclass and its own instance
-        return dataclasses.replace(spec, fields=tuple(map(_omit_default, spec.fields)))
+        fields = (one for one in spec.fields if one.name != "given_names")
+        return dataclasses.replace(
+            spec, fields=tuple(fields if has_default else map(_omit_default, fields))
+        )
 
     return registry
 

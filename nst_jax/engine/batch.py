@@ -55,7 +55,7 @@ def render_batch(
         jobs: Any number of jobs.
         output_dir: A path or an address (`s3://`, `gs://`); made if it is missing. No other run
             may be in it.
-        options: Shared by all jobs, and the defaults of those that have none of their own.
+        options: Shared by all jobs, and what jobs want that don't say it themselves.
         handling: What to do about accidents.
         progress: Told what happens.
         devices: What to run on; None: all devices of this process.

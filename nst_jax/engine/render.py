@@ -42,7 +42,7 @@ def render_many(
 
     Args:
         jobs: Contents and styles as paths or arrays.
-        options: Shared by all jobs, and the defaults of those that have none of their own.
+        options: Shared by all jobs, and what jobs want that don't say it themselves.
         on_error: What becomes of a job that fails: a result with `error` set, or an
             exception, which ends the run.
         on_preview: Called with each running job at every `preview_every` of its steps.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from nst_jax.request.errors import OptionError
-from nst_jax.request.options import JobOptions, Options, job_options
+from nst_jax.request.options import JobOptions, Options, complete_options, job_options
 from nst_jax.request.outputs import OutputNames, default_output, normalize_output
 
 
@@ -32,7 +32,7 @@ class Job:
         style: The picture, or the pictures, whose manner is taken.
         output: Name of the output relative to the output folder, with `/`. Empty: made of
             the stems of content and style.
-        options: What this job wants; None: what the run says.
+        options: What this job wants; where they don't say, and None: what the run says.
         masks: Where each style applies, one a style, as grey pictures of the content's aspect
             ratio: white where it does, black where not, and between them in part. A part that
             is black in all of them has no style: there the output is the content. Where two
@@ -92,9 +92,18 @@ def fill_defaults(jobs: Iterable[Job], options: Options) -> list[Job]:
     given = [normalize_output(job.output) if job.output else "" for job in listed]
     for name in filter(None, given):
         taken.claim(name, name)
-    shared = job_options(options)  # one object for all jobs that have none of their own
+    # One object for all jobs that have none of their own, or the same one.
+    complete = {id(None): job_options(options)}
+    for own in (job.options for job in listed):
+        if own is not None and id(own) not in complete:
+            complete[id(own)] = complete_options(own, options)
     return [
-        _fill_in(job, name or taken.claim_free_name(_default_output(job)), shared, options)
+        _fill_in(
+            job,
+            name or taken.claim_free_name(_default_output(job)),
+            complete[id(job.options)],
+            options,
+        )
         for job, name in zip(listed, given, strict=True)
     ]
 
@@ -119,11 +128,8 @@ def _check_types(job: Job) -> None:
             raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
 
 
-def _fill_in(job: Job, output: str, shared: JobOptions, options: Options) -> Job:
+def _fill_in(job: Job, output: str, own: JobOptions, options: Options) -> Job:
     """The job itself where nothing is missing: a list may have a million."""
-    own = job.options or shared
-    if type(own) is not JobOptions:
-        own = job_options(own)
     _check_optimizer(own, options)
     check_job(job, own)
     if own is job.options and output == job.output:

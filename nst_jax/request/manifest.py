@@ -41,7 +41,7 @@ _OWN_COLUMNS = (
 )
 _OPTIONS = frozenset(JOB_FIELDS)
 _COLUMNS = _OPTIONS.union(_OWN_COLUMNS)
-_OPTION_TYPES = typing.get_type_hints(JobOptions)
+_OPTION_TYPES = {name: typing.get_type_hints(JobOptions)[name] for name in JOB_FIELDS}
 _LISTS = (
     "style",
     "masks",

@@ -16,7 +16,8 @@ import typing
 from typing import Any, Literal, NamedTuple
 
 from nst_jax.request.errors import OptionError
-from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+from nst_jax.request.given_names import OptionsType, WithGivenNames
+from nst_jax.request.presets import DEFAULT_PRESET
 from nst_jax.request.taps import (
     DEFAULT_CONTENT_TAPS,
     DEFAULT_STYLE_TAPS,
@@ -58,9 +59,11 @@ WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class JobOptions:
+class JobOptions(WithGivenNames, metaclass=OptionsType):
     """What may differ from job to job."""
 
+    if not typing.TYPE_CHECKING:  # first, as `OptionsType` needs it
+        given_names: dataclasses.InitVar[frozenset[str]] = dataclasses.field(default=frozenset())
     content_weight: float = 0.015
     """How strongly the content's features are kept."""
     style_weight: float = 1.0
@@ -149,7 +152,7 @@ class JobOptions:
     """A content's transparency: kept in the output, or laid on white or black. Where it is
     kept, the network sees the picture on white."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, *_: frozenset[str]) -> None:
         _check_values(self)
         _check_count(self, "content_tap_weights", "content_taps")
         _check_count(self, "style_tap_weights", "style_taps")
@@ -165,6 +168,10 @@ class JobOptions:
         return StaticOptions(self.content_taps, self.style_taps, self.gradient_normalization)
 
 
+if not typing.TYPE_CHECKING:
+    del JobOptions.given_names  # the argument's default, which would hide the attribute
+
+
 class StaticOptions(NamedTuple):
     """Options of a job that are no arrays; see `JobOptions.static_options`."""
 
@@ -177,21 +184,8 @@ def _default_weights() -> str:
     return os.environ.get(WEIGHTS_VARIABLE) or "vgg16"
 
 
-class _FromPreset(type):
-    """Makes options that start from their preset: what is given by name goes before it.
-
-    `Options(preset="crowsonkb", size=256)` is a preset with a size of one's own.
-    """
-
-    if not typing.TYPE_CHECKING:  # to a checker the options are as the fields declare them
-
-        def __call__(cls, **given: Any) -> Any:
-            values = find_preset(given.get("preset", DEFAULT_PRESET)).values
-            return super().__call__(**{**values, **given})
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(JobOptions, metaclass=_FromPreset):
+class Options(JobOptions):
     """What a run is asked for: defaults for every job, and what all jobs share."""
 
     preset: str = DEFAULT_PRESET
@@ -257,6 +251,26 @@ def job_options(options: JobOptions, **changes: Any) -> JobOptions:
     """
     values = {name: getattr(options, name) for name in JOB_FIELDS} | changes
     return JobOptions(**values)
+
+
+def complete_options(own: JobOptions, options: Options) -> JobOptions:
+    """What a job's own options say, and for the rest what the run says.
+
+    Raises:
+        OptionError: The job has a value of its own for what all jobs of a run share, or its
+            values don't fit those of the run.
+    """
+    for name in sorted(own.given_names.intersection(SHARED_FIELDS) - {"preset"}):
+        if getattr(own, name) != getattr(options, name):
+            raise OptionError(
+                f"{name} must be the same for all jobs of a run, got {getattr(own, name)!r} in "
+                f"the options of a job and {getattr(options, name)!r} in those of the run",
+                "Give it to the run alone",
+            )
+    said = own.given_names.intersection(JOB_FIELDS)
+    if len(said) == len(JOB_FIELDS) and type(own) is JobOptions:
+        return own
+    return job_options(options, **{name: getattr(own, name) for name in said})
 
 
 def non_default_options(options: JobOptions) -> dict[str, Any]:

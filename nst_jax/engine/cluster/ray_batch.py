@@ -45,7 +45,7 @@ def render_on_ray(
     Args:
         jobs: Any number of jobs.
         output_dir: A path on every node, or an address.
-        options: Shared by all jobs, and the defaults of those that have none of their own.
+        options: Shared by all jobs, and what jobs want that don't say it themselves.
         address: `auto` or `HOST:PORT` of a cluster; empty: RAY_ADDRESS, or this machine alone.
         workers: How many; 0: as many as the cluster has GPUs, TPU hosts, or else nodes. More than
             it can hold make it grow, if it can.

@@ -1,0 +1,58 @@
+"""Options that remember which of them were given, so that a run can fill in the others."""
+
+import dataclasses
+import functools
+import typing
+from typing import Any
+
+from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+
+
+class WithGivenNames:
+    """Has room for names beside the fields of a dataclass: they are no part of its value.
+
+    Attributes:
+        given_names: Options that were given by name or by a preset, whatever their values. Options
+            that are equal may differ in it.
+    """
+
+    __slots__ = ("given_names",)
+
+    given_names: frozenset[str]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickles, which would leave the names behind."""
+        fields = dataclasses.fields(typing.cast(Any, self))
+        values = {one.name: getattr(self, one.name) for one in fields}
+        return functools.partial(type(self), given_names=self.given_names, **values), ()
+
+
+class OptionsType(type):
+    """Makes options that know what they were given, and start from their preset if they have one.
+
+    `Options(preset="crowsonkb", size=256)` is a preset with a size of one's own.
+
+    `dataclasses.replace` makes an object anew from all of its values. To it `given_names` is an
+    argument like any other, the first of all that it was not told to change: what stands before
+    is changed, what stands after only handed on.
+    """
+
+    if not typing.TYPE_CHECKING:  # to a checker the options are as the fields declare them
+
+        def __call__(cls, **values: Any) -> Any:
+            names = tuple(values)
+            if "given_names" in values:
+                changed = names[: names.index("given_names")]
+                names = tuple(sorted(values.pop("given_names").union(changed)))
+            elif "preset" in cls.__dataclass_fields__:
+                preset = find_preset(values.get("preset", DEFAULT_PRESET))
+                values = {**preset.values, **values}
+                names = tuple(values)
+            options = super().__call__(**values)
+            object.__setattr__(options, "given_names", _as_set(names))
+            return options
+
+
+@functools.lru_cache(maxsize=1024)  # a list may have a million jobs that give the same few
+def _as_set(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
