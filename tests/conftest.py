@@ -131,3 +131,16 @@ def impatient_reader(monkeypatch) -> None:
 
     monkeypatch.setattr(subprocess_reader, "LONGEST_SILENCE_S", 20.0)
     monkeypatch.setattr(subprocess_reader, "_MEMORY_OF_A_READER", 2**29)
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows who the user is, nor of a home."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    names = ("HOME", "XDG_CACHE_HOME", "USER", "LOGNAME", "NST_JAX_CACHE_DIR")
+    for name in (*names, "NST_JAX_WEIGHTS_DIR"):
+        monkeypatch.delenv(name, raising=False)

@@ -5,6 +5,7 @@ narrow networks and pickles made here.
 """
 
 import dataclasses
+import errno
 import importlib.metadata
 import os
 import pickle
@@ -15,6 +16,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +260,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PROJECT / "weights" / "registry.toml", folder)
     monkeypatch.setattr(registry, "CHECKOUT_FOLDER", folder)
     cache = tmp_path / "cache"
-    monkeypatch.setattr(find.platformdirs, "user_cache_dir", lambda name: str(cache / name))
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(cache / name))
     return folder
 
 
@@ -280,6 +282,43 @@ def test_a_known_network_is_converted_once_beside_the_registry_or_in_a_chosen_fo
     with pytest.raises(WeightsError, match="can't be made: Not a directory") as caught:
         find_weights("vgg16")
     assert "NST_JAX_WEIGHTS_DIR" in caught.value.remedy
+
+
+@pytest.mark.parametrize("home", [None, "", "a/relative/one", "/proc/may/not/be/written"])
+def test_without_a_home_networks_are_listed_and_converted_into_a_chosen_folder_alone(
+    home: str | None, conversions: list[Path], tmp_path: Path, homeless: None, monkeypatch, capsys
+) -> None:
+    """As an installed package in a container, under a number that no list of users has."""
+    table = registry.read_registry()
+    monkeypatch.setattr(registry, "read_registry", lambda: table)
+    monkeypatch.setattr(registry, "CHECKOUT_FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert run(["weights", "list"]) == 0
+    capsys.readouterr()
+    assert run(["weights", "fetch", "vgg16"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "for converted weights" in said
+    assert "Set NST_JAX_WEIGHTS_DIR to a folder that may be written" in said
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("NST_JAX_WEIGHTS_DIR", str(tmp_path / "chosen"))
+    assert find_weights("vgg16") == tmp_path / "chosen" / "vgg16.h5"
+
+
+def test_a_home_that_may_not_be_entered_is_no_fault(
+    checkout: Path, conversions: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.stat
+
+    def stat(path: Any, *more: Any, **how: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / "cache")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, *more, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert find.known_network("vgg16").path is None
 
 
 def test_a_checkout_that_is_read_only_and_an_installed_package_use_the_cache(

@@ -164,6 +164,17 @@ def test_a_folder_that_can_not_be_made_or_written_is_no_fault(root):
     assert folder is None
 
 
+@pytest.mark.parametrize("home", [None, "", "a/relative/one"])
+def test_without_a_home_there_is_no_cache(homeless, tmp_path, monkeypatch, home):
+    monkeypatch.chdir(tmp_path)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    with persistent_cache() as folder:
+        compile_anew()
+    assert folder is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_machine_that_rejects_what_it_stored_goes_without(root):
     """As if nothing ever came back: the first try can't know, the second does."""
     with mock.patch.object(runtime, "_HIT", "an event that never comes"):

@@ -12,10 +12,9 @@ import importlib.util
 import os
 from pathlib import Path
 
-import platformdirs
-
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.storage import RemoteFile
+from nst_jax.files.user_cache import user_cache_folder
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.outputs import is_url
 from nst_jax.weights import registry
@@ -96,8 +95,9 @@ def known_network(name: str) -> KnownWeights:
 
 
 def _converted_file(entry: KnownWeights) -> Path | None:
-    paths = [folder / (entry.name + SUFFIX) for folder in _folders()]
-    return next(filter(Path.is_file, paths), None)
+    paths = (folder / (entry.name + SUFFIX) for folder in _folders())
+    # Not Path.is_file, which fails where a home may not be entered.
+    return next(filter(os.path.isfile, paths), None)
 
 
 def destination_of(entry: KnownWeights) -> Path:
@@ -164,28 +164,33 @@ def _folders() -> list[Path]:
     """Where converted files may lie, the preferred folder first."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
         return [Path(os.path.expanduser(chosen))]
-    cache = Path(platformdirs.user_cache_dir("nst_jax")) / "weights"
     is_checkout = (registry.CHECKOUT_FOLDER / registry.REGISTRY_NAME).is_file()
-    return [registry.CHECKOUT_FOLDER, cache] if is_checkout else [cache]
+    home = user_cache_folder()
+    return [
+        *([registry.CHECKOUT_FOLDER] if is_checkout else []),
+        *([home / "weights"] if home else []),
+    ]
 
 
 def folder_to_write() -> Path:
-    """The folder for converted files, which exists.
+    """The folder for converted files, which exists and may be written.
 
     Raises:
-        WeightsError: It can't be made.
+        WeightsError: There is none.
     """
-    first, *others = _folders()
+    reason = "there is no folder for converted weights, and this user has no home for one"
     # A checkout may be read-only: installed for many users, or mounted so.
-    folder = others[0] if others and not os.access(first, os.W_OK) else first
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f"the folder {str(folder)!r} for converted weights can't be made: {reason_of(error)}",
-            f"Set {FOLDER_VARIABLE} to a folder that may be written.",
-        ) from error
-    return folder
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = reason_of(error)
+            reason = f"the folder {str(folder)!r} for converted weights can't be made: {why}"
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+        reason = f"the folder {str(folder)!r} for converted weights may not be written by this user"
+    raise WeightsError(reason, f"Set {FOLDER_VARIABLE} to a folder that may be written.")
 
 
 def source_file(entry: KnownWeights) -> Path:

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import platformdirs
 from jax.experimental.compilation_cache import compilation_cache
+
+from nst_jax.files.user_cache import user_cache_folder
 
 CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
 """The environment variable that says where programs are kept, or `off`."""
@@ -86,9 +87,9 @@ def usable_cores() -> int:
 def persistent_cache() -> Iterator[Path | None]:
     """Programs compiled in this `with` block are kept on disk, or loaded from it.
 
-    Gives the folder, or None where the cache is off: by the user's wish, because the folder
-    can't be written, because this machine rejects what it stored, or because the user has
-    set JAX's own cache up. A run never fails for it.
+    Gives the folder, or None where the cache is off: by the user's wish, because there is no
+    home or the folder can't be written, because this machine rejects what it stored, or because
+    the user has set JAX's own cache up. A run never fails for it.
     """
     folder = _usable_folder()
     if folder is None:
@@ -125,12 +126,13 @@ def count_cache_hits() -> Iterator[CacheHits]:
 
 
 def cache_folder() -> Path | None:
-    """The folder for this build on this kind of device; None where the user wants none."""
+    """The folder for this build on this kind of device; None where the user wants or has none."""
     given = os.environ.get(CACHE_VARIABLE)
     if given is not None and given.strip().lower() in ("", "off"):
         return None
-    root = Path(given) if given else Path(platformdirs.user_cache_dir("nst_jax")) / "programs"
-    return root / _build()
+    home = user_cache_folder()
+    root = Path(given) if given else home and home / "programs"
+    return root and root / _build()
 
 
 def _build() -> str:
