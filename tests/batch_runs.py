@@ -77,6 +77,11 @@ class Batches:
         places = [str(self.folder / "jobs.csv"), "--output-dir", str(self.out)]
         return ["batch", *places, *self._options, *more]
 
+    def render(self, output: str) -> list[str]:
+        """The command line of a single picture: a.png by b.png."""
+        pictures = [str(self.folder / name) for name in ("a.png", "b.png")]
+        return ["render", *pictures, "--output", output, *self._options[:-1]]
+
     def run(self, *more: str) -> Answer:
         assert self._capsys is not None
         self._capsys.readouterr()

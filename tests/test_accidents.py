@@ -23,6 +23,7 @@ from batch_runs import Batches
 from engine_jobs import shared_programs
 from PIL import Image
 
+from nst_jax.cli.main import run
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.run import preflight, writer
@@ -53,8 +54,6 @@ def batches(tmp_path, narrow_file, capsys, monkeypatch) -> Batches:
 @pytest.fixture(scope="module")
 def expected(narrow_file, tmp_path_factory) -> dict[str, str]:
     """Checksums of the three pictures without any accident."""
-    from nst_jax.cli.main import run
-
     made = Batches(tmp_path_factory.mktemp("unbroken"), narrow_file)
     made.rows(*GOOD)
     assert run(made.arguments("--quiet")) == 0
@@ -353,6 +352,42 @@ def test_a_full_disk_under_the_ledger_ends_the_run_and_a_torn_line_is_healed(bat
     answer = batches.run()
     assert (answer.status, answer.counts) == (0, (2, 0, 1))
     assert batches.sums(NAMES) == expected
+
+
+@pytest.mark.parametrize("name", ["EPERM", "EOPNOTSUPP", "ENOSYS"])
+def test_a_mount_without_modes_times_locks_and_flushing_gets_its_pictures(batches, expected, name):
+    """As shares of Windows, NTFS and stores in a file system's clothes are."""
+    number = getattr(errno, name)
+    refuse = mock.Mock(side_effect=OSError(number, os.strerror(number)))
+    calls = ["os.chmod", "os.fchmod", "os.chown", "os.fchown", "os.utime", "shutil.copystat"]
+    if name != "EPERM":
+        calls += ["os.fsync", "os.ftruncate", "fcntl.flock"]
+    with contextlib.ExitStack() as mount:
+        for call in calls:
+            mount.enter_context(mock.patch(call, refuse))
+        assert run(batches.render("x.png")) == 0
+        assert_goes_on(batches, expected)
+    assert Path("x.png").stat().st_size
+
+
+@pytest.mark.parametrize(("name", "first"), [("ENOSYS", True), ("EPERM", False)])
+def test_a_mount_that_can_not_rename_is_refused_before_any_work(batches, capsys, name, first):
+    """Not at all, or not onto a file that is there."""
+    original, number = os.replace, getattr(errno, name)
+
+    def replace(source: Any, target: Any) -> None:
+        if first or os.path.lexists(target):
+            raise OSError(number, os.strerror(number), source, None, target)
+        original(source, target)
+
+    with mock.patch.object(atomic.os, "replace", replace):
+        for arguments in (batches.arguments(), batches.render("x.png")):
+            assert run(arguments) == 2
+            said = capsys.readouterr().err
+            assert said.count("\n") == 1
+            assert f"files can't be renamed there ({os.strerror(number).lower()})" in said
+    assert list(batches.out.iterdir()) == []
+    assert not Path("x.png").exists()
 
 
 @contextlib.contextmanager

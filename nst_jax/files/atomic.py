@@ -1,6 +1,7 @@
 """A file appears under its name whole or not at all."""
 
 import contextlib
+import errno
 import io
 import os
 import tempfile
@@ -13,13 +14,16 @@ _PREFIX = ".partial-"
 BinaryFile = io.BufferedWriter | io.BytesIO
 """What is open to be written."""
 
+_NO_FLUSH_HERE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
 
 @contextlib.contextmanager
 def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary name beside `path`; a clean exit moves it into place.
 
     The temporary file is flushed to disk before the rename, so a crash leaves either the
-    old file or the new one. After an exception nothing new remains. The temporary name is
+    old file or the new one. After an exception nothing new remains. The file has the mode that
+    the system gives to a new one: many mounts refuse to change a mode. The temporary name is
     unique, keeps the suffix (encoders choose by it) and starts with a dot, so that a
     folder listing made meanwhile does not take it for a picture.
 
@@ -36,10 +40,38 @@ def replace_atomically(path: Path, *, durable: bool = True) -> Iterator[Path]:
         yield temporary
         if durable:
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(handle: int) -> None:
+    """Waits until the bytes of an open file are on its disk, where a mount can tell that.
+
+    Raises:
+        OSError: They did not get there.
+    """
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH_HERE:
+            raise
+
+
+def check_writable(folder: Path) -> None:
+    """Does in a folder all that writing there takes: make a file, and let another take its place.
+
+    Raises:
+        OSError: The folder or its mount does not allow that.
+    """
+    probe = folder / f"{_PREFIX}{uuid.uuid4().hex}"
+    try:
+        for _ in range(2):
+            write_bytes(probe, b"", durable=False)
+    finally:
+        with contextlib.suppress(OSError):  # some stores let nothing be removed
+            probe.unlink()
 
 
 @contextlib.contextmanager

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from nst_jax.files.atomic import BinaryFile, remove_partial_files, replace_atomically
+from nst_jax.files.atomic import (
+    BinaryFile,
+    check_writable,
+    remove_partial_files,
+    replace_atomically,
+)
 from nst_jax.files.ledger import Ledger, Record, read_ledger
 from nst_jax.files.locks import folder_mutex, lock_folder
 from nst_jax.files.remote_folders import RemoteFolder
@@ -35,19 +39,20 @@ class LocalFolder:
         return self._path.is_dir()
 
     def make(self) -> None:
-        """Makes the folder and proves that it can be written, before any work.
+        """Makes the folder and proves that pictures can be written into it, before any work.
 
         Raises:
             OutputError: It can't.
         """
         try:
             self._path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._path):
-                pass
+            check_writable(self._path)
             self._identity = _identity(self._path)
         except OSError as error:
             is_file = os.path.lexists(self._path) and not self._path.is_dir()
             reason = "it is no folder" if is_file else reason_of(error)
+            if error.filename2:  # of the two names of a renaming
+                reason = f"files can't be renamed there ({reason})"
             raise self._unwritable(reason) from error
 
     def check_inside(self, names: Iterable[str]) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nst_jax.files.atomic import flush_to_disk
+
 LEDGER_NAME = "ledger.jsonl"
 PARTS_PATTERN = "ledger-*.jsonl"
 
@@ -100,7 +102,7 @@ class Ledger:
         encoded = line.encode()
         if self._file.write(encoded) != len(encoded):  # what a disk does before it is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(self._file.fileno())
+        flush_to_disk(self._file.fileno())
 
 
 def _parse(line: bytes) -> Record | None:

@@ -141,14 +141,17 @@ def _is_in_place(handle: int, path: Path) -> bool:
 
 
 def _write_holder(handle: int) -> None:
-    """Says in the file who holds it."""
+    """Says in the file who holds it, where that can be written."""
     holder = {
         "process": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(holder).encode(), 0)
+    with contextlib.suppress(
+        OSError
+    ):  # some mounts write no file twice; the lock is held all the same
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
 
 
 def _remove_shard_locks(folder: Path) -> None:

@@ -36,7 +36,7 @@ def read_plain(path: Path, arrays: Arrays, progress: Progress) -> NetworkWeights
     Raises:
         InvalidWeights: It lacks an attribute, is of another version, or is no whole network.
     """
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:  # many mounts have no locks
         told: dict[str, Any] = {
             name: value.decode() if isinstance(value, bytes) else value  # a text of fixed length
             for name, value in file.attrs.items()
