@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import stat
 import struct
 import time
 import warnings
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
+from nst_jax.files.atomic import write_bytes
 from nst_jax.files.encode import save_picture
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import composite, from_array, load_picture, read_picture_size, resize
@@ -647,6 +649,20 @@ def test_a_picture_too_wide_deep_or_long_described_for_its_format_is_refused(tmp
     assert list(tmp_path.iterdir()) == []
     save_picture(tmp_path / "b.webp", np.zeros((1, 16383, 3)))
     save_picture(tmp_path / "b.jpg", np.zeros((65500, 1, 3)))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_mode_of_any_new_one_and_threads_leave_the_umask_alone(
+    tmp_path, umask, mode
+):
+    before = os.umask(umask)
+    try:
+        with mock.patch.object(os, "umask") as asked, ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: write_bytes(tmp_path / name, b"new"), "abcabc"))
+        asked.assert_not_called()
+    finally:
+        assert os.umask(before) == umask
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
