@@ -283,6 +283,8 @@ WRONG = [
     (np.ones((34, 40), np.float32), "aspect ratio of the content 'array', which is 48x34"),
     (np.ones((48, 34), np.float32), "got 34x48"),
     (np.zeros(LANDSCAPE, np.float32), "not black"),
+    (np.uint8(halves(LANDSCAPE)[0] > 0), "brightest value is 1 of 255"),
+    (np.uint16(halves(LANDSCAPE)[0] > 0), "not black"),
     (np.full(LANDSCAPE, np.nan, np.float32), "finite"),
     (np.ones((2, 2, 2, 2), np.float32), "shape"),
 ]

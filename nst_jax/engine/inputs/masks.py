@@ -19,18 +19,22 @@ from nst_jax.request.taps import poolings_before
 
 MaskWeights = npt.NDArray[np.float32]
 
+_DARKEST_WHITE = 1 / 8
+"""Of a mask's brightest pixel. Below it a mask holds 0 and 1, or numbers of classes, not greys."""
+
 
 def mask_weights(picture: Picture, name: str) -> MaskWeights:
     """The weights of a mask's pixels, (h, w) in [0, 1]: its grey, transparency being black.
 
     Raises:
-        PictureError: It is black everywhere.
+        PictureError: It is black everywhere, or nearly so.
     """
     weights = np.clip(luma(composite(picture, "black")), 0, 1)
-    if not weights.any():
+    if (brightest := float(weights.max())) < _DARKEST_WHITE:
         raise PictureError(
-            f"mask {name!r} must have a pixel that is not black, got none",
-            "White says where the style applies",
+            f"mask {name!r} must have a pixel that is not black or nearly so, its brightest value "
+            f"is {255 * brightest:.3g} of 255",
+            "White says where the style applies: multiply a mask of 0 and 1 by 255",
         )
     return weights
 
