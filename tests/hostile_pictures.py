@@ -133,6 +133,34 @@ def tiff(values: np.ndarray, **options: object) -> Callable[[Path], object]:
     return lambda path: tifffile.imwrite(path, values, **options)
 
 
+def plain_tiff(width: int, height: int, pixels: bytes, mark: bytes = b"", **tags: int) -> bytes:
+    """A little-endian TIFF of one strip; tags are named by a letter and their number."""
+    start = 8 + len(mark)
+    known = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: start, 279: len(pixels)}
+    known |= {int(name[1:]): value for name, value in tags.items()}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, known[tag]) for tag in sorted(known))
+    head = struct.pack("<2sHI", b"II", 42, start + len(pixels)) + mark + pixels
+    return head + struct.pack("<H", len(known)) + entries + bytes(4)
+
+
+def pages(path: Path, *kinds: int, sub_images: int = 0, **options: object) -> None:
+    """A TIFF of a small page of each kind but the last, which is of the usual size."""
+    values = np.asarray(noise())
+    with tifffile.TiffWriter(path) as file:
+        for kind in kinds[:-1]:
+            small = values[::2, ::2]
+            file.write(small, photometric="rgb", subfiletype=kind, subifds=sub_images, **options)
+        file.write(values, photometric="rgb", subfiletype=kinds[-1])
+
+
+def layers_alone() -> bytes:
+    """A Photoshop file that says of its merged picture that there is none."""
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, HEIGHT, WIDTH, 8, 3) + bytes(4)
+    resource = b"8BIM" + struct.pack(">HHI", 1057, 0, 6) + struct.pack(">IBx", 1, 0)
+    resources = struct.pack(">I", len(resource)) + resource
+    return head + resources + bytes(4) + bytes(2) + bytes(3 * HEIGHT * WIDTH)
+
+
 @functools.cache
 def compressed_zeros() -> bytes:
     """80 MB of them, in 80 KB."""
@@ -216,6 +244,22 @@ def _bombs() -> Iterator[Specimen]:
     yield Specimen("more rows than said.png", made_by(more_rows_than_said))
 
 
+def _previews() -> Iterator[Specimen]:
+    """Files whose first image is a small copy of another one."""
+    raw, grey = "seems to be a raw photograph", bytes(range(256)) * 2
+    yield Specimen("preview first.tif", lambda path: pages(path, 1, 0))
+    yield Specimen("previews alone.tif", lambda path: pages(path, 1, 1, 1), None, raw)
+    nef = {"sub_images": 1}
+    yield Specimen("raw.nef", lambda path: pages(path, 1, 0, **nef), None, raw)
+    yield Specimen("raw without a mark.nef", lambda path: pages(path, 0, 0, **nef), None, raw)
+    dng = {"extratags": [(50706, 1, 4, bytes([1, 4, 0, 0]), True)]}
+    yield Specimen("raw.dng", lambda path: pages(path, 0, 1, **dng), None, raw)
+    yield Specimen("raw.cr2", plain_tiff(32, 16, grey, b"CR\x02\0"), None, raw)
+    yield Specimen("old preview.tif", plain_tiff(32, 16, grey, t255=2), None, raw)
+    yield Specimen("mask alone.tif", plain_tiff(32, 16, grey, t254=4), None, raw)
+    yield Specimen("layers.psd", layers_alone(), None, "got layers alone")
+
+
 def _shapes() -> Iterator[Specimen]:
     for height, width in ((1, 1), (1, 40), (40, 1), (20, 30000), (30000, 20)):
         for kind in ("PNG", "JPEG"):
@@ -289,6 +333,7 @@ NAMES: tuple[str | bytes, ...] = (
 SPECIMENS: tuple[Specimen, ...] = (
     *_whole_and_damaged(),
     *_bombs(),
+    *_previews(),
     *_shapes(),
     *_colours(),
     *_no_pictures(),

@@ -215,8 +215,9 @@ def _upright_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:
-    if image.format in ("MPO", "HEIF", "PSD"):
-        return False  # a photograph's preview or depth map, the layers of what is shown
+    if image.format in ("MPO", "HEIF", "PSD") or image.tell() > 0:
+        # A photograph's preview or depth map, the layers of what is shown, the page after previews.
+        return False
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # a further frame is damaged: nobody looks at it

@@ -19,6 +19,7 @@ from typing import cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from nst_jax.files.full_image import seek_full_image
 from nst_jax.files.storage import RemoteFile
 from nst_jax.request.errors import PictureError, ReadError
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS, LARGEST_MAX_INPUT_PIXELS
@@ -180,7 +181,7 @@ def _kind_of_file(file_mode: int) -> str:
     return "named pipe" if stat.S_ISFIFO(file_mode) else "device or socket"
 
 
-def _check_header(image: Image.Image, path: File, max_pixels: int) -> None:
+def _check_header(image: ImageFile.ImageFile, path: File, max_pixels: int) -> None:
     width, height = image.size
     if min(width, height) < 1:
         raise PictureError(
@@ -197,6 +198,7 @@ def _check_header(image: Image.Image, path: File, max_pixels: int) -> None:
         raise PictureError(
             f"picture {str(path)!r} is PostScript, which is not decoded", "Export it as PNG."
         )
+    seek_full_image(image, str(path))
 
 
 _SCALE_IT_DOWN = "Scale it down first, as it would be here anyway, or raise max_input_pixels."
