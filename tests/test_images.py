@@ -19,7 +19,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import tifffile
-from hostile_pictures import SPECIMENS, chunk, green_cyan_profile, icc_profile, mutate, png
+from hostile_pictures import (
+    SPECIMENS,
+    chunk,
+    encode,
+    green_cyan_profile,
+    icc_profile,
+    mutate,
+    plain_tiff,
+    png,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -332,6 +341,70 @@ def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path):
     values = Image.fromarray(np.array([[-1, 0, 0.25, 1, 7]], np.float32))
     path = save_image(tmp_path / "a.tif", values)
     assert load_picture(path).pixels[0, :, 2].tolist() == [0, 0, 0.25, 1, 1]
+
+
+RAMP = np.linspace(0, 4095, 32).round().astype(np.uint16)  # of 12 bits
+BYTES, FLOATS = RAMP // 32, RAMP.astype("<f4") * (255 / 4095)
+PACKED = np.packbits(np.unpackbits(RAMP.astype(">u2").view(np.uint8)).reshape(32, 16)[:, 4:])
+
+
+def grey_tiff(values: np.ndarray, bits: int, **tags: int) -> bytes:
+    return plain_tiff(32, 1, values.tobytes(), t258=bits, **tags)
+
+
+def deep_png(values: np.ndarray, significant: int = 0, kind: int = 0) -> bytes:
+    told = [chunk(b"sBIT", bytes([significant]))] if significant else []
+    return png(32, 1, *told, pixels=b"\0" + values.astype(">u2").tobytes(), depth=16, kind=kind)
+
+
+def palette_of_bytes() -> bytes:
+    """A TIFF whose palette goes up to 255, not to 65535."""
+    image = Image.fromarray(BYTES[None].astype(np.uint8), "P")
+    image.putpalette(np.arange(256).repeat(3).astype(np.uint8).tobytes())
+    entries = np.tile(np.arange(256, dtype="<u2") * 256, 3)
+    content = encode(image, "TIFF")
+    assert entries.tobytes() in content
+    return content.replace(entries.tobytes(), (entries // 256).tobytes())
+
+
+SAMPLES = {
+    "12 bits.tif": (grey_tiff(PACKED, 12), RAMP / 4095),
+    "white is zero.tif": (grey_tiff(RAMP * 16, 16, t262=0), 1 - RAMP * 16 / 65535),
+    "white is zero in floats.tif": (grey_tiff(FLOATS / 255, 32, t262=0, t339=3), 1 - FLOATS / 255),
+    "white is zero in bytes.tif": (grey_tiff(BYTES.astype("u1"), 8, t262=0), 1 - BYTES / 255),
+    "signed.tif": (grey_tiff(RAMP * 8, 16, t339=2), RAMP * 8 / 32767),
+    "signed bytes.tif": (grey_tiff(BYTES.astype("i1"), 8, t339=2), BYTES / 127),
+    "below zero.tif": (grey_tiff(-RAMP.astype("<i2"), 16, t339=2), "from 0 .* to 32767"),
+    "bytes below zero.tif": (grey_tiff(-BYTES.astype("i1"), 8, t339=2), "from 0 .* to 127"),
+    "white of its own.tif": (grey_tiff(RAMP, 16, t281=4095), RAMP / 4095),
+    "its largest value.tif": (grey_tiff(RAMP * 2, 16, t281=8190), RAMP * 2 / 65535),
+    "12 bits in 16.tif": (grey_tiff(RAMP, 16), "white is 65535, got 4095"),
+    "8 bits in 32.tif": (grey_tiff(BYTES.astype("<i4"), 32, t339=2), "white is 65535, got 127"),
+    "floats to 255.tif": (grey_tiff(FLOATS, 32, t339=3), "floats from 0 .* got 0 to 255"),
+    "white of floats.tif": (grey_tiff(FLOATS, 32, t339=3, t341=255), FLOATS / 255),
+    "12 bits.pgm": (b"P5 32 1 4095 " + RAMP.astype(">u2").tobytes(), RAMP / 4095),
+    "12 bits as they are.png": (deep_png(RAMP, 12), RAMP / 4095),
+    "12 bits scaled and dark.png": (deep_png(RAMP // 15 * 16, 12), RAMP // 15 * 16 / 65535),
+    "12 bits in 16.png": (deep_png(RAMP), "white is 65535, got 4095"),
+    "12 bits in colours.png": (deep_png(RAMP.repeat(3), kind=2), "got at most 4095"),
+    "8 bits in colours.png": (deep_png(BYTES.repeat(3), kind=2), "got at most 255"),
+    "colours.png": (deep_png(RAMP.repeat(3) * 16, kind=2), RAMP // 16 / 255),
+    "black.png": (deep_png(RAMP * 0), RAMP * 0),
+    "palette of bytes.tif": (palette_of_bytes(), BYTES / 255),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_numbers_mean_what_the_file_declares_and_are_refused_where_they_can_not(tmp_path, name):
+    content, expected = SAMPLES[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    if isinstance(expected, str):
+        with pytest.raises(PictureError, match=expected) as error:
+            load_picture(path)
+        assert error.value.remedy
+    else:
+        np.testing.assert_allclose(load_picture(path).pixels[0, :, 1], expected, atol=1e-5)
 
 
 # ---- What can't be used

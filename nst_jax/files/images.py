@@ -21,6 +21,13 @@ from PIL import ExifTags, Image, ImageFile
 
 from nst_jax.files.icc_profiles import to_srgb
 from nst_jax.files.open_picture import File, open_picture
+from nst_jax.files.sample_formats import (
+    SampleFormat,
+    check_16_bit_colours,
+    read_sample_format,
+    to_grey_levels,
+    widen_palette,
+)
 from nst_jax.request.errors import PictureError
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
@@ -82,7 +89,8 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
 
     EXIF orientation is applied as the header gives it: a PNG that carries its EXIF behind
     the pixels, against the PNG standard, stays as it lies. Integer grey (16 bit, or 32 bit
-    in that range) is divided by 65535; floating-point grey is clipped to [0, 1].
+    in that range) is divided by 65535, or by the white that the file declares; floating-point
+    grey is clipped to [0, 1].
 
     Args:
         path: The file.
@@ -93,8 +101,10 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
             decode safely, or holds numbers that mean no colour.
     """
     with open_picture(path, max_pixels=max_pixels) as image:
+        declared = read_sample_format(image)
         turn, promised = _upright_transpose(image), image.size
         _scale_transparency_key(image)
+        widen_palette(image)
         image.load()
         if image.size != promised:
             raise PictureError(
@@ -103,8 +113,9 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
                 "Export it again.",
             )
         upright = image if turn is None else image.transpose(turn)
-        if upright.mode == "F" or upright.mode.startswith("I"):
-            return _from_deep_grey(upright, path)
+        if upright.mode == "F" or upright.mode.startswith("I") or declared.is_signed_byte:
+            return _from_deep_grey(upright, declared, path)
+        check_16_bit_colours(upright, declared, str(path))
         return _from_8_bit(upright)
 
 
@@ -264,9 +275,11 @@ def _from_8_bit(image: Image.Image) -> Picture:
     return Picture(_to_unit_range(to_srgb(colours, profile)), _none_if_opaque(alpha))
 
 
-def _from_deep_grey(image: Image.Image, path: File) -> Picture:
+def _from_deep_grey(image: Image.Image, declared: SampleFormat, path: File) -> Picture:
     raw = np.asarray(image)
-    values = _clip_floats(raw, path) if image.mode == "F" else _scale_integers(raw, path)
+    if declared.is_signed_byte:
+        raw = raw.view(np.int8)
+    values = to_grey_levels(raw, declared, str(path))
     key = image.info.get("transparency")
     alpha = None if key is None else (raw != key).astype(np.float32)
     return Picture(_apply_profile_to_grey(values, _profile(image)), _none_if_opaque(alpha))
@@ -275,26 +288,6 @@ def _from_deep_grey(image: Image.Image, path: File) -> Picture:
 def _profile(image: Image.Image) -> bytes | None:
     profile = image.info.get("icc_profile")
     return profile if isinstance(profile, bytes) else None
-
-
-def _clip_floats(raw: np.ndarray, path: File) -> Pixels:
-    if not np.isfinite(raw).all():
-        raise PictureError(
-            f"picture {str(path)!r} must hold finite numbers, got NaN or infinity",
-            "Export it with values from 0 to 1.",
-        )
-    return np.clip(raw, 0.0, 1.0, dtype=np.float32)
-
-
-def _scale_integers(raw: np.ndarray, path: File) -> Pixels:
-    lowest, highest = int(raw.min()), int(raw.max())
-    if lowest < 0 or highest > 65535:
-        raise PictureError(
-            f"picture {str(path)!r} must hold integers from 0 (black) to 65535 (white), "
-            f"got {lowest} to {highest}",
-            "Export it with 8 or 16 bits a channel, unsigned.",
-        )
-    return raw.astype(np.float32) / np.float32(65535)
 
 
 def _apply_profile_to_grey(grey: Pixels, profile: bytes | None) -> Pixels:
