@@ -78,8 +78,12 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
         PictureError: One can't be read, or they don't fit together.
         WeightsError: The network is missing.
     """
-    pictures = (composite(load_picture(path), "white") for path in (content, style, output))
-    return compare(*_resize_together(*pictures, size=size))
+    own = composite(load_picture(output), "white")
+    edge = size or max(own.shape[:2])
+    wanted, asked = (
+        composite(load_picture(path, edge_px=edge), "white") for path in (content, style)
+    )
+    return compare(*_resize_together(wanted, asked, own, size=edge))
 
 
 def compare(content: Pixels, style: Pixels, output: Pixels) -> Scores:
@@ -161,21 +165,19 @@ def nine_point_variation(image: Any) -> float:
 
 
 def _resize_together(
-    content: Pixels, style: Pixels, output: Pixels, size: int | None
+    content: Pixels, style: Pixels, output: Pixels, *, size: int
 ) -> tuple[Pixels, Pixels, Pixels]:
     """All three at the sizes at which they are compared."""
-    height, width = output.shape[:2]
-    edge = size or max(height, width)
-    height, width = own = fit_long_edge((height, width), edge)
-    expected = fit_long_edge(content.shape[:2], edge)
+    height, width = own = fit_long_edge(output.shape[:2], size)
+    expected = fit_long_edge(content.shape[:2], size)
     if max(abs(height - expected[0]), abs(width - expected[1])) > 1:
         raise PictureError(
             f"content and output must have one aspect ratio, got {size_text(expected)} and "
-            f"{size_text(own)} at a long edge of {edge} px",
+            f"{size_text(own)} at a long edge of {size} px",
             "Score an output against the content that it was made from",
         )
     smallest = smallest_side(LPIPS_TAPS)
-    asked = fit_long_edge(style.shape[:2], edge)
+    asked = fit_long_edge(style.shape[:2], size)
     if min(*own, *asked) < smallest:
         raise PictureError(
             f"pictures must be at least {smallest} px on both sides, got {size_text(own)} and a "

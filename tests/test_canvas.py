@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_jobs import content_of, image_of, one_device, own_options, style_of, tiny_options
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nst_jax import Job, render_many
+from nst_jax.engine.inputs.load import fit_styles
+from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import fit_long_edge, padded_shape, padding_share, square_canvas
 from nst_jax.engine.plan.levels import level_edges, make_levels
 from nst_jax.request.errors import PictureError
@@ -123,3 +127,32 @@ def test_a_narrow_picture_leaves_the_coarse_levels_out_and_a_narrower_one_is_ref
     assert "15x512" in str(caught.value)
     assert "30x1000" in str(caught.value)
     assert "--size" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("size", "style", "edges"),
+    [
+        (512, (400, 500), (128, 181, 256, 362, 512)),
+        (512, (200, 2000), (160, 181, 256, 362, 512)),  # 128x13 would not reach relu5_1
+        (512, (2000, 64), (500, 500, 500, 500, 512)),
+        (64, (200, 2000), (160,)),
+        (512, (50, 2000), None),
+        (64, (20, 30000), None),
+        (64, (10, 100), None),  # it would have to be enlarged
+    ],
+)
+def test_a_long_style_is_looked_at_larger_and_a_longer_one_is_refused(size, style, edges):
+    options = Options(size=size)
+    levels = make_levels((300, 400), options, options)
+    asked = Job("a", np.zeros(style, np.uint8)), options, levels, PictureIndex()
+    if edges is None:
+        with pytest.raises(PictureError, match=r"at least 16 px on both sides.* at the last level"):
+            fit_styles(*asked)
+    else:
+        assert tuple(level.style_edge for level in fit_styles(*asked)) == edges
+
+
+def test_a_long_style_is_rendered(narrow_file):
+    job = Job(content_of(0), np.repeat(style_of(0)[:4], 10, axis=1), options=own_options())
+    (result,) = render_many([job], tiny_options(narrow_file, levels=1), devices=one_device())
+    assert image_of(result).shape == (34, 48, 3)

@@ -463,6 +463,53 @@ def test_too_many_pixels_are_refused_before_decoding_and_too_little_memory_in_it
         load_picture(path)
 
 
+WIDE = Image.linear_gradient("L").resize((640, 320))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    ("edge", "size"),
+    [
+        (None, (320, 640)),
+        (161, (320, 640)),
+        (160, (160, 320)),
+        (81, (160, 320)),
+        (80, (80, 160)),
+        (40, (40, 80)),
+        (1, (40, 80)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_leaves_twice_its_use(
+    tmp_path, mode, edge, size
+):
+    path = save_image(tmp_path / "a.jpg", WIDE.convert(mode), quality=95)
+    whole = load_picture(path).pixels
+    pixels = load_picture(path, edge_px=edge, max_pixels=size[0] * size[1]).pixels
+    assert pixels.shape[:2] == size
+    np.testing.assert_allclose(pixels, resize(whole, size), atol=0.05)
+    assert read_picture_size(path, max_pixels=40 * 80) == (320, 640)
+    few = {"max_pixels": size[0] * size[1] - 1, "edge_px": edge}
+    with pytest.raises(PictureError, match=f"must have at most .* {size[1]} x {size[0]}"):
+        load_picture(path, **few)
+
+
+def test_other_formats_turned_and_narrow_pictures_and_what_is_kept_whole_are_no_exception(tmp_path):
+    """A progressive JPEG is in memory as a whole, at whatever scale."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = save_image(tmp_path / "a.jpg", WIDE, exif=exif)
+    assert load_picture(turned, edge_px=80).pixels.shape[:2] == (160, 80)
+    assert load_picture(save_image(tmp_path / "a.png", WIDE), edge_px=1).pixels.shape[1] == 640
+    narrow = save_image(tmp_path / "a.jpg", WIDE.resize((640, 5)))
+    assert load_picture(narrow, edge_px=1).pixels.shape[:2] == (2, 160)
+    path = save_image(tmp_path / "a.jpg", WIDE.convert("RGB"), progressive=True)
+    enough = 1 + 640 * 320 * 3 // 28
+    assert load_picture(path, edge_px=40, max_pixels=enough).pixels.shape[:2] == (40, 80)
+    for look in (read_picture_size, load_picture):
+        with pytest.raises(PictureError, match="as a progressive"):
+            look(path, max_pixels=enough - 1, **({"edge_px": 40} if look is load_picture else {}))
+
+
 def test_pillows_warnings_do_not_come_through(tmp_path, monkeypatch):
     path = save_image(tmp_path / "a.png", Image.new("L", (10, 10)))
     load = ImageFile.ImageFile.load
@@ -475,12 +522,16 @@ def test_pillows_warnings_do_not_come_through(tmp_path, monkeypatch):
     load_picture(path)  # or the warning is an error here
 
 
-def test_overlapping_decodes_leave_the_warning_filters_as_they_were(tmp_path):
+def test_overlapping_decodes_leave_warning_filters_and_pillows_limit_as_they_were(
+    tmp_path, monkeypatch
+):
     path = save_image(tmp_path / "a.png", Image.fromarray(noise8(64, 64, 3)))
     before = list(warnings.filters)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # the host's, which is not ours
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(load_picture, [path] * 80))
     assert list(warnings.filters) == before
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 # ---- Arrays
@@ -789,8 +840,7 @@ def mutate_chunk(content: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("one", FUZZED, ids=lambda one: one.file_name)
-def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, monkeypatch, one):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # keeps the test's memory small
+def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, one):
     chance, path = random.Random(one.file_name), tmp_path / one.file_name
     one.write(path)
     content = path.read_bytes()
@@ -798,8 +848,8 @@ def test_a_damaged_file_gives_a_picture_or_a_picture_error(tmp_path, monkeypatch
         damage = mutate_chunk if path.suffix == ".png" and index % 2 == 0 else mutate
         path.write_bytes(damage(content, chance))
         try:
-            size = read_picture_size(path)
-            picture = load_picture(path)
+            size = read_picture_size(path, max_pixels=1_000_000)  # keeps the test's memory small
+            picture = load_picture(path, max_pixels=1_000_000)
         except PictureError as error:
             assert repr(str(path)) in error.message  # noqa: PT017
         else:

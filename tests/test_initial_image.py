@@ -5,15 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 from engine_jobs import LANDSCAPE, content_of, own_options, style_of, tiny_job, tiny_options
+from networks import picture
+from PIL import Image
 
 from nst_jax import Job
 from nst_jax.engine.inputs.initial_image import initial_image
-from nst_jax.engine.inputs.load import LoadedJob, check_sizes, load_job
+from nst_jax.engine.inputs.load import LoadedJob, check_shapes, load_job
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import make_levels
 from nst_jax.files.images import resize
 from nst_jax.model.color import color_moments
+from nst_jax.request.errors import PictureError
 
 FIRST = (24, 34)
 """Size at the first of two levels."""
@@ -23,12 +26,13 @@ def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.n
     return initial_image(load(job or tiny_job(0), init_image, **own), size)
 
 
-def load(job: Job, init_image=None, **own) -> LoadedJob:
+def load(job: Job, init_image=None, max_input_pixels=10**6, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
-    options, pictures = tiny_options("none"), PictureIndex()
+    options = tiny_options("none", max_input_pixels=max_input_pixels)
+    pictures = PictureIndex(max_pixels=max_input_pixels)
     levels = make_levels(pictures.size(job.content), options, own, regions=len(job.masks))
-    check_sizes(job, own, levels, pictures)
+    check_shapes(job, pictures)
     return load_job(ExaminedJob(0, job, own, levels, ""), options, pictures)
 
 
@@ -111,3 +115,26 @@ def test_style_size_is_the_long_edge_at_the_last_level():
         for own in ({"style_size": 24}, {"style_scale": 0.5}, {"style_size": 96}, {})
     ]
     assert edges == [[17, 24], [17, 24], [68, 96], [34, 48]]
+
+
+def test_each_picture_of_a_job_is_decoded_at_the_scale_that_its_use_asks_for(tmp_path):
+    """At 48 px a quarter of 400 px is enough, for a style at its double a half."""
+    photo, drawing = str(tmp_path / "photo.jpg"), tmp_path / "drawing.png"
+    image = Image.fromarray(np.uint8(255 * picture(320, 400)))
+    image.save(photo)
+    image.resize((50, 40)).save(drawing)
+    for job in (
+        Job(photo, drawing, masks=(photo,)),
+        Job(drawing, photo, style_masks=(photo,)),
+        Job(drawing, drawing),
+    ):
+        start = photo if job.content == drawing else None
+        own = {"init": "file"} if start else {}
+        loaded = load(job, start, max_input_pixels=100 * 80, **own)
+        assert loaded.content.size == loaded.styles[0].size == (38, 48)
+        with pytest.raises(PictureError, match="at 1/4 of its size"):
+            load(job, start, max_input_pixels=100 * 80 - 1, **own)
+    half = Job(drawing, photo)
+    assert load(half, max_input_pixels=200 * 160, style_scale=2.0).styles[0].size == (77, 96)
+    with pytest.raises(PictureError, match="at 1/2 of its size"):
+        load(half, max_input_pixels=200 * 160 - 1, style_scale=2.0)

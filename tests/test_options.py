@@ -144,7 +144,6 @@ WHOLE = {
     "levels": (1, 16),
     "batch_size": (1, 4096),
     "preview_every": (0, 1_000_000),
-    "max_input_pixels": (1, 178_956_970),
 }
 RULES = {
     **dict.fromkeys(FROM_0, ((0, 0.0, 3.4e38), NO_NUMBER, "a number, 0 or more, finite")),
@@ -177,6 +176,7 @@ RULES = {
         ("content_tap_weights", "style_tap_weights", "style_blend_weights"),
         (((),), (*NO_WEIGHTS, (1e308, 1e308)), "not all 0"),
     ),
+    "max_input_pixels": ((1, 10**12), (0, -1, *NO_WHOLE), "pixels, 1 or more"),
     "weights": (("vgg16", "a.h5"), ("", None, 5, b"vgg16", ("vgg16",)), "name of a network"),
 }
 """By option: values that are taken, values that are refused, and words of the refusal."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
 from nst_jax.files.icc_profiles import to_srgb
+from nst_jax.files.jpeg_scale import set_scale
 from nst_jax.files.open_picture import File, open_picture
 from nst_jax.files.sample_formats import (
     SampleFormat,
@@ -67,13 +68,13 @@ def read_picture_header(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXEL
 
     Args:
         path: The file.
-        max_pixels: The most that its header may promise.
+        max_pixels: The most that may be decoded; of a JPEG, at the smallest scale that there is.
 
     Raises:
         PictureError: The file is missing, no picture, or has too many pixels. Damage behind
             the header goes unnoticed.
     """
-    with open_picture(path, max_pixels=max_pixels) as image:
+    with open_picture(path, max_pixels=max_pixels, edge_px=1) as image:
         width, height = image.size
         sideways = _upright_transpose(image) in _SIDEWAYS
         return PictureHeader((width, height) if sideways else (height, width), _is_animated(image))
@@ -84,7 +85,9 @@ def read_picture_size(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS)
     return read_picture_header(path, max_pixels=max_pixels).size
 
 
-def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> Picture:
+def load_picture(
+    path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS, edge_px: int | None = None
+) -> Picture:
     """The picture in a file, in the form that the module's docstring promises.
 
     EXIF orientation is applied as the header gives it: a PNG that carries its EXIF behind
@@ -94,13 +97,16 @@ def load_picture(path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS) -> P
 
     Args:
         path: The file.
-        max_pixels: The most that its header may promise.
+        max_pixels: The most that may be decoded.
+        edge_px: The longest edge at which it will be used: a JPEG is decoded at the smallest
+            of libjpeg's scales that leaves twice that. None: at its own size, like all others.
 
     Raises:
         PictureError: The file is missing, special, empty, no picture, damaged, too large to
             decode safely, or holds numbers that mean no colour.
     """
-    with open_picture(path, max_pixels=max_pixels) as image:
+    with open_picture(path, max_pixels=max_pixels, edge_px=edge_px) as image:
+        set_scale(image, edge_px)
         declared = read_sample_format(image)
         turn, promised = _upright_transpose(image), image.size
         _scale_transparency_key(image)
@@ -192,7 +198,8 @@ def load_thumbnail(path: File, edge_px: int) -> Image.Image:
     Raises:
         PictureError: See `load_picture`.
     """
-    copy = Image.fromarray(to_8_bit(composite(load_picture(path), "white")))
+    opened = load_picture(path, edge_px=edge_px)
+    copy = Image.fromarray(to_8_bit(composite(opened, "white")))
     copy.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
     return copy
 

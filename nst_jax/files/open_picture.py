@@ -12,6 +12,7 @@ import importlib
 import io
 import re
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import cast
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from nst_jax.files.full_image import seek_full_image
+from nst_jax.files.jpeg_scale import check_pixels
 from nst_jax.files.storage import RemoteFile
 from nst_jax.request.errors import PictureError, ReadError
-from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS, LARGEST_MAX_INPUT_PIXELS
+from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
 
 File = Path | RemoteFile
 """A file of this machine, or of an object store."""
@@ -43,7 +45,7 @@ HEIC_REMEDY = "pip install 'nst-jax[heif]', or export it as JPEG"
 
 @contextlib.contextmanager
 def open_picture(
-    path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS
+    path: File, *, max_pixels: int = DEFAULT_MAX_INPUT_PIXELS, edge_px: int | None = None
 ) -> Iterator[ImageFile.ImageFile]:
     """The picture with its header read and checked, its pixels not yet decoded.
 
@@ -52,7 +54,9 @@ def open_picture(
 
     Args:
         path: The file.
-        max_pixels: The most that its header may promise.
+        max_pixels: The most that may be decoded, by its header.
+        edge_px: The longest edge at which it will be used, if that is known: a large JPEG is then
+            decoded at a fraction of its size; see `jpeg_scale`.
 
     Raises:
         PictureError: The file can't be read, is no picture, too large, or damaged.
@@ -62,10 +66,12 @@ def open_picture(
         # memory, and a file cut short meanwhile would then kill the process.
         with (
             _without_pillow_warnings(),
+            _PILLOWS_LIMIT,
             _open_file(path) as file,
             Image.open(file, formats=_formats(file, path)) as image,
         ):
-            _check_header(image, path, max_pixels)
+            _check_header(image, path)
+            check_pixels(image, str(path), max_pixels, edge_px)
             yield image
     except PictureError:
         raise
@@ -181,17 +187,11 @@ def _kind_of_file(file_mode: int) -> str:
     return "named pipe" if stat.S_ISFIFO(file_mode) else "device or socket"
 
 
-def _check_header(image: ImageFile.ImageFile, path: File, max_pixels: int) -> None:
+def _check_header(image: ImageFile.ImageFile, path: File) -> None:
     width, height = image.size
     if min(width, height) < 1:
         raise PictureError(
             f"picture {str(path)!r} must be at least 1 px high and wide, got {width} x {height}"
-        )
-    if width * height > max_pixels:
-        raise PictureError(
-            f"picture {str(path)!r} must have at most {max_pixels} pixels, got {width} x {height} "
-            "(width x height)",
-            _SCALE_IT_DOWN,
         )
     if image.format == "EPS":
         # To decode it Pillow would run Ghostscript on it: a program, not a picture.
@@ -200,8 +200,6 @@ def _check_header(image: ImageFile.ImageFile, path: File, max_pixels: int) -> No
         )
     seek_full_image(image, str(path))
 
-
-_SCALE_IT_DOWN = "Scale it down first, as it would be here anyway, or raise max_input_pixels."
 
 _TRANSIENT_ERRNOS = frozenset(
     (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
@@ -222,13 +220,6 @@ _EXPLANATIONS = (
 
 def _explain(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
-    if isinstance(error, Image.DecompressionBombError):
-        told = re.search(r"\((\d+) pixels\)", str(error))  # Pillow's own limit is asked first
-        got = f", got {told[1]}" if told else ""
-        return PictureError(
-            f"{name} must have at most {LARGEST_MAX_INPUT_PIXELS} pixels{got}",
-            "Scale it down first, as it would be here anyway.",
-        )
     for kind, fault, remedy in _EXPLANATIONS:
         if isinstance(error, kind):
             return PictureError(f"{name} {fault}", remedy)
@@ -261,3 +252,31 @@ def _without_pillow_warnings() -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):  # the host may have emptied the list meanwhile
             filters.remove(_PILLOW_WARNINGS)
+
+
+class _PillowsLimit:
+    """Pillow's own limit of pixels, lifted while a picture is open: `max_pixels` is what counts.
+
+    It is one for the whole process, and its host may have set it: it comes back when the last
+    of the threads that decode is through.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open_pictures = 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._open_pictures == 0:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._open_pictures += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open_pictures -= 1
+            if self._open_pictures == 0:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_PILLOWS_LIMIT = _PillowsLimit()

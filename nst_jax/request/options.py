@@ -43,9 +43,6 @@ from nst_jax.request.validators import (
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 """Pillow's own limit: 256 MiB of 8-bit grey."""
 
-LARGEST_MAX_INPUT_PIXELS = 2 * DEFAULT_MAX_INPUT_PIXELS
-"""Beyond it Pillow itself refuses, as long as the process has not told it otherwise."""
-
 StyleLoss = Literal["gram", "wasserstein", "wasserstein_full", "moments"]
 """How styles are compared; each is a kind of target in the model."""
 
@@ -231,7 +228,8 @@ class Options(JobOptions):
     """Also show each running picture at every so many of its steps, as PNG files in the folder
     previews beside the outputs. 0: never."""
     max_input_pixels: int = DEFAULT_MAX_INPUT_PIXELS
-    """Pixels of the largest input that is decoded; a larger one fails its job."""
+    """Most pixels of an input that are decoded; a larger one fails its job. JPEG counts at the
+    scale, down to 1/8, that leaves twice the long edge at which the job uses it."""
 
 
 JOB_FIELDS = tuple(field.name for field in dataclasses.fields(JobOptions))
@@ -330,7 +328,7 @@ _RULES = {
     "weights": Validator("the name of a network or a file", TEXT.holds),
     "batch_size": value_or("auto", whole_number(1, 4096)),
     "preview_every": whole_number(0, 1_000_000),
-    "max_input_pixels": whole_number(1, LARGEST_MAX_INPUT_PIXELS, "pixels"),
+    "max_input_pixels": whole_number(1, None, "pixels"),
 }
 """Of each option that is not a choice among a few."""
 

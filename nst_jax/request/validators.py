@@ -41,10 +41,13 @@ def number_where(words: str, holds: Callable[[float], bool]) -> Validator:
     )
 
 
-def whole_number(low: int, high: int, what: str = "") -> Validator:
-    """A whole number within two limits, each of them allowed."""
-    words = f"a whole number {what and f'of {what} '}from {low} to {high}"
-    return Validator(words, lambda value: _is_whole(value) and low <= value <= high)
+def whole_number(low: int, high: int | None, what: str = "") -> Validator:
+    """A whole number within two limits, each of them allowed; None: as large as it may be."""
+    kind = f"a whole number of {what}" if what else "a whole number"
+    words = f"{kind}, {low} or more" if high is None else f"{kind} from {low} to {high}"
+    return Validator(
+        words, lambda value: _is_whole(value) and low <= value and (high is None or value <= high)
+    )
 
 
 def value_or(first: Any, rule: Validator) -> Validator:

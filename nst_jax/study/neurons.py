@@ -147,7 +147,9 @@ def _check(
 
 def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Pixels:
     is_file = isinstance(picture, (str, Path))
-    opened = load_picture(Path(picture)) if is_file else from_array(np.asarray(picture))
+    opened = (
+        load_picture(Path(picture), edge_px=edge_px) if is_file else from_array(np.asarray(picture))
+    )
     pixels = composite(opened, "white")
     size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)
     smallest = smallest_side(taps)

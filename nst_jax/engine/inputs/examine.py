@@ -5,7 +5,7 @@ import concurrent.futures
 from collections.abc import Iterable, Sequence
 
 from nst_jax.engine.inputs.fingerprint import session_fingerprint
-from nst_jax.engine.inputs.load import DECODERS, check_sizes, read_with_retries
+from nst_jax.engine.inputs.load import DECODERS, check_shapes, fit_styles, read_with_retries
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import make_levels
@@ -81,7 +81,8 @@ def _examine(index: int, job: Job, own: JobOptions, session: Session) -> Examine
         size = session.pictures.lookup(job.content).size
         levels = make_levels(size, session.options, own, regions=len(job.masks))
         asked = session_fingerprint(job, own, session)  # which looks at every picture
-        check_sizes(job, own, levels, session.pictures)
+        levels = fit_styles(job, own, levels, session.pictures)
+        check_shapes(job, session.pictures)
         return ExaminedJob(index, job, own, levels, asked)
 
     try:

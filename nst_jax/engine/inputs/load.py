@@ -29,6 +29,9 @@ DECODERS = 2
 _BACK_OFF_S = 0.5
 """Before a picture is read again that could not be read; twice as long each time."""
 
+_LARGEST_THIN_STYLE_PX = 512
+"""Up to which a long style is seen larger than its job asks, so that it reaches the deepest tap."""
+
 Outcome = TypeVar("Outcome")
 
 
@@ -142,7 +145,7 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
             _load_style(source, mask, content, examined, options, pictures)
             for source, mask in itertools.zip_longest(job.styles, job.style_masks)
         ),
-        masks=tuple(_load_mask(mask, options) for mask in job.masks),
+        masks=tuple(_load_mask(mask, options, max(last.size)) for mask in job.masks),
         init_image=None if start is None else _load_on_white(start, last.size, options),
     )
 
@@ -157,17 +160,41 @@ def place_on_canvas(
     return image, np.asarray((height, width), np.int32)
 
 
-def check_sizes(
+def fit_styles(
     job: Job, own: JobOptions, levels: tuple[Level, ...], pictures: PictureIndex
-) -> None:
-    """Looks at the sizes of all pictures but the content, from their headers.
+) -> tuple[Level, ...]:
+    """A job's levels, its styles seen larger where a long one would not reach the deepest tap.
+
+    A style is not enlarged for that beyond the last level's edge or its own pixels.
 
     Raises:
-        PictureError: One can't be read, has another shape than the picture that it goes with,
-            or is a style too small for the deepest tap.
+        PictureError: A style can't be read, or is too small even so.
     """
+    smallest, largest = smallest_side(own.style_taps), levels[-1].style_edge
     for style in job.styles:
-        _check_style_size(style, own, levels[0], pictures)
+        size = pictures.size(style)
+        needed = -(-smallest * max(size) // min(size))
+        thin = [one for one in levels if min(fit_long_edge(size, one.style_edge)) < smallest]
+        if thin and needed > max(largest, min(max(size), _LARGEST_THIN_STYLE_PX)):
+            height, width = fit_long_edge(size, largest)
+            raise PictureError(
+                f"style {picture_name(style)!r} must be at least {smallest} px on both sides to "
+                f"reach the deepest tap, got {width}x{height} (width x height) at the last level",
+                "Raise style_scale or style_size, or crop the picture",
+            )
+        levels = tuple(
+            dataclasses.replace(one, style_edge=max(one.style_edge, needed)) if one in thin else one
+            for one in levels
+        )
+    return levels
+
+
+def check_shapes(job: Job, pictures: PictureIndex) -> None:
+    """Compares the sizes of masks and of a start with the pictures that they go with.
+
+    Raises:
+        PictureError: One can't be read, or has another shape.
+    """
     for mask in job.masks:
         _check_shape(mask, "mask", job.content, "content", pictures)
     for mask, style in zip(job.style_masks, job.styles, strict=False):
@@ -195,24 +222,28 @@ def _check_shape(
         )
 
 
-def _open(source: PictureSource, options: Options) -> images.Picture:
+def _open(source: PictureSource, options: Options, edge_px: int) -> images.Picture:
+    """A picture that will be used at a long edge of so many pixels, or smaller."""
     if isinstance(source, (str, os.PathLike)):
-        return images.load_picture(as_file(source), max_pixels=options.max_input_pixels)
+        return images.load_picture(
+            as_file(source), max_pixels=options.max_input_pixels, edge_px=edge_px
+        )
     return images.from_array(np.asarray(source))
 
 
 def _load_on_white(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:
-    return images.resize(images.composite(_open(source, options), "white"), size)
+    return images.resize(images.composite(_open(source, options, max(size)), "white"), size)
 
 
-def _load_mask(source: PictureSource, options: Options) -> MaskWeights:
-    return mask_weights(_open(source, options), picture_name(source))
+def _load_mask(source: PictureSource, options: Options, edge_px: int) -> MaskWeights:
+    return mask_weights(_open(source, options, edge_px), picture_name(source))
 
 
 def _load_content(
     source: PictureSource, examined: ExaminedJob, options: Options, pictures: PictureIndex
 ) -> LoadedPicture:
-    picture, own, size = _open(source, options), examined.options, examined.levels[-1].size
+    own, size = examined.options, examined.levels[-1].size
+    picture = _open(source, options, max(size))
     alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
     return LoadedPicture(
@@ -231,9 +262,9 @@ def _load_style(
     pictures: PictureIndex,
 ) -> LoadedPicture:
     """A style, in the content's colours where the job asks for that."""
-    pixels = images.composite(_open(source, options), "white")
     edge, color = examined.levels[-1].style_edge, examined.options.color
-    pixels = images.resize(pixels, fit_long_edge(pixels.shape[:2], edge))
+    pixels = images.composite(_open(source, options, edge), "white")
+    pixels = images.resize(pixels, fit_long_edge(pictures.size(source), edge))
     key = StyleKey(pictures.sha256(source), edge)
     if color in RECOLOR_STYLE:
         pixels = RECOLOR_STYLE[color](pixels, content.pixels)
@@ -241,17 +272,4 @@ def _load_style(
     if mask is None:
         return LoadedPicture(key, pixels)
     key = key._replace(mask=pictures.sha256(mask))
-    return LoadedPicture(key, pixels, mask=_load_mask(mask, options))
-
-
-def _check_style_size(
-    source: PictureSource, own: JobOptions, coarsest: Level, pictures: PictureIndex
-) -> None:
-    smallest = smallest_side(own.style_taps)
-    height, width = fit_long_edge(pictures.size(source), coarsest.style_edge)
-    if min(height, width) < smallest:
-        raise PictureError(
-            f"style {picture_name(source)!r} must be at least {smallest} px on both sides to "
-            f"reach the deepest tap, got {width}x{height} (width x height) at the first level",
-            "Raise style_scale or style_size, crop the picture, or use fewer levels",
-        )
+    return LoadedPicture(key, pixels, mask=_load_mask(mask, options, edge))
