@@ -15,6 +15,10 @@ import pytest
 from batch_runs import TINY, Batches
 from runner import Runner
 
+from nst_jax.cli.signals import SignalExit, stop_on_signal
+from nst_jax.engine.schedule.stop import StopToken
+from nst_jax.request.errors import StoppedError
+
 KILLS = 30
 JOBS = 24
 
@@ -156,6 +160,48 @@ def test_a_second_signal_ends_the_process_whatever_it_waits_for(second):
         assert process.wait(60) == 128 + second
 
 
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_what_schedulers_and_terminals_send_is_a_wish_to_stop(name, is_ignored):
+    """However often it is said, and unless it is ignored, as by nohup."""
+    number, stop, status = getattr(signal, name), StopToken(), None
+    before = signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+    try:
+        with stop_on_signal(stop), stop.watch():
+            for _ in range(3):
+                signal.raise_signal(number)
+                stop.wait(0.05)
+            if stop.is_requested:
+                raise StoppedError("stopped")
+    except SignalExit as end:
+        status = end.status
+    finally:
+        signal.signal(number, before)
+    assert status == (None if is_ignored else 128 + number)
+
+
+# Runs a command line on a terminal of its own, and closes that once steps are taken.
+TERMINAL = """
+import os, pty, sys, time
+process, terminal = pty.fork()
+if not process:
+    os.execv(sys.executable, [sys.executable, "-m", "nst_jax.cli.main", *sys.argv[1:]])
+while b"rendering" not in (shown := os.read(terminal, 9999)):
+    pass
+time.sleep(5)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_whose_terminal_is_closed_keeps_its_states(batches):
+    command = [sys.executable, "-c", TERMINAL, *batches.arguments("--steps", "60000")]
+    assert subprocess.check_output(command, text=True) == "129\n"
+    assert (batches.out / "state.npz").exists()
+    assert list(batches.out.glob(".*")) == []
+
+
 # Starts the command and tells when a module is being loaded that a signal must not break.
 LOADS = """
 import builtins, signal, sys
@@ -175,7 +221,9 @@ main()
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
 @pytest.mark.parametrize("module", ["nst_jax.cli.main", "nst_jax.engine.batch"])
 def test_a_signal_during_the_imports_ends_the_command_in_one_line(tmp_path, module, number, status):
     (tmp_path / "jobs.csv").write_text("content,style\na.png,b.png\n")
@@ -187,4 +235,4 @@ def test_a_signal_during_the_imports_ends_the_command_in_one_line(tmp_path, modu
         process.send_signal(number)
         out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
-    assert re.fullmatch("nst-jax: .*ed; run the same command again to go on\n", told)
+    assert re.fullmatch("nst-jax: .*ed.*; run the same command again to go on\n", told)

@@ -1,14 +1,40 @@
 """How the command line talks: results on stdout, everything else on stderr."""
 
+import contextlib
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 
 def print_note(message: str) -> None:
     """Something worth knowing, on stderr."""
-    print(f"nst-jax: {message}", file=sys.stderr)
+    print_on_stderr(f"nst-jax: {message}")
+
+
+def print_on_stderr(line: str) -> None:
+    """A line on stderr, if anybody reads it still: work goes on without."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        drop_output(sys.stderr)
+
+
+def drop_output(stream: TextIO) -> None:
+    """What is printed there from now on is lost; Python fails at its end if it can't be written."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def drop_lost_terminal() -> None:
+    """Does so where a stream went to a terminal that was closed."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):
+            is_device = stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+            if is_device and not os.isatty(stream.fileno()):
+                drop_output(stream)
 
 
 def printable(name: str) -> str:

@@ -24,7 +24,7 @@ class DownloadBar(TerminalBar):
         )
 
     def on_retry(self, reason: str) -> None:
-        self._bar.console.print(_retry(reason), markup=False, highlight=False, soft_wrap=True)
+        self.say(_retry(reason))
 
     def on_conversion(self, done: int, total: int) -> None:
         self._bar.update(self._conversion, completed=done, total=total, visible=True)

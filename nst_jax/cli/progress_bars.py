@@ -1,7 +1,9 @@
 """Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nst_jax.cli.console import printable
+from nst_jax.cli.console import drop_output, print_on_stderr, printable
 from nst_jax.engine.progress import NullProgress
 from nst_jax.request.errors import NstJaxError
 
@@ -42,7 +44,23 @@ class TerminalBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        with self._without_terminal():
+            self._bar.stop()
+
+    def say(self, message: str, style: str | None = None) -> None:
+        """Prints lines above the bar."""
+        with self._without_terminal():
+            self._bar.console.print(
+                message, style=style, markup=False, highlight=False, soft_wrap=True
+            )
+
+    @contextlib.contextmanager
+    def _without_terminal(self) -> Iterator[None]:
+        """Work goes on where the terminal has gone."""
+        try:
+            yield
+        except OSError:
+            drop_output(sys.stderr)
 
 
 class TimedLines:
@@ -59,7 +77,7 @@ class TimedLines:
     def say(self, message: str) -> None:
         """Prints a line."""
         self._last = time.monotonic()
-        print(f"[{self._last - self._began:7.1f} s] {message}", file=sys.stderr, flush=True)
+        print_on_stderr(f"[{self._last - self._began:7.1f} s] {message}")
 
     def say_share(self, message: str, done: int, total: int) -> None:
         """Prints a line with how much is done, if there has been none for a while."""
@@ -85,10 +103,10 @@ class ProgressBar(TerminalBar):
 
     def finished(self, job: str, error: NstJaxError | None) -> None:
         if error:
-            self._bar.console.print(_line(job, error), style="red", markup=False)
+            self.say(_line(job, error), style="red")
 
     def note(self, message: str) -> None:
-        self._bar.console.print(message, markup=False)
+        self.say(message)
 
 
 class ProgressLines(TimedLines):
@@ -124,7 +142,7 @@ class Quiet(NullProgress):
 
     def finished(self, job: str, error: NstJaxError | None) -> None:
         if error:
-            print(_line(job, error), file=sys.stderr)
+            print_on_stderr(_line(job, error))
 
 
 def open_progress(*, quiet: bool) -> ProgressBar | ProgressLines | Quiet:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a wish to stop; a second one ends the process at once.
+"""Ctrl-C, SIGTERM and the like as a wish to stop; a second of these two ends the process at once.
+
+The like are a closed terminal, and what schedulers send before a kill. They say the same again and
+again (a shell passes on the hang-up that the system has told already), so only Ctrl-C and SIGTERM
+are taken for impatience.
 
 Python runs a signal's handler only between two instructions of the main thread, which may be
 waiting for a compiler or a device. So the system also writes each signal into a pipe, and a
@@ -16,6 +20,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from nst_jax.cli.console import drop_lost_terminal
 from nst_jax.request.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -24,16 +29,26 @@ if TYPE_CHECKING:
 SHELL_BASE = 128
 """A process that a signal ended has this exit status and the signal's number."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_INSISTENT = (signal.SIGINT, signal.SIGTERM)
+_WARNINGS = tuple(
+    getattr(signal, name)
+    for name in ("SIGHUP", "SIGBREAK", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)  # each system has its own
+)
+_SIGNALS = (*_INSISTENT, *_WARNINGS)
 _END = 0
 _SHOW_CURSOR = "\x1b[?25h"
 
 GO_ON = "run the same command again to go on"
-_HOW_IT_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_HOW_IT_ENDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Termination(BaseException):
-    """SIGTERM, as KeyboardInterrupt is SIGINT."""
+    """SIGTERM or the like, as KeyboardInterrupt is SIGINT."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def end_on_signals() -> None:
@@ -43,14 +58,15 @@ def end_on_signals() -> None:
     modules that are being loaded, or be swallowed where it meets a callback. What is ignored, as
     Ctrl-C is by a shell's background jobs, stays so.
     """
-    for number in _SIGNALS:
+    for number in _heeded_signals():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def exit_message(signum: int) -> str:
     """What is said of a process that a signal has ended."""
-    return f"{_HOW_IT_ENDS[signal.Signals(signum)]}; {GO_ON}"
+    name = signal.Signals(signum).name
+    return f"{_HOW_IT_ENDS.get(signum, f'ended by {name}')}; {GO_ON}"
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
@@ -114,9 +130,18 @@ def stop_on_signal(stop: "StopToken") -> Iterator[None]:
             writer.close()
 
 
+def _heeded_signals() -> list[int]:
+    """Those that are wishes to stop: of warnings only what would end the process.
+
+    `nohup` ignores hang-ups, and what a caller handles himself is his.
+    """
+    deadly = (signal.SIG_DFL, _end)
+    return [*_INSISTENT, *(one for one in _WARNINGS if signal.getsignal(one) in deadly)]
+
+
 @contextlib.contextmanager
 def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in _heeded_signals()}
     try:
         yield
     finally:
@@ -125,18 +150,24 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterato
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt if signum == signal.SIGINT else Termination
+    raise KeyboardInterrupt if signum == signal.SIGINT else Termination(signum)
 
 
 def _pass_on(reader: socket.socket, stop: "StopToken", first: list[int]) -> None:
     """The thread: reads a byte for each signal, which is its number; keeps the first one's."""
+    is_impatient = False
     while (number := reader.recv(1)[0]) != _END:
         if number not in _SIGNALS:
             continue
-        if first:
+        if number not in _INSISTENT:
+            drop_lost_terminal()
+        elif is_impatient:
             _end_at_once(number)
-        first.append(number)
-        stop.request()
+        else:
+            is_impatient = True
+        if not first:
+            first.append(number)
+            stop.request()
 
 
 def _end_at_once(number: int) -> None:

@@ -33,5 +33,7 @@ worker() {
 }
 export -f worker
 
-# -N0: the numbers only say how many; PARALLEL_SEQ says which.
-seq "$WORKERS" | parallel --jobs "$WORKERS" --line-buffer --retries 3 -N0 worker
+# -N0: the numbers only say how many; PARALLEL_SEQ says which. --termseq: half a minute for what is
+# under way; by default a second SIGTERM, which ends a worker at once, follows in a fifth of a second.
+seq "$WORKERS" | parallel --jobs "$WORKERS" --line-buffer --retries 3 \
+  --termseq TERM,30000,KILL,25 -N0 worker
