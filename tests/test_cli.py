@@ -3,7 +3,9 @@
 What it refuses is told in `test_bad_requests.py`. Networks are narrow and taps shallow.
 """
 
+import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -96,6 +98,7 @@ def test_progress_is_plain_lines_where_stderr_is_no_terminal(nst, small):
     assert (answer.status, answer.out) == (0, "")
     lines = answer.err.splitlines()
     assert all(re.fullmatch(r"\[ *\d+\.\d s\] .+", line) for line in lines)
+    assert "on 8 CPU devices, float32, " in lines[0]
     assert "rendering 1 job, 2 image-steps" in answer.err
     assert "tap block1_conv1 is taken for relu1_1" in answer.err
     assert any("compiling" in line for line in lines)
@@ -259,7 +262,11 @@ def test_a_preset_of_another_network_is_said_to_be_one(nst):
 
 @pytest.mark.parametrize(
     ("error", "status", "word"),
-    [(KeyboardInterrupt(), 130, "interrupted"), (Termination(), 143, "terminated")],
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Termination(), 143, "terminated"),
+        (Termination(signal.SIGHUP), 129, "ended by SIGHUP"),
+    ],
 )
 def test_an_interrupt_is_told_how_to_go_on(nst, monkeypatch, error, status, word):
     monkeypatch.setattr(Render, "run", raising(error))
@@ -281,8 +288,18 @@ def test_a_reader_that_has_gone_is_no_fault():
     assert (answer.returncode, answer.stderr) == (0, b"")
 
 
+def test_a_terminal_that_has_gone_ends_no_run(nst, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert nst("render", "a.png", "b.png", "--output", "x.png").status == 0
+    assert Path("x.png").is_file()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_ends_a_batch_at_once_and_the_next_run_goes_on(nst, small, name, status):
     rows("a.png,b.png,x.png,")
     assert nst("batch", "jobs.csv", "--output-dir", "out").status == 0

@@ -23,7 +23,7 @@ from networks import CHANNELS, DEPTHS, narrow_network
 from test_slots import BATCH_SIZES, SMALL, one_level_jobs
 
 from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device
-from nst_jax.engine.plan import host_memory
+from nst_jax.engine.plan import host_limits
 from nst_jax.engine.plan.devices import Devices, data_mesh
 from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.memory_model import CostModel, MemoryBudget, largest_that_fits
@@ -247,25 +247,39 @@ def test_devices_of_the_host_share_its_memory():
     one, four = data_mesh(one_device()), data_mesh(jax.devices()[:4])
     assert one.memory_bytes is not None
     assert four.memory_bytes == one.memory_bytes
-    assert one.memory_bytes < (host_memory.host_bytes() or 0)
+    assert one.memory_bytes < (host_limits.host_bytes() or 0)
     with mock.patch("nst_jax.engine.plan.devices.host_bytes", return_value=None):
         assert one.memory_bytes is None
 
 
 @pytest.mark.parametrize(
-    ("lines", "files", "limit"),
+    ("kind", "lines", "files", "limit"),
     [
-        ("0::/app/job\n", {"app/job/memory.max": "4096", "memory.max": "max"}, 4096),
-        ("0::/app/job\n", {"app/job/memory.max": "max", "app/memory.max": "2048"}, 2048),
-        ("0::/\n", {"memory.max": "1024\n"}, 1024),
-        ("0::/not/seen\n", {"memory.max": "1024"}, 1024),
-        ("3:cpu:/\n4:memory:/job\n", {"memory/job/memory.limit_in_bytes": "512"}, 512),
-        ("4:cpu,memory:/job\n", {"memory/memory.limit_in_bytes": "256"}, 256),
-        *((lines, {}, None) for lines in ("0::/\n", "", None)),
+        ("bytes", "0::/app/job\n", {"app/job/memory.max": "4096", "memory.max": "max"}, 4096),
+        ("bytes", "0::/app/job\n", {"app/job/memory.max": "max", "app/memory.max": "2048"}, 2048),
+        ("bytes", "0::/\n", {"memory.max": "1024\n"}, 1024),
+        ("bytes", "0::/not/seen\n", {"memory.max": "1024"}, 1024),
+        ("bytes", "3:cpu:/\n4:memory:/job\n", {"memory/job/memory.limit_in_bytes": "512"}, 512),
+        ("bytes", "4:cpu,memory:/job\n", {"memory/memory.limit_in_bytes": "256"}, 256),
+        ("cores", "0::/app/job\n", {"app/job/cpu.max": "150000 100000"}, 2),
+        ("cores", "0::/app/job\n", {"app/job/cpu.max": "max 100000", "cpu.max": "1000 5000"}, 1),
+        ("cores", "0::/\n", {"cpu.max": "9900000 100000\n"}, None),
+        ("cores", "0::/\n", {"cpu.max": "max 100000"}, None),
+        (
+            *("cores", "4:cpu,cpuacct:/job\n"),
+            {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        (
+            *("cores", "4:cpu:/\n"),
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            None,
+        ),
+        *((kind, lines, {}, None) for kind in ("bytes", "cores") for lines in ("0::/\n", "", None)),
     ],
 )
-def test_a_control_group_limits_the_memory_and_without_one_there_is_all(
-    tmp_path: Path, lines, files, limit
+def test_a_control_group_limits_memory_and_cores_and_without_one_there_are_all(
+    tmp_path: Path, monkeypatch, kind, lines, files, limit
 ):
     own, groups = tmp_path / "own", tmp_path / "groups"
     if lines is not None:
@@ -273,9 +287,11 @@ def test_a_control_group_limits_the_memory_and_without_one_there_is_all(
     for name, text in files.items():
         (groups / name).parent.mkdir(parents=True, exist_ok=True)
         (groups / name).write_text(text)
-    with (
-        mock.patch.object(host_memory, "_OWN_GROUPS", own),
-        mock.patch.object(host_memory, "_GROUPS", groups),
-    ):
-        found = host_memory.host_bytes()
+    monkeypatch.setattr(host_limits, "_OWN_GROUPS", own)
+    monkeypatch.setattr(host_limits, "_GROUPS", groups)
+    monkeypatch.setattr(host_limits, "host_cores", lambda: 8)
+    if kind == "cores":
+        assert host_limits.usable_cores() == (limit or 8)
+        return
+    found = host_limits.host_bytes()
     assert found == limit if limit else found is None or found > 2**24

@@ -1,9 +1,11 @@
 """JAX's settings of a process: a device a core, programs on disk. No run fails for the cache."""
 
 import contextlib
+import importlib.metadata
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,13 @@ import pytest
 from batch_runs import TINY
 from engine_jobs import FIRST_TAPS, Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
 
+from nst_jax.cli.main import run
 from nst_jax.engine.device import runtime
 from nst_jax.engine.device.runtime import CACHE_VARIABLE, cache_folder, persistent_cache
+from nst_jax.engine.plan.devices import PRECISIONS, Devices
+from nst_jax.engine.plan.local_devices import find_devices
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -224,7 +230,134 @@ def test_programs_go_to_the_users_cache_by_default_a_folder_for_each_build(monke
     assert len({here, newer, elsewhere}) == 3
 
 
+# Which devices.
+
+
+@pytest.fixture
+def config():
+    """Changes JAX's configuration for all threads, and afterwards changes it back."""
+    before = {}
+
+    def change(name, value):
+        before[name] = getattr(jax.config, name)
+        jax.config.update(name, value)
+
+    yield change
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("jax_platforms", asked) for asked in ("cuda", "tpu", "paper", "cuda,cpu", "cpu,cuda")),
+        ("jax_default_device", "gpu"),
+    ],
+)
+def test_a_platform_that_is_not_there_is_refused_not_replaced(config, capsys, name, value):
+    config(name, value)
+    assert run(["plan", *TINY]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"={value}" in said
+    assert "finds only cpu here" in said
+
+
+def test_a_gpu_that_was_installed_for_and_is_not_found_is_always_said(
+    config, capsys, files, monkeypatch, narrow_file, tmp_path
+):
+    line = ["render", *map(str, files), *TINY, "--weights", narrow_file, "--quiet"]
+    installed = importlib.metadata.distribution
+    packages = {"nvidia-cudnn-cu12": "numpy"}
+    monkeypatch.setattr(
+        importlib.metadata, "distribution", lambda name: installed(packages.get(name, name))
+    )
+    config("jax_platforms", None)
+    assert run([*line, "--output", str(tmp_path / "x.png")]) == 0
+    assert re.match("nst-jax: nvidia-cudnn-cu12 .* runs on the CPU", capsys.readouterr().err)
+    jax.config.update("jax_platforms", "cpu")  # so it is meant
+    assert run([*line, "--output", str(tmp_path / "y.png")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["device", "platform"])
+def test_a_device_that_the_user_has_chosen_is_the_one(config, kind):
+    chosen = jax.devices()[3 if kind == "device" else 0]
+    config("jax_default_device", chosen if kind == "device" else "cpu")
+    assert find_devices() == [chosen]
+
+
+def test_a_line_says_what_this_runs_on(monkeypatch):
+    monkeypatch.setattr("nst_jax.engine.plan.devices.usable_cores", lambda: 2)
+    told = {"platform": "gpu", "device_kind": "NVIDIA H100", "memory_stats": lambda: STATS}
+    gpus = [mock.Mock(**told) for _ in range(8)]
+    lines = [
+        Devices(mock.Mock(Mesh, devices=np.array(devices))).text(PRECISIONS[precision])
+        for devices, precision in ((jax.devices()[:2], "float32"), (gpus, "bfloat16"))
+    ]
+    assert lines == [
+        "2 CPU devices, float32, 2 cores",
+        "8 NVIDIA H100, bfloat16, 640 GB usable",
+    ]
+
+
+STATS = {"bytes_limit": 80 * 10**9}
+
+
+# JAX's own switches.
+
+SWITCHES = {
+    "jax_debug_infs": True,
+    "jax_debug_nans": True,
+    "jax_disable_jit": True,
+    "jax_check_tracer_leaks": True,
+    "jax_enable_x64": True,
+    "jax_transfer_guard": "disallow",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_default_matmul_precision": "bfloat16",
+}
+
+
+def test_switches_of_jax_change_no_picture(narrow_file, config):
+    """In all threads; programs are made anew."""
+    first, _ = render_anew(narrow_file)
+    for name, value in SWITCHES.items():
+        config(name, value)
+    picture, _ = render_anew(narrow_file)
+    assert picture.tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("variables", "status"),
+    [
+        ({name: str(value) for name, value in SWITCHES.items()}, 0),
+        ({"JAX_ENABLE_X64": "0", "JAX_NUM_CPU_DEVICES": "many"}, 2),
+        ({"JAX_DEFAULT_DEVICE": "paper"}, 2),
+        ({"JAX_PLATFORMS": "cuda"}, 2),
+    ],
+)
+def test_variables_of_jax_are_met_without_a_defect(variables, status, narrow_file):
+    """Also by commands that have nothing to do with the engine."""
+    told = {name.upper(): value for name, value in variables.items()}
+    command = [sys.executable, "-m", "nst_jax.cli.main", "weights", "verify", narrow_file]
+    answer = subprocess.run(
+        command, env=os.environ | told, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == status, answer.stderr
+    assert answer.stderr.count("\n") == (status != 0)
+    assert not status or list(told)[-1] in answer.stderr
+
+
 # A device for every core.
+
+
+def test_a_quota_bounds_the_threads_of_the_devices_too(monkeypatch):
+    monkeypatch.setattr(runtime, "usable_cores", lambda: 2)
+    monkeypatch.setattr(runtime, "host_cores", lambda: 64)
+    monkeypatch.delenv("PJRT_NPROC", raising=False)
+    runtime.one_device_per_core()
+    assert os.environ["PJRT_NPROC"] == "2"
 
 
 @pytest.mark.parametrize(

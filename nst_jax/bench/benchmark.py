@@ -26,7 +26,7 @@ from nst_jax.bench.settings import PeerForm, Settings
 from nst_jax.bench.timing import Stats, interleave, ratio, summarize, time_call
 from nst_jax.bench.torch_peer import TorchPeer
 from nst_jax.bench.workload import Harness, Pair, Workload, open_pair, synthetic_pair
-from nst_jax.engine.device.runtime import usable_cores
+from nst_jax.engine.plan.host_limits import usable_cores
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.forecast.chips import Peak
 from nst_jax.request.options import Options

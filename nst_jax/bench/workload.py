@@ -25,6 +25,7 @@ from nst_jax.engine.inputs.load import load_job
 from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import Size, fit_long_edge
 from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.local_devices import find_devices
 from nst_jax.engine.plan.slots import choose_slots
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.render import render_many
@@ -138,7 +139,7 @@ class Harness:
         """
         self._options = options
         self._progress = progress
-        local = jax.local_devices()
+        local = find_devices()
         self.device: Any = local[0]
         self._used = local if self.device.platform == "cpu" else local[:1]
         self.session = open_session(options, self._used)

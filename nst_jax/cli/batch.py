@@ -112,7 +112,8 @@ class Batch(JobsCommand):
 
             where = {"shard": resolve_shard(self.shard)}  # before anything asks for devices
         asked = jobs, self.output_dir, self.options
-        with open_run(quiet=self.quiet or self.json) as run:
+        is_here, quiet = self.engine == "local", self.quiet or self.json
+        with open_run(self.options, quiet=quiet, is_here=is_here) as run:
             try:
                 return render(*asked, handling=self.handling, **run, **where)
             except NstJaxError as fault:

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro._singleton import EXCLUDE_FROM_CALL  # as tyro's own TypedDicts have it: not passed on
@@ -30,6 +30,9 @@ from nst_jax.request.manifest import parse_manifest, read_manifest
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+
+if TYPE_CHECKING:
+    from nst_jax.engine.progress import Progress
 
 Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
 """Options under a heading of their own in `--help`."""
@@ -135,17 +138,39 @@ def find_pictures(*places: Sequence[str], quiet: bool) -> list[list[str]]:
 
 
 @contextlib.contextmanager
-def open_run(*, quiet: bool) -> Iterator[dict[str, Any]]:
+def open_run(options: Options, *, quiet: bool, is_here: bool = True) -> Iterator[dict[str, Any]]:
     """Prepares this process for rendering in a `with` block, until a signal stops it.
 
     Gives what the engine's functions are told of it: `progress` and `stop`.
+
+    Args:
+        options: The run's.
+        quiet: Whether to say nothing but faults.
+        is_here: Whether it renders itself; else its devices are left alone.
     """
-    from nst_jax.engine.device.runtime import configure_process  # jax takes a second to import
-    from nst_jax.engine.schedule.stop import StopToken
+    from nst_jax.engine.schedule.stop import StopToken  # jax takes a second to import
 
     stop = StopToken()
-    with stop_on_signal(stop), open_progress(quiet=quiet) as progress, configure_process():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stop_on_signal(stop))
+        progress = stack.enter_context(open_progress(quiet=quiet))
+        if is_here:
+            from nst_jax.engine.device.runtime import configure_process
+
+            stack.enter_context(configure_process())
+            _note_devices(options, progress)
         yield {"progress": progress, "stop": stop}
+
+
+def _note_devices(options: Options, progress: "Progress") -> None:
+    """Says what this runs on; that it is not what was installed for is a fault, and always said."""
+    from nst_jax.engine.plan.devices import choose_precision, data_mesh
+    from nst_jax.engine.plan.local_devices import find_devices, missed_gpu_text
+
+    devices = data_mesh(find_devices())
+    progress.note(f"on {devices.text(choose_precision(options, devices))}")
+    if missed := missed_gpu_text():
+        print_note(missed)
 
 
 def note_another_network(options: Options) -> None:

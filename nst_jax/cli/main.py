@@ -4,7 +4,8 @@
 1    a defect of ours
 2    the request is wrong; nothing was rendered
 3    some jobs failed, the rest are done
-130  interrupted (Ctrl-C), 143 terminated: run the same command again to go on
+128 and the number of a signal that ended it (130 Ctrl-C, 143 SIGTERM): run the same command again
+     to go on
 
 `batch`, `render` and `study` finish the chunk of steps on the device and keep the jobs in
 mid-schedule before they end so; see `nst_jax.cli.signals`.
@@ -23,7 +24,7 @@ import tyro
 from nst_jax import __version__
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
-from nst_jax.cli.console import print_note
+from nst_jax.cli.console import drop_output, print_note
 from nst_jax.cli.job_arguments import options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
@@ -43,6 +44,14 @@ from nst_jax.cli.weights import Weights
 from nst_jax.request.errors import NstJaxError, PictureError, RequestError
 
 TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
+
+# JAX's switches for finding faults in programs of one's own. Pictures are the same without, and
+# what is in ours on purpose (infinities, copies between host and device) is no fault.
+_DEBUGGING = (
+    *("DEBUG_INFS", "DEBUG_NANS", "DISABLE_JIT", "ENABLE_X64", "CHECK_TRACER_LEAKS"),
+    *("TRANSFER_GUARD", "TRANSFER_GUARD_HOST_TO_DEVICE", "TRANSFER_GUARD_DEVICE_TO_HOST"),
+    *("TRANSFER_GUARD_DEVICE_TO_DEVICE", "NUMPY_DTYPE_PROMOTION", "NUMPY_RANK_PROMOTION"),
+)
 
 _DESCRIPTION = (
     "Neural style transfer for many content/style pairs at once, as few compiled JAX programs."
@@ -70,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Runs a command line; returns the exit status."""
     _print_any_name()
+    for name in _DEBUGGING:
+        os.environ.pop(f"JAX_{name}", None)
     try:
         status = _run(arguments)
         if sys.stdout:  # None where it was closed before we began
@@ -83,17 +94,20 @@ def run(arguments: Sequence[str]) -> int:
         print_note(f"{end}; {GO_ON}")
         return end.status
     except (KeyboardInterrupt, Termination) as end:
-        number = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
+        number = end.number if isinstance(end, Termination) else signal.SIGINT
         print_note(exit_message(number))
         return SHELL_BASE + number
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush into the pipe.
-        _drop_output()
+    except BrokenPipeError:  # whoever read our output has gone
+        drop_output(sys.stdout)
         return 0
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
             print_note("the output can't be written: no space is left where it goes")
-            _drop_output()
+            drop_output(sys.stdout)
+            return 2
+        if name := _wrong_variable(error):
+            first_line = str(error).split("\n")[0]
+            print_note(f"{name} must be what JAX takes, got {os.environ[name]!r}: {first_line}")
             return 2
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
@@ -104,15 +118,17 @@ def run(arguments: Sequence[str]) -> int:
         return 1
 
 
+def _wrong_variable(error: Exception) -> str:
+    """The variable of the environment that JAX complains of when it is imported; else nothing."""
+    said = str(error).lower().replace(".", "_")
+    names = (name for name in os.environ if name.startswith("JAX_") and name.lower() in said)
+    return next(names, "") if isinstance(error, ValueError) else ""
+
+
 def _print_any_name() -> None:
     """Lets names through that the terminal's encoding lacks, as escapes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _drop_output() -> None:
-    """Keeps Python from flushing, at its end, into what can't be written to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -64,7 +64,7 @@ class Render:
             note_another_network(self.options)
         from nst_jax.engine.render import render  # jax takes a second to import
 
-        with open_run(quiet=self.quiet or self.json) as run:
+        with open_run(self.options, quiet=self.quiet or self.json) as run:
             every = self.checkpoint_every
             result = render(job, self.output, self.options, checkpoint_every=every, **run)
         if self.json:

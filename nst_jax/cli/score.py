@@ -32,8 +32,10 @@ class Score:
         """Prints the scores; returns the exit status."""
         if self.size < 0 or self.size > 16384:
             raise OptionError(f"size must be 0 or pixels up to 16384, got {self.size}")
+        from nst_jax.engine.plan.local_devices import find_devices
         from nst_jax.scores import score  # jax takes a second to import
 
+        find_devices()  # or why there are none
         scores = score(*map(Path, (self.content, self.style, self.output)), size=self.size or None)
         record = dataclasses.asdict(scores)
         if self.json:

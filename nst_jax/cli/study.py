@@ -45,7 +45,7 @@ class _StudyCommand:
         from nst_jax.files.folders import LocalFolder
         from nst_jax.study.study_files import study_record, write_study
 
-        with open_run(quiet=self.quiet or self.json) as run:
+        with open_run(how["options"], quiet=self.quiet or self.json) as run:
             study = make(*what, **how, **run, output_dir=self.output_dir)
         LocalFolder(Path(self.output_dir)).make()
         page = write_study(study, Path(self.output_dir))

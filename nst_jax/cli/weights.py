@@ -84,8 +84,10 @@ class Convert(_Reporting):
     def run(self) -> int:
         """Converts; returns the exit status."""
         from nst_jax.cli.download_progress import open_download_progress
+        from nst_jax.engine.plan.local_devices import find_devices
         from nst_jax.weights.convert import convert
 
+        find_devices()  # else a network that can't be tried would be taken for damaged
         quiet, name = self.quiet or self.json, self.source.name
         with (
             raise_on_signal(),
@@ -116,11 +118,13 @@ class Fetch(_Reporting):
     def run(self) -> int:
         """Fetches; returns the exit status."""
         from nst_jax.cli.download_progress import open_download_progress
+        from nst_jax.engine.plan.local_devices import find_devices
         from nst_jax.weights.fetch import fetch
         from nst_jax.weights.find import destination_of, find_weights, known_network
         from nst_jax.weights.verify import verify_file
 
         entry = known_network(self.name)
+        find_devices()  # as in Convert
         checked = "it was here already and is undamaged"
         if entry.path and not self.force:
             path = find_weights(entry.name)  # refuses another network under this name
@@ -153,9 +157,11 @@ class Verify:
 
     def run(self) -> int:
         """Verifies; returns the exit status."""
+        from nst_jax.engine.plan.local_devices import find_devices
         from nst_jax.weights.find import find_weights
         from nst_jax.weights.verify import verify_file
 
+        find_devices()  # as in Convert
         path = find_weights(self.file)
         contents, name = verify_file(path)
         known = f"as {name}" if name else "not known: no answer is kept for these numbers"

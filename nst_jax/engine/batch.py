@@ -58,7 +58,8 @@ def render_batch(
         options: Shared by all jobs, and what jobs want that don't say it themselves.
         handling: What to do about accidents.
         progress: Told what happens.
-        devices: What to run on; None: all devices of this process.
+        devices: What to run on; None: all devices of this process, or `jax.default_device` where
+            it is set.
         stop: Asks the run to stop, from another thread or a signal handler.
         shard: Render one worker's share alone: `0/4`, or as `run.shard.resolve_shard` has it. Every
             worker is given all jobs. What is done already by any worker is skipped.

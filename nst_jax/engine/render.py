@@ -47,7 +47,8 @@ def render_many(
             exception, which ends the run.
         on_preview: Called with each running job at every `preview_every` of its steps.
         progress: Told what happens.
-        devices: What to run on; None: all devices of this process.
+        devices: What to run on; None: all devices of this process, or `jax.default_device` where
+            it is set.
 
     Raises:
         RequestError: The request is wrong in itself; raised before the first result.
@@ -94,7 +95,8 @@ def render(
         on_preview: Called with the running job at every `preview_every` of its steps; None: a
             file for each in a folder `previews` beside `output`.
         progress: Told what happens.
-        devices: What to run on; None: all devices of this process.
+        devices: What to run on; None: all devices of this process, or `jax.default_device` where
+            it is set.
         stop: Asks the run to stop, from another thread or a signal handler.
 
     Raises:

@@ -41,9 +41,10 @@ def main() -> None:
 
     from nst_jax.bench.benchmark import benchmark
     from nst_jax.engine.device.runtime import one_device_per_core
+    from nst_jax.engine.plan.local_devices import find_devices
 
     one_device_per_core()
-    platform = jax.local_devices()[0].platform
+    platform = find_devices()[0].platform
     failures = 0
     with ProgressLines() as progress:
         for settings in _standard_set(platform, arguments):

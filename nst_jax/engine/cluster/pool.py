@@ -117,6 +117,7 @@ class WorkerPool:
         self._stop = stop
         self._total = EMPTY_SUMMARY
         self._run_record: dict[str, Any] = {}
+        self._devices = set[str]()
         self._failures = 0
         self._lost_nodes = cluster.lost_nodes()
         self._waiting = collections.deque[Task]()
@@ -208,7 +209,10 @@ class WorkerPool:
                 self._requeue(actor, task, error)
             return
         if task is None:
-            self._run_record = answer
+            self._run_record, devices = answer
+            if devices not in self._devices:  # each kind of worker once
+                self._devices.add(devices)
+                self._progress.note(f"a worker is on {devices}")
         else:
             self._count(answer)
         self._idle.append(actor)

@@ -84,11 +84,11 @@ class Worker:
         self._is_open = False
         self._files = WorkerFiles(f"worker-{uuid.uuid4().hex[:12]}")
 
-    def open(self) -> dict[str, Any]:
+    def open(self) -> tuple[dict[str, Any], str]:
         """Opens the weights and finds the devices.
 
         Returns:
-            What `run.json` says of versions, devices and weights.
+            What `run.json` says of versions, devices and weights; the devices for a user.
 
         Raises:
             RequestError: The weights are damaged, or the output folder is not there.
@@ -108,7 +108,8 @@ class Worker:
         self._programs = make_programs(self._session, (), NullProgress(), taps=frozenset(taps))
         self._targets = TargetCache(self._programs, config.options)
         self._is_open = True
-        return run_record(EMPTY_SUMMARY, self._session, None)
+        devices = self._session.devices.text(self._session.precision)
+        return run_record(EMPTY_SUMMARY, self._session, None), devices
 
     def render(
         self, jobs: Sequence[Job], records: Mapping[str, Record], known: Mapping[str, PictureInfo]

@@ -123,9 +123,10 @@ class ProgramCache:
         used = self.devices.subset_for(slots)
         num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated)
         arguments = (states, problems, self._network_on(used), num_steps)
-        return self._program(
-            name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,)
-        )
+        with runtime.without_debugging():
+            return self._program(
+                name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,)
+            )
 
     def step_name(self, canvas: Size, problems: Any) -> str:
         """What the program of `run_chunk` is known by."""
@@ -169,7 +170,8 @@ class ProgramCache:
         self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any
     ) -> Any:
         """Runs a program; `how` is the rest of what `_program` takes."""
-        return self._program(name, function, arguments, *how)(*arguments)
+        with runtime.without_debugging():
+            return self._program(name, function, arguments, *how)(*arguments)
 
     def _program(
         self,

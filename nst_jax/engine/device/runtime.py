@@ -30,6 +30,8 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from nst_jax.engine.plan.host_limits import host_cores, usable_cores
+from nst_jax.engine.plan.local_devices import find_devices
 from nst_jax.files.user_cache import user_cache_folder
 
 CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
@@ -49,6 +51,13 @@ _SETTINGS = {
 _DEVICES_SETTING = "jax_num_cpu_devices"
 _DEVICES_UNSET = -1
 _DEVICES_FLAG = "xla_force_host_platform_device_count"
+_THREADS_VARIABLE = "PJRT_NPROC"
+
+_NO_DEBUGGING = (
+    *(("debug_infs", False), ("debug_nans", False), ("disable_jit", False)),
+    *(("transfer_guard", "allow"), ("check_tracer_leaks", False)),
+    *(("numpy_dtype_promotion", "standard"), ("numpy_rank_promotion", "allow")),
+)
 
 
 @contextlib.contextmanager
@@ -63,24 +72,33 @@ def configure_process() -> Iterator[Path | None]:
 
 
 def one_device_per_core() -> None:
-    """Makes each core of the host a device, where the user has not said otherwise.
+    """Makes each usable core of the host a device, where the user has not said otherwise.
 
     Each then steps pictures of its own instead of a share of every small operation of one
     (`scripts/measure/host.py devices` measures it). A batch of one picture still has all cores:
     devices share their threads.
     """
+    cores = usable_cores()
+    if cores < host_cores():  # the devices' threads are as many as the host has cores
+        os.environ.setdefault(_THREADS_VARIABLE, str(cores))
     flags = os.environ.get("XLA_FLAGS", "")
     if getattr(jax.config, _DEVICES_SETTING) != _DEVICES_UNSET or _DEVICES_FLAG in flags:
         return
     with contextlib.suppress(RuntimeError):  # JAX has begun, with what it has found
-        jax.config.update(_DEVICES_SETTING, usable_cores())
+        jax.config.update(_DEVICES_SETTING, cores)
 
 
-def usable_cores() -> int:
-    """Of the host, those that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@contextlib.contextmanager
+def without_debugging() -> Iterator[None]:
+    """In this `with` block of this thread the user's switches for finding faults are off.
+
+    They are for programs of his own. Ours hold infinities on purpose, are compiled ahead of being
+    called, and find out themselves which job has left the finite numbers.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, value in _NO_DEBUGGING:
+            stack.enter_context(getattr(jax, name)(value))
+        yield
 
 
 @contextlib.contextmanager
@@ -137,7 +155,7 @@ def cache_folder() -> Path | None:
 
 def _build() -> str:
     """Versions and device as a folder's name: what one build stored is poison to another."""
-    device = jax.local_devices()[0]
+    device = find_devices()[0]
     jaxlib = importlib.metadata.version("jaxlib")
     versions = f"jax-{jax.__version__}-jaxlib-{jaxlib}-{device.platform}"
     machine = (device.device_kind, device.client.platform_version, _processor())

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.demand import Demand
 from nst_jax.engine.plan.devices import Devices, Precision, choose_precision, data_mesh
 from nst_jax.engine.plan.examined_job import ExaminedJob
+from nst_jax.engine.plan.local_devices import find_devices
 from nst_jax.engine.plan.memory_model import CostModel
 from nst_jax.engine.plan.slots import Plan, make_plan
 from nst_jax.engine.progress import Progress
@@ -98,13 +98,14 @@ def open_session(options: Options, devices: Sequence[Any] | Devices | None = Non
 
     Args:
         options: The run's.
-        devices: What to run on; None: all devices of this process.
+        devices: What to run on; None: see `find_devices`.
 
     Raises:
+        OptionError: JAX is told to use a platform that is not here.
         WeightsError: There are none, or they are damaged or foreign.
     """
     if not isinstance(devices, Devices):
-        devices = data_mesh(jax.local_devices() if devices is None else devices)
+        devices = data_mesh(find_devices() if devices is None else devices)
     weights = read_weights(find_weights(options.weights))
     pictures = PictureIndex(max_pixels=options.max_input_pixels)
     return Session(options, weights, devices, choose_precision(options, devices), pictures)

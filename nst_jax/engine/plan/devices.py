@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nst_jax.engine.plan.host_memory import host_bytes
+from nst_jax.engine.plan.host_limits import host_bytes, usable_cores
 from nst_jax.request.options import Options
 
 # Pixels of a batch above which a step gains nothing from more slots. On CPU the rate per
@@ -60,8 +60,24 @@ class Devices:
         if self.platform == "cpu":
             whole = host_bytes()
             return None if whole is None else int(USABLE_SHARE * whole)
-        limit = (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
+        limit = self._limit_bytes
         return None if limit is None else int(USABLE_SHARE * limit)
+
+    def text(self, precision: "Precision") -> str:
+        """For a user: how many of which kind, what they compute in, and what they have."""
+        if self.platform == "cpu":
+            kind = "CPU device" if self.count == 1 else "CPU devices"
+            cores = usable_cores()
+            has = "1 core" if cores == 1 else f"{cores} cores"
+        else:
+            kind, bytes_each = self.kind, self._limit_bytes
+            has = "" if bytes_each is None else f"{self.count * bytes_each / 1e9:.0f} GB usable"
+        return ", ".join(filter(None, (f"{self.count} {kind}", precision.name, has)))
+
+    @property
+    def _limit_bytes(self) -> int | None:
+        """What JAX may use of an accelerator's memory; None where nobody tells."""
+        return (self.mesh.devices.flat[0].memory_stats() or {}).get("bytes_limit")
 
     @property
     def memories(self) -> int:

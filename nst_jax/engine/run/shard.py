@@ -10,6 +10,7 @@ from pathlib import PurePath
 
 import jax
 
+from nst_jax.engine.plan.local_devices import find_devices
 from nst_jax.request.errors import OptionError
 from nst_jax.request.shard_detection import detect_shard
 from nst_jax.request.shards import Shard, parse_shard
@@ -29,7 +30,7 @@ def resolve_shard(asked: Shard | str | None) -> Shard | None:
             the processes by `jax.distributed` and takes this one's number; empty: the whole.
 
     Raises:
-        OptionError: It is out of range, or nobody tells.
+        OptionError: It is out of range, nobody tells, or JAX does not find what it is told to use.
     """
     if isinstance(asked, Shard) or not asked:
         return asked or None
@@ -38,6 +39,8 @@ def resolve_shard(asked: Shard | str | None) -> Shard | None:
     if asked == "distributed" and not jax.distributed.is_initialized():
         _join_processes()
     joined = jax.distributed.is_initialized()
+    if joined:
+        find_devices()  # or why there are none
     process = Shard(jax.process_index(), jax.process_count()) if joined else None
     if asked == "auto":
         return detect_shard(os.environ, {"jax.distributed": process} if process else {})

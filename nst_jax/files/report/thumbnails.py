@@ -18,6 +18,7 @@ FOLDER = "pictures"
 """Where the copies lie, in the page's own folder."""
 
 _QUALITY = 82
+_AT_ONCE = min(8, os.cpu_count() or 1)  # a container may use fewer cores than it sees
 
 
 class Thumbnail(NamedTuple):
@@ -61,7 +62,7 @@ def make_thumbnails(
         OSError: A copy can't be written.
     """
     listed = list(dict.fromkeys(requests))
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         made = pool.map(lambda request: _make_thumbnail(folder, request), listed)
         return {request: one for request, one in zip(listed, made, strict=True) if one}
 
