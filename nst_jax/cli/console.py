@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 
 def print_note(message: str) -> None:
@@ -22,7 +22,7 @@ def print_on_stderr(line: str) -> None:
         drop_output(sys.stderr)
 
 
-def drop_output(stream: TextIO) -> None:
+def drop_output(stream: Any) -> None:
     """What is printed there from now on is lost; Python fails at its end if it can't be written."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
