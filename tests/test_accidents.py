@@ -25,10 +25,12 @@ from PIL import Image
 
 from nst_jax.cli.main import run
 from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.inputs import picture_index
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.run import preflight, writer
 from nst_jax.files import atomic, open_picture
 from nst_jax.files.folders import LocalFolder
+from nst_jax.files.ledger import read_ledger
 from nst_jax.files.locks import lock_folder
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -225,6 +227,30 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
     assert (answer.status, answer.counts) == (0, (1, 0, 3))
 
 
+# Clocks.
+
+
+@pytest.mark.parametrize("shard", [(), ("--shard", "0/1")], ids=["one file", "two files"])
+@pytest.mark.parametrize(("first", "second"), [(86_400, 0), (0, -1.7e9)])
+def test_no_clock_makes_a_run_render_again_what_is_there(batches, first, second, shard):
+    """The clock of one run was a day ahead, or that of the next began anew in 1970."""
+    now = time.time
+
+    def run_at(offset: float, *more: str) -> tuple[int, int, int]:
+        with mock.patch.object(time, "time", side_effect=lambda: now() + offset):
+            counts = batches.run(*more).counts
+        for path in batches.out.glob("ledger*"):
+            os.utime(path, (now() + offset, now() + offset))
+        return counts
+
+    assert run_at(first, *shard) == (3, 0, 0)
+    batches.rows(*(f"{row},0.02" for row in GOOD))
+    assert run_at(second) == (3, 0, 0)
+    assert run_at(0) == run_at(0, *shard) == (0, 0, 3)
+    rates = [line["options"]["learning_rate"] for line in read_ledger(batches.out).values()]
+    assert rates == [0.02] * 3
+
+
 # What a resume reads.
 
 
@@ -244,8 +270,8 @@ def test_a_resume_reads_what_has_another_stamp_and_nothing_else(batches, expecte
 
     monkeypatch.setattr(open_picture, "file_digest", file_digest)
     monkeypatch.setattr(LocalFolder, "read", read_whole)
-    for name in "abcd":
-        os.utime(f"{name}.png", (1e9, 1e9))  # younger ones are read again, to be sure
+    monkeypatch.setattr(picture_index, "_SETTLED_AFTER_S", -60)  # they have just been written
+    os.utime("d.png", (4e9, 4e9))  # by a camera whose clock is ahead
     assert batches.run().counts == (3, 0, 0)
     read.clear()
     assert batches.run().counts == (0, 0, 3)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nst_jax.files.ledger import LEDGER_NAME, Ledger, read_ledger
+from nst_jax.files.storage import version_tag
 
 RECORDS = [{"job": "a.png", "status": "done"}, {"job": "b/é.png", "losses": {"total": 0.5}}]
 
@@ -45,6 +48,47 @@ def test_the_last_record_of_a_job_wins_and_earlier_runs_are_kept(tmp_path):
     append(tmp_path, {"job": "a", "status": "done"})
     assert read_ledger(tmp_path)["a"]["status"] == "done"
     assert len((tmp_path / LEDGER_NAME).read_text().splitlines()) == 3
+
+
+NOW = time.time()
+AHEAD, BEHIND = NOW + 86_400, 5.0
+"""By clocks that were a day ahead, or began anew in 1970."""
+
+
+@pytest.mark.parametrize("dates", [(AHEAD, NOW), (NOW, BEHIND), (NOW, None), (None, AHEAD)])
+def test_within_a_file_the_lower_line_is_later_whatever_the_clock_said(tmp_path, dates):
+    append(tmp_path, *({"job": "a", "time": date, "number": n} for n, date in enumerate(dates)))
+    assert read_ledger(tmp_path)["a"]["number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "holds"),
+    [
+        ({"time": NOW - 5}, {"time": NOW - 9}, "part"),
+        ({"time": NOW - 9}, {"time": NOW - 5}, "whole"),
+        ({"time": AHEAD}, {"time": NOW - 9}, "whole"),
+        ({"time": NOW - 9}, {"time": AHEAD}, "part"),
+        ({"time": AHEAD, "changed": NOW - 9}, {"time": NOW - 5}, "whole"),
+        ({"time": AHEAD, "changed": NOW - 5}, {"time": NOW - 9}, "part"),
+        ({"changed": NOW - 5}, {"time": NOW - 9}, "part"),
+        ({"time": NOW - 5}, {"time": NOW - 9, "is_there": True}, "whole"),
+        ({"time": BEHIND, "is_there": True}, {"time": NOW - 9}, "part"),
+        ({"time": BEHIND, "is_there": True}, {"time": NOW - 9, "status": "failed"}, "whole"),
+        ({"time": NOW - 9, "status": "failed"}, {"time": NOW - 5, "is_there": True}, "whole"),
+    ],
+)
+def test_between_files_the_picture_that_is_there_tells_or_dates_that_can_be(
+    tmp_path, part, whole, holds
+):
+    """`changed` is the file's own time, where it is another than that of its line."""
+    (tmp_path / "a").touch()
+    for name, told in (("ledger-0.jsonl", part), (LEDGER_NAME, whole)):
+        stamp = version_tag(tmp_path / "a") if told.pop("is_there", False) else "gone"
+        changed = told.pop("changed", told.get("time"))
+        record = {"job": "a", "status": "done", "stamp": stamp, "from": name, **told}
+        (tmp_path / name).write_text(json.dumps(record) + "\n")
+        os.utime(tmp_path / name, (changed, changed))
+    assert read_ledger(tmp_path)["a"]["from"] == {"part": "ledger-0.jsonl"}.get(holds, LEDGER_NAME)
 
 
 @pytest.mark.parametrize("kept", [1, 10, -1, None])

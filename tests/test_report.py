@@ -104,6 +104,17 @@ def test_a_record_with_a_name_that_no_file_can_have_is_shown_without_its_picture
     assert all(job["thumb"] for job in others if job["status"] == "done")
 
 
+@pytest.mark.parametrize(("ahead_s", "workers"), [(-5, None), (5, 1), (86_400, None)])
+def test_the_last_runs_record_is_shown_but_for_one_of_the_future(folder, ahead_s, workers):
+    """Against `run.json` of just now; clocks of machines may differ by some seconds."""
+    path = folder / "run-0-of-1.json"
+    path.write_text(json.dumps(RUN))
+    then = (folder / "run.json").stat().st_mtime + ahead_s
+    os.utime(path, (then, then))
+    write_report(folder)
+    assert data_of(folder)["run"].get("workers") == workers
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "5", "\xff", "[" * 100_000], ids=[*range(5), "deep"]
 )
@@ -148,7 +159,11 @@ def test_copies_are_made_once_and_again_when_a_picture_has_changed(folder):
     before = copies_of(folder)
     write_report(folder)
     assert copies_of(folder) == before
-    save(folder / "deep/cat_waves.png", seed=77, size=(20, 30))
+    path = folder / "deep/cat_waves.png"
+    status = path.stat()
+    save(path, seed=77, size=(20, 30))
+    path.write_bytes(path.read_bytes().ljust(status.st_size, b"\0"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     write_report(folder)
     after = copies_of(folder)
     assert len(after) == len(before)

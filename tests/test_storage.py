@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -155,7 +156,7 @@ def test_a_package_that_is_missing_is_told_with_its_name(monkeypatch):
 
 
 def lines(folder: RemoteFolder) -> dict[str, int]:
-    return {job: record["attempt"] for job, record in folder.read_records().items()}
+    return {job: told[-1]["attempt"] for job, told in folder.read_records().items()}
 
 
 def test_the_ledger_is_small_parts_that_are_put_together(store, monkeypatch):
@@ -169,6 +170,8 @@ def test_the_ledger_is_small_parts_that_are_put_together(store, monkeypatch):
     assert lines(folder) == {f"{n % 7}.png": n for n in range(10) if n > 2}
     assert len(store.names("out/")) == 3
     assert all(Path(name).name.startswith("ledger-") for name in store.names("out/"))
+    for status in storage.list_objects(f"{PLACE}/out").values():  # that of the store's clock
+        assert abs(storage.write_time(status) - time.time()) < 60
 
 
 def test_a_killed_runs_parts_are_read_and_so_is_a_copied_ledger(store):

@@ -11,6 +11,7 @@ import tyro
 from nst_jax.cli.console import print_json, print_note
 from nst_jax.cli.signals import raise_on_signal
 from nst_jax.files.locks import LOCK_NAME
+from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import OptionError
 
 
@@ -68,10 +69,10 @@ class Report:
 def _watch(folder: Path, every_s: float, *, quiet: bool) -> None:
     """Follows a batch until its run record is written, which is the last thing it does."""
     run = folder / "run.json"
-    before = _write_time(run)
+    before = version_tag(run)
     if not quiet:
         print_note(f"{_status_text(folder)}; Ctrl-C ends it")
-    while _write_time(run) == before:
+    while version_tag(run) == before:
         _write_if_there(folder, live=True)
         time.sleep(every_s)
 
@@ -91,8 +92,3 @@ def _write_if_there(folder: Path, *, live: bool = False) -> None:
 
     if folder.is_dir():
         write_report(folder, live=live)
-
-
-def _write_time(path: Path) -> int | None:
-    """What changes when the file is written."""
-    return path.stat().st_mtime_ns if path.exists() else None

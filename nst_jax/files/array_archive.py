@@ -27,7 +27,8 @@ def write_archive(file: BinaryFile, header: Any, arrays: Mapping[str, np.ndarray
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         text = json.dumps({"format": _FORMAT, "header": header})
-        archive.writestr(_HEADER_NAME, text)
+        # A name alone would be given the time of the clock, and before 1980 that is an error.
+        archive.writestr(zipfile.ZipInfo(_HEADER_NAME), text)
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)

@@ -11,7 +11,7 @@ from nst_jax.files.atomic import (
     remove_partial_files,
     replace_atomically,
 )
-from nst_jax.files.ledger import Ledger, Record, read_ledger
+from nst_jax.files.ledger import JobLines, Ledger, Record, read_job_lines
 from nst_jax.files.locks import folder_mutex, lock_folder
 from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.storage import version_tag
@@ -144,14 +144,14 @@ class LocalFolder:
         """What changes whenever a file does; empty where it is missing."""
         return version_tag(self._path / name)
 
-    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
-        """The last line of each job in the ledger, made slim as `ledger.read_ledger` does.
+    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, JobLines]:
+        """What the ledger has of each job, made slim as `ledger.read_job_lines` does.
 
         Raises:
             OutputError: It can't be read.
         """
         try:
-            return read_ledger(self._path, slim)
+            return read_job_lines(self._path, slim)
         except OSError as error:
             raise OutputError(
                 f"the ledger in {self.name!r} can't be read: {reason_of(error)}",

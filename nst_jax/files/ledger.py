@@ -7,18 +7,24 @@ passes over. Several writers keep `ledger-*.jsonl` of their own; reading merges 
 
 import errno
 import json
+import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nst_jax.files.atomic import flush_to_disk
+from nst_jax.files.storage import version_tag
 
 LEDGER_NAME = "ledger.jsonl"
 PARTS_PATTERN = "ledger-*.jsonl"
 
 Record = dict[str, Any]
+
+JobLines = tuple[Record, ...]
+"""What the files of a ledger have of one job, a line each at most; the latest is the last."""
 
 # Most of a line, and of the time that parsing it takes. Within a string the quotes are escaped.
 _CURVE = re.compile(rb'(?<!\\)"curve": \[[][0-9.,eEnul+ -]*\], ')
@@ -29,47 +35,91 @@ def ledger_name(part: str = "") -> str:
     return f"ledger-{part}.jsonl" if part else LEDGER_NAME
 
 
-def read_ledger(folder: Path, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
-    """The last record of each job in an output folder, by the job's name.
+def read_ledger(folder: Path) -> dict[str, Record]:
+    """The record of each job in an output folder, by the job's name; see `choose_record`."""
+    found = read_job_lines(folder)
+    return {job: choose_record(lines, folder / job) for job, lines in found.items()}
+
+
+def choose_record(lines: Sequence[Record], picture: Path) -> Record:
+    """Of the lines of a job the one that holds: the latest, but no finished picture's that is gone.
+
+    Whose picture is there is known without a date: clocks of several machines may differ.
 
     Args:
-        folder: The output folder; one without a ledger has no records.
+        lines: At least one.
+        picture: The job's output.
+    """
+    tag = version_tag(picture) if len(lines) > 1 else ""
+    there = [one for one in lines if tag and one.get("stamp") == tag]
+    if not there:
+        return lines[-1]
+    return [one for one in lines if one in there or one.get("status") != "done"][-1]
+
+
+def read_job_lines(
+    folder: Path, slim: Callable[[Record], None] | None = None
+) -> dict[str, JobLines]:
+    """What the ledger of an output folder has of each job, by the job's name.
+
+    Args:
+        folder: The output folder; one without a ledger has no lines.
         slim: Takes out of a record what need not stay in memory; it gets them without their
             curves.
     """
-    paths = (*sorted(folder.glob(PARTS_PATTERN)), folder / LEDGER_NAME)
-    return merge_records(_read_lines(path for path in paths if path.is_file()), slim)
+    paths = (path for path in (*folder.glob(PARTS_PATTERN), folder / LEDGER_NAME) if path.is_file())
+    files = sorted((path.stat().st_mtime, path) for path in paths)
+    return merge_ledgers(((changed, _read_lines(path)) for changed, path in files), slim)
 
 
-def _read_lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    for path in paths:
-        with path.open("rb") as file:
-            yield from file
+def _read_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
 
 
-def merge_records(
-    lines: Iterable[bytes], slim: Callable[[Record], None] | None = None
-) -> dict[str, Record]:
-    """The last record of each job in the lines of several files, by the job's name.
+def merge_ledgers(
+    files: Iterable[tuple[float, Iterable[bytes]]], slim: Callable[[Record], None] | None = None
+) -> dict[str, JobLines]:
+    """What several files have of each job, by the job's name.
 
-    Where two records of a job both say when they were made, the later one is the last;
-    else the one in the later file, and within a file the one further down.
+    Within a file the line further down is later, whatever the clock said. Between files there
+    are dates alone, and no clock is trusted: no line is later than the last change of its file,
+    and one that is of the future still comes before all others.
+
+    Args:
+        files: Of each the time of its last change, in seconds, and its lines.
+        slim: See `read_job_lines`.
     """
+    now = time.time()
+    found: dict[str, list[tuple[float, Record]]] = {}
+    for changed, lines in files:
+        for job, record in _last_records(lines, slim).items():
+            found.setdefault(job, []).append((_date(record, changed, now), record))
+    return {
+        job: tuple(record for _, record in sorted(dated, key=operator.itemgetter(0)))
+        for job, dated in found.items()
+    }
+
+
+def _last_records(
+    lines: Iterable[bytes], slim: Callable[[Record], None] | None
+) -> dict[str, Record]:
+    """The lowest line of each job."""
     records: dict[str, Record] = {}
     for line in lines:
         record = _parse(_CURVE.sub(b"", line) if slim else line)
-        if record is not None and not _is_older(record, records.get(record["job"])):
+        if record is not None:
             if slim:
                 slim(record)
             records[record["job"]] = record
     return records
 
 
-def _is_older(record: Record, other: Record | None) -> bool:
-    made, other_made = record.get("time"), (other or {}).get("time")
-    if not isinstance(made, (int, float)) or not isinstance(other_made, (int, float)):
-        return False
-    return made < other_made
+def _date(record: Record, changed: float, now: float) -> float:
+    """When a line was written, as far as that can be believed; else 0."""
+    made = record.get("time")
+    date = float(min(max(made, 0), changed)) if isinstance(made, (int, float)) else changed
+    return date if date <= now else 0.0
 
 
 class Ledger:

@@ -9,12 +9,13 @@ import contextlib
 import datetime
 import io
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nst_jax.files import storage
-from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, Record, merge_records
+from nst_jax.files.ledger import LEDGER_NAME, PARTS_PATTERN, JobLines, Record, merge_ledgers
 from nst_jax.files.retry import retry
 from nst_jax.request.errors import OutputError
 
@@ -133,8 +134,8 @@ class RemoteFolder:
             self._found = {path: storage.tag_of_status(status) for path, status in found.items()}
         return self._found.get(name, "")
 
-    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, Record]:
-        """The last line of each job in all parts, made slim as `ledger.read_ledger` does.
+    def read_records(self, slim: Callable[[Record], None] | None = None) -> dict[str, JobLines]:
+        """What all parts have of each job, made slim as `ledger.read_job_lines` does.
 
         Raises:
             OutputError: The store fails.
@@ -142,7 +143,7 @@ class RemoteFolder:
         # Where a part is not found, another run has just put some parts together.
         try:
             return retry(
-                lambda: merge_records(self._read_lines(), slim),
+                lambda: merge_ledgers(self._read_parts(), slim),
                 tries=_MAX_LISTINGS,
                 back_off_s=0.0,
                 is_transient=lambda error: isinstance(error, FileNotFoundError),
@@ -164,13 +165,16 @@ class RemoteFolder:
         """Nobody tells."""
         return None
 
-    def _read_lines(self) -> Iterator[bytes]:
-        """The lines of all parts of the ledger; a few parts are in memory at a time."""
-        urls = [self.path_of(name) for name in storage.list_objects(self.name, PARTS_PATTERN)]
-        for first in range(0, len(urls), _PARTS_PER_READ):
-            for part in storage.read_many(urls[first : first + _PARTS_PER_READ]):
-                yield from io.BytesIO(part)
-        yield from io.BytesIO(self.read(LEDGER_NAME) or b"")
+    def _read_parts(self) -> Iterator[tuple[float, Iterator[bytes]]]:
+        """Of each part of the ledger when it was written, and its lines; a few are in memory."""
+        found = storage.list_objects(self.name, PARTS_PATTERN)
+        names = list(found)
+        for first in range(0, len(names), _PARTS_PER_READ):
+            some = names[first : first + _PARTS_PER_READ]
+            parts = storage.read_many([self.path_of(name) for name in some])
+            for name, part in zip(some, parts, strict=True):
+                yield storage.write_time(found[name]), io.BytesIO(part)
+        yield math.inf, io.BytesIO(self.read(LEDGER_NAME) or b"")
 
     def _error(self, what: str, done: str, error: OSError) -> OutputError:
         return OutputError(

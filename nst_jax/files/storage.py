@@ -7,10 +7,12 @@ Here alone: a store's library that retries as well would multiply the tries, and
 """
 
 import concurrent.futures
+import datetime
 import errno
 import fnmatch
 import functools
 import importlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,6 +134,12 @@ def tag_of_status(status: Mapping[str, Any] | None) -> str:
     tags = (status.get(name) for name in ("ETag", "etag", "generation", "md5Hash", "mtime"))
     tag = next((str(tag).strip('"') for tag in tags if tag), "")
     return f"{status.get('size')}-{tag}" if tag else ""
+
+
+def write_time(status: Mapping[str, Any]) -> float:
+    """When an object was written, in seconds by the store's clock; infinity where it is untold."""
+    times = (status.get(name) for name in ("LastModified", "mtime", "updated"))
+    return next((one.timestamp() for one in times if isinstance(one, datetime.datetime)), math.inf)
 
 
 def put(url: str, content: bytes) -> None:

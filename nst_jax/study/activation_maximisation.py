@@ -23,6 +23,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.files.folders import LocalFolder
+from nst_jax.files.ledger import read_ledger
 from nst_jax.model.activation import ActivationTarget
 from nst_jax.model.objective import Targets
 from nst_jax.model.receptive_field import receptive_field
@@ -132,7 +133,7 @@ def maximise_activations(
     fault = run.render()
     if fault:
         raise fault
-    records = place.read_records()
+    records = read_ledger(folder)
     trials = [
         Trial(neuron.place, 0, job.output, job_options(job.options or session.options))
         for neuron, job in zip(neurons, jobs, strict=True)

@@ -28,7 +28,7 @@ from nst_jax.engine.run.run_record import EMPTY_SUMMARY
 from nst_jax.engine.run.writer import ResultWriter
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import folder_at
-from nst_jax.files.ledger import Record
+from nst_jax.files.ledger import JobLines
 from nst_jax.request.errors import DeviceError, NstJaxError, StoppedError
 from nst_jax.request.job import Job
 
@@ -48,10 +48,10 @@ _SUMMED = (
 class ResumeInfo(NamedTuple):
     """What earlier runs tell: of jobs, by output, and of their pictures."""
 
-    records: Mapping[str, Record]
+    records: Mapping[str, JobLines]
     pictures: PictureIndex
 
-    def select(self, jobs: Sequence[Job]) -> tuple[dict[str, Record], dict[str, PictureInfo]]:
+    def select(self, jobs: Sequence[Job]) -> tuple[dict[str, JobLines], dict[str, PictureInfo]]:
         """As much of it as concerns these jobs."""
         outputs = (job.output for job in jobs if job.output in self.records)
         pictures = (picture for job in jobs for picture in job.pictures)

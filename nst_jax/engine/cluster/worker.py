@@ -25,7 +25,7 @@ from nst_jax.engine.run.run_record import EMPTY_SUMMARY, run_record
 from nst_jax.engine.run.shard import WorkerFiles
 from nst_jax.engine.schedule.scheduler import make_programs
 from nst_jax.files.folders import folder_at
-from nst_jax.files.ledger import Record
+from nst_jax.files.ledger import JobLines
 from nst_jax.request.errors import NstJaxError, OutputError
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
@@ -112,7 +112,7 @@ class Worker:
         return run_record(EMPTY_SUMMARY, self._session, None), devices
 
     def render(
-        self, jobs: Sequence[Job], records: Mapping[str, Record], known: Mapping[str, PictureInfo]
+        self, jobs: Sequence[Job], records: Mapping[str, JobLines], known: Mapping[str, PictureInfo]
     ) -> TaskReport:
         """Renders what is missing of some jobs.
 
@@ -150,8 +150,8 @@ class Worker:
         return TaskReport(ended.jobs, run.summary())
 
     def _read_newest(
-        self, jobs: Sequence[Job], records: Mapping[str, Record]
-    ) -> Mapping[str, Record]:
+        self, jobs: Sequence[Job], records: Mapping[str, JobLines]
+    ) -> Mapping[str, JobLines]:
         """The records, and newer ones where another worker has had some of the jobs."""
         unrecorded = (job.output for job in jobs if job.output not in records)
         if not any(map(self._folder.version_tag, unrecorded)):

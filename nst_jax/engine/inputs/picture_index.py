@@ -126,9 +126,7 @@ class PictureIndex:
         header = images.read_picture_header(file, max_pixels=self._max_pixels)
         digest = open_picture.file_digest(file)
         # A store's entity tags are not of time.
-        settled = (
-            isinstance(file, RemoteFile) or began - _modification_time(file) > _SETTLED_AFTER_S
-        )
+        settled = isinstance(file, RemoteFile) or began - _change_time(file) > _SETTLED_AFTER_S
         return PictureInfo(digest, header.size, stamp if settled else "", header.is_animated)
 
 
@@ -150,9 +148,14 @@ def _info_pairs(inputs: Any) -> Iterator[tuple[str, PictureInfo]]:
             continue
 
 
-def _modification_time(path: Path) -> float:
+def _change_time(path: Path) -> float:
+    """The earlier one of a file's times: a further change sets both, so either tells of it.
+
+    The date of the content may be of the future: by a camera whose clock was ahead, say.
+    """
     try:
-        return path.stat().st_mtime
+        status = path.stat()
+        return min(status.st_mtime, status.st_ctime)
     except OSError:  # it has gone meanwhile
         return math.inf
 

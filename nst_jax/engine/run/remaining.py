@@ -9,7 +9,7 @@ from nst_jax.engine.inputs.picture_index import PictureInfo, index_from_ledger
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
-from nst_jax.files.ledger import Record
+from nst_jax.files.ledger import JobLines, Record
 from nst_jax.request.errors import NonFiniteError, PictureError
 from nst_jax.request.run_policy import RunPolicy
 
@@ -19,8 +19,8 @@ _KEPT_KEYS = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time
 """What a resume must know of a job."""
 
 
-def read_records(folder: Folder) -> tuple[dict[str, Record], dict[str, PictureInfo]]:
-    """The last line of each job in the folder's ledger, and what the lines tell of input pictures.
+def read_records(folder: Folder) -> tuple[dict[str, JobLines], dict[str, PictureInfo]]:
+    """What the folder's ledger has of each job, and what its lines tell of input pictures.
 
     Raises:
         OutputError: It can't be read.
@@ -55,20 +55,26 @@ class RemainingWork:
 
 def remaining_work(
     examined: Iterable[ExaminedJob | Result],
-    records: Mapping[str, Record],
+    records: Mapping[str, JobLines],
     folder: Folder,
     policy: RunPolicy,
 ) -> RemainingWork:
-    """Sorts examined jobs by what the ledger and the folder have of them."""
+    """Sorts examined jobs by what the ledger and the folder have of them.
+
+    Of a job that several files of the ledger tell of, any line counts that is of the job as it
+    is now: which one is later is a question to clocks, and whose picture is there is none.
+    """
     jobs: list[ExaminedJob] = []
     failures: list[Result] = []
     skipped = given_up = 0
     for one in examined:
-        record = records.get(one.job.output, {})
-        failed_before = _count_failures(one, record)
-        if isinstance(one, ExaminedJob) and _is_up_to_date(one, record, folder, policy.verify):
+        lines = [line for line in records.get(one.job.output, ()) if _is_of(line, one)]
+        failed_before = _count_failures(lines[-1]) if lines else 0
+        if isinstance(one, ExaminedJob) and any(
+            _is_up_to_date(one, line, folder, policy.verify) for line in lines
+        ):
             skipped += 1
-        elif failed_before and _fails_again(one, record) and not policy.retry_failed:
+        elif failed_before and _fails_again(one, lines[-1]) and not policy.retry_failed:
             given_up += 1
         elif isinstance(one, Result):
             failures.append(dataclasses.replace(one, attempt=failed_before + 1))
@@ -77,9 +83,14 @@ def remaining_work(
     return RemainingWork(jobs, failures, skipped, given_up)
 
 
+def _is_of(line: Record, one: ExaminedJob | Result) -> bool:
+    """Whether a line tells of a job as it is now."""
+    return line.get("fingerprint") == one.fingerprint
+
+
 def _is_up_to_date(job: ExaminedJob, record: Record, folder: Folder, verify: bool) -> bool:
-    """Whether the ledger has this very picture as done and the file is unharmed."""
-    if record.get("status") != "done" or record.get("fingerprint") != job.fingerprint:
+    """Whether a line of this very picture has it as done and the file is unharmed."""
+    if record.get("status") != "done":
         return False
     tag = folder.version_tag(job.job.output)
     if not tag:
@@ -103,10 +114,10 @@ def _fails_again(one: ExaminedJob | Result, record: Record) -> bool:
     return bool(alike) and before.get("kind") in _OWN_FAULTS
 
 
-def _count_failures(one: ExaminedJob | Result, record: Record) -> int:
-    """How often the job has failed as it is now, by the ledger."""
+def _count_failures(record: Record) -> int:
+    """How often a job has failed, by its line."""
     error = record.get("error")
-    if record.get("status") != "failed" or record.get("fingerprint") != one.fingerprint:
+    if record.get("status") != "failed":
         return 0
     attempt = error.get("attempt") if isinstance(error, dict) else None
     return attempt if isinstance(attempt, int) and attempt > 0 else 0

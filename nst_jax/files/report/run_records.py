@@ -3,6 +3,7 @@
 import collections
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 RunRecord = Mapping[str, Any]
 
 _PART = re.compile(r"run-\d+-of-(\d+)\.json")
+_CLOCKS_DIFFER_S = 60.0
+"""At most, between machines whose clocks are set."""
+
 _LONGEST = "seconds"
 """Workers run beside each other, so of this the longest counts; of all else the sum."""
 
@@ -20,7 +24,7 @@ def read_run_record(folder: Path) -> RunRecord | None:
     Where workers came last, each with a share of the same number, theirs are put together.
     """
     paths = [folder / "run.json", *folder.glob("run-*.json")]
-    last = max(paths, key=_modified_ns)
+    last = max(paths, key=_change_time)
     found = _PART.fullmatch(last.name)
     if found is None:
         return _read(last)
@@ -28,11 +32,13 @@ def read_run_record(folder: Path) -> RunRecord | None:
     return _merge_workers([part for part in parts if part is not None])
 
 
-def _modified_ns(path: Path) -> int:
+def _change_time(path: Path) -> float:
+    """When a file was last changed; long ago where it is missing, or a clock was ahead."""
     try:
-        return path.stat().st_mtime_ns
+        changed = path.stat().st_mtime
     except OSError:
-        return 0
+        return -1.0
+    return changed if changed < time.time() + _CLOCKS_DIFFER_S else 0.0
 
 
 def _read(path: Path) -> RunRecord | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.images import load_thumbnail
+from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import JobError
 
 FOLDER = "pictures"
@@ -76,10 +77,10 @@ def remove_stale_thumbnails(folder: Path, kept: Iterable[Thumbnail]) -> None:
 
 
 def _make_thumbnail(folder: Path, request: ThumbnailRequest) -> Thumbnail | None:
-    try:
-        name = _thumbnail_name(request)
-    except (OSError, ValueError):  # it is missing, or no file can have that name
+    tag = version_tag(request.path)
+    if not tag:  # it is missing, or no file can have that name
         return None
+    name = _thumbnail_name(request, tag)
     if existing := _existing_thumbnail(folder / name):
         return existing
     try:
@@ -92,10 +93,9 @@ def _make_thumbnail(folder: Path, request: ThumbnailRequest) -> Thumbnail | None
     return Thumbnail(name, *image.size)
 
 
-def _thumbnail_name(request: ThumbnailRequest) -> str:
+def _thumbnail_name(request: ThumbnailRequest, tag: str) -> str:
     """Another one for every picture, state of its file, and edge."""
-    state = request.path.stat()
-    text = f"{request.path}|{state.st_mtime_ns}|{state.st_size}|{request.edge_px}"
+    text = f"{request.path}|{tag}|{request.edge_px}"
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:24] + ".webp"
 
 
