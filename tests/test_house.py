@@ -62,6 +62,7 @@ def test_what_renders_nothing_does_not_import_jax_and_what_renders_does():
         COMMAND.format(arguments=["bench", "--help"]),
         COMMAND.format(arguments=["--version"]),
         COMMAND.format(arguments=["weights", "list"]),
+        COMMAND.format(arguments=["programs"]),
         COMMAND.format(arguments=["render", "a", "b", "--output", "x.gif"]),
     ]
     assert not loads_jax(*programs)

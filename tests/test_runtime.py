@@ -230,6 +230,64 @@ def test_programs_go_to_the_users_cache_by_default_a_folder_for_each_build(monke
     assert len({here, newer, elsewhere}) == 3
 
 
+BUILD = "jax-0.10.{}-jaxlib-0.10.{}-cpu-0123456789ab"
+
+
+def keep(root, build, names, *, used=None):
+    """Programs of 1000 bytes as another run has left them."""
+    folder = root / BUILD.format(build, build)
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}-cache").write_bytes(bytes(1000))
+    (folder / "tried").touch()
+    os.utime(folder / "tried", (build, build))
+    return folder
+
+
+def test_kept_programs_are_bounded_and_the_oldest_make_room(root, monkeypatch):
+    """Those of other builds as a whole; those of this one as JAX does, also without a time."""
+    with persistent_cache() as folder:
+        compile_anew()
+    (folder / "tried").unlink()
+    kept = len(kept_in(root))
+    for path in root.rglob("*-atime"):
+        path.unlink()  # as it was without a bound
+    size = sum(path.stat().st_size for path in root.rglob("*-cache"))
+    old, new = keep(root, 1, "abc"), keep(root, 2, "de")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", str(size + 3500))
+    with persistent_cache():
+        assert (kept_in(old), len(kept_in(new)), len(kept_in(folder))) == ([], 2, kept)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", str(size))
+    (folder / "tried").unlink()
+    with persistent_cache():
+        for _ in range(3):
+            compile_anew()
+    assert kept_in(new) == []
+    assert sum(path.stat().st_size for path in folder.glob("*-cache")) <= size
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "0")
+    with persistent_cache() as none:
+        assert none is None
+
+
+def test_kept_programs_are_shown_and_cleared_and_nothing_else(root, capsys, monkeypatch):
+    keep(root, 1, "ab")
+    foreign = [root / "jax.txt", keep(root, 2, "c") / "mine"]
+    for path in foreign:
+        path.touch()
+    told = {"folder": str(root), "programs": 3, "bytes": 3000, "limit_bytes": 2 * 10**9}
+    for flags, count in (((), 3), (("--clear",), 3), ((), 0)):
+        assert run(["programs", "--json", *flags]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        told |= {"programs": count, "bytes": count * 1000, "cleared": bool(flags)}
+        assert answer == told
+    assert [path for path in root.rglob("*") if path.is_file()] == foreign
+    assert run(["programs"]) == 0
+    assert "0 programs, 0.0 MB of 2000.0 MB at most" in capsys.readouterr().out
+    monkeypatch.setenv(CACHE_VARIABLE, "off")
+    assert run(["programs", "--clear"]) == 0
+    assert "no programs are kept" in capsys.readouterr().out
+
+
 # Which devices.
 
 

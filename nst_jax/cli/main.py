@@ -28,6 +28,7 @@ from nst_jax.cli.console import drop_output, print_note
 from nst_jax.cli.job_arguments import options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
+from nst_jax.cli.programs import Programs
 from nst_jax.cli.render import Render
 from nst_jax.cli.report import Report
 from nst_jax.cli.score import Score
@@ -63,6 +64,7 @@ _Command = (
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
+    | Annotated[Programs, tyro.conf.subcommand("programs")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Study, tyro.conf.subcommand("study")]

@@ -11,8 +11,9 @@ time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they store
 (jax-ml/jax#38445): this is found out with a tiny program, and then the cache is off.
 
 The environment variable NST_JAX_CACHE_DIR names another folder; empty or `off` switches the cache
-off. What is in the folder is loaded as machine code, so it must be as trusted as the program
-itself. It can be deleted at any time.
+off. Programs not used for longest make room where they would exceed 2 GB, or as many bytes as
+JAX_COMPILATION_CACHE_MAX_SIZE says; see `files/kept_programs.py`. What is in the folder is loaded
+as machine code, so it must be as trusted as the program itself. It can be deleted at any time.
 """
 
 import contextlib
@@ -32,14 +33,17 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from nst_jax.engine.plan.host_limits import host_cores, usable_cores
 from nst_jax.engine.plan.local_devices import find_devices
-from nst_jax.files.user_cache import user_cache_folder
-
-CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
-"""The environment variable that says where programs are kept, or `off`."""
+from nst_jax.files.kept_programs import (
+    CACHE_VARIABLE,
+    mark_use,
+    programs_folder,
+    size_limit,
+    tidy_programs,
+)
 
 _HIT = "/jax/compilation_cache/cache_hits"
-_TRIED_NAME = "tried"
 _FOLDER_SETTING = "jax_compilation_cache_dir"
+_LIMIT_SETTING = "jax_compilation_cache_max_size"
 
 # JAX keeps nothing that compiled in less than a second, unless it is told to.
 _SETTINGS = {
@@ -145,12 +149,8 @@ def count_cache_hits() -> Iterator[CacheHits]:
 
 def cache_folder() -> Path | None:
     """The folder for this build on this kind of device; None where the user wants or has none."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given is not None and given.strip().lower() in ("", "off"):
-        return None
-    home = user_cache_folder()
-    root = Path(given) if given else home and home / "programs"
-    return root and root / _build()
+    folder = programs_folder()
+    return folder and folder / _build()
 
 
 def _build() -> str:
@@ -176,13 +176,14 @@ def _usable_folder() -> Path | None:
     if _setting(_FOLDER_SETTING) and not os.environ.get(CACHE_VARIABLE):
         return None
     folder = cache_folder()
-    if folder is None:
+    if folder is None or not size_limit():
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = folder / f"probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()
+        tidy_programs(folder)
     except OSError:
         return None
     return folder
@@ -191,7 +192,7 @@ def _usable_folder() -> Path | None:
 @contextlib.contextmanager
 def _configure(folder: Path) -> Iterator[None]:
     """JAX's configuration with this cache, and afterwards as it was."""
-    wanted = {_FOLDER_SETTING: str(folder)} | _SETTINGS
+    wanted = {_FOLDER_SETTING: str(folder), _LIMIT_SETTING: size_limit()} | _SETTINGS
     before = {name: _setting(name) for name in wanted}
     for name, value in wanted.items():
         jax.config.update(name, value)
@@ -210,10 +211,8 @@ def _setting(name: str) -> Any:
 
 def _cache_works(folder: Path) -> bool:
     """Whether a tiny program comes back, if it was ever stored here before."""
-    stored_before = (folder / _TRIED_NAME).exists()
     with count_cache_hits() as loads, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jax.jit(lambda number: number + 1).lower(1.0).compile()
-    with contextlib.suppress(OSError):
-        (folder / _TRIED_NAME).touch()
-    return bool(loads.count) or not stored_before
+    was_used = mark_use(folder)
+    return bool(loads.count) or not was_used
