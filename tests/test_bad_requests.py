@@ -31,7 +31,7 @@ def refusal(folder: Path, text: str | bytes, *, suffix: str) -> ManifestError:
 # One line's faults, in CSV and in JSON Lines.
 
 
-@pytest.mark.parametrize("name", ["size", "weights", "batch_size", "contents", "", "Steps"])
+@pytest.mark.parametrize("name", ["size", "weights", "batch_size", "contents", "?", "Steps"])
 def test_a_column_that_can_not_be_one_is_refused_by_name(tmp_path, name):
     of_the_run = name in SHARED_FIELDS
     for text, suffix in (
@@ -82,18 +82,18 @@ def test_every_wrong_cell_is_told_by_its_line_and_column(tmp_path, name):
 
 
 WRONG_VALUES = {
-    "steps": [True, None, 1.5, "x", [1], {}, 1e400, "9" * 5000],
-    "content_weight": [True, None, "x", [1.0], {}, float("nan"), float("inf"), -1, 10**400],
-    "early_stop": [-0.1, float("nan"), "some", True, None, [0.1]],
-    "init": [None, 5, ["noise"], {}, "", False],
-    "content_taps": [None, 5, [], [5], [["relu1_1"]], [""], {"relu1_1": 1}, True],
-    "style_blend_weights": [None, 5, ["x"], [None], [True], [1, 2], [[1]], [float("nan")]],
-    "output": [None, 5, ["x.png"], True, {}, "a\0.png", "\ud800.png"],
+    "steps": [True, 1.5, float("nan"), "x", [1], {}, 1e400, "9" * 5000],
+    "content_weight": [True, "x", [1.0], {}, float("nan"), float("inf"), -1, 10**400],
+    "early_stop": [-0.1, float("nan"), "some", True, [0.1]],
+    "init": [5, ["noise"], {}, " ", False],
+    "content_taps": [5, [], [5], [["relu1_1"]], [""], {"relu1_1": 1}, True],
+    "style_blend_weights": [5, ["x"], [None], [True], [1, 2], [[1]], [float("nan")]],
+    "output": [5, ["x.png"], True, {}, "a\0.png", "\ud800.png"],
     "content": [None, "", " ", 5, [], ["a"], {}, True, "a\0b", "\ud800.png"],
     "style": [None, "", 5, [], [""], [5], [None], {}, {"b": 1}, True, [["b"]], "\udfff"],
-    "masks": [None, "", 5, [""], [5], {}, {"b": 1}, True, [["b"]], "\udfff", ["m", "n"]],
-    "style_masks": [None, "", 5, [""], ["m", "n"]],
-    "init_image": [None, "", " ", 5, [], ["a"], {}, True, "a\0b"],
+    "masks": [" ", 5, [""], [5], {}, {"b": 1}, True, [["b"]], "\udfff", ["m", "n"]],
+    "style_masks": [" ", 5, [""], ["m", "n"]],
+    "init_image": [" ", 5, [], ["a"], {}, True, "a\0b"],
 }
 
 
@@ -200,7 +200,16 @@ NO_TABLES = [
     ("content,output\na,x.png\n", "'style' is missing"),
     ("content,style,style\na,b,c\n", "'style' twice"),
     ("content,style\n", "at least one job"),
-    ("content;style\na;b\n", "unknown column 'content;style'"),
+    ("content|style\na|b\n", "unknown column 'content|style'"),
+    (
+        "content;style\na;b;c\n",
+        "line 2: a row must have 2 cells as the header, got 3. A cell with a",
+    ),
+    ("content,style,\na,b,1\n", "line 2: a column without a name must be empty, or the first"),
+    ("sep=,\n,content,style\nx.png,a,b\n", "line 3: a column without a name"),
+    ("content,style\na,\"['b.png', 'c.png']\"\n", "style must be written with ; between several"),
+    ("content;style;tv_weight\na;b;0,5\n", "got '0,5'. Decimals stand behind a point"),
+    ("content,style,steps\na,b,nan\n", "got 'nan'. Leave it empty where the run's value"),
     ("content,style,stlye_weight\na,b,1\n", "Did you mean 'style_weight'? There are content"),
     ("content,style,style_taps\na,b,relu1_1;relu9_1\n", "line 2: tap 'relu9_1' does not exist"),
     (b"content,style\n\xff,b\n", "UTF-8"),
@@ -214,6 +223,7 @@ NO_TABLES = [
     [
         *((text, "at least one job", ".jsonl") for text in ("", "\n\n", "\ufeff", " \r\n")),
         *((text, said, ".csv") for text, said in NO_TABLES),
+        ('[{"content": "a", "style": "b"}]', "Write an object a line, and no list", ".jsonl"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, said, suffix):

@@ -83,12 +83,30 @@ def test_a_csv_row_and_a_json_line_mean_the_same(tmp_path):
 
 def test_an_empty_cell_and_a_missing_key_mean_the_runs_own_value(tmp_path):
     run = {"steps": 9, "seed": 4, "style_taps": ("relu1_1",)}
-    for text, suffix in (
-        ("content,style,steps,seed\na,b,,5\n", ".csv"),
-        ('{"content": "a", "style": "b", "seed": 5}', ".jsonl"),
-    ):
-        (job,) = jobs_in(tmp_path, text, suffix=suffix, size=64, **run)
-        assert job.options == JobOptions(**(run | {"seed": 5}))  # pyright: ignore[reportArgumentType]
+    wanted = JobOptions(**(run | {"seed": 5}))  # pyright: ignore[reportArgumentType]
+    own = ("steps", "style_taps", "init", "init_image", "masks", "output", "width", "height")
+    for word in ("", "null", "NULL", "None", "NA", "N/A", "#N/A", "<NA>"):
+        text = f"content,style,seed,{','.join(own)}\na,b,5{f',{word}' * len(own)}\n"
+        (job,) = jobs_in(tmp_path, text, suffix=".csv", size=64, **run)
+        assert (job.options, job.init_image, job.masks, job.size) == (wanted, None, (), None)
+    for value in (None, "", float("nan")):
+        unsaid = {name: value for name in own if value == value or name in ("init", "init_image")}
+        text = json.dumps({"content": "a", "style": "b", "seed": 5, **unsaid})
+        (job,) = jobs_in(tmp_path, text, suffix=".jsonl", size=64, **run)
+        assert (job.options, job.init_image, job.masks, job.size) == (wanted, None, (), None)
+    (job,) = jobs_in(tmp_path, '{"content": "a", "style": "b", "seed": 5}', suffix=".jsonl", **run)
+    assert job.options == wanted
+    (job,) = jobs_in(tmp_path, "content,style\nNA,null\n", suffix=".csv")
+    assert plain([job], tmp_path) == [("NA", ["null"], "")], "what must be there is a name"
+
+
+@pytest.mark.parametrize("number", ["3", "3.0", "3.", "3.00", "+3"])
+def test_a_whole_number_may_have_a_point(tmp_path, number):
+    (job,) = jobs_in(tmp_path, f"content,style,steps,seed\na,b,{number},0.0\n", suffix=".csv")
+    assert (job.options.steps, job.options.seed) == (3, 0)
+    text = '{"content": "a", "style": "b", "steps": 3.0, "width": 40.0, "height": 30.0}'
+    (job,) = jobs_in(tmp_path, text, suffix=".jsonl")
+    assert (repr(job.options.steps), job.size) == ("3", (30, 40))
 
 
 def test_inputs_are_sought_beside_the_manifest_unless_they_are_absolute(tmp_path, monkeypatch):
@@ -111,6 +129,17 @@ SAME_TWO_JOBS = {
     "spaces": " content , style,output \n a , b ,x.png\nc,d, y.png\n",
     "quotes": 'content,"style",output\n"a","b","x.png"\nc,d,y.png\n',
     "another order": "output,content,style\nx.png,a,b\ny.png,c,d\n",
+    "semicolons": "content;style;output\na;b;x.png\nc;d;y.png\n",
+    "tabs": "content\tstyle\toutput\na\tb\tx.png\nc\td\ty.png\n",
+    "sep": "sep=,\ncontent,style,output\na,b,x.png\nc,d,y.png\n",
+    "quoted sep": '\ufeff"SEP=;"\r\ncontent;style;output\r\na;b;x.png\r\nc;d;y.png\r\n',
+    "spaces before quotes": 'content, "style",  "output"\na, "b", "x.png"\nc, "d",y.png\n',
+    "index": ",content,style,output\n0,a,b,x.png\n1,c,d,y.png\n",
+    "index kept twice": "Unnamed: 0.1,Unnamed: 0,content,style,output\n0,0,a,b,x.png\n,,c,d,y.png",
+    "quoted index": '"","content","style","output"\n"1","a","b","x.png"\n"2","c","d","y.png"\n',
+    "trailing comma": "content,style,output,\na,b,x.png,\nc,d,y.png,\n,,,\n",
+    "trailing comma in rows": "content,style,output\na,b,x.png,\nc,d,y.png,,,\n",
+    "empty columns": "content,style,output,Unnamed: 3,seed,,\na,b,x.png,,,,\nc,d,y.png,,NA,,\n",
 }
 
 
@@ -161,7 +190,7 @@ def test_true_is_not_taken_for_the_1_of_the_row_before(tmp_path):
     lines = [json.dumps({"content": "a", "style": "b", "seed": seed}) for seed in (1, True, 1.0)]
     with pytest.raises(ManifestError) as caught:
         jobs_in(tmp_path, "\n".join(lines), suffix=".jsonl")
-    assert [fault[:12] for fault in caught.value.faults] == ["line 2: seed", "line 3: seed"]
+    assert [fault[:12] for fault in caught.value.faults] == ["line 2: seed"]
 
 
 def test_reading_leaves_the_collector_as_it_was(tmp_path):

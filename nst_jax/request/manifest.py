@@ -4,56 +4,38 @@ Columns: `content`, `style` (JSON Lines: a string or a list; CSV: several separa
 `masks` and `style_masks` (likewise), `init_image`, `output`, `width` and `height` of the content
 in pixels (a guide to planning), and any per-job option under its own name. An empty CSV cell
 and a missing key mean the run's default. Relative inputs resolve against the manifest's folder.
+How programs write all that, `manifest_rows.py` knows.
 A manifest that is wrong in itself is refused whole, with every fault by its line.
 """
 
 import contextlib
-import csv
 import functools
 import gc
-import io
-import json
 import os
 import re
 import reprlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from nst_jax.request.errors import ManifestError, NstJaxError
 from nst_jax.request.job import Job, check_job
-from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
+from nst_jax.request.manifest_rows import OPTION_TYPES, SIZE_COLUMNS, rows_of
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options
 from nst_jax.request.outputs import OutputNames, is_url, validate_output
+from nst_jax.request.paths import expand_home, find_path, hint_at_spelling, is_absolute
 from nst_jax.request.taps import VGG19, canonical_tap
-from nst_jax.request.validators import did_you_mean
 
-_SEPARATOR = ";"
 _FAULTS_SHOWN = 20
 _FAULT_LETTERS = 500
 _CACHE_SIZE = 10_000
 """Of each kind of value, how many are kept for the rows to come."""
 
-_SIZE_COLUMNS = ("width", "height")
-_OWN_COLUMNS = (
-    *("content", "style", "masks", "style_masks", "init_image", "output"),
-    *_SIZE_COLUMNS,
-)
 _OPTIONS = frozenset(JOB_FIELDS)
-_COLUMNS = _OPTIONS.union(_OWN_COLUMNS)
-_OPTION_TYPES = {name: typing.get_type_hints(JobOptions)[name] for name in JOB_FIELDS}
-_LISTS = (
-    "style",
-    "masks",
-    "style_masks",
-    *(name for name, kind in _OPTION_TYPES.items() if "tuple" in str(kind)),
-)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-
-Line = tuple[int, dict[str, Any] | str]
-"""A line's number, from 1, and its values, or what is wrong with it."""
 
 
 def read_manifest(path: Path, options: Options) -> list[Job]:
@@ -63,12 +45,14 @@ def read_manifest(path: Path, options: Options) -> list[Job]:
         ManifestError: The file can't be read, or something in it is wrong; `faults` lists
             every fault by its line.
     """
-    _rows_of(str(path))  # a wrong suffix is said first
+    rows_of(str(path))  # a wrong suffix is said first
+    path = Path(find_path(str(path)))
     try:
         content = path.read_bytes()
     except OSError as error:
         reason = "it is a folder" if path.is_dir() else (error.strerror or str(error)).lower()
-        raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}") from error
+        remedy = hint_at_spelling(str(path)) if isinstance(error, FileNotFoundError) else ""
+        raise ManifestError(f"manifest {str(path)!r} can't be read: {reason}", remedy) from error
     return parse_manifest(content, str(path), options)
 
 
@@ -90,7 +74,7 @@ def parse_manifest(content: bytes, name: str, options: Options) -> list[Job]:
     parser = RowParser(name, options)
     _check_text(content, name)
     with _pause_garbage_collection():
-        for line, values in _rows_of(name)(content):
+        for line, values in rows_of(name)(content):
             try:
                 if isinstance(values, str):
                     raise ManifestError(values)
@@ -119,17 +103,6 @@ def _pause_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _rows_of(name: str) -> Callable[[bytes], Iterator[Line]]:
-    """What reads the rows of a manifest of that name."""
-    suffix = PurePosixPath(name).suffix
-    if suffix.lower() not in _ROWS:
-        raise ManifestError(
-            f"manifest {name!r} must end in .csv or .jsonl, got {suffix!r}",
-            "The suffix says how it is read",
-        )
-    return _ROWS[suffix.lower()]
-
-
 def _check_text(content: bytes, name: str) -> None:
     try:
         if not content.isascii():  # which is asked without a copy
@@ -143,95 +116,6 @@ def _check_text(content: bytes, name: str) -> None:
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
         raise ManifestError(f"manifest {name!r} must be text, got a NUL byte in line {line}")
-
-
-def _lines(content: bytes, newline: str) -> Iterator[str]:
-    """Lines with their ends, decoded one by one: a manifest may be large."""
-    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=newline)
-
-
-def _csv_rows(content: bytes) -> Iterator[Line]:
-    """Rows of a CSV file, or what is wrong with one as text."""
-    reader = csv.reader(_lines(content, newline=""), strict=True)
-    end = 0
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if fault := _header_fault(header):
-            yield 1, fault
-            return
-        lists = [name for name in header if name in _LISTS]
-        end = reader.line_num
-        for row in reader:
-            line, end = end + 1, reader.line_num
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
-                yield line, f"a row must have {len(header)} cells as the header, got {len(cells)}"
-                continue
-            values: dict[str, Any] = dict(zip(header, cells, strict=True))
-            if "" in cells:
-                values = {name: cell for name, cell in values.items() if cell}
-            for name in lists:
-                if _SEPARATOR in values.get(name, ""):
-                    values[name] = values[name].split(_SEPARATOR)
-            yield line, values
-    except csv.Error as error:
-        yield end + 1, f"the row that begins here is not valid CSV: {error}"
-
-
-def _header_fault(header: list[str]) -> str:
-    unknown = [name for name in header if name not in _COLUMNS]
-    if unknown:
-        return _unknown_column(unknown[0])
-    repeated = [name for name in header if header.count(name) > 1]
-    if repeated:
-        return f"a column may stand only once, got {repeated[0]!r} twice"
-    missing = [name for name in ("content", "style") if name not in header]
-    return f"the header must name content and style, {missing[0]!r} is missing" if missing else ""
-
-
-def _json_rows(content: bytes) -> Iterator[Line]:
-    """Rows of a JSON Lines file, or what is wrong with one as text."""
-    for line, text in enumerate(_lines(content, newline="\n"), start=1):
-        if text.isspace():
-            continue
-        try:
-            values = _JSON.decode(text)
-        except (ValueError, RecursionError) as error:
-            yield line, f"not valid JSON: {error}"
-            continue
-        if not isinstance(values, dict):
-            yield line, f"a line must be a JSON object, got {text.strip()[:40]!r}"
-            continue
-        if values.keys() <= _COLUMNS:
-            yield line, values
-        else:
-            yield line, _unknown_column(next(name for name in values if name not in _COLUMNS))
-
-
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"a key may stand only once, got {repeated!r} twice")
-    return values
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_refuse_repeats)
-_ROWS = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
-
-
-def _unknown_column(name: str) -> str:
-    if name in SHARED_FIELDS:
-        return (
-            f"{name!r} is the same for all jobs of a run, so it can't be a column. "
-            f"Give it on the command line"
-        )
-    there = _OWN_COLUMNS + JOB_FIELDS
-    guess = did_you_mean(name, there)
-    return f"unknown column {_SHORT.repr(name)}. {guess}There are {', '.join(there)}"
 
 
 class RowParser:
@@ -307,21 +191,23 @@ class RowParser:
         """Where a picture lies that a row names: absolute, an address, or beside the manifest."""
         if is_url(name):
             return name
-        if is_url(self._folder):
-            return name if name.startswith("/") else f"{self._folder}/{name}"
-        if "//" in name or "./" in name or name.endswith(("/", "/.")) or name == ".":
-            return str(Path(self._folder, name))  # in its shortest spelling, which takes longer
-        return name if name.startswith("/") else self._beside + name
+        name = expand_home(name)
+        beside = "" if is_absolute(name) else self._beside
+        is_plain = not ("//" in name or "./" in name or name.endswith(("/", "/.")) or name == ".")
+        if is_plain or is_url(beside):
+            return beside + name
+        shortest = str(Path(beside, name))  # which takes longer
+        return f"./{shortest}" if shortest.startswith("~") else shortest
 
 
 def _read_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) of the content in pixels, where a row tells it."""
-    told = [name for name in _SIZE_COLUMNS if name in values]
+    told = [name for name in SIZE_COLUMNS if name in values]
     if not told:
         return None
     if len(told) == 1:
         raise ManifestError(f"width and height go together, got {told[0]} alone")
-    width, height = (_read_number(name, values[name], int) for name in _SIZE_COLUMNS)
+    width, height = (_read_number(name, values[name], int) for name in SIZE_COLUMNS)
     if not (0 < width < 10**9 and 0 < height < 10**9):
         raise ManifestError(f"width and height must be pixels from 1 on, got {width}x{height}")
     return int(height), int(width)
@@ -332,13 +218,34 @@ def _read_number(name: str, given: Any, kind: type) -> float | int:
     try:
         if isinstance(given, bool) or not isinstance(given, (str, int, float)):
             raise ValueError
-        if kind is int and isinstance(given, float):
-            raise ValueError
         if isinstance(given, str) and ("_" in given or not given.isascii()):
             raise ValueError  # Python would take 1_0, and digits of every script
-        return kind(given)
+        if kind is int:
+            return _read_whole(given)
+        number = float(given)
+        if number != number:
+            raise ValueError
+        return number
     except (ValueError, OverflowError):
-        raise ManifestError(f"{name} must be {rule}, got {_SHORT.repr(given)}") from None
+        raise ManifestError(
+            f"{name} must be {rule}, got {_SHORT.repr(given)}", _hint_at_number(str(given))
+        ) from None
+
+
+def _read_whole(given: str | float) -> int:
+    """A whole number, which spreadsheets and data frames may write as 3.0."""
+    if isinstance(given, str):
+        whole, _, rest = given.partition(".")
+        return int(given if rest.strip("0") else whole)
+    if given != int(given):
+        raise ValueError
+    return int(given)
+
+
+def _hint_at_number(given: str) -> str:
+    if given.lower() == "nan":
+        return "Leave it empty where the run's value shall count"
+    return "Decimals stand behind a point" if re.fullmatch(r"[+-]?\d+,\d+", given) else ""
 
 
 def _read_texts(name: str, given: Any) -> list[str]:
@@ -376,7 +283,7 @@ def _make_reader(annotation: Any) -> Callable[[str, Any], Any]:
     return functools.partial(_read_number, kind=annotation)
 
 
-_READERS = {name: _make_reader(annotation) for name, annotation in _OPTION_TYPES.items()}
+_READERS = {name: _make_reader(annotation) for name, annotation in OPTION_TYPES.items()}
 
 
 def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:
