@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.plan.canvas import fit_long_edge, size_text
 from nst_jax.files.images import Pixels, composite, load_picture, resize
+from nst_jax.files.storage import as_file
 from nst_jax.model.losses import gram_matrix
 from nst_jax.model.lpips import TAPS as LPIPS_TAPS
 from nst_jax.model.lpips import lpips
@@ -78,11 +79,10 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
         PictureError: One can't be read, or they don't fit together.
         WeightsError: The network is missing.
     """
-    own = composite(load_picture(output), "white")
+    *inputs, finished = map(as_file, (content, style, output))
+    own = composite(load_picture(finished), "white")
     edge = size or max(own.shape[:2])
-    wanted, asked = (
-        composite(load_picture(path, edge_px=edge), "white") for path in (content, style)
-    )
+    wanted, asked = (composite(load_picture(file, edge_px=edge), "white") for file in inputs)
     return compare(*_resize_together(wanted, asked, own, size=edge))
 
 

@@ -33,6 +33,7 @@ from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.scheduler import make_programs
 from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.files.images import Pixels, composite, load_picture, resize
+from nst_jax.files.storage import as_file
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JobOptions, Options
@@ -74,7 +75,7 @@ def open_pair(content: Path, style: Path) -> Pair:
     Raises:
         PictureError: One is missing or no picture.
     """
-    opened = (composite(load_picture(path), "white") for path in (content, style))
+    opened = (composite(load_picture(as_file(path)), "white") for path in (content, style))
     return Pair(*opened)
 
 

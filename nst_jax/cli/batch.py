@@ -12,6 +12,7 @@ from nst_jax.cli.job_arguments import JobsCommand, note_another_network, open_ru
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.request.job import Job, fill_defaults, picture_name
 from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import find_path
 from nst_jax.request.run_policy import RunPolicy
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ class Batch(JobsCommand):
         if not self.quiet:
             note_another_network(self.options)
         summary = self._render(jobs)
+        folder = Path(find_path(self.output_dir))
         if self.contact_sheet:
-            _write_contact_sheet(Path(self.output_dir), jobs)
+            _write_contact_sheet(folder, jobs)
         no_page = self.no_report or self.shard or is_url(self.output_dir)
-        page = None if no_page else _write_page(Path(self.output_dir))
+        page = None if no_page else _write_page(folder)
         if self.json:
             print_json(summary.record())
         elif not self.quiet:
@@ -146,8 +148,8 @@ def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
 
     rows = [
         Row(
-            content=Path(picture_name(job.content)),
-            styles=[Path(picture_name(style)) for style in job.styles],
+            content=Path(find_path(picture_name(job.content))),
+            styles=[Path(find_path(picture_name(style))) for style in job.styles],
             output=folder / job.output,
         )
         for job in jobs

@@ -14,6 +14,7 @@ mid-schedule before they end so; see `nst_jax.cli.signals`.
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ from nst_jax.cli.signals import (
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
 from nst_jax.request.errors import NstJaxError, PictureError, RequestError
+from nst_jax.request.paths import expand_home
 
 TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 
@@ -141,7 +143,7 @@ def _run(arguments: Sequence[str]) -> int:
         _Command,
         prog="nst-jax",
         description=_DESCRIPTION,
-        args=list(arguments),
+        args=[_expand_home(one) for one in arguments],
         config=(
             tyro.conf.OmitSubcommandPrefixes,
             tyro.conf.OmitArgPrefixes,
@@ -149,6 +151,11 @@ def _run(arguments: Sequence[str]) -> int:
         ),
         registry=options_registry(arguments),
     ).run()
+
+
+def _expand_home(argument: str) -> str:
+    """An argument as a shell gives it: some leave `~` alone behind an option's `=`."""
+    return re.sub(r"(?<==)~.*|^~.*", lambda found: expand_home(found[0]), argument, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

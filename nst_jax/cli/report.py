@@ -13,6 +13,7 @@ from nst_jax.cli.signals import raise_on_signal
 from nst_jax.files.locks import LOCK_NAME
 from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import OptionError
+from nst_jax.request.paths import find_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +49,18 @@ class Report:
 
         if not 0.1 <= self.every <= 86_400:
             raise OptionError(f"every must be from 0.1 to 86400 seconds, got {self.every}")
+        folder = Path(find_path(str(self.folder)))
         if self.watch:
-            check_folder_can_be_made(self.folder)
+            check_folder_can_be_made(folder)
         else:
-            check_report_folder(self.folder)
+            check_report_folder(folder)
         with contextlib.ExitStack() as stack:
             if self.watch:
                 # An interrupt must not leave a page that looks for news for ever.
                 stack.enter_context(raise_on_signal())
-                stack.callback(_write_if_there, self.folder)
-                _watch(self.folder, self.every, quiet=self.quiet)
-        page = write_report(self.folder)
+                stack.callback(_write_if_there, folder)
+                _watch(folder, self.every, quiet=self.quiet)
+        page = write_report(folder)
         if self.json:
             print_json({"page": str(page)})
         elif not self.quiet:

@@ -10,6 +10,7 @@ import tyro
 from nst_jax.cli.console import print_json
 from nst_jax.cli.job_arguments import Rendering, find_pictures, open_run
 from nst_jax.request.errors import OptionError
+from nst_jax.request.paths import find_path
 from nst_jax.request.studies import (
     BALANCE,
     LEARNING_RATES,
@@ -47,8 +48,9 @@ class _StudyCommand:
 
         with open_run(how["options"], quiet=self.quiet or self.json) as run:
             study = make(*what, **how, **run, output_dir=self.output_dir)
-        LocalFolder(Path(self.output_dir)).make()
-        page = write_study(study, Path(self.output_dir))
+        folder = Path(find_path(self.output_dir))
+        LocalFolder(folder).make()
+        page = write_study(study, folder)
         if self.json:
             print_json({"page": str(page)} | study_record(study))
         elif not self.quiet:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, non_default_options
+from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import find_path
 
 MOST_POINTS = 48
 """Points kept of a job, however long it takes."""
@@ -197,9 +199,10 @@ def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:
 
 def _place(source: PictureSource) -> str:
     """Where a picture is found from any folder; `array` for one in memory."""
-    name = picture_name(source)
-    local = isinstance(source, (str, os.PathLike)) and "://" not in name
-    return os.path.abspath(name) if local else name
+    if not isinstance(source, (str, os.PathLike)):
+        return picture_name(source)
+    name = find_path(os.fspath(source))
+    return name if is_url(name) else os.path.abspath(name)
 
 
 def _round(point: LossPoint) -> list[int | float | None]:

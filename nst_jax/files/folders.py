@@ -17,6 +17,7 @@ from nst_jax.files.remote_folders import RemoteFolder
 from nst_jax.files.storage import version_tag
 from nst_jax.request.errors import OutputError, WriteError, reason_of
 from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import find_output, find_path
 
 
 class LocalFolder:
@@ -190,18 +191,26 @@ Folder = LocalFolder | RemoteFolder
 
 
 def folder_at(place: str | os.PathLike[str]) -> Folder:
-    """The folder of that path or address."""
-    name = os.fspath(place)
+    """The folder of that path or address.
+
+    Raises:
+        OutputError: It is not there, and its name means a place on another machine.
+    """
+    name = find_output(place)
     return RemoteFolder(name) if is_url(name) else LocalFolder(Path(name))
 
 
 def folder_and_name(place: str | os.PathLike[str]) -> tuple[Folder, str]:
-    """The folder that a file of that path or address lies in, and its name there."""
-    name = os.fspath(place)
+    """The folder that a file of that path or address lies in, and its name there.
+
+    Raises:
+        OutputError: As `folder_at`.
+    """
+    name = find_output(place)
     if is_url(name):
         parent, _, last = name.rpartition("/")
         return RemoteFolder(parent), last
-    return LocalFolder(Path(name).parent), Path(name).name
+    return LocalFolder(Path(find_path(str(Path(name).parent)))), Path(name).name
 
 
 def _identity(path: Path) -> tuple[int, int]:

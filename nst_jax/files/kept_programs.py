@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from nst_jax.files.user_cache import user_cache_folder
+from nst_jax.request.paths import expand_home
 
 CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
 """The environment variable that says where programs are kept, or `off`."""
@@ -29,7 +30,7 @@ def programs_folder() -> Path | None:
     if given is not None and given.strip().lower() in ("", "off"):
         return None
     home = user_cache_folder()
-    return Path(given) if given else home and home / "programs"
+    return Path(expand_home(given)) if given else home and home / "programs"
 
 
 def size_limit() -> int:

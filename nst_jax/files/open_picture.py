@@ -25,6 +25,7 @@ from nst_jax.files.jpeg_scale import check_pixels
 from nst_jax.files.storage import RemoteFile
 from nst_jax.request.errors import PictureError, ReadError
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
+from nst_jax.request.paths import hint_at_spelling
 
 File = Path | RemoteFile
 """A file of this machine, or of an object store."""
@@ -222,6 +223,8 @@ def _explain(error: Exception, path: File) -> PictureError:
     name = f"picture {str(path)!r}"
     for kind, fault, remedy in _EXPLANATIONS:
         if isinstance(error, kind):
+            if kind is FileNotFoundError:
+                remedy = hint_at_spelling(str(path)) + "."
             return PictureError(f"{name} {fault}", remedy)
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
         return ReadError(f"{name} could not be read: {error.strerror}", "Try again later.")

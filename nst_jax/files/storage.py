@@ -20,6 +20,7 @@ from typing import Any
 
 from nst_jax.files.retry import Answer, retry
 from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import find_path
 
 LARGEST_INPUT_BYTES = 2**30
 """Of an object that is read as a whole into memory."""
@@ -60,7 +61,7 @@ _EXTRAS: Mapping[str, str] = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"
 
 def as_file(source: str | os.PathLike[str]) -> "Path | RemoteFile":
     """A file of this machine, or of a store, by the name that one gives it."""
-    name = os.fspath(source)
+    name = find_path(os.fspath(source))
     return RemoteFile(name) if is_url(name) else Path(name)
 
 

@@ -191,7 +191,8 @@ class RowParser:
         """Where a picture lies that a row names: absolute, an address, or beside the manifest."""
         if is_url(name):
             return name
-        name = expand_home(name)
+        if name.startswith("~"):
+            name = expand_home(name)
         beside = "" if is_absolute(name) else self._beside
         is_plain = not ("//" in name or "./" in name or name.endswith(("/", "/.")) or name == ".")
         if is_plain or is_url(beside):

@@ -27,12 +27,12 @@ _REPORT_PICTURES = "report/pictures/"
 
 _PLAIN_PART = r"[^./\\:\0][^/\\:\0]{0,199}"
 _PLAIN = re.compile(f"{_PLAIN_PART}(?:/{_PLAIN_PART})*")
-_PLAIN_PICTURE = re.compile(rf"{_PLAIN.pattern}\.(?i:png|jpe?g|webp|tiff?)")
+_PLAIN_PICTURE = re.compile(rf"(?!~/){_PLAIN.pattern}\.(?i:png|jpe?g|webp|tiff?)")
 
 
 def is_url(name: str) -> bool:
     """Whether a name is no path of this machine, but `SCHEME://...`."""
-    return "://" in name and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+    return "://" in name and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 
 def validate_output(name: str, *, bit_depth: int = 8) -> str:
@@ -78,7 +78,9 @@ def check_output_place(name: str) -> None:
     """
     path = PurePosixPath(name)
     rules = {
-        "be relative to the output folder": path.is_absolute() or ":" in name[:2],
+        "be relative to the output folder": path.is_absolute()
+        or ":" in name[:2]
+        or path.parts[:1] == ("~",),
         "stay inside the output folder": ".." in path.parts,
         "use / between folders": "\\" in name,
         "lie outside of the report's own pictures": name.casefold().startswith(_REPORT_PICTURES),

@@ -63,9 +63,11 @@ def find_output(place: str | os.PathLike[str]) -> str:
             home that nobody has.
     """
     name = find_path(os.fspath(place))
-    is_foreign = _HAS_FOREIGN_SLASHES and ("\\" in name or _OF_WINDOWS.match(name))
+    whole = PurePath(name)
+    new = [path.name for path in (whole, *whole.parents) if not os.path.lexists(path)]
+    is_foreign = _HAS_FOREIGN_SLASHES and ("\\" in "".join(new) or _OF_WINDOWS.match(name))
     is_home = name == "~" or (name.startswith("~") and "/" in name)
-    if (is_foreign or is_home) and not is_url(name) and not os.path.lexists(name):
+    if new and (is_foreign or is_home) and not is_url(name):
         raise OutputError(f"output {name!r} must be a path of this machine", hint_at_spelling(name))
     return name
 

@@ -13,10 +13,12 @@ from nst_jax.engine.plan.canvas import fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
 from nst_jax.files.images import Pixels, composite, from_array, load_picture, resize
+from nst_jax.files.storage import as_file
 from nst_jax.model.receptive_field import ReceptiveField, receptive_field
 from nst_jax.request.errors import OptionError, PictureError
 from nst_jax.request.job import PictureSource, picture_name
 from nst_jax.request.options import Options
+from nst_jax.request.paths import find_output
 from nst_jax.request.studies import NEURON_TAPS, study_options
 from nst_jax.request.taps import canonical_tap, smallest_side
 from nst_jax.study.activation_maximisation import Neuron, before_activation, maximise_activations
@@ -76,7 +78,7 @@ def study_neurons(
         RequestError: A tap or a channel that does not exist, an option that does not count.
         PictureError: A picture is missing, no picture, or too small for a tap.
     """
-    progress, folder = progress or NullProgress(), Path(output_dir)
+    progress, folder = progress or NullProgress(), Path(find_output(output_dir))
     options = options or study_options("neurons")
     _check_ignored(options)
     session = open_session(options)
@@ -148,7 +150,9 @@ def _check(
 def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Pixels:
     is_file = isinstance(picture, (str, Path))
     opened = (
-        load_picture(Path(picture), edge_px=edge_px) if is_file else from_array(np.asarray(picture))
+        load_picture(as_file(picture), edge_px=edge_px)
+        if is_file
+        else from_array(np.asarray(picture))
     )
     pixels = composite(opened, "white")
     size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)

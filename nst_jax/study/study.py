@@ -22,6 +22,7 @@ from nst_jax.files.ledger import read_ledger
 from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, PictureSource, fill_defaults
 from nst_jax.request.options import JobOptions, Options
+from nst_jax.request.paths import find_output
 from nst_jax.scores import PairScores
 
 Measure = Callable[[Pixels], Mapping[str, float]]
@@ -180,6 +181,7 @@ def open_pair(
         PictureError: A picture is missing, no picture, or too small for a tap.
         WeightsError: The network is missing.
     """
+    folder = Path(find_output(output_dir))
     session, progress = open_session(options), progress or NullProgress()
     listed = fill_defaults([Job(content, style, options=options)], options)
     (examined,) = examine_jobs(listed, session, progress)
@@ -188,7 +190,7 @@ def open_pair(
         raise examined.error
     ready = load_job(examined, options, session.pictures)
     measure = measure or PairScores(ready.content.pixels, ready.styles[0].pixels)
-    return Pair(examined.job, ready, options, Path(output_dir), measure, progress, stop)
+    return Pair(examined.job, ready, options, folder, measure, progress, stop)
 
 
 def run_trials(pair: Pair, trials: Sequence[Trial]) -> list[Cell]:

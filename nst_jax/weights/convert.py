@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nst_jax.files.atomic import temporary_sibling_dir
 from nst_jax.request.errors import WeightsError
+from nst_jax.request.paths import find_output, find_path
 from nst_jax.weights.checksums import sha256_of
 from nst_jax.weights.containers import hdf5, matlab, pickled_arrays, safetensors, torch
 from nst_jax.weights.containers.arrays import START_BYTES, Arrays, Container
@@ -80,6 +81,7 @@ def convert(
     names = [known.name for known in PUBLISHERS]
     if publisher not in ("", *names):
         raise WeightsError(f"publisher must be one of {', '.join(names)}, got {publisher!r}")
+    source, destination = Path(find_path(str(source))), Path(find_output(destination))
     check_suffix(destination)
     _check_not_itself(source, destination)
     with explain_read_errors(source, _REMEDY):

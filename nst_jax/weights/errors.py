@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nst_jax.request.errors import WeightsError
+from nst_jax.request.paths import hint_at_spelling
 
 MEND_A_COPY = (
     "Delete it and run the command again: a known network is converted anew. "
@@ -83,7 +84,7 @@ def _check_plain_file(path: Path) -> None:
 def _explain(error: Exception, path: Path, remedy: str) -> WeightsError:
     name = f"weights file {str(path)!r}"
     if isinstance(error, FileNotFoundError):
-        return WeightsError(f"{name} does not exist", "Check the path and its spelling.")
+        return WeightsError(f"{name} does not exist", hint_at_spelling(str(path)))
     if isinstance(error, PermissionError):
         return WeightsError(f"{name} may not be read by this user", "Change its permissions.")
     if isinstance(error, MemoryError):

@@ -17,6 +17,7 @@ from nst_jax.files.storage import RemoteFile
 from nst_jax.files.user_cache import user_cache_folder
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import expand_home, find_path
 from nst_jax.weights import registry
 from nst_jax.weights.checksums import check_source, sha256_of
 from nst_jax.weights.convert import convert, no_progress
@@ -48,7 +49,7 @@ def find_weights(name_or_path: str) -> Path:
     if entry := known.get(name_or_path):
         return _find_known(entry)
     is_remote = is_url(name_or_path)
-    path = _copy_remote(name_or_path) if is_remote else Path(os.path.expanduser(name_or_path))
+    path = _copy_remote(name_or_path) if is_remote else Path(find_path(name_or_path))
     if name_or_path and os.path.lexists(path):
         return _convert_copy(path)
     raise WeightsError(
@@ -163,7 +164,7 @@ def _convert_copy(path: Path) -> Path:
 def _folders() -> list[Path]:
     """Where converted files may lie, the preferred folder first."""
     if chosen := os.environ.get(FOLDER_VARIABLE):
-        return [Path(os.path.expanduser(chosen))]
+        return [Path(expand_home(chosen))]
     is_checkout = (registry.CHECKOUT_FOLDER / registry.REGISTRY_NAME).is_file()
     home = user_cache_folder()
     return [

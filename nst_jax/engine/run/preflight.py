@@ -16,6 +16,7 @@ from nst_jax.request.errors import OutputError
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import check_output_place, check_output_suffix, is_url, output_key
+from nst_jax.request.paths import find_path
 
 PREVIEWS_NAME = "previews"
 
@@ -88,7 +89,7 @@ def check_output_file(output: str | os.PathLike[str], job: Job, options: Options
     check_output_suffix(os.fspath(output), bit_depth=options.bit_depth)
     folder, name = folder_and_name(output)
     folder.make()
-    if Path(output).is_dir():
+    if Path(folder.path_of(name)).is_dir():
         raise OutputError(f"output {os.fspath(output)!r} must be a file, but it is a folder")
     check_inputs_not_overwritten(job.pictures, [name], folder)
 
@@ -115,7 +116,7 @@ def check_inputs_not_overwritten(
         return os.path.join(resolved(parent), base)
 
     names = {os.fspath(one) for one in pictures if isinstance(one, (str, os.PathLike))}
-    read = {place(os.fsdecode(name)) for name in names}
+    read = {place(find_path(name)) for name in names}
     for output in outputs:
         if place(folder.path_of(output)) in read:
             raise OutputError(
