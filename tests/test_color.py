@@ -6,10 +6,23 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import scipy.linalg
+from engine_jobs import (
+    LANDSCAPE,
+    STYLE_SIZE,
+    content_of,
+    image_of,
+    one_device,
+    own_options,
+    style_of,
+    tiny_options,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import picture
+from test_masks import halves
 
+from nst_jax import Job, render_many
+from nst_jax.engine.schedule import active_job
 from nst_jax.model import color
 
 SEEDS = given(seed=st.integers(0, 10**6))
@@ -189,3 +202,84 @@ def test_noise_has_the_moments_of_given_colours_and_a_mask_gives_those_of_the_pa
     part = color.color_moments(image[:, 2:5])
     for got, wanted in zip(color.color_moments(image, weights), part, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-12)
+
+
+# Grey content and grey styles.
+
+
+def grey_of(pixels: np.ndarray) -> np.ndarray:
+    return np.float32(pixels.mean(-1, keepdims=True)).repeat(3, axis=-1)
+
+
+def is_without_colours(pixels: np.ndarray) -> bool:
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def test_a_picture_is_grey_where_no_channel_is_2_of_255_from_another_anywhere():
+    pixels = grey_of(picture(100, 9))
+    for step, expected in {-2: False, -1: True, 1: True, 2: False}.items():
+        tinted = pixels.copy()
+        tinted[99, 8, 1] = np.float32(0.5)
+        tinted[99, 8, [0, 2]] = np.float32(0.5 + step / 255)
+        assert color.is_grey(tinted) == expected
+    grey = color.to_grey(pixels)
+    assert (grey == pixels).all(), "what is grey stays to the bit"
+    coloured = picture(4, 5)
+    luma = 0.299 * coloured[..., 0] + 0.587 * coloured[..., 1] + 0.114 * coloured[..., 2]
+    np.testing.assert_allclose(color.to_grey(coloured), np.dstack([luma] * 3), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({}, {"init": "noise"}, {"init": "style-statistics"}, {"color": "lab"}),
+        *({"color": "match-mean-covariance"}, {"masks": True}, {"alpha": "keep"}),
+    ],
+    ids=str,
+)
+def test_of_a_grey_content_and_grey_styles_comes_a_grey_picture(
+    narrow_file, monkeypatch, compiled_once, asked
+):
+    """At each level's start, in each preview and at the end; and coloured before, or why do it."""
+    content, style = grey_of(content_of(0)), grey_of(style_of(0))
+    if "alpha" in asked:
+        opaque = np.linspace(0, 1, content.shape[1], dtype=np.float32)
+        content = np.dstack([content, opaque[None].repeat(len(content), axis=0)])
+    masks = halves(LANDSCAPE) if "masks" in asked else ()
+    own = own_options(**{name: asked[name] for name in asked if name != "masks"})
+    job = Job(content, [style] * (len(masks) or 1), masks=masks, options=own)
+    ends, starts, shown = [], [], []
+
+    def watch(state, *rest):
+        starts.extend((state.image, state.average))
+        return original(state, *rest)
+
+    def note_end(self, state):
+        ends.append(np.asarray(state.image))
+        return finish(self, state)
+
+    original, finish = active_job.warm_start, active_job.ActiveJob.finish_level
+    monkeypatch.setattr(active_job, "warm_start", watch)
+    monkeypatch.setattr(active_job.ActiveJob, "finish_level", note_end)
+    options = tiny_options(narrow_file, preview_every=3)
+    watching = {"on_preview": lambda one: shown.append(one.image), "devices": one_device()}
+    (result,) = render_many([job], options, **watching)
+    assert not any(map(is_without_colours, ends)), "nothing was taken away"
+    assert len(starts) == len(shown) == 2
+    assert all(map(is_without_colours, [*starts, *shown, image_of(result)]))
+
+
+@pytest.mark.parametrize("coloured", ["content", "style", "a pixel"])
+def test_where_one_picture_has_colours_nothing_is_taken_away(
+    narrow_file, monkeypatch, compiled_once, coloured
+):
+    content, one, other = (grey_of(picture(*STYLE_SIZE, seed=seed)) for seed in range(3))
+    if coloured == "a pixel":
+        other[5, 6, 0] += np.float32(2 / 255)
+    else:
+        content, other = (content_of(1), other) if coloured == "content" else (content, style_of(1))
+    for module in ("finish", "active_job"):
+        monkeypatch.setattr(f"nst_jax.engine.schedule.{module}.to_grey", None)
+    job = Job(content, [one, other], options=own_options())
+    (result,) = render_many([job], tiny_options(narrow_file), devices=one_device())
+    assert not is_without_colours(image_of(result))

@@ -307,6 +307,7 @@ def test_made_pictures_are_kept_as_long_as_nothing_of_them_has_changed(options, 
         cells = [cell for cell in study.cells if cell.column == 0]
         assert len(cells) == len(channels)
         assert all(cell.curve and cell.image is not None for cell in cells)
+        assert all(np.ptp(cell.image, axis=-1).any() for cell in cells), "they have colours"
         return lines_of_ledger() - before
 
     def lines_of_ledger() -> int:

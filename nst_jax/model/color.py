@@ -147,6 +147,28 @@ def sample_colors(
     return _float32(np.clip(mean + noise @ root, 0, 1))
 
 
+_GREY_WITHIN = 1 / 255 + 1e-6
+"""Between the channels of a grey pixel; what is saved as colour may be rounded by so much."""
+
+_ROWS_AT_ONCE = 64
+
+
+def is_grey(pixels: Pixels) -> bool:
+    """Whether the channels of all pixels are equal, within 1 of 255."""
+    blocks = (pixels[row : row + _ROWS_AT_ONCE] for row in range(0, len(pixels), _ROWS_AT_ONCE))
+    # One after the other, because a coloured picture shows it in the first.
+    return all(bool((np.ptp(block, axis=-1) <= _GREY_WITHIN).all()) for block in blocks)
+
+
+def to_grey(pixels: Pixels) -> Pixels:
+    """The same with each pixel's luma in all channels.
+
+    Its light and dark as a viewer has it; and as the network has it, rather than the mean, which
+    lies nearest to the pixel: by trial, from content and from noise, the objective is lower.
+    """
+    return np.repeat(_float32(luma(pixels.astype(np.float64))[..., None]), 3, axis=-1)
+
+
 def _fit_into_gamut(grey: npt.NDArray[Any], chroma: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Grey plus as much of the chroma as fits into [0, 1]."""
     room = np.where(chroma > 0, 1 - grey[..., None], grey[..., None])

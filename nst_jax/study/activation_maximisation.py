@@ -151,11 +151,14 @@ def _fingerprint(request: ExaminedJob, neuron: Neuron, scales: Mapping[str, Scal
 def _job(neuron: Neuron, taps: tuple[str, ...], session: Session) -> Job:
     """A job whose content and style do not count; they only have the size of the picture.
 
+    The style has a colour, because of two grey pictures comes a grey one.
+
     The deeper the tap, the more fine grain excites it beside its motif; at the first ones fine
     lines are the motif. So smoothness counts the more, the more a position of the tap sees.
     """
     options, field = session.options, receptive_field(neuron.tap, session.weights.architecture)
     grey = np.full((options.size, options.size, 3), 0.5, np.float32)
+    coloured = grey * np.array([1, 1, 0], np.float32)
     own = job_options(
         options,
         init="noise",
@@ -170,4 +173,4 @@ def _job(neuron: Neuron, taps: tuple[str, ...], session: Session) -> Job:
         style_blend_weights=(),
         seed=neuron.channel,
     )
-    return Job(grey, grey, output=f"{neuron.tap}_{neuron.channel}.png", options=own)
+    return Job(grey, coloured, output=f"{neuron.tap}_{neuron.channel}.png", options=own)

@@ -17,7 +17,7 @@ from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
 from nst_jax.files.retry import retry
 from nst_jax.files.storage import as_file
-from nst_jax.model.color import RECOLOR_STYLE
+from nst_jax.model.color import RECOLOR_STYLE, is_grey
 from nst_jax.request.errors import JobError, PictureError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, Options
@@ -61,12 +61,14 @@ class LoadedPicture:
         pixels: (h, w, 3) float32 sRGB in [0, 1], transparency laid on a background.
         alpha: (h, w), or None where the picture is opaque or it is not to be kept.
         mask: Of a style: how much each part of it counts; (h, w) of any size, in [0, 1].
+        is_grey: Whether it has no colours, in its file or before the job gave it others.
     """
 
     key: Hashable
     pixels: npt.NDArray[np.float32]
     alpha: npt.NDArray[np.float32] | None = None
     mask: MaskWeights | None = None
+    is_grey: bool = False
 
     @property
     def size(self) -> Size:
@@ -108,6 +110,11 @@ class LoadedJob:
     @property
     def levels(self) -> tuple[Level, ...]:
         return self.examined.levels
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it shall have no colours, because neither content nor any style has."""
+        return self.content.is_grey and all(style.is_grey for style in self.styles)
 
 
 def read_with_retries(read: Callable[[], Outcome], retries: int) -> Outcome:
@@ -246,10 +253,12 @@ def _load_content(
     picture = _open(source, options, max(size))
     alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
+    pixels = images.composite(picture, background)
     return LoadedPicture(
         key=(pictures.sha256(source), background),
-        pixels=images.resize(images.composite(picture, background), size),
+        pixels=images.resize(pixels, size),
         alpha=None if alpha is None else images.resize(alpha, size),
+        is_grey=is_grey(pixels),
     )
 
 
@@ -264,12 +273,13 @@ def _load_style(
     """A style, in the content's colours where the job asks for that."""
     edge, color = examined.levels[-1].style_edge, examined.options.color
     pixels = images.composite(_open(source, options, edge), "white")
+    grey = is_grey(pixels)
     pixels = images.resize(pixels, fit_long_edge(pictures.size(source), edge))
     key = StyleKey(pictures.sha256(source), edge)
     if color in RECOLOR_STYLE:
         pixels = RECOLOR_STYLE[color](pixels, content.pixels)
         key = key._replace(colors_of=(color, content.key, max(content.size)))
     if mask is None:
-        return LoadedPicture(key, pixels)
+        return LoadedPicture(key, pixels, is_grey=grey)
     key = key._replace(mask=pictures.sha256(mask))
-    return LoadedPicture(key, pixels, mask=_load_mask(mask, options, edge))
+    return LoadedPicture(key, pixels, mask=_load_mask(mask, options, edge), is_grey=grey)

@@ -13,6 +13,7 @@ from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.results import LossCurve
 from nst_jax.engine.schedule.snapshot import JobSnapshot, from_named_leaves, to_named_leaves
+from nst_jax.model.color import to_grey
 from nst_jax.request.errors import JobError
 from nst_jax.request.options import OptimizerKind
 
@@ -78,7 +79,10 @@ class ActiveJob:
         return cold_start(initial_image(self.loaded, self.level.size), self.level.canvas, optimizer)
 
     def finish_level(self, state: State) -> None:
-        """Takes a level's last state: makes the next level's start of it, or the final image."""
+        """Takes a level's last state: makes the next level's start of it, or the final image.
+
+        A job of grey pictures starts without colours again, or they would add up to speckle.
+        """
         level, own = self.level, self.loaded.options
         self.losses = {name: float(value) for name, value in state.terms._asdict().items()}
         self.steps_before += int(state.step)
@@ -91,6 +95,9 @@ class ActiveJob:
             height, width = level.size
             self.image = np.clip(state.average[:height, :width], 0, 1)
             return
+        if self.loaded.is_grey:
+            image, average = (to_grey(np.asarray(one)) for one in (state.image, state.average))
+            state = state._replace(image=image, average=average)
         decays = own.adam_b1, own.adam_b2
         self.state = warm_start(state, level.size, self.level.size, self.level.canvas, decays)
 

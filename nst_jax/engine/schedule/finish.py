@@ -8,7 +8,7 @@ from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.files.images import Pixels, resize
-from nst_jax.model.color import RECOLOR_OUTPUT
+from nst_jax.model.color import RECOLOR_OUTPUT, to_grey
 from nst_jax.request.errors import NonFiniteError
 
 
@@ -45,18 +45,17 @@ def make_result(active: ActiveJob, session: Session) -> Result:
 def composite_with_content(job: LoadedJob, image: Pixels) -> Pixels:
     """What a job has made, with what it asks to keep of the content laid over it.
 
-    Its colours, by the option `color`; and all of it where no mask gives a style. There
-    nothing but the content's few features holds the pixels, and a step of Adam is as large
-    for the smallest slope.
+    Its colours, by the option `color`, or that it and the styles have none; and all of it where
+    no mask gives a style. There nothing but the content's few features holds the pixels, and a
+    step of Adam is as large for the smallest slope.
     """
     keep = RECOLOR_OUTPUT.get(job.options.color)
-    if not keep and not job.masks:
-        return image
-    content = resize(job.content.pixels, image.shape[:2])
-    if keep:
-        image = keep(image, content)
-    if job.masks:
-        masks = [resize_mask(mask, image.shape[:2]) for mask in job.masks]
-        styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
-        image = (content + styled * (image - content)).astype(np.float32)
-    return image
+    if keep or job.masks:
+        content = resize(job.content.pixels, image.shape[:2])
+        if keep:
+            image = keep(image, content)
+        if job.masks:
+            masks = [resize_mask(mask, image.shape[:2]) for mask in job.masks]
+            styled = np.clip(np.sum(masks, axis=0, dtype=np.float32), 0, 1)[..., None]
+            image = (content + styled * (image - content)).astype(np.float32)
+    return to_grey(image) if job.is_grey else image
