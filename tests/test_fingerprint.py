@@ -135,7 +135,9 @@ CHANGES = {
     "dtype": "bfloat16",
     "bit_depth": 16,
 }
-NOT_COUNTED = {"weights", "preset", "batch_size", "preview_every", "max_input_pixels"}
+NOT_COUNTED = {
+    *("weights", "preset", "batch_size", "preview_every", "max_input_pixels", "metadata")
+}
 
 
 def test_every_option_is_thought_of_here():
@@ -184,7 +186,8 @@ def test_the_batch_size_the_order_and_the_files_names_do_not_count(files, option
     assert numbers(jobs[::-1], options) == before[::-1]
     for size in ("auto", 1, 7):
         assert numbers(jobs, dataclasses.replace(options, batch_size=size)) == before
-    assert numbers(jobs, dataclasses.replace(options, preview_every=3)) == before
+    for handling in ({"preview_every": 3}, {"metadata": "none"}):
+        assert numbers(jobs, dataclasses.replace(options, **handling)) == before
     moved = [tmp_path / f"moved_{index}.bin" for index in range(2)]
     for path, other in zip(files, moved, strict=True):
         shutil.copy(path, other)

@@ -1,5 +1,6 @@
 """Decoding, encoding and their failures. Every input is built here, in a temporary folder."""
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -19,6 +20,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tifffile
+from engine_jobs import one_device, tiny_options
 from hostile_pictures import (
     SPECIMENS,
     chunk,
@@ -34,8 +36,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
+from nst_jax import Job, Options, render
+from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.results import Result
+from nst_jax.engine.run.writer import save_preview, write_result
+from nst_jax.engine.schedule.previews import Preview
 from nst_jax.files.atomic import write_bytes
 from nst_jax.files.encode import save_picture
+from nst_jax.files.exif import read_exif_to_keep
+from nst_jax.files.folders import LocalFolder
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import composite, from_array, load_picture, read_picture_size, resize
 from nst_jax.request.errors import OutputError, PictureError, WriteError
@@ -721,6 +730,95 @@ def test_equal_input_gives_equal_bytes_that_say_what_they_are(
             read, software = image.getexif()[0x010E], image.getexif()[0x0131]
     assert json.loads(read) == made_of
     assert software == "nst_jax"
+
+
+KEPT = {
+    0x010F: "Maker",
+    0x0110: "Model 1",
+    0x013B: "J\xfcrgen",
+    0x8298: "(c) J\xfcrgen",
+    0x9003: "2024:05:01 10:11:12",
+    0x9011: "+02:00",
+}
+"""Tags of camera, author, copyright and date."""
+
+
+def photograph(path: Path) -> Path:
+    """A JPEG with all that telephones tell: also orientation, position and a serial number."""
+    exif, inner = Image.Exif(), {0xA431: "serial 99"}
+    exif[0x0112], exif[0x8825] = 6, {1: "N", 2: (48.0, 8.0, 0.5)}
+    for tag, text in KEPT.items():
+        if tag >= 0x9000:
+            inner[tag] = text
+        else:
+            exif[tag] = text.encode("latin-1")
+    exif[0x8769] = inner
+    return save_image(path, Image.fromarray(noise8(34, 48, 3)), exif=exif)
+
+
+def told_of(path: Path) -> tuple[str, dict[int, object]]:
+    """A picture's description, and its other EXIF but for what TIFF needs itself."""
+    with Image.open(path) as image:
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            image.load()
+            text = image.text.get("Description", "")
+            assert set(image.text) == ({"Description", "Software"} if text else set())
+        exif = image.getexif()
+        told = dict(exif) | exif.get_ifd(0x8769)
+        assert not exif.get_ifd(0x8825)
+    if path.suffix != ".png":
+        text = told.pop(0x010E, "")
+        assert bool(text) == (told.pop(0x0131, "") == "nst_jax")
+    structure = {*range(254, 264), 273, 277, 278, 279, 282, 283, 284, 296, 317, 338, 34675, 0x8769}
+    return text, {tag: value for tag, value in told.items() if tag not in structure}
+
+
+@pytest.mark.parametrize(("suffix", "bit_depth"), ALL_ENCODINGS)
+def test_a_file_says_what_was_asked_for_and_nothing_of_this_machine(tmp_path, suffix, bit_depth):
+    """Names of folders, orientation, position and serial numbers never get into it."""
+    taken = read_exif_to_keep(photograph(tmp_path / "a.jpg"))
+    assert taken == KEPT
+    made = Result(0, Job("a.jpg", "b.jpg"), noise(20, 30, 3), exif=taken)
+    seen = []
+    for metadata in ("none", "options", "options-and-exif"):
+        options = Options(weights=r"x\secret/net.h5", bit_depth=bit_depth, metadata=metadata)
+        exif = taken if metadata == "options-and-exif" else {}
+        one = dataclasses.replace(made, exif=exif)
+        write_result(one, LocalFolder(tmp_path), metadata + suffix, options)
+        path = tmp_path / (metadata + suffix)
+        text, told = told_of(path)
+        assert b"secret" not in path.read_bytes()
+        assert told == exif
+        assert (json.loads(text)["weights"] if text else "none") == (
+            "none" if metadata == "none" else "net.h5"
+        )
+        seen.append(load_picture(path).pixels)
+    assert (seen[0] == seen[1]).all()
+    assert (seen[1] == seen[2]).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_what_is_taken_over_of_exif_is_found_in_other_formats_too(tmp_path, suffix):
+    with Image.open(photograph(tmp_path / "a.jpg")) as image:
+        path = save_image(tmp_path / f"b{suffix}", image, exif=image.getexif())
+    in_ascii = {tag: text.replace("\xfc", "?") for tag, text in KEPT.items()}  # by Pillow
+    assert read_exif_to_keep(path) == in_ascii
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes((tmp_path / "a.jpg").read_bytes()[:90])
+    assert read_exif_to_keep(cut) == {}
+
+
+def test_a_rendering_takes_over_the_contents_exif_if_it_is_asked_to(tmp_path, narrow_file):
+    content, out = photograph(tmp_path / "a.jpg"), tmp_path / "out.png"
+    style = save_image(tmp_path / "b.png", Image.fromarray(noise8(40, 48, 3)))
+    options = tiny_options(narrow_file, metadata="options-and-exif", levels=1, preview_every=2)
+    render(Job(content, style), out, options, devices=one_device())
+    assert told_of(out)[1] == KEPT
+    none = dataclasses.replace(options, metadata="none")
+    save_preview(LocalFolder(tmp_path), Preview(0, "x", 2, noise(4, 4, 3)), none, NullProgress())
+    for preview in (tmp_path / "previews").iterdir():
+        said = b"nst_jax" in preview.read_bytes()
+        assert said == preview.name.startswith("out")
 
 
 def test_the_profile_does_not_hold_the_moment_of_its_making():

@@ -103,7 +103,7 @@ def test_the_run_is_told_under_the_same_keys(gone_on):
     now = json.loads((gone_on.out / "run.json").read_bytes())
     assert earlier.keys() == now.keys()
     for key in ("options", "summary", "phases", "weights", "versions", "devices"):
-        assert earlier[key].keys() == now[key].keys(), key
+        assert earlier[key].keys() <= now[key].keys(), key
     assert earlier["weights"] == now["weights"]
 
 

@@ -67,7 +67,7 @@ def test_the_fields_are_the_pinned_ones():
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
     assert set(SHARED_FIELDS) == pinned | {
         *("preset", "preprocessing", "tv_loss", "padding", "bit_depth", "batch_size"),
-        *("pooling_scale", "preview_every", "max_input_pixels"),
+        *("pooling_scale", "preview_every", "max_input_pixels", "metadata"),
     }
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 

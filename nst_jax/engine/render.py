@@ -110,7 +110,9 @@ def render(
     folder, name = (None, job.output) if output is None else folder_and_name(output)
     if output is not None and folder:
         check_output_file(output, job, options)
-        on_preview = on_preview or functools.partial(save_preview, folder, progress=progress)
+        on_preview = on_preview or functools.partial(
+            save_preview, folder, options=options, progress=progress
+        )
     session = open_session(options, devices)
     jobs = fill_defaults([dataclasses.replace(job, output=name)], options)
     (examined,) = examine_jobs(jobs, session, progress)

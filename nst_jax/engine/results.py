@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nst_jax.files.exif import ExifTexts
 from nst_jax.request.errors import NstJaxError
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, non_default_options
@@ -81,6 +82,7 @@ class Result:
         image: (h, w, 3) float32 sRGB in [0, 1]; None where the job failed, or where the
             picture went to a file and not to the caller.
         alpha: (h, w) float32 where the content's transparency is kept.
+        exif: What the output takes over of the content's EXIF.
         losses: `total`, `content`, `style` and `tv` at the last step; parts unweighted.
         curve: The same on the way there, at most `MOST_POINTS` times.
         steps: Steps taken over all levels.
@@ -99,6 +101,7 @@ class Result:
     job: Job
     image: npt.NDArray[np.float32] | None = None
     alpha: npt.NDArray[np.float32] | None = None
+    exif: ExifTexts = dataclasses.field(default_factory=dict)
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curve: tuple[LossPoint, ...] = ()
     steps: int = 0

@@ -1,9 +1,10 @@
 """Finished pictures to files: PNG, JPEG, WebP and TIFF, whole or not at all.
 
 Contract: pixels are float sRGB, (height, width, 3), clipped to [0, 1] and rounded to the
-nearest step, half to even. Every file carries an sRGB profile, the maker's name and a
-description, and no time: equal input gives equal bytes. Losses are JPEG's and WebP's own,
-at quality 95; JPEG keeps full colour resolution (4:4:4) and has no transparency.
+nearest step, half to even. Every file carries an sRGB profile, and if asked the
+maker's name, a description and EXIF; no time of its own: equal input gives equal bytes. Losses
+are JPEG's and WebP's own, at quality 95; JPEG keeps full colour resolution (4:4:4) and has no
+transparency.
 """
 
 import hashlib
@@ -18,9 +19,10 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from nst_jax.files.atomic import write_bytes
+from nst_jax.files.exif import NO_EXIF, ExifTexts, pack_exif, split_by_directory
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import Picture, composite
-from nst_jax.files.png16_tiff16 import encode_png16, encode_tiff16
+from nst_jax.files.png16_tiff16 import encode_png16, encode_tiff
 from nst_jax.request.errors import WriteError
 from nst_jax.request.outputs import FORMAT_OF_SUFFIX, check_output_suffix
 
@@ -35,7 +37,8 @@ def save_picture(
     *,
     alpha: np.ndarray | None = None,
     bit_depth: Literal[8, 16] = 8,
-    description: str = "",
+    description: str | None = "",
+    exif: ExifTexts = NO_EXIF,
 ) -> str:
     """Writes a picture in the format that the name's suffix asks for.
 
@@ -49,7 +52,8 @@ def save_picture(
         description: What the picture was made from, as JSON. PNG keeps it as UTF-8 under
             "Description". The others keep it in ImageDescription (EXIF and TIFF), which is
             ASCII by its standard: there "é" becomes the JSON escape "\\u00e9", so the JSON
-            means the same.
+            means the same. None: neither this nor the maker's name.
+        exif: What the picture takes over of its photograph's.
 
     Returns:
         The SHA-256 of the file's bytes, in hexadecimal.
@@ -60,7 +64,7 @@ def save_picture(
             can't be written.
     """
     content = encode_picture(
-        path, pixels, alpha=alpha, bit_depth=bit_depth, description=description
+        path, pixels, alpha=alpha, bit_depth=bit_depth, description=description, exif=exif
     )
     try:
         write_bytes(path, content)
@@ -75,7 +79,8 @@ def encode_picture(
     *,
     alpha: np.ndarray | None = None,
     bit_depth: Literal[8, 16] = 8,
-    description: str = "",
+    description: str | None = "",
+    exif: ExifTexts = NO_EXIF,
 ) -> bytes:
     """The bytes that `save_picture` writes, under its rules.
 
@@ -89,7 +94,7 @@ def encode_picture(
     _check_edges(path, pixels.shape, kind)
     samples = _to_samples(pixels, alpha, kind=kind, bit_depth=bit_depth)
     try:
-        return _ENCODERS[kind](samples, description)
+        return _ENCODERS[kind](samples, description, exif)
     except (OSError, ValueError, MemoryError) as error:
         raise WriteError(
             f"output {str(path)!r} could not be encoded as {kind}: {_reason(error)}"
@@ -189,29 +194,34 @@ def _quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
 # ---- From integers to the bytes of the file.
 
 
-def _encode_png(samples: np.ndarray, description: str) -> bytes:
+def _encode_png(samples: np.ndarray, description: str | None, exif: ExifTexts) -> bytes:
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("Software", SOFTWARE)
-    # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
-    text.add_itxt("Description", _escape_for_json(description, r"[\x00\ud800-\udfff]"))
+    if description is not None:
+        text.add_itxt("Software", SOFTWARE)
+        # A file name that is no UTF-8 reaches us as lone surrogates, which UTF-8 can't hold.
+        text.add_itxt("Description", _escape_for_json(description, r"[\x00\ud800-\udfff]"))
+    packed = pack_exif(exif).removeprefix(b"Exif\0\0")
     if samples.dtype == np.uint16:
-        return encode_png16(samples, text, srgb_profile())
-    return _save(samples, format="PNG", pnginfo=text)
+        return encode_png16(samples, text, srgb_profile(), packed)
+    return _save(samples, format="PNG", pnginfo=text, exif=packed)
 
 
-def _encode_tiff(samples: np.ndarray, description: str) -> bytes:
-    words = {"description": _to_ascii_json(description), "software": SOFTWARE}
-    if samples.dtype == np.uint16:
-        return encode_tiff16(samples, **words, profile=srgb_profile())
-    return _save(samples, format="TIFF", compression="tiff_adobe_deflate", **words)
+def _encode_tiff(samples: np.ndarray, description: str | None, exif: ExifTexts) -> bytes:
+    words = _ascii_words(description)
+    if samples.dtype == np.uint16 or exif:
+        texts, inner = split_by_directory({**words, **exif})
+        return encode_tiff(samples, texts=texts, exif=inner, profile=srgb_profile())
+    return _save(samples, format="TIFF", compression="tiff_adobe_deflate", tiffinfo=words)
 
 
-def _encode_jpeg(samples: np.ndarray, description: str) -> bytes:
-    return _save(samples, format="JPEG", quality=95, subsampling=0, exif=_exif(description))
+def _encode_jpeg(samples: np.ndarray, description: str | None, exif: ExifTexts) -> bytes:
+    packed = pack_exif({**_ascii_words(description), **exif})
+    return _save(samples, format="JPEG", quality=95, subsampling=0, exif=packed)
 
 
-def _encode_webp(samples: np.ndarray, description: str) -> bytes:
-    return _save(samples, format="WEBP", quality=95, method=4, exif=_exif(description))
+def _encode_webp(samples: np.ndarray, description: str | None, exif: ExifTexts) -> bytes:
+    packed = pack_exif({**_ascii_words(description), **exif})
+    return _save(samples, format="WEBP", quality=95, method=4, exif=packed)
 
 
 _ENCODERS = MappingProxyType(
@@ -225,15 +235,11 @@ def _save(samples: np.ndarray, *, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _exif(description: str) -> bytes:
-    exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = _to_ascii_json(description)
-    exif[ExifTags.Base.Software] = SOFTWARE
-    return exif.tobytes()
-
-
-def _to_ascii_json(text: str) -> str:
-    return _escape_for_json(text, r"[^\x01-\x7f]")
+def _ascii_words(description: str | None) -> ExifTexts:
+    if description is None:
+        return NO_EXIF
+    said = _escape_for_json(description, r"[^\x01-\x7f]")
+    return {ExifTags.Base.ImageDescription: said, ExifTags.Base.Software: SOFTWARE}
 
 
 def _escape_for_json(text: str, characters: str) -> str:

@@ -85,11 +85,9 @@ def open_picture(
 def begins_as_picture(path: Path) -> bool:
     """Whether a file begins as a picture does that is decoded here, whatever its name."""
     try:
-        with _without_pillow_warnings(), _open_file(path) as file:
+        with _without_pillow_warnings(), _PILLOWS_LIMIT, _open_file(path) as file:
             formats = [kind for kind in _formats(file, path) if kind not in _WITHOUT_SIGNATURE]
             Image.open(file, formats=formats).close()
-    except Image.DecompressionBombError:
-        return True  # and too large, which its job says
     except Exception:  # as above
         return False
     return True

@@ -222,6 +222,11 @@ class Options(JobOptions):
     Without it the environment variable NST_JAX_WEIGHTS, or else vgg16."""
     bit_depth: Literal[8, 16] = 8
     """Bits a channel of PNG and TIFF outputs."""
+    metadata: Literal["none", "options", "options-and-exif"] = "options"
+    """What output files say beside their pixels and colour profile. options: this program's name
+    and the options, the network by its base name; options-and-exif: also date, author, copyright
+    and camera of the content's EXIF, never orientation, thumbnail or position. What is finished
+    stays as it is."""
     batch_size: int | Literal["auto"] = "auto"
     """Pictures in one compiled step; empty places are padded."""
     preview_every: int = 0

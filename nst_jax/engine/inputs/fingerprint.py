@@ -15,9 +15,12 @@ from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Optio
 METHOD_VERSION = 7
 """Raised whenever the same request gives another picture than before."""
 
-# The weights count by their content, a preset by what it sets; batch size, previews and limits
-# not at all: they are how, not what.
-_NOT_COUNTED = ("weights", "preset", "batch_size", "dtype", "preview_every", "max_input_pixels")
+# The weights count by their content, a preset by what it sets; batch size, previews, limits and
+# metadata not at all: they are how, not what.
+_NOT_COUNTED = (
+    *("weights", "preset", "batch_size", "dtype", "preview_every", "max_input_pixels"),
+    "metadata",
+)
 
 
 def fingerprint(

@@ -15,6 +15,7 @@ from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
+from nst_jax.files.exif import ExifTexts, read_exif_to_keep
 from nst_jax.files.retry import retry
 from nst_jax.files.storage import as_file
 from nst_jax.model.color import RECOLOR_STYLE, is_grey
@@ -86,6 +87,7 @@ class LoadedJob:
         styles: At the size of the last level's style edge.
         masks: Where each style applies; none: everywhere.
         init_image: What the optimisation starts from, where it is a picture of its own.
+        exif: What the output takes over of the content's.
     """
 
     examined: ExaminedJob
@@ -93,6 +95,7 @@ class LoadedJob:
     styles: tuple[LoadedPicture, ...]
     masks: tuple[MaskWeights, ...] = ()
     init_image: npt.NDArray[np.float32] | None = None
+    exif: ExifTexts = dataclasses.field(default_factory=dict)
 
     @property
     def index(self) -> int:
@@ -154,6 +157,7 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
         ),
         masks=tuple(_load_mask(mask, options, max(last.size)) for mask in job.masks),
         init_image=None if start is None else _load_on_white(start, last.size, options),
+        exif=_load_exif(job.content, options),
     )
 
 
@@ -236,6 +240,12 @@ def _open(source: PictureSource, options: Options, edge_px: int) -> images.Pictu
             as_file(source), max_pixels=options.max_input_pixels, edge_px=edge_px
         )
     return images.from_array(np.asarray(source))
+
+
+def _load_exif(source: PictureSource, options: Options) -> ExifTexts:
+    if options.metadata != "options-and-exif" or not isinstance(source, (str, os.PathLike)):
+        return {}
+    return read_exif_to_keep(as_file(source))
 
 
 def _load_on_white(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:

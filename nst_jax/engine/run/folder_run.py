@@ -123,7 +123,9 @@ class FolderRun:
             stop=self.stop,
             save=self._checkpoint.save if self.is_resumable else None,
             on_plan_change=functools.partial(save_plan, self.folder) if self.whole else None,
-            show=functools.partial(save_preview, self.folder, progress=self.progress),
+            show=functools.partial(
+                save_preview, self.folder, options=self.session.options, progress=self.progress
+            ),
         )
         steps = sum(job.image_steps for job in jobs) - self._checkpoint.steps_taken
         self.progress.started(len(jobs), steps)

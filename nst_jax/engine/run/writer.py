@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import re
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any
@@ -39,7 +40,7 @@ _GO_ON = "Mend that and run the same command again: what is done is kept"
 
 
 def write_result(result: Result, folder: Folder, name: str, options: Options) -> Result:
-    """Writes the picture of a finished job, with its options in the metadata.
+    """Writes the picture of a finished job, with what its metadata shall say.
 
     Returns:
         The result with what is known of the file, without the pixels.
@@ -48,14 +49,14 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
         WriteError: It can't be written.
     """
     assert result.image is not None
-    own = dataclasses.asdict(job_options(result.job.options or options))
     content = _write_picture(
         folder,
         name,
         result.image,
         alpha=result.alpha,
         bit_depth=options.bit_depth,
-        description=json.dumps(dataclasses.asdict(options) | own),
+        description=_describe(result, options),
+        exif=result.exif,
     )
     return dataclasses.replace(
         result,
@@ -67,14 +68,26 @@ def write_result(result: Result, folder: Folder, name: str, options: Options) ->
     )
 
 
-def save_preview(folder: Folder, preview: Preview, progress: Progress) -> None:
+def _describe(result: Result, options: Options) -> str | None:
+    """The options of a job as JSON, without folders of this machine; None where none are wanted."""
+    if options.metadata == "none":
+        return None
+    own = dataclasses.asdict(job_options(result.job.options or options))
+    told = dataclasses.asdict(options) | own
+    told["weights"] = re.split(r"[\\/]", options.weights)[-1]
+    del told["metadata"]  # which the file shows
+    return json.dumps(told)
+
+
+def save_preview(folder: Folder, preview: Preview, options: Options, progress: Progress) -> None:
     """Writes a preview into the folder of previews, as an 8-bit PNG named by output and step.
 
     One that can't be written is a note: the job goes on.
     """
     try:
         name = f"{PREVIEWS_NAME}/{preview.name}.{preview.step:06d}.png"
-        _write_picture(folder, name, preview.image)
+        said = None if options.metadata == "none" else ""
+        _write_picture(folder, name, preview.image, description=said)
     except WriteError as error:
         progress.note(f"preview left out: {error.message}")
 

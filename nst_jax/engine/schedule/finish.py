@@ -30,6 +30,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
         job=examined.job,
         image=image,
         alpha=loaded.content.alpha,
+        exif=loaded.exif,
         losses=active.losses,
         curve=active.curve.points,
         steps=active.steps_before,
