@@ -180,7 +180,7 @@ def phone(tmp_path, monkeypatch) -> Path:
 def test_what_is_passed_over_is_counted_in_one_note(phone, capsys):
     wanted = ["phone/2024.05.01", "phone/IMG_1", "phone/a.MPO", "phone/b.jpg"]
     for place in ("phone", "phone/*"):
-        assert find_pictures([place], ["phone"], quiet=False) == [wanted, wanted]
+        assert find_pictures([place], ["phone"], quiet=False) == ([wanted, wanted], {})
         (said,) = capsys.readouterr().err.splitlines()
         assert said.endswith(
             "6 files are passed over, being no pictures that are read here: "
@@ -213,7 +213,7 @@ def test_heic_without_its_package_is_told_what_to_install(phone, monkeypatch, ca
     for module in ("open_picture", "picture_paths"):
         monkeypatch.setattr(f"nst_jax.files.{module}.can_decode_heic", lambda: False)
     Path("phone/c.HEIC").write_bytes(HEIC_HEAD)
-    assert "phone/c.HEIC" not in find_pictures(["phone"], quiet=False)[0]
+    assert "phone/c.HEIC" not in find_pictures(["phone"], quiet=False)[0][0]
     hint = "pip install 'nst-jax[heif]'"
     assert "1 .heic" in (said := capsys.readouterr().err)
     assert hint in said
@@ -234,7 +234,7 @@ def test_heic_is_read_upright_with_its_package(phone, capsys):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # upright its left side is at the top
     pillow_heif.from_pillow(turned).save("phone/c.heic", exif=exif.tobytes())
-    assert "phone/c.heic" in find_pictures(["phone"], quiet=False)[0]
+    assert "phone/c.heic" in find_pictures(["phone"], quiet=False)[0][0]
     assert "heic" not in capsys.readouterr().err
     header, picture = read_picture_header(phone / "c.heic"), load_picture(phone / "c.heic")
     assert header.size == picture.pixels.shape[:2] == (64, 48)

@@ -46,7 +46,6 @@ def outputs_of(*jobs: Job) -> list[str]:
     ],
 )
 def test_a_default_name_is_made_of_the_stems(content, styles, wanted):
-    assert default_output(content, styles) == wanted
     assert outputs_of(Job(content, styles)) == [wanted]
 
 
@@ -79,11 +78,43 @@ def test_arrays_have_a_name_too():
 
 
 @pytest.mark.parametrize(
+    ("contents", "wanted"),
+    [
+        (["f/1.jpg", "g/2.jpg"], ["1", "2"]),
+        (["f/1.jpg", "g/1.jpg", "g/2.jpg"], ["f_1", "g_1", "2"]),
+        (["f/1.jpg", "g/1.png", "g/1.jpg"], ["f_1", "g_1_png", "g_1_jpg"]),
+        (["f/1.jpg", "f/1.heic"], ["1_jpg", "1_heic"]),
+        (["f/1.jpg", "g/1", "./f/1.jpg"], ["f_1", "g_1", "f_1"]),
+        (["x/f/1.jpg", "y/f/1.jpg", "g/1.jpg"], ["x_f_1", "y_f_1", "g_1"]),
+        (["F/É.jpg", "g/e\u0301.jpg"], ["F_É", "g_e\u0301"]),
+        (["s3://b/f/1.jpg", "s3://b/1.jpg", "/1.jpg"], ["f_1", "b_1", "1"]),
+        (["f/1.jpg", "./f/1.jpg"], ["1", "1"]),
+    ],
+)
+def test_pictures_of_one_stem_are_told_apart_by_their_folders_in_any_order(contents, wanted):
+    names = dict(zip(contents, wanted, strict=True))
+    for order in (contents, contents[::-1]):
+        outputs = outputs_of(*(Job(content, "s") for content in dict.fromkeys(order)))
+        made = dict(zip(order, outputs, strict=True))
+        numbered = [name.replace("_2.png", ".png") for name in map(made.get, contents)]
+        assert numbered == [f"{names[content]}__s.png" for content in contents]
+        styles = outputs_of(Job("c", ["x", *order[:-1]]), Job("c", order[-1]))
+        assert styles[1] == f"c__{names[order[-1]]}.png"
+
+
+def test_pairs_call_pictures_as_a_pattern_does_whether_they_meet_or_not():
+    jobs = every_pair(["f/a/1.jpg", "g/2.jpg"], ["s"], {"f/a/1.jpg": "a_1"})
+    assert [job.output for job in jobs] == ["a_1__s.png", "2__s.png"]
+    jobs = every_pair(["f/a/1.jpg", "f/a_1.jpg"], ["s"], {"f/a/1.jpg": "a_1"})
+    assert [job.output for job in jobs] == ["a_a_1__s.png", "f_a_1__s.png"]
+
+
+@pytest.mark.parametrize(
     ("jobs", "wanted"),
     [
         (
             [Job("a/cat.png", "s.png"), Job("b/cat.png", "s.png"), Job("c/cat.png", "s.png")],
-            ["cat__s.png", "cat__s_2.png", "cat__s_3.png"],
+            ["a_cat__s.png", "b_cat__s.png", "c_cat__s.png"],
         ),
         (
             [Job("cat", "s"), Job("dog", "s", "CAT__s.png"), Job("x", "s", "cat__s_2.png")],
@@ -146,7 +177,7 @@ def test_the_quick_look_at_a_name_says_what_the_rules_say(stem, suffix, bit_dept
 def test_stems_are_those_of_pathlib(name):
     wanted = f"{PurePosixPath(name).stem}__s"
     if set(name.split("/")).isdisjoint({".", ".."}):  # pathlib takes these out
-        assert default_output(name, ["s"]) == (wanted.lstrip(".") or "output") + ".png"
+        assert outputs_of(Job(name, "s"))[0] == (wanted.lstrip(".") or "output") + ".png"
 
 
 def free_names(wanted: list[str]) -> list[str]:

@@ -1,18 +1,22 @@
-"""Paths as people write them: homes, Windows, accents in two forms."""
+"""Paths as people write them, patterns, and which pictures in a folder are the run's own."""
 
+import json
 import os
 import unicodedata
 from pathlib import Path
 
 import pytest
+from batch_runs import TINY, save
 
 from nst_jax import Job, Options
 from nst_jax.cli.main import run
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.preflight import check_inputs_not_overwritten
 from nst_jax.files.folders import folder_and_name, folder_at
+from nst_jax.files.own_files import OwnFiles
+from nst_jax.files.picture_paths import PictureSearch, expand_picture_paths
 from nst_jax.files.storage import as_file
-from nst_jax.request.errors import OutputError
+from nst_jax.request.errors import OptionError, OutputError
 from nst_jax.request.manifest import read_manifest
 from nst_jax.request.paths import find_path, hint_at_spelling, list_spellings
 
@@ -98,6 +102,99 @@ def test_the_same_place_is_known_by_any_name_of_it(home):
     with pytest.raises(OutputError, match="take the place"):
         check_inputs_not_overwritten([COMPOSED], [DECOMPOSED[5:]], folder_at(f"~/{COMPOSED[:3]}"))
     assert list_spellings("é\\*") == ["é\\*", "e\u0301\\*", "é/*", "e\u0301/*"]
+
+
+PATTERNS = {
+    "photos [2024]/*.jpg": {"photos [2024]/1.jpg": ""},
+    "photos [2024]/*/*.jpg": {"photos [2024]/a/1.jpg": "a_1", "photos [2024]/b(c)/1.jpg": "b(c)_1"},
+    "photos [2024]/**/1*": {
+        "photos [2024]/1.jpg": "1",
+        "photos [2024]/a/1.jpg": "a_1",
+        "photos [2024]/b(c)/1.jpg": "b(c)_1",
+    },
+    "photos [[]2024]/a/1.*": {"photos [2024]/a/1.jpg": "photos [2024]_a_1"},
+    "photos [2024]\\a\\*.jpg": {"photos [2024]/a/1.jpg": ""},
+    "Zo\u00eb/*.png": {DECOMPOSED: ""},
+    "*/Caf\u00e9*": {DECOMPOSED: DECOMPOSED[:-4].replace("/", "_")},
+    "~/photos*/a/*": {"{home}/photos [2024]/a/1.jpg": "photos [2024]_a_1"},
+    "photos [2024]/a": {"photos [2024]/a/1.jpg": ""},
+    "photos [2024]/no.jpg": {"photos [2024]/no.jpg": ""},
+}
+
+
+@pytest.mark.parametrize("place", PATTERNS)
+def test_a_pattern_takes_folders_that_are_there_as_they_are_written(home, place):
+    for name in (DECOMPOSED, *(f"photos [2024]/{name}1.jpg" for name in ("", "a/", "b(c)/"))):
+        put(name)
+    search = PictureSearch()
+    found = {path: search.names.get(path, "") for path in expand_picture_paths([place], search)}
+    assert found == {path.format(home=home): name for path, name in PATTERNS[place].items()}
+
+
+def test_a_folders_own_pictures_are_those_that_its_ledger_and_its_study_name(home):
+    own = OwnFiles("out")
+    Path("link").symlink_to("out")
+    for name in ("out/a__s.png", "link/a__s.png", "out/index.png"):
+        assert name not in own, "nothing was rendered yet"
+    put("out/ledger-0-of-2.jsonl")
+    Path("out/ledger-0-of-2.jsonl").write_text(
+        '{"job": "a__s.png", "status": "done"}\n{"job": "deep/é.png", "status": "failed"}\n'
+    )
+    Path("out/study.json").write_text('{"cells": [{"output": "patches/x.png"}]}')
+    own = OwnFiles("~/out")
+    names = (
+        *("a__s.png", "A__S.PNG", "deep/e\u0301.png", "index.png", "previews/a__s.png.000050.png"),
+        *("report/pictures/x.jpg", "patches/x.png", "inputs/style.png", "contact_sheet.png"),
+    )
+    for name in names:
+        assert all(f"{place}/{name}" in own for place in ("out", "link", home / "out"))
+    for name in (
+        "out/a.png",
+        "out/previews/a.png",
+        "a__s.png",
+        "s3://out/a__s.png",
+        "out/x/out.png",
+    ):
+        assert name not in own
+
+
+def test_a_second_run_takes_nothing_of_the_first_and_says_what_is_renamed(
+    home, capsys, narrow_file
+):
+    def batch(*contents: str) -> tuple[tuple[int, ...], list[str]]:
+        """Jobs done and skipped, and what was said of inputs and names."""
+        command = ["batch", "--contents", *contents, "--styles", "s.png", "--output-dir", "photos"]
+        more = ["--preview-every", "1", "--contact-sheet", "--weights", narrow_file]
+        assert run([*command, *TINY, *more]) == 0
+        said = capsys.readouterr().err.splitlines()
+        summary = json.loads(Path("photos/run.json").read_text())["summary"]
+        lines = [line for line in said if "left out" in line or "another name" in line]
+        return (summary["done"], summary["skipped"]), lines
+
+    Path("photos/more").mkdir(parents=True)
+    for seed, name in enumerate(("s.png", "photos/1.png", "photos/more/1.png")):
+        save(Path(name), seed)
+    assert batch("photos") == ((1, 0), [])
+    left_out = "pictures are left out: earlier runs have put them into 'photos'"
+    done, (said,) = batch("photos")
+    assert done == (0, 1)
+    assert f"2 {left_out}" in said
+    done, (_, said) = batch("photos", "photos/more")
+    assert done == (2, 0)
+    assert "1 picture is finished under another name" in said
+    assert "'1__s.png' is 'photos_1__s.png' now" in said
+    done, (said,) = batch("photos", "photos/more")
+    assert done == (0, 2)
+    done, (said,) = batch("photos/**/*.png")
+    assert done == (0, 2), "photos/1.png and photos/more/1.png have these names from now on"
+    assert left_out in said
+    with pytest.raises(OptionError, match=r"got none: there are 3 of the run's own"):
+        expand_picture_paths(["photos/*_*.png"], PictureSearch(OwnFiles("photos")))
+    Path("new").mkdir()
+    save(Path("new/index.png"), 9)
+    arguments = ["batch", "--contents", "new", "--styles", "s.png", "--output-dir", "new"]
+    assert run([*arguments, "--contact-sheet"]) == 2
+    assert "'index.png' would take the place of a picture that is read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

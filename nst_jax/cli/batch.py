@@ -1,6 +1,7 @@
 """`nst-jax batch`: every job of a manifest, or every content with every style."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,14 +12,12 @@ from nst_jax.cli.console import print_json, print_note, print_table
 from nst_jax.cli.job_arguments import JobsCommand, note_another_network, open_run
 from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
 from nst_jax.request.job import Job, fill_defaults, picture_name
-from nst_jax.request.outputs import is_url
+from nst_jax.request.outputs import CONTACT_SHEET_NAME, is_url
 from nst_jax.request.paths import find_path
 from nst_jax.request.run_policy import RunPolicy
 
 if TYPE_CHECKING:
     from nst_jax.engine.results import Summary
-
-_CONTACT_SHEET = "index.png"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +62,12 @@ class Batch(JobsCommand):
     def run(self) -> int:
         """Renders what is missing; returns the exit status."""
         self._check()
-        jobs = self.load_jobs(quiet=self.quiet)
+        jobs = self.load_jobs(output_dir=self.output_dir, quiet=self.quiet)
         if self.contact_sheet:
             jobs = fill_defaults(jobs, self.options)
-            if any(job.output.casefold() == _CONTACT_SHEET for job in jobs):
-                raise OutputError(f"output {_CONTACT_SHEET!r} is the contact sheet's own name")
+            if any(job.output.casefold() == CONTACT_SHEET_NAME for job in jobs):
+                raise OutputError(f"output {CONTACT_SHEET_NAME!r} is the contact sheet's own name")
+            _check_contact_sheet(jobs, self.output_dir)
         if not self.quiet:
             note_another_network(self.options)
         summary = self._render(jobs)
@@ -143,6 +143,15 @@ def _write_page(folder: Path) -> Path | None:
         return None
 
 
+def _check_contact_sheet(jobs: Sequence[Job], output_dir: str) -> None:
+    """Refuses a contact sheet that would take the place of a picture that is read."""
+    from nst_jax.engine.run.preflight import check_inputs_not_overwritten
+    from nst_jax.files.folders import folder_at
+
+    pictures = itertools.chain.from_iterable(job.pictures for job in jobs)
+    check_inputs_not_overwritten(pictures, [CONTACT_SHEET_NAME], folder_at(output_dir))
+
+
 def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
     from nst_jax.files.contact_sheet import Row, write_contact_sheet
 
@@ -154,7 +163,7 @@ def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
         )
         for job in jobs
     ]
-    write_contact_sheet(folder / _CONTACT_SHEET, rows)
+    write_contact_sheet(folder / CONTACT_SHEET_NAME, rows)
 
 
 def _print_table(summary: "Summary") -> None:

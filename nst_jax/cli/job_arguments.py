@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,16 +91,18 @@ class JobsCommand:
     manifest: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[MANIFEST]")] = ""
     """A file with a row a job."""
     contents: PicturePaths = ()
-    """Content pictures: files, folders or patterns."""
+    """Content pictures: files, folders or patterns. Outputs are called CONTENT__STYLE.png; where a
+    pattern covers many folders, as f/*/1.jpg does, by the path below: a_1__STYLE.png."""
     styles: PicturePaths = ()
     """Style pictures: files, folders or patterns."""
     options: Rendering
 
-    def load_jobs(self, *, quiet: bool) -> Sequence[Job]:
+    def load_jobs(self, *, output_dir: str = "", quiet: bool) -> Sequence[Job]:
         """Reads the manifest, or pairs every content with every style.
 
         Args:
-            quiet: Whether nothing is said of files that are no pictures.
+            output_dir: Whose outputs, by its ledger, are no contents and no styles.
+            quiet: Whether nothing is said of files that are left out.
 
         Raises:
             OptionError: Both forms, neither, or half of the second.
@@ -119,22 +121,34 @@ class JobsCommand:
         if not (self.contents and self.styles):
             missing = "--styles" if self.contents else "--contents"
             raise OptionError(f"--contents and --styles go together, {missing} is missing")
-        return every_pair(*find_pictures(self.contents, self.styles, quiet=quiet))
+        places = self.contents, self.styles
+        (contents, styles), names = find_pictures(*places, output_dir=output_dir, quiet=quiet)
+        return every_pair(contents, styles, names)
 
 
-def find_pictures(*places: Sequence[str], quiet: bool) -> list[list[str]]:
-    """The pictures of each list of files, folders and patterns; a note counts other files there.
+def find_pictures(
+    *places: Sequence[str], output_dir: str = "", quiet: bool
+) -> tuple[list[list[str]], Mapping[str, str]]:
+    """The pictures of each list of files, folders and patterns; notes count what is left out.
+
+    Also tells what outputs call them where a pattern covers many folders, by their paths.
 
     Raises:
         OptionError: A folder or a pattern holds no picture.
+        OutputError: The ledger of the output folder can't be read.
     """
-    from nst_jax.files.picture_paths import expand_picture_paths, passed_over_text
+    from nst_jax.files.own_files import OwnFiles
+    from nst_jax.files.picture_paths import PictureSearch, expand_picture_paths, passed_over_text
 
-    passed_over: set[str] = set()
-    found = [expand_picture_paths(some, passed_over) for some in places]
-    if passed_over and not quiet:
-        print_note(passed_over_text(passed_over))
-    return found
+    search = PictureSearch(OwnFiles(output_dir) if output_dir else ())
+    found = [expand_picture_paths(some, search) for some in places]
+    if search.passed_over and not quiet:
+        print_note(passed_over_text(search.passed_over))
+    if search.left_out and not quiet:
+        count = len(search.left_out)
+        pictures = "1 picture is" if count == 1 else f"{count} pictures are"
+        print_note(f"{pictures} left out: earlier runs have put them into {output_dir!r}")
+    return found, search.names
 
 
 @contextlib.contextmanager

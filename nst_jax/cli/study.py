@@ -190,9 +190,11 @@ class Neurons(_StudyCommand):
             del stop  # what is finished is kept, the others begin anew
             return study_neurons(*what, **how)
 
+        where = self.output_dir
+        (found,), _ = find_pictures(self.pictures, output_dir=where, quiet=self.quiet)
         return self.run_study(
             make,
-            *find_pictures(self.pictures, quiet=self.quiet),
+            found,
             options=self.options,
             taps=self.taps,
             channels=self.channels,

@@ -26,6 +26,7 @@ from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.plan_file import WholeBatch, batch_hash, check_shared_batch
 from nst_jax.engine.run.preflight import FolderLock, check_outputs, warn_if_disk_is_short
 from nst_jax.engine.run.remaining import read_records, remaining_work
+from nst_jax.engine.run.renamed import say_renamed
 from nst_jax.engine.run.run_record import RUN_NAME, end_run, run_record
 from nst_jax.engine.run.shard import WorkerFiles, resolve_shard
 from nst_jax.engine.schedule.stop import StopToken
@@ -94,6 +95,7 @@ def render_batch(
         if worker:
             check_shared_batch(folder, digest())
             own = jobs_of_shard(batch, worker, job_costs(batch, options, architecture))
+        say_renamed(own, (job.output for job in batch), records, folder, progress)
         examined = examine_jobs(own, session, progress)
         lock.prepare(one.job.output for one in examined)
         work = remaining_work(examined, records, folder, policy)

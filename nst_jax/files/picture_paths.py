@@ -1,18 +1,21 @@
 """Picture files by name, folder or pattern."""
 
 import collections
+import dataclasses
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from nst_jax.files import storage
 from nst_jax.files.open_picture import FORMATS, HEIC_REMEDY, begins_as_picture, can_decode_heic
+from nst_jax.files.picture_patterns import read_pattern
 from nst_jax.request.errors import OptionError
 from nst_jax.request.outputs import is_url
+from nst_jax.request.paths import find_path
 
 _HEIC_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
 
@@ -24,7 +27,25 @@ _BESIDE_PICTURES = frozenset(
 _NO_SUFFIX, _NO_FILE = "without a suffix", "that are no files"
 
 
-def expand_picture_paths(places: Iterable[str], passed_over: set[str] | None = None) -> list[str]:
+@dataclasses.dataclass
+class PictureSearch:
+    """A search through folders and patterns: what is no input there, and what was found beside.
+
+    Attributes:
+        own: What the run itself has written, which is left out.
+        names: What outputs call a picture that a pattern found in one of many folders, by path.
+        passed_over: Files that can't be used; not hidden ones, and not what programs keep beside
+            pictures.
+        left_out: Pictures that are the run's own.
+    """
+
+    own: Container[str] = ()
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    passed_over: set[str] = dataclasses.field(default_factory=set)
+    left_out: set[str] = dataclasses.field(default_factory=set)
+
+
+def expand_picture_paths(places: Iterable[str], search: PictureSearch | None = None) -> list[str]:
     """Paths of pictures: a file stays as it is, a folder or a pattern becomes its pictures.
 
     Sorted within a folder or pattern; nothing twice, however it is spelled. Whether a named
@@ -33,15 +54,14 @@ def expand_picture_paths(places: Iterable[str], passed_over: set[str] | None = N
 
     Args:
         places: Names and addresses.
-        passed_over: Gets the files in folders and patterns that can't be used; not hidden ones,
-            and not what programs keep beside pictures.
+        search: Says what is no input, and gets what was found beside.
 
     Raises:
         OptionError: A folder or a pattern holds no picture.
     """
     found: dict[str, str] = {}
     for place in places:
-        for path in _pictures_at(place, set() if passed_over is None else passed_over):
+        for path in _pictures_at(place, search or PictureSearch()):
             found.setdefault(path if is_url(path) else os.path.abspath(path), path)
     return list(found.values())
 
@@ -54,19 +74,22 @@ def passed_over_text(paths: Iterable[str]) -> str:
     return f"{files} passed over, being no pictures that are read here: {_count(paths)}{hint}"
 
 
-def _pictures_at(place: str, passed_over: set[str]) -> Sequence[str]:
+def _pictures_at(place: str, search: PictureSearch) -> Sequence[str]:
     if is_url(place):
-        return _remote_pictures_at(place, passed_over)
+        return _remote_pictures_at(place, search)
+    place = find_path(place)
     if Path(place).is_dir():
         paths = [str(path) for path in sorted(Path(place).iterdir())]
-        return _choose(paths, f"folder {place!r}", passed_over, _is_picture)
-    if glob.has_magic(place) and not Path(place).exists():
-        matches = sorted(glob.glob(place, recursive=True))
-        return _choose(matches, f"pattern {place!r}", passed_over, _is_picture)
-    return [place]
+        return _choose(paths, f"folder {place!r}", search, _is_picture)
+    pattern = None if Path(place).exists() else read_pattern(place)
+    if pattern is None:
+        return [place]
+    found = _choose(pattern.list_matches(), f"pattern {place!r}", search, _is_picture)
+    search.names |= {path: name for path in found if (name := pattern.name_of(path))}
+    return found
 
 
-def _remote_pictures_at(place: str, passed_over: set[str]) -> Sequence[str]:
+def _remote_pictures_at(place: str, search: PictureSearch) -> Sequence[str]:
     """An address with a picture's suffix is one picture; else it is a folder, or a pattern in one.
 
     Raises:
@@ -84,18 +107,19 @@ def _remote_pictures_at(place: str, passed_over: set[str]) -> Sequence[str]:
         raise OptionError(f"{place!r} can't be listed: {error.strerror or error}") from error
     paths = [f"{folder}/{name}" for name in names]
     what = f"{'pattern' if is_pattern else 'folder'} {place!r}"
-    return _choose(paths, what, passed_over, _has_picture_suffix)
+    return _choose(paths, what, search, _has_picture_suffix)
 
 
 def _choose(
-    paths: Iterable[str], place: str, passed_over: set[str], is_picture: Callable[[str], bool]
+    paths: Iterable[str], place: str, search: PictureSearch, is_picture: Callable[[str], bool]
 ) -> list[str]:
-    """The pictures among the files of a place; others are added to `passed_over`.
+    """The pictures among the files of a place; others are kept in `search`.
 
     Raises:
         OptionError: There is none.
     """
     pictures: list[str] = []
+    own: list[str] = []
     others: list[str] = []
     folders = 0
     for path in paths:
@@ -104,20 +128,24 @@ def _choose(
         if not is_url(path) and os.path.isdir(path):
             folders += 1
         elif is_picture(path):
-            pictures.append(path)
+            (own if path in search.own else pictures).append(path)
         elif _suffix(path) not in _BESIDE_PICTURES:
             others.append(path)
     if not pictures:
-        raise _none_at(place, others, folders)
-    passed_over.update(others)
+        raise _none_at(place, others, folders, len(own))
+    search.passed_over.update(others)
+    search.left_out.update(own)
     return pictures
 
 
-def _none_at(place: str, others: list[str], folders: int) -> OptionError:
+def _none_at(place: str, others: list[str], folders: int, own: int) -> OptionError:
     subfolders = f"{folders} folder{'s' if folders > 1 else ''}" if folders else ""
-    there = ", ".join(filter(None, (_count(others), subfolders)))
+    outputs = f"{own} of the run's own" if own else ""
+    there = ", ".join(filter(None, (_count(others), subfolders, outputs)))
     remedy = HEIC_REMEDY if _has_missing_heic(others) else "PNG, JPEG, WebP and TIFF are read"
-    if folders and not others:
+    if own and not others:
+        remedy = "Name a folder of pictures that no run has made"
+    elif folders and not others:
         remedy = "Name one of the folders, or a pattern with ** for all of them"
     got = f"none: there are {there}" if there else "none"
     return OptionError(f"{place} must hold at least one picture, got {got}", remedy)

@@ -1,14 +1,16 @@
 """One request: a content, one or several styles, and options."""
 
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from nst_jax.request.default_names import name_pictures
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import JobOptions, Options, complete_options, job_options
-from nst_jax.request.outputs import OutputNames, default_output, normalize_output
+from nst_jax.request.outputs import OutputNames, default_output, normalize_output, stem_and_suffix
 
 
 @runtime_checkable
@@ -31,8 +33,15 @@ class Job:
         content: The picture whose things are shown.
         style: The picture, or the pictures, whose manner is taken.
         output: Name of the output relative to the output folder, with `/`. Empty: made of
-            the stems of content and style.
-        options: What this job wants; where they don't say, and None: what the run says.
+    unnamed = [job for job, name in zip(listed, given, strict=True) if not name]
+    free = map(taken.claim_free_name, default_outputs(unnamed))
+    # One object for all jobs that have none of their own, or the same one.
+    complete = {id(None): job_options(options)}
+    for own in (job.options for job in listed):
+        if own is not None and id(own) not in complete:
+            complete[id(own)] = complete_options(own, options)
+    return [
+        _fill_in(job, name or next(free), complete[id(job.options)], options)
         masks: Where each style applies, one a style, as grey pictures of the content's aspect
             ratio: white where it does, black where not, and between them in part. A part that
             is black in all of them has no style: there the output is the content. Where two
@@ -92,18 +101,15 @@ def fill_defaults(jobs: Iterable[Job], options: Options) -> list[Job]:
     given = [normalize_output(job.output) if job.output else "" for job in listed]
     for name in filter(None, given):
         taken.claim(name, name)
+    unnamed = [job for job, name in zip(listed, given, strict=True) if not name]
+    free = map(taken.claim_free_name, default_outputs(unnamed))
     # One object for all jobs that have none of their own, or the same one.
     complete = {id(None): job_options(options)}
     for own in (job.options for job in listed):
         if own is not None and id(own) not in complete:
             complete[id(own)] = complete_options(own, options)
     return [
-        _fill_in(
-            job,
-            name or taken.claim_free_name(_default_output(job)),
-            complete[id(job.options)],
-            options,
-        )
+        _fill_in(job, name or next(free), complete[id(job.options)], options)
         for job, name in zip(listed, given, strict=True)
     ]
 
@@ -137,9 +143,23 @@ def _fill_in(job: Job, output: str, own: JobOptions, options: Options) -> Job:
     return dataclasses.replace(job, output=output, options=own)
 
 
-def every_pair(contents: Sequence[PictureSource], styles: Sequence[PictureSource]) -> list[Job]:
-    """A job for each content with each style, content by content."""
-    return [Job(content, style) for content, style in itertools.product(contents, styles)]
+def every_pair(
+    contents: Sequence[PictureSource],
+    styles: Sequence[PictureSource],
+    names: Mapping[str, str] | None = None,
+) -> list[Job]:
+    """A job for each content with each style, content by content.
+
+    Args:
+        contents: The pictures whose things are shown.
+        styles: The pictures whose manners are taken.
+        names: What outputs call pictures whose stem is not to count, by their paths.
+    """
+    jobs = [Job(content, style) for content, style in itertools.product(contents, styles)]
+    if not names:
+        return jobs
+    outputs = map(OutputNames().claim_free_name, default_outputs(jobs, names))
+    return [dataclasses.replace(job, output=next(outputs)) for job in jobs]
 
 
 def picture_name(source: PictureSource) -> str:
@@ -193,5 +213,17 @@ def _check_optimizer(own: JobOptions, options: Options) -> None:
         )
 
 
-def _default_output(job: Job) -> str:
-    return default_output(picture_name(job.content), map(picture_name, job.styles))
+def default_outputs(jobs: Sequence[Job], names: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The name that each job's output would have, before any has to give way.
+
+    Args:
+        jobs: Of one batch.
+        names: What pictures are called whose stem is not to count, by their paths.
+    """
+    contents = name_pictures((picture_name(job.content) for job in jobs), names)
+    styles = name_pictures((picture_name(one) for job in jobs for one in job.styles), names)
+    style_name = functools.cache(lambda path: styles.get(path) or stem_and_suffix(path)[0])
+    for job in jobs:
+        path = picture_name(job.content)
+        name = contents.get(path) or stem_and_suffix(path)[0]
+        yield default_output(name, map(style_name, map(picture_name, job.styles)))

@@ -22,7 +22,9 @@ FORMAT_OF_SUFFIX = MappingProxyType(
 )
 SIXTEEN_BIT_FORMATS = frozenset({"PNG", "TIFF"})
 
-_REPORT_PICTURES = "report/pictures/"
+PREVIEWS_NAME = "previews"
+CONTACT_SHEET_NAME = "index.png"
+REPORT_PICTURES = "report/pictures/"
 """Where the page of a batch keeps, and clears, its copies."""
 
 _PLAIN_PART = r"[^./\\:\0][^/\\:\0]{0,199}"
@@ -55,7 +57,7 @@ def check_output_suffix(name: str, *, bit_depth: int = 8) -> None:
         OutputError: The suffix is not .png, .jpg, .jpeg, .webp, .tif or .tiff in any case,
             or its format has no 16 bits where 16 are wanted.
     """
-    suffix = _stem_and_suffix(name)[1]
+    suffix = stem_and_suffix(name)[1]
     kind = FORMAT_OF_SUFFIX.get(suffix.lower())
     if kind is None:
         raise OutputError(
@@ -83,7 +85,7 @@ def check_output_place(name: str) -> None:
         or path.parts[:1] == ("~",),
         "stay inside the output folder": ".." in path.parts,
         "use / between folders": "\\" in name,
-        "lie outside of the report's own pictures": name.casefold().startswith(_REPORT_PICTURES),
+        "lie outside of the report's own pictures": name.casefold().startswith(REPORT_PICTURES),
         "hold no NUL": "\0" in name,
         "not start with a dot": any(part.startswith(".") for part in path.parts),
         "be text that UTF-8 can hold": not _is_encodable(name),
@@ -97,9 +99,8 @@ def check_output_place(name: str) -> None:
 
 
 def default_output(content: str, styles: Iterable[str]) -> str:
-    """`CONTENT__STYLE.png` by stems; several styles are joined by `+`."""
-    stems = (_stem_and_suffix(style)[0] for style in styles)
-    return _shorten(f"{_stem_and_suffix(content)[0]}__{'+'.join(stems)}") + ".png"
+    """`CONTENT__STYLE.png` of what pictures are called; several styles are joined by `+`."""
+    return _shorten(f"{content}__{'+'.join(styles)}") + ".png"
 
 
 class OutputNames:
@@ -124,7 +125,7 @@ class OutputNames:
         Raises:
             OutputError: It is taken, or is the folder of one that is, or lies in one.
         """
-        key = _key(name)
+        key = name_key(name)
         if key in self._owners:
             raise _clash(name, "is taken by", self._owners[key])
         if key in self._folders:
@@ -164,10 +165,11 @@ def normalize_output(name: str) -> str:
 
 def output_key(name: str) -> str:
     """What two names of one file have in common."""
-    return _key(normalize_output(name))
+    return name_key(normalize_output(name))
 
 
-def _key(plain: str) -> str:
+def name_key(plain: str) -> str:
+    """What two names have in common that some file system takes for one."""
     key = plain.casefold()
     if not key.isascii():
         key = unicodedata.normalize("NFC", key)
@@ -187,7 +189,7 @@ def _is_encodable(name: str) -> bool:
     return True
 
 
-def _stem_and_suffix(name: str) -> tuple[str, str]:
+def stem_and_suffix(name: str) -> tuple[str, str]:
     """Of the last part of a path; as pathlib has them, in a tenth of the time."""
     last = name.rstrip("/").rpartition("/")[2]
     dot = last.rfind(".")
@@ -198,5 +200,5 @@ def _shorten(stem: str) -> str:
     """A stem that may stand in an output name and leaves room for a number and a suffix."""
     if len(stem) <= 180 and "/" not in stem and _is_plain(stem):
         return stem
-    visible = re.sub(r"[\\:\0]", "_", stem).lstrip(".") or "output"
+    visible = re.sub(r"[\\/:\0]", "_", stem).lstrip(".") or "output"
     return visible.encode(errors="ignore")[:180].decode(errors="ignore")

@@ -15,10 +15,14 @@ from nst_jax.files.folders import Folder, folder_and_name
 from nst_jax.request.errors import OutputError
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
-from nst_jax.request.outputs import check_output_place, check_output_suffix, is_url, output_key
+from nst_jax.request.outputs import (
+    PREVIEWS_NAME,
+    check_output_place,
+    check_output_suffix,
+    is_url,
+    output_key,
+)
 from nst_jax.request.paths import find_path
-
-PREVIEWS_NAME = "previews"
 
 _LEDGER_LINE_BYTES = 8_000
 """A long one, with a full curve."""

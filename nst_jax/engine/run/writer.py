@@ -16,7 +16,6 @@ import numpy as np
 
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.run.preflight import PREVIEWS_NAME
 from nst_jax.engine.schedule.previews import Preview
 from nst_jax.files.encode import encode_picture, write_error
 from nst_jax.files.folders import Folder, reason_of
@@ -24,7 +23,7 @@ from nst_jax.files.ledger import ledger_name
 from nst_jax.files.retry import retry
 from nst_jax.request.errors import OutputError, WriteError
 from nst_jax.request.options import Options, job_options
-from nst_jax.request.outputs import is_url
+from nst_jax.request.outputs import PREVIEWS_NAME, is_url
 
 _PICTURES_WAITING = 16
 
