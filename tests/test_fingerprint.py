@@ -15,6 +15,7 @@ from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress
+from nst_jax.engine.results import METHOD_VERSION
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 
@@ -194,15 +195,12 @@ def test_the_batch_size_the_order_and_the_files_names_do_not_count(files, option
     assert numbers([Job(*moved)], options) == before[:1]
 
 
-def test_the_method_counts(monkeypatch):
-    def number():
-        options = Options()
-        job = Job(content_of(0), style_of(0), output="a.png")
-        own = job_options(options)
-        return fingerprint(
-            job, own, options, PictureIndex(), dtype="float32", weights_sha256="0" * 64
-        )
-
-    before = number()
-    monkeypatch.setattr("nst_jax.engine.inputs.fingerprint.METHOD_VERSION", 10**6)
-    assert number() != before
+def test_the_method_counts():
+    options = Options()
+    job = Job(content_of(0), style_of(0), output="a.png")
+    common = {"dtype": "float32", "weights_sha256": "0" * 64}
+    seen = {
+        fingerprint(job, job_options(options), options, PictureIndex(), **common | method)
+        for method in ({}, {"method": METHOD_VERSION}, {"method": 7})
+    }
+    assert len(seen) == 2

@@ -2,8 +2,7 @@
 
 `data/older_folder` is what version 0.1.0 (commit ca8d296) left of `JOBS`, stopped in mid-schedule:
 three pictures, two jobs that failed by their own fault, one within a level (`midway`) and one
-between two (`waiting`). Whoever changes the method makes the folder anew, with the program before
-the change, and says so in the changelog: its users' folders are rendered again as well.
+between two (`waiting`). The method is a newer one now: its pictures stay by `--keep-older` alone.
 """
 
 import json
@@ -13,20 +12,16 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from engine_jobs import BAD, Notes, one_device, own_options, tiny_options
-from PIL import Image
 
-from nst_jax import Job, render_batch
-from nst_jax.engine.results import Summary
+from nst_jax import Job, RunPolicy, render_batch
+from nst_jax.engine.results import METHOD_VERSION, Summary
 
 OLDER = Path(__file__).parent / "data" / "older_folder"
 
 FINISHED, FAILED = ("noise.png", "colours.png", "plain.png"), ("not_finite.png", "missing.png")
 UNDER_WAY = ("midway.png", "waiting.png")
-STEPS_LEFT = 2 * (30 + 1)
-"""Of the jobs under way, should they begin anew."""
 
 
 def job(output: str, content: str = "a.png", **own: Any) -> Job:
@@ -68,14 +63,24 @@ def gone_on(
     before, notes = contents(folder / "out"), Notes()
     options = tiny_options(narrow_file, size=20, batch_size=4)
     with chdir(folder):
-        summary = render_batch(JOBS, "out", options, progress=notes, devices=one_device())
+        summary = render_batch(
+            JOBS,
+            "out",
+            options,
+            handling=RunPolicy(keep_older=True),
+            progress=notes,
+            devices=one_device(),
+        )
         yield GoneOn(folder / "out", before, summary, notes.said)
 
 
-def test_finished_pictures_are_skipped_and_failed_jobs_are_given_up(gone_on):
-    """The copies have other times, so it is their checksums that are compared."""
+def test_finished_pictures_are_skipped_and_a_missing_input_is_given_up(gone_on):
+    """The copies have other times, so it is their checksums that are compared.
+
+    What failed in the older method's steps is tried again by the newer one's.
+    """
     summary = gone_on.summary
-    assert (summary.skipped, summary.given_up, summary.done) == (3, 2, 2), summary
+    assert (summary.skipped, summary.given_up, summary.done, summary.failed) == (3, 1, 2, 2)
     after = contents(gone_on.out)
     assert {name: after[name] for name in FINISHED} == {
         name: gone_on.before[name] for name in FINISHED
@@ -88,13 +93,17 @@ def test_the_plan_stays_to_the_byte(gone_on):
 
 
 def test_the_ledger_is_gone_on_with_in_the_same_form(gone_on):
-    """Its lines stay, those that are new have the same keys, and no job has two."""
+    """Its lines stay; those that are new have the same keys, and tell the method."""
     content, earlier = (gone_on.out / "ledger.jsonl").read_bytes(), gone_on.before["ledger.jsonl"]
     assert content.startswith(earlier[0])
     lines = [json.loads(line) for line in content.splitlines()]
-    assert sorted(line["job"] for line in lines) == sorted(one.output for one in JOBS)
-    assert {line["job"] for line in lines[-2:]} == set(UNDER_WAY)
-    assert all(line["status"] == "done" for line in lines[-2:])
+    old, new = lines[:5], lines[5:]
+    assert sorted(line["job"] for line in old) == sorted([*FINISHED, *FAILED])
+    assert {line["job"]: line["status"] for line in new} == {
+        **dict.fromkeys(UNDER_WAY, "done"),
+        "not_finite.png": "failed",
+    }
+    assert {line.pop("method") for line in new} == {METHOD_VERSION}
     assert len({tuple(line) for line in lines}) == 1
 
 
@@ -108,19 +117,15 @@ def test_the_run_is_told_under_the_same_keys(gone_on):
 
 
 def test_an_older_state_costs_time_and_nothing_else(gone_on, narrow_file):
-    """Jobs under way are taken up, or a note says that they are not; then they begin anew."""
-    options = tiny_options(narrow_file, size=20, batch_size=4)
-    Path("unbroken").mkdir()
-    shutil.copy(OLDER / "out" / "plan.json", "unbroken")  # the same slots
-    unbroken = render_batch(JOBS, "unbroken", options, devices=one_device())
-    assert (unbroken.done, unbroken.failed) == (5, 2)
-    taken_up = gone_on.summary.image_steps < STEPS_LEFT
-    assert taken_up or any("state.npz is passed over" in note for note in gone_on.notes)
+    """A note says that jobs under way begin anew. The second run keeps nothing that is older."""
+    options, notes = tiny_options(narrow_file, size=20, batch_size=4), Notes()
+    shutil.copytree(OLDER / "out", "anew")
+    anew = render_batch(JOBS, "anew", options, progress=notes, devices=one_device())
+    assert (anew.done, anew.failed, anew.skipped) == (5, 2, 0)
+    assert any("3 pictures were made by an older method" in note for note in notes.said)
+    assert not any("older method" in note for note in gone_on.notes)
+    assert any("2 of the jobs in mid-schedule" in note for note in gone_on.notes)
     for name in UNDER_WAY:
-        path, whole = gone_on.out / name, gone_on.out.parent / "unbroken" / name
-        if taken_up:  # half its steps are another machine's, which may round otherwise
-            pixels, expected = (np.asarray(Image.open(one), np.int16) for one in (path, whole))
-            assert np.abs(pixels - expected).max() <= 1, name
-        else:
-            assert path.read_bytes() == whole.read_bytes(), name
+        path, whole = gone_on.out / name, gone_on.out.parent / "anew" / name
+        assert path.read_bytes() == whole.read_bytes(), name
     assert not (gone_on.out / "state.npz").exists()

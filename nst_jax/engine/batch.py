@@ -25,7 +25,7 @@ from nst_jax.engine.results import Summary
 from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.plan_file import WholeBatch, batch_hash, check_shared_batch
 from nst_jax.engine.run.preflight import FolderLock, check_outputs, warn_if_disk_is_short
-from nst_jax.engine.run.remaining import read_records, remaining_work
+from nst_jax.engine.run.remaining import read_records, remaining_work, say_older
 from nst_jax.engine.run.renamed import say_renamed
 from nst_jax.engine.run.run_record import RUN_NAME, end_run, run_record
 from nst_jax.engine.run.shard import WorkerFiles, resolve_shard
@@ -98,7 +98,8 @@ def render_batch(
         say_renamed(own, (job.output for job in batch), records, folder, progress)
         examined = examine_jobs(own, session, progress)
         lock.prepare(one.job.output for one in examined)
-        work = remaining_work(examined, records, folder, policy)
+        work = remaining_work(examined, records, folder, policy, session)
+        say_older(work.older, progress)
         warn_if_disk_is_short(work.jobs, options, folder, progress)
         run = FolderRun(
             folder=folder,

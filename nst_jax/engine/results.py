@@ -16,6 +16,9 @@ from nst_jax.request.options import JobOptions, non_default_options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import find_path
 
+METHOD_VERSION = 8
+"""Raised whenever the same request gives another picture than before."""
+
 MOST_POINTS = 48
 """Points kept of a job, however long it takes."""
 
@@ -126,6 +129,7 @@ class Result:
             "status": self.status,
             "output": self.output,
             "fingerprint": self.fingerprint,
+            "method": METHOD_VERSION,
             "sha256": self.sha256,
             "steps": self.steps,
             "seconds": round(self.seconds, 3),

@@ -18,6 +18,9 @@ class RunPolicy:
     """Stop at the first job that fails."""
     max_failures: int = 0
     """Stop once so many jobs have failed; 0: never."""
+    keep_older: bool = False
+    """Leave finished pictures that an older version of the method has made and that are otherwise
+    up to date; else they are rendered again."""
     verify: bool = False
     """Read every input and every finished output again; else sizes and times stand in for files
     that were read before."""

@@ -119,7 +119,7 @@ def maximise_activations(
     place = LocalFolder(folder)
     place.make()
     marked = [dataclasses.replace(one, fingerprint=marks[one.index]) for one in ready]
-    work = remaining_work(marked, place.read_records(), place, RunPolicy())
+    work = remaining_work(marked, place.read_records(), place, RunPolicy(), session)
     left = {one.index for one in work.jobs}
     run = FolderRun(
         folder=place,

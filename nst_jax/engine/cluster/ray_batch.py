@@ -16,7 +16,7 @@ from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.plan_file import WholeBatch, adopt_plan, batch_hash
 from nst_jax.engine.run.preflight import FolderLock, check_outputs
-from nst_jax.engine.run.remaining import read_records
+from nst_jax.engine.run.remaining import count_older, read_records, say_older
 from nst_jax.engine.run.renamed import say_renamed
 from nst_jax.engine.run.run_record import RUN_NAME, end_run
 from nst_jax.engine.schedule.stop import StopToken
@@ -70,6 +70,8 @@ def render_on_ray(
         lock.prepare(job.output for job in batch)
         records, known = read_records(folder)
         say_renamed(batch, (job.output for job in batch), records, folder, progress)
+        if not policy.keep_older:
+            say_older(count_older(records, batch), progress)
         pictures = PictureIndex({} if policy.verify else known, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
         demand = measure_demand(batch, options, architecture, pictures.size)

@@ -135,7 +135,7 @@ class Worker:
         run = FolderRun(
             folder=self._folder,
             session=session,
-            work=remaining_work(examined, newest, self._folder, self._policy),
+            work=remaining_work(examined, newest, self._folder, self._policy, session),
             progress=ended,
             policy=self._policy,
             files=self._files,

@@ -9,11 +9,9 @@ from typing import Any
 
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import Session
+from nst_jax.engine.results import METHOD_VERSION
 from nst_jax.request.job import Job
 from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, JobOptions, Options
-
-METHOD_VERSION = 7
-"""Raised whenever the same request gives another picture than before."""
 
 # The weights count by their content, a preset by what it sets; batch size, previews, limits and
 # metadata not at all: they are how, not what.
@@ -31,6 +29,7 @@ def fingerprint(
     *,
     dtype: str,
     weights_sha256: str,
+    method: int = METHOD_VERSION,
 ) -> str:
     """sha256 over everything that decides a job's picture, as hexadecimal digits.
 
@@ -41,12 +40,13 @@ def fingerprint(
         pictures: What looks at the job's pictures.
         dtype: What the network really computes in.
         weights_sha256: The content of the network's weights.
+        method: The version of the method that makes the picture, or has made it.
 
     Raises:
         PictureError: An input can't be read.
     """
     content = {
-        "method": METHOD_VERSION,
+        "method": method,
         "content": pictures.sha256(job.content),
         "styles": [pictures.sha256(style) for style in job.styles],
         "masks": [pictures.sha256(mask) for mask in job.masks],
@@ -60,7 +60,9 @@ def fingerprint(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def session_fingerprint(job: Job, own: JobOptions, session: Session) -> str:
+def session_fingerprint(
+    job: Job, own: JobOptions, session: Session, method: int = METHOD_VERSION
+) -> str:
     """The fingerprint of a job in a session; see `fingerprint`."""
     return fingerprint(
         job,
@@ -69,6 +71,7 @@ def session_fingerprint(job: Job, own: JobOptions, session: Session) -> str:
         session.pictures,
         dtype=session.precision.name,
         weights_sha256=session.weights.content_sha256,
+        method=method,
     )
 
 

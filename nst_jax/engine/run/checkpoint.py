@@ -87,12 +87,20 @@ class CheckpointFile:
     def _load(self, folder: Folder, name: str) -> None:
         """Adds what a file has, where it is further than what is known."""
         try:
-            content = folder.read(name)
-            found = [] if content is None else _unpack(*read_archive(content), self._jobs)
+            if (content := folder.read(name)) is None:
+                return
+            header, arrays = read_archive(content)
+            found = _unpack(header, arrays, self._jobs)
         except (OSError, ValueError) as error:
             reason = reason_of(error) if isinstance(error, OSError) else error
             self._progress.note(f"{name} is passed over: {reason}")
             return
+        outputs = {one.job.output for one in self._jobs.values()}
+        if changed := sum(entry["job"] in outputs for entry in header) - len(found):
+            self._progress.note(
+                f"{changed} of the jobs in mid-schedule in {name} are other jobs now "
+                "(inputs, options, weights or method): they begin anew"
+            )
         for snapshot in found:
             known = self.snapshots.get(snapshot.index)
             if known is None or known.progress < snapshot.progress:

@@ -5,18 +5,27 @@ import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from nst_jax.engine.inputs.fingerprint import session_fingerprint
 from nst_jax.engine.inputs.picture_index import PictureInfo, index_from_ledger
+from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
-from nst_jax.engine.results import Result
+from nst_jax.engine.progress import Progress
+from nst_jax.engine.results import METHOD_VERSION, Result
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import JobLines, Record
 from nst_jax.request.errors import NonFiniteError, PictureError
+from nst_jax.request.job import Job
 from nst_jax.request.run_policy import RunPolicy
 
 _OWN_FAULTS = frozenset((PictureError.kind, NonFiniteError.kind))
 
-_KEPT_KEYS = frozenset(("job", "status", "fingerprint", "sha256", "stamp", "time", "error"))
+_KEPT_KEYS = frozenset(
+    ("job", "status", "fingerprint", "method", "sha256", "stamp", "time", "error")
+)
 """What a resume must know of a job."""
+
+_UNNAMED_METHOD = 7
+"""The version of the method that lines of the ledger don't tell."""
 
 
 def read_records(folder: Folder) -> tuple[dict[str, JobLines], dict[str, PictureInfo]]:
@@ -45,12 +54,14 @@ class RemainingWork:
         failures: Failed just now, when they were examined, and not likewise before.
         skipped: Finished before and up to date.
         given_up: Failed before by their own fault, nothing of them having changed.
+        older: Of the jobs, those that an older version of the method has finished.
     """
 
     jobs: Sequence[ExaminedJob]
     failures: Sequence[Result]
     skipped: int
     given_up: int
+    older: int = 0
 
 
 def remaining_work(
@@ -58,6 +69,7 @@ def remaining_work(
     records: Mapping[str, JobLines],
     folder: Folder,
     policy: RunPolicy,
+    session: Session,
 ) -> RemainingWork:
     """Sorts examined jobs by what the ledger and the folder have of them.
 
@@ -66,39 +78,83 @@ def remaining_work(
     """
     jobs: list[ExaminedJob] = []
     failures: list[Result] = []
-    skipped = given_up = 0
+    skipped = given_up = older = 0
     for one in examined:
-        lines = [line for line in records.get(one.job.output, ()) if _is_of(line, one)]
-        failed_before = _count_failures(lines[-1]) if lines else 0
-        if isinstance(one, ExaminedJob) and any(
-            _is_up_to_date(one, line, folder, policy.verify) for line in lines
-        ):
+        lines = records.get(one.job.output, ())
+        own = [line for line in lines if line.get("fingerprint") == one.fingerprint]
+        failed_before = _count_failures(own[-1]) if own else 0
+        has_unharmed = functools.partial(_has_unharmed, one, folder=folder, verify=policy.verify)
+        is_done = has_unharmed(own)
+        is_older = not is_done and has_unharmed(_lines_by_older_methods(one, lines, session))
+        if is_done or (is_older and policy.keep_older):
             skipped += 1
-        elif failed_before and _fails_again(one, lines[-1]) and not policy.retry_failed:
+        elif failed_before and _fails_again(one, own[-1]) and not policy.retry_failed:
             given_up += 1
         elif isinstance(one, Result):
             failures.append(dataclasses.replace(one, attempt=failed_before + 1))
         else:
             jobs.append(dataclasses.replace(one, attempts=failed_before))
-    return RemainingWork(jobs, failures, skipped, given_up)
+            older += is_older
+    return RemainingWork(jobs, failures, skipped, given_up, older)
 
 
-def _is_of(line: Record, one: ExaminedJob | Result) -> bool:
-    """Whether a line tells of a job as it is now."""
-    return line.get("fingerprint") == one.fingerprint
+def say_older(count: int, progress: Progress) -> None:
+    """Says that finished pictures are rendered again because the method is another now."""
+    if count:
+        progress.note(
+            f"{count} {'picture was' if count == 1 else 'pictures were'} made by an older method "
+            f"and {'is' if count == 1 else 'are'} rendered again; --keep-older leaves them"
+        )
 
 
-def _is_up_to_date(job: ExaminedJob, record: Record, folder: Folder, verify: bool) -> bool:
-    """Whether a line of this very picture has it as done and the file is unharmed."""
-    if record.get("status") != "done":
-        return False
-    tag = folder.version_tag(job.job.output)
+def count_older(records: Mapping[str, JobLines], jobs: Iterable[Job]) -> int:
+    """How many jobs older versions of the method alone have finished, whatever else has changed."""
+    found = ([line for line in records.get(job.output, ()) if _is_done(line)] for job in jobs)
+    return sum(bool(lines) and all(map(_is_older, lines)) for lines in found)
+
+
+def _is_done(record: Record) -> bool:
+    return record.get("status") == "done"
+
+
+def _is_older(record: Record) -> bool:
+    method = record.get("method", _UNNAMED_METHOD)
+    return isinstance(method, int) and 0 < method < METHOD_VERSION
+
+
+def _lines_by_older_methods(
+    one: ExaminedJob | Result, lines: Iterable[Record], session: Session
+) -> list[Record]:
+    """Of a job's lines those of older methods, by which it is as it is now in all else."""
+    if isinstance(one, Result):
+        return []
+    fingerprint_by = functools.partial(session_fingerprint, one.job, one.options, session)
+    return [
+        line
+        for line in lines
+        if _is_older(line)
+        and line.get("fingerprint") == fingerprint_by(line.get("method", _UNNAMED_METHOD))
+    ]
+
+
+def _has_unharmed(
+    one: ExaminedJob | Result, lines: Iterable[Record], *, folder: Folder, verify: bool
+) -> bool:
+    """Whether one of these lines has the job as done, and the picture is as it was written."""
+    return isinstance(one, ExaminedJob) and any(
+        _is_unharmed(one.job.output, line, folder, verify) for line in lines if _is_done(line)
+    )
+
+
+def _is_unharmed(output: str, record: Record, folder: Folder, verify: bool) -> bool:
+    """Whether a finished picture's file is as its line says."""
+    tag = folder.version_tag(output)
     if not tag:
         return False
     if not verify and tag == record.get("stamp"):
         return True
     try:
-        content = folder.read(job.job.output)
+        content = folder.read(output)
     except OSError:  # rendered again, it may be readable
         return False
     return content is not None and hashlib.sha256(content).hexdigest() == record.get("sha256")
