@@ -28,7 +28,7 @@ from nst_jax.cli.signals import Termination
 
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
-    *("seconds", "compile_seconds", "losses", "error"),
+    *("seconds", "compile_seconds", "losses", "error", "method"),
     *("content", "style", "options", "curve", "time", "stamp", "inputs"),
 }
 SUMMARY = {
