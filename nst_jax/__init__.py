@@ -12,6 +12,7 @@ Importing the package does not import jax; the first rendering does.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nst_jax.engine.device.recent_sessions import forget_programs
 from nst_jax.request.errors import JobError, NstJaxError, RequestError
 from nst_jax.request.job import Job, every_pair
 from nst_jax.request.manifest import read_manifest
@@ -40,6 +41,7 @@ __all__ = [
     "RunPolicy",
     "Summary",
     "every_pair",
+    "forget_programs",
     "read_manifest",
     "render",
     "render_batch",

@@ -96,6 +96,14 @@ def levels_of_its_own() -> Iterator[None]:
         levels.make_levels.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def programs_of_its_own() -> Iterator[None]:
+    """What a test has compiled, perhaps of a patched model, no other test uses."""
+    yield
+    if sessions := sys.modules.get("nst_jax.engine.device.recent_sessions"):
+        sessions.forget_programs()
+
+
 @pytest.fixture
 def more_steps(monkeypatch):
     """Wasserstein distances by more steps of the matrix root than are shipped."""

@@ -1,6 +1,9 @@
 """Compilations: as few as there are programs, each with a name, none twice, none unnamed."""
 
+import concurrent.futures
 import dataclasses
+import gc
+import shutil
 from unittest import mock
 
 import jax
@@ -8,18 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from engine_jobs import (
+    FIRST_TAPS,
     LANDSCAPE,
     PORTRAIT,
     Studio,
     compilations,
     content_of,
+    image_of,
     one_device,
+    same,
     style_of,
     tiny_job,
     tiny_options,
+    write_narrow_weights,
 )
 
-from nst_jax import Job, JobOptions, render_many
+from nst_jax import (
+    Job,
+    JobOptions,
+    RunPolicy,
+    forget_programs,
+    render,
+    render_batch,
+    render_many,
+)
+from nst_jax.engine.device import recent_sessions
+from nst_jax.engine.progress import NullProgress
 
 NAMED = {"content_features", "style_moments", "run_chunk"}
 REFILLING = {"place", "take"}
@@ -84,6 +101,131 @@ def test_a_whole_run_compiles_nothing_without_a_name(narrow_file, compiled):
     results = list(render_many(jobs, options, devices=one_device()))
     assert [result.error for result in results] == [None] * 3
     assert set(compiled) == NAMED
+
+
+# Calls after one another, as in a notebook or a server.
+
+
+@pytest.fixture
+def shallow(narrow_file):
+    """A level of shallow taps: what compiles quickly."""
+    return tiny_options(narrow_file, levels=1, batch_size=1, steps=2, **FIRST_TAPS)
+
+
+PAIR = Job(content_of(0), style_of(0))
+
+
+def test_a_second_call_compiles_nothing_whatever_its_pictures_and_numbers(
+    shallow, compiled, tmp_path, files
+):
+    first = render(PAIR, options=shallow, devices=one_device())
+    assert set(compiled) == NAMED
+    again = render(PAIR, options=shallow, devices=one_device())
+    assert same(again, first)
+    assert again.compile_seconds == 0
+    own = JobOptions(style_weight=3.0, seed=7, init="noise")
+    (other,) = render_many([tiny_job(1, **FIRST_TAPS)], shallow, devices=one_device())
+    assert image_of(other).shape == image_of(first).shape
+    patient = dataclasses.replace(shallow, steps=3, bit_depth=16)
+    render(Job(*files, options=own), tmp_path / "a.png", patient, devices=one_device())
+    summary = render_batch([Job(*files)], tmp_path / "out", patient, devices=one_device())
+    assert (summary.done, summary.compiled, summary.compile_seconds) == (1, {}, 0)
+    assert len(compiled) == len(NAMED)
+    forget_programs()
+    assert same(render(PAIR, options=shallow, devices=one_device()), first)
+    assert len(compiled) == 2 * len(NAMED)
+
+
+def test_a_session_is_known_by_its_content(shallow, compiled, tmp_path):
+    """What makes another program is another session, and its pictures are its own."""
+    copied = str(shutil.copy(shallow.weights, tmp_path / "another name.h5"))
+    other = write_narrow_weights(tmp_path / "other.h5", seed=1)
+    first = render(PAIR, options=shallow, devices=one_device())
+    for changes in (
+        {"weights": copied},
+        {"batch_size": "auto"},
+        {"preset": "default", "style_loss": "gram"},
+    ):
+        before = len(compiled)
+        render(PAIR, options=dataclasses.replace(shallow, **changes), devices=one_device())
+        assert len(compiled) == before, changes
+    for changes in (
+        {"weights": other},
+        {"padding": "zero"},
+        {"tv_loss": "absolute"},
+        {"style_loss": "moments"},
+        {"dtype": "bfloat16"},
+        {"content_taps": ("relu1_2",)},
+    ):
+        before = len(compiled)
+        result = render(PAIR, options=dataclasses.replace(shallow, **changes), devices=one_device())
+        assert len(compiled) > before, changes
+        assert not same(result, first)
+
+
+def live() -> tuple[int, int]:
+    """Compiled programs and arrays of this process that nobody has freed."""
+    gc.collect()
+    return len(jax.devices()[0].client.live_executables()), len(jax.live_arrays())
+
+
+def test_memory_is_flat_over_many_calls_and_free_after_forgetting(shallow, monkeypatch):
+    monkeypatch.setattr(recent_sessions, "_KEPT_PROGRAMS", 4)
+    kinds = [{"padding": "zero"}, {"size": 40}, {"size": 56}, {"tv_loss": "absolute"}]
+    begin, seen = live(), []
+    for number in range(12):
+        options = dataclasses.replace(shallow, **kinds[number % len(kinds)])
+        render(PAIR, options=options, devices=one_device())
+        seen.append(live())
+    assert seen[4:8] == seen[8:]
+    programs, arrays = zip(*seen, strict=True)
+    assert max(programs) - begin[0] <= 2 * (4 + len(NAMED))
+    del arrays
+    forget_programs()
+    assert live() == begin
+
+
+class Compilations(NullProgress):
+    """Names of what is compiled, in whatever thread."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def compiling(self, name: str) -> None:
+        self.names.append(name)
+
+
+def test_calls_in_several_threads_share_programs_and_get_their_own_pictures(shallow):
+    jobs = [Job(content_of(number), style_of(number)) for number in range(3)]
+    kinds = [shallow, dataclasses.replace(shallow, padding="zero")]
+    calls = [(job, options) for job in jobs for options in kinds]
+    progress = Compilations()
+
+    def call(which):
+        job, options = which
+        return render(job, options=options, progress=progress, devices=one_device())
+
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        together = list(pool.map(call, calls))
+    for result, alone in zip(together, map(call, calls), strict=True):
+        assert same(result, alone)
+    assert len(progress.names) == len(kinds) * len(NAMED)
+    assert len(set(progress.names)) == len(NAMED)
+
+
+def test_a_failing_device_leaves_nothing_to_later_calls(shallow, compiled, tmp_path):
+    render(PAIR, options=shallow, devices=one_device())
+    fault = jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
+    policy = RunPolicy(retries=0)
+    with mock.patch("nst_jax.engine.device.programs.ProgramCache.run_chunk", side_effect=fault):
+        summary = render_batch([PAIR], tmp_path, shallow, handling=policy, devices=one_device())
+    assert summary.failed == 1
+    before = len(compiled)
+    render(PAIR, options=shallow, devices=one_device())
+    assert len(compiled) == before + len(NAMED)
+
+
+# Jobs of one call.
 
 
 def test_a_sweep_of_one_pair_is_one_compilation(narrow_file, compiled):

@@ -18,6 +18,7 @@ import numpy as np
 
 from nst_jax.bench.operations import Operations, step_operations
 from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.recent_sessions import forget_programs
 from nst_jax.engine.device.slot_batch import SlotBatch
 from nst_jax.engine.device.targets import TargetCache
 from nst_jax.engine.inputs.examine import examine_jobs
@@ -213,6 +214,7 @@ class Harness:
             JobError: A job failed.
         """
         options = dataclasses.replace(self._options, size=size, steps=steps)
+        forget_programs()  # as a process has none that begins
         results = render_many(
             (pair.job for pair in pairs), options, on_error="raise", devices=self._used
         )

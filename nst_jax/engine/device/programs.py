@@ -4,6 +4,7 @@ Nothing else in the engine compiles. A program is known by its name, which says 
 the slots and the taps, so whoever watches can name every compilation.
 """
 
+import functools
 import re
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from nst_jax.engine.device import runtime, solver
+from nst_jax.engine.device.recent_sessions import CompiledSession
 from nst_jax.engine.plan.canvas import Size, size_text
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.progress import Progress
@@ -48,22 +50,29 @@ class ProgramCache:
     """
 
     def __init__(
-        self, network: VGG, devices: Devices, progress: Progress, *, products: str = "default"
+        self,
+        network: VGG,
+        devices: Devices,
+        progress: Progress,
+        *,
+        products: str = "default",
+        session: CompiledSession | None = None,
     ) -> None:
-        """Starts without a program.
+        """Starts without a program of its own.
 
         Args:
             network: The VGG.
             devices: What programs run on.
             progress: Told of compilations.
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
+            session: What earlier calls have compiled; None: nothing.
         """
-        self.network = devices.subset_for(1).replicate(network)
-        self._networks = {1: self.network}
+        self._session = session or CompiledSession()
+        self.devices = devices
+        self.network = self._network_on(devices.subset_for(1), network)
         self.compiled: dict[str, float] = {}
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
-        self.devices = devices
         self._progress = progress
         self._products = products
         self._programs: dict[str, Any] = {}
@@ -160,11 +169,12 @@ class ProgramCache:
         slot = self.devices.put(np.int32(slot), everywhere)
         return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
 
-    def _network_on(self, used: Devices) -> VGG:
-        """The VGG on these of the devices."""
-        if used.count not in self._networks:
-            self._networks[used.count] = used.replicate(self.network)
-        return self._networks[used.count]
+    def _network_on(self, used: Devices, network: VGG | None = None) -> VGG:
+        """The VGG on these of the devices; a copy of `network` where it is not there yet."""
+        with self._session.lock:
+            if used.count not in self._session.networks:
+                self._session.networks[used.count] = used.replicate(network or self.network)
+            return self._session.networks[used.count]
 
     def _call(
         self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any
@@ -182,20 +192,38 @@ class ProgramCache:
         donate: tuple[int, ...] = (),
     ) -> Any:
         """A program by its name, whose results lie as `layout` says; None: on the first device."""
-        if name in self._programs:
-            return self._programs[name]
+        if name not in self._programs:
+            program = self._session.get(
+                name, lambda: self._compile(name, function, arguments, layout, donate)
+            )
+            self._programs[name] = program
+            if (needed := bytes_on_each_device(program)) is not None:
+                self.memory[name] = needed
+        return self._programs[name]
+
+    def _compile(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        layout: NamedSharding | None,
+        donate: tuple[int, ...],
+    ) -> Any:
         self._progress.compiling(name)
         began = time.perf_counter()
         results = layout or self.devices.subset_for(1).replicated
-        jitted = jax.jit(function, donate_argnums=donate, out_shardings=results)
+
+        # JAX remembers a program for as long as its function lives, and this one dies here.
+        @functools.wraps(function)
+        def passing(*values: Any) -> Any:
+            return function(*values)
+
+        jitted = jax.jit(passing, donate_argnums=donate, out_shardings=results)
         with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()
         self.compiled[name] = time.perf_counter() - began
-        self._programs[name] = program
         if loads.count:
             self.loaded.add(name)
-        if (needed := bytes_on_each_device(program)) is not None:
-            self.memory[name] = needed
         return program
 
 

@@ -12,13 +12,19 @@ after a chunk; `snapshots` then says where every job is that has begun.
 
 import collections
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import jax
 
 from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.recent_sessions import (
+    CompiledSession,
+    forget_programs,
+    recent_session,
+)
 from nst_jax.engine.device.targets import TargetCache, TargetProvider
+from nst_jax.engine.inputs.fingerprint import shared_options
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
@@ -35,6 +41,7 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.timing import Stopwatch, Timing
 from nst_jax.request.options import OptimizerKind, Options
 from nst_jax.request.run_policy import RunPolicy
+from nst_jax.request.taps import deepest_tap
 
 # A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
 # enough that the transfer at its end costs nothing.
@@ -139,6 +146,7 @@ class Scheduler:
             try:
                 yield from self._run_batch(jobs, Queue() if alone else waiting, num_slots)
             except jax.errors.JaxRuntimeError as error:
+                forget_programs()  # the memory of others is needed, or no later call may trust ours
                 # Each goes on from its host state: the level's start, or the last checkpoint.
                 waiting.extendleft(reversed(self._recovery.jobs_to_retry(error, jobs, bucket)))
                 yield from (one for one in jobs if one.fault)
@@ -235,21 +243,54 @@ def _sort_into_buckets(jobs: Iterable[ActiveJob]) -> dict[Bucket, Queue]:
 
 
 def make_programs(
-    session: Session, jobs: Sequence[ExaminedJob], progress: Progress, taps: Iterable[str] = ()
+    session: Session,
+    jobs: Sequence[ExaminedJob],
+    progress: Progress,
+    taps: Iterable[str] = (),
+    *,
+    keep: bool = False,
 ) -> ProgramCache:
-    """An empty cache of programs whose network reaches every tap of the jobs.
+    """A cache of programs whose network reaches every tap of the jobs.
 
     Args:
         session: What the jobs share.
         jobs: What will be rendered.
         progress: Told of compilations.
         taps: Canonical taps of jobs that will come later.
+        keep: Whether to begin with what earlier calls have compiled, and leave it to later ones;
+            else it is empty.
     """
     needed = {*taps} | {
         tap for one in jobs for tap in (*one.options.content_taps, *one.options.style_taps)
     }
-    return ProgramCache(
-        session.network(needed), session.devices, progress, products=session.precision.products
+    compiled = recent_session(_session_key(session, needed)) if keep else CompiledSession()
+    with compiled.lock:
+        network = compiled.networks.get(1) or session.network(needed)
+        return ProgramCache(
+            network,
+            session.devices,
+            progress,
+            products=session.precision.products,
+            session=compiled,
+        )
+
+
+_NO_PART_OF_PROGRAMS = ("size", "levels", "bit_depth")
+"""Of the options that all jobs share: a program's name says how large its pictures are."""
+
+_DOUBLE_PRECISION = "jax_enable_x64"
+
+
+def _session_key(session: Session, taps: Iterable[str]) -> Hashable:
+    """Whatever networks and programs follow from, by content."""
+    static = shared_options(session.options)
+    return (
+        session.weights.content_sha256,
+        deepest_tap(taps, session.weights.architecture),
+        session.precision.name,
+        tuple(session.devices.mesh.devices.flat),
+        tuple((name, static[name]) for name in static if name not in _NO_PART_OF_PROGRAMS),
+        getattr(jax.config, _DOUBLE_PRECISION),
     )
 
 
@@ -275,7 +316,8 @@ def make_scheduler(
         jobs: What will be rendered.
         plan: Slots by bucket.
         progress: Told what happens.
-        programs: Of an earlier scheduler of the session; None: new ones.
+        programs: Of an earlier scheduler of the session; None: those of the last calls, and new
+            ones.
         targets: Likewise; None: a new cache of content and style targets.
         policy: What to do about accidents.
         stop: Asks the run to stop.
@@ -285,7 +327,7 @@ def make_scheduler(
         timing: Where the seconds are added up.
     """
     options: Options = session.options
-    programs = programs or make_programs(session, jobs, progress)
+    programs = programs or make_programs(session, jobs, progress, keep=True)
     every = options.preview_every
     return Scheduler(
         programs,
