@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import references
-from engine_jobs import NARROW
+from engine_jobs import NARROW, Notes
 from networks import picture
 from PIL import Image
 
@@ -297,13 +297,15 @@ def plain(options: Options, **changes: Any) -> Options:
 
 
 def test_made_pictures_are_kept_as_long_as_nothing_of_them_has_changed(options, tmp_path):
-    small = plain(options, steps=2)
+    small, notes = plain(options, steps=2), Notes()
 
     def rendered(seed: int = 7, channels: tuple[int, ...] = (0, 3), **changes: Any) -> int:
         """How many pictures are made; all of them are shown, whole and with their curves."""
         pictures, own = [picture(32, 32, seed=seed)], dataclasses.replace(small, **changes)
         before = lines_of_ledger()
-        study = study_neurons(pictures, tmp_path, own, taps=("relu1_1",), channels=channels)
+        study = study_neurons(
+            pictures, tmp_path, own, taps=("relu1_1",), channels=channels, progress=notes
+        )
         cells = [cell for cell in study.cells if cell.column == 0]
         assert len(cells) == len(channels)
         assert all(cell.curve and cell.image is not None for cell in cells)
@@ -322,6 +324,7 @@ def test_made_pictures_are_kept_as_long_as_nothing_of_them_has_changed(options, 
     assert rendered(steps=3) == 2
     assert rendered(steps=3, seed=8) == 2  # another picture, another unit
     assert rendered(steps=3, seed=8) == 0
+    assert "before the activation" not in "".join(notes.said), "nobody has named such a tap"
 
 
 @pytest.mark.slow

@@ -1,8 +1,13 @@
 """Names of taps: canonical ones, other programs' words for them, and what is said of wrong ones."""
 
-import pytest
+import dataclasses
 
-from nst_jax.request import taps
+import pytest
+from engine_jobs import Notes
+
+from nst_jax import JobOptions, Options
+from nst_jax.engine.inputs.examine import say_taps
+from nst_jax.request import presets, taps
 from nst_jax.request.errors import RequestError, TapError
 from nst_jax.request.taps import ARCHITECTURES, VGG16, VGG19, canonical_tap
 
@@ -70,6 +75,41 @@ def test_a_name_that_one_network_has_may_be_none_in_another():
     ):
         with pytest.raises(TapError, match=said):
             canonical_tap(name, architecture)
+
+
+CONV4_2 = (
+    "tap conv4_2 is before the activation; what most programs call so is after it, here relu4_2"
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ([{"content_taps": ("conv4_2",)}, {"content_taps": ("conv4_2",), "seed": 1}], [CONV4_2]),
+        ([{"content_taps": ("Conv4_2",)}], ["tap Conv4_2 is taken for conv4_2", CONV4_2]),
+        (
+            [{"style_taps": ("conv1_1", "relu2_1")}, {"content_taps": ("conv4_2",)}],
+            [CONV4_2.replace("conv4_2", "conv1_1, conv4_2").replace("relu4_2", "relu1_1, relu4_2")],
+        ),
+        ([{"content_taps": ("block4_conv2",)}], ["tap block4_conv2 is taken for relu4_2"]),
+        ([{"content_taps": ("features.19",)}], ["tap features.19 is taken for conv4_2"]),
+        ([{"style_taps": ("relu1_1", "pool4")}, {"content_taps": ("pixels",)}], []),
+        ([], []),
+    ],
+)
+def test_it_is_said_once_what_a_name_is_taken_for_and_that_conv4_2_is_not_relu4_2(wanted, said):
+    notes = Notes()
+    say_taps([JobOptions(**one) for one in wanted], Options(), VGG16, notes)
+    assert notes.said == said
+
+
+def test_nothing_is_said_of_what_a_preset_names(monkeypatch):
+    gram = presets.PRESETS["gram"]
+    caffe = dataclasses.replace(gram, values={**gram.values, "content_taps": ("conv4_2",)})
+    monkeypatch.setattr(presets, "PRESETS", {"gram": caffe})
+    notes, options = Notes(), Options(preset="gram")
+    say_taps([options], options, VGG16, notes)
+    assert notes.said == []
 
 
 @pytest.mark.parametrize(

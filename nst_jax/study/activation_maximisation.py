@@ -19,7 +19,7 @@ from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
-from nst_jax.engine.progress import Progress
+from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.files.folders import LocalFolder
@@ -113,7 +113,7 @@ def maximise_activations(
     jobs = fill_defaults(
         [_job(neuron, tuple(scales), session) for neuron in neurons], session.options
     )
-    examined = examine_jobs(jobs, session, progress)
+    examined = examine_jobs(jobs, session, NullProgress())  # nobody has named these taps
     ready = [one for one in examined if isinstance(one, ExaminedJob)]
     marks = {one.index: _fingerprint(one, neurons[one.index], scales) for one in ready}
     place = LocalFolder(folder)

@@ -184,7 +184,7 @@ def open_pair(
     folder = Path(find_output(output_dir))
     session, progress = open_session(options), progress or NullProgress()
     listed = fill_defaults([Job(content, style, options=options)], options)
-    (examined,) = examine_jobs(listed, session, progress)
+    (examined,) = examine_jobs(listed, session, NullProgress())  # the batch says it
     if not isinstance(examined, ExaminedJob):
         assert examined.error is not None
         raise examined.error

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from nst_jax.engine.cluster.connection import Cluster, import_ray
 from nst_jax.engine.cluster.pool import ResumeInfo, WorkerPool, make_tasks
 from nst_jax.engine.cluster.worker import WorkerConfig
+from nst_jax.engine.inputs.examine import say_taps
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.demand import final_buckets, measure_demand
 from nst_jax.engine.progress import NullProgress, Progress
@@ -74,6 +75,7 @@ def render_on_ray(
             say_older(count_older(records, batch), progress)
         pictures = PictureIndex({} if policy.verify else known, max_pixels=options.max_input_pixels)
         architecture = read_weights(find_weights(options.weights)).architecture
+        say_taps((job.options or options for job in batch), options, architecture, progress)
         demand = measure_demand(batch, options, architecture, pictures.size)
         whole = WholeBatch(batch_hash(batch, options), demand)
         adopt_plan(folder, whole.hash)

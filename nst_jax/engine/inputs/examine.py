@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import itertools
 from collections.abc import Iterable, Sequence
 
 from nst_jax.engine.inputs.fingerprint import session_fingerprint
@@ -13,7 +14,14 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.request.errors import JobError
 from nst_jax.request.job import Job
-from nst_jax.request.options import JobOptions, foreign_tap_names, with_canonical_taps
+from nst_jax.request.options import (
+    JobOptions,
+    Options,
+    foreign_tap_names,
+    with_canonical_taps,
+)
+from nst_jax.request.presets import find_preset
+from nst_jax.request.taps import Architecture
 
 _JOBS_A_TASK = 16  # that a thread looks at before another one's turn
 _TASKS_AHEAD = 8  # of these, waiting
@@ -27,12 +35,13 @@ def examine_jobs(
     Args:
         jobs: With their output names filled in.
         session: What they share.
-        progress: Told what other programs' names of taps were taken for.
+        progress: Told what names of taps were taken for, where that may surprise.
 
     Raises:
         TapError: A job names a tap that the network does not have.
     """
-    _say_translations([job.options or session.options for job in jobs], session, progress)
+    wanted = (job.options or session.options for job in jobs)
+    say_taps(wanted, session.options, session.weights.architecture, progress)
     waiting = collections.deque[concurrent.futures.Future[list[ExaminedJob | Result]]]()
     examined: list[ExaminedJob | Result] = []
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
@@ -56,12 +65,35 @@ def _say_animated(names: Sequence[str], progress: Progress) -> None:
         progress.note(f"{len(names)} animated or of several pages, the first is taken: {shown}")
 
 
-def _say_translations(wanted: Sequence[JobOptions], session: Session, progress: Progress) -> None:
+def say_taps(
+    wanted: Iterable[JobOptions], options: Options, architecture: Architecture, progress: Progress
+) -> None:
+    """Says what other programs' names of taps are taken for, and that `conv4_2` may not be theirs.
+
+    Args:
+        wanted: The jobs' options.
+        options: The run's; what its preset names is meant as it is.
+        architecture: The network's.
+        progress: Told.
+
+    Raises:
+        TapError: The network has no such tap.
+    """
+    different = {(one.content_taps, one.style_taps): one for one in wanted}
     taken: dict[str, str] = {}
-    for own in {(one.content_taps, one.style_taps): one for one in wanted}.values():
-        taken |= foreign_tap_names(own, session.weights.architecture)
+    for own in different.values():
+        taken |= foreign_tap_names(own, architecture)
     for name, tap in taken.items():
         progress.note(f"tap {name} is taken for {tap}")
+    preset = find_preset(options.preset).values
+    named = {name.strip().lower() for taps in different for name in itertools.chain(*taps)}
+    named -= {*preset.get("content_taps", ()), *preset.get("style_taps", ())}
+    if before := sorted(name for name in named if name.startswith("conv")):
+        after = ", ".join(name.replace("conv", "relu") for name in before)
+        progress.note(
+            f"tap {', '.join(before)} is before the activation; what most programs call so is "
+            f"after it, here {after}"
+        )
 
 
 def _examine_together(
