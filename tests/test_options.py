@@ -6,15 +6,18 @@ The values here are often of a wrong type, as a caller's are.
 import copy
 import dataclasses
 import math
+import operator
 import pickle
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from engine_jobs import own_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nst_jax import Job
+from nst_jax import Job, RunPolicy
 from nst_jax.request.errors import OptionError, RequestError, TapError
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.options import (
@@ -191,6 +194,48 @@ def test_an_option_takes_what_its_rule_says_and_refuses_the_rest_in_its_words(na
         assert getattr(made(**{name: value}), name) == value
     for value in wrong:
         assert words in refusal(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("style_weight", np.float32(0.1), float(np.float32(0.1))),
+        ("style_weight", np.float64(0.1), 0.1),
+        ("style_weight", np.int64(2), 2),
+        ("learning_rate", jnp.float32(0.5), 0.5),
+        ("steps", np.int64(7), 7),
+        ("steps", np.array(7, np.uint8), 7),
+        ("seed", jnp.uint32(3), 3),
+        ("levels", np.int8(2), 2),
+        ("init", np.str_("noise"), "noise"),
+        ("style_blend_weights", np.array([1, 2], np.float32), (1.0, 2.0)),
+        ("style_blend_weights", [np.float64(1)], (1.0,)),
+        ("content_taps", np.array(["relu1_1"]), ("relu1_1",)),
+    ],
+)
+def test_values_of_numpy_and_jax_are_kept_as_plain_ones(name, value, plain):
+    options = made(**{name: value})
+    assert repr(getattr(options, name)) == repr(plain)
+    assert options == made(**{name: plain})
+
+
+@pytest.mark.parametrize(
+    "value", [np.bool_(True), np.float32(np.nan), np.array([1, 2]), np.ones((2, 2))]
+)
+def test_values_of_numpy_are_refused_as_plain_ones_are(value):
+    refusal("steps", value)
+
+
+def test_a_runs_policy_and_a_jobs_size_are_plain_too():
+    policy = RunPolicy(retries=np.int64(3), checkpoint_every=np.float32(0.5), verify=np.bool_(True))
+    assert repr(policy) == repr(RunPolicy(retries=3, checkpoint_every=0.5, verify=True))
+    sizes = ((np.int64(480), np.int64(640)), np.array([480, 640]), [480, 640])
+    jobs = fill_defaults([Job("a.png", "b.png", size=size) for size in sizes], made())
+    assert [repr(job.size) for job in jobs] == ["(480, 640)"] * 3
+    assert all(map(operator.is_, fill_defaults(jobs, made()), jobs)), "they are complete"
+    for wrong in (480, (480,), (0, 640), (480.0, 640.0), "480x640"):
+        with pytest.raises(OptionError, match="size of a job must be its height and width"):
+            fill_defaults([Job("a.png", "b.png", size=wrong)], made())
 
 
 @given(st.floats(min_value=0, max_value=3.4e38), st.sampled_from(FROM_0))

@@ -11,6 +11,7 @@ from nst_jax.request.default_names import name_pictures
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import JobOptions, Options, complete_options, job_options
 from nst_jax.request.outputs import OutputNames, default_output, normalize_output, stem_and_suffix
+from nst_jax.request.validators import to_plain
 
 
 @runtime_checkable
@@ -138,9 +139,20 @@ def _fill_in(job: Job, output: str, own: JobOptions, options: Options) -> Job:
     """The job itself where nothing is missing: a list may have a million."""
     _check_optimizer(own, options)
     check_job(job, own)
-    if own is job.options and output == job.output:
+    size = _read_size(job.size)
+    if own is job.options and output == job.output and size is job.size:
         return job
-    return dataclasses.replace(job, output=output, options=own)
+    return dataclasses.replace(job, output=output, options=own, size=size)
+
+
+def _read_size(given: Any) -> tuple[int, int] | None:
+    """A size as plain numbers; itself where it is one."""
+    if given is None:
+        return None
+    size = given if type(given) is tuple and {*map(type, given)} == {int} else to_plain(given)
+    if not isinstance(size, tuple) or list(map(type, size)) != [int, int] or min(size) < 1:
+        raise OptionError(f"size of a job must be its height and width in pixels, got {size!r}")
+    return size
 
 
 def every_pair(

@@ -36,6 +36,7 @@ from nst_jax.request.validators import (
     Validator,
     number_where,
     one_of,
+    to_plain,
     value_or,
     whole_number,
 )
@@ -354,10 +355,10 @@ def _check_values(options: JobOptions) -> None:
     values = values_of(options)
     changed = map(operator.is_not, values, defaults)
     for name, value, rule in itertools.compress(zip(names, values, rules, strict=True), changed):
-        if isinstance(value, list):
-            value = tuple(value)  # jobs with the same options are told by them
-            object.__setattr__(options, name, value)
-        rule.check(name, value)
+        plain = to_plain(value)  # jobs with the same options are told by them
+        if plain is not value:
+            object.__setattr__(options, name, plain)
+        rule.check(name, plain)
 
 
 def _check_count(options: JobOptions, name: str, counted: str) -> None:

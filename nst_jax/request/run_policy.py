@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nst_jax.request.validators import SECONDS, whole_number
+from nst_jax.request.validators import SECONDS, to_plain, whole_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class RunPolicy:
     take; 0: save them only when the run is interrupted."""
 
     def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            object.__setattr__(self, one.name, to_plain(getattr(self, one.name)))
         whole_number(0, 100).check("retries", self.retries)
         whole_number(0, 10**9).check("max_failures", self.max_failures)
         SECONDS.check("checkpoint_every", self.checkpoint_every)

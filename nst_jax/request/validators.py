@@ -31,7 +31,8 @@ class Validator(NamedTuple):
             OptionError: It is not.
         """
         if not self.holds(value):
-            raise OptionError(f"{name} must be {self.words}, got {value!r}")
+            got = " ".join(repr(value).split())  # in one line, whatever it is
+            raise OptionError(f"{name} must be {self.words}, got {got}")
 
 
 def number_where(words: str, holds: Callable[[float], bool]) -> Validator:
@@ -79,6 +80,20 @@ WEIGHTS = Validator(
     "a list of numbers from 0, finite in float32, not all 0",
     lambda values: _is_tuple_of(FROM_0, values) and (not values or math.fsum(values) > 0),
 )
+
+
+def to_plain(value: Any) -> Any:
+    """The same value without NumPy: its scalars as numbers, short arrays and lists as tuples.
+
+    Those of jax and others too, which all have `tolist`; an array of pixels stays what it is.
+    """
+    if type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(to_plain, value))
+    if hasattr(value, "tolist") and getattr(value, "ndim", 0) <= 1:
+        return to_plain(value.tolist())
+    return value
 
 
 def did_you_mean(name: Any, choices: Iterable[str]) -> str:

@@ -45,9 +45,11 @@ def study_balance(
         StoppedError: It was asked to stop.
     """
     options = options or study_options("balance")
-    name, values = ("steps", step_counts) if step_counts else ("learning_rate", learning_rates)
-    check_values("style_weights", style_weights)
-    check_values("step_counts" if step_counts else "learning_rates", values)
+    style_weights = check_values("style_weights", style_weights)
+    if len(step_counts):
+        name, values = "steps", check_values("step_counts", step_counts)
+    else:
+        name, values = "learning_rate", check_values("learning_rates", learning_rates)
     trials = [
         Trial(
             row,

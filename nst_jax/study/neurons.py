@@ -21,6 +21,7 @@ from nst_jax.request.options import Options
 from nst_jax.request.paths import find_output
 from nst_jax.request.studies import NEURON_TAPS, study_options
 from nst_jax.request.taps import canonical_tap, smallest_side
+from nst_jax.request.validators import to_plain
 from nst_jax.study.activation_maximisation import Neuron, before_activation, maximise_activations
 from nst_jax.study.feature_search import (
     Patch,
@@ -78,7 +79,8 @@ def study_neurons(
         RequestError: A tap or a channel that does not exist, an option that does not count.
         PictureError: A picture is missing, no picture, or too small for a tap.
     """
-    progress, folder = progress or NullProgress(), Path(find_output(output_dir))
+    progress, channels = progress or NullProgress(), to_plain(channels)
+    folder = Path(find_output(output_dir))
     options = options or study_options("neurons")
     _check_ignored(options)
     session = open_session(options)

@@ -71,7 +71,7 @@ def study_pixels(
         StoppedError: It was asked to stop.
     """
     options = options or study_options("pixels")
-    _check_ratios(ratios)
+    ratios = _check_ratios(ratios)
     pair = open_pair(content, style, output_dir, _options_of_all_taps(options), **how)
     blends = [_blend(pair, ratio) for ratio in ratios]
     cells = run_trials(pair, _trials(pair, ratios))
@@ -88,10 +88,11 @@ def study_pixels(
     )
 
 
-def _check_ratios(ratios: Sequence[float]) -> None:
-    check_values("ratios", ratios)
+def _check_ratios(ratios: Sequence[float]) -> tuple[float, ...]:
+    ratios = check_values("ratios", ratios)
     if not all(0 < ratio < 1 for ratio in ratios):
         raise OptionError(f"ratios must be numbers between 0 and 1, got {tuple(ratios)}")
+    return ratios
 
 
 def _options_of_all_taps(options: Options) -> Options:

@@ -23,6 +23,7 @@ from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, PictureSource, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.paths import find_output
+from nst_jax.request.validators import to_plain
 from nst_jax.scores import PairScores
 
 Measure = Callable[[Pixels], Mapping[str, float]]
@@ -145,14 +146,16 @@ class Pair:
         return self.prepared.styles[0].pixels
 
 
-def check_values(name: str, values: Sequence[float | int]) -> None:
-    """Refuses rows or columns of a grid that could not be told apart.
+def check_values(name: str, values: Sequence[float | int]) -> tuple[Any, ...]:
+    """The rows or columns of a grid, as plain numbers.
 
     Raises:
         OptionError: There are none, or one stands there twice.
     """
+    values = to_plain(values)
     if not values or len(set(values)) != len(values):
         raise OptionError(f"{name} must be at least one number, none twice, got {tuple(values)}")
+    return tuple(values)
 
 
 def open_pair(
