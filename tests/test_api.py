@@ -48,13 +48,14 @@ def rendered(jobs, options):
     return results
 
 
-def test_paths_texts_and_arrays_of_any_depth_are_the_same_job(files, options):
+def test_paths_texts_images_and_arrays_of_any_depth_are_the_same_job(files, options):
     content, style = files
     pixels = [np.asarray(Image.open(path)) for path in files]
     sources = [
         (content, style),
         (str(content), str(style)),
         tuple(pixels),
+        tuple(Image.open(path) for path in files),
         tuple(array.astype(np.uint16) * 257 for array in pixels),
         tuple(array.astype(np.float32) / 255 for array in pixels),
     ]
@@ -74,6 +75,23 @@ def test_paths_texts_and_arrays_of_any_depth_are_the_same_job(files, options):
         for name in ("content", "style", "tv")
     ]
     assert first.losses["total"] == pytest.approx(sum(weighted), rel=1e-5)
+
+
+def test_images_of_pillows_go_wherever_a_picture_goes(one_level):
+    job = tiny_job(0, init="file")
+    arrays = [np.round(255 * one).astype(np.uint8) for one in (content_of(0), style_of(0))]
+    white = np.full(LANDSCAPE, 255, np.uint8)
+    content, style, mask = map(Image.fromarray, (*arrays, white))
+    asked = {"masks": (mask,), "style_masks": [Image.fromarray(white).resize((48, 40))]}
+    jobs = [
+        dataclasses.replace(job, content=content, style=style, init_image=content, **asked),
+        dataclasses.replace(job, content=arrays[0], style=[style], init_image=arrays[0], **asked),
+    ]
+    assert same(*one_level.render(jobs))
+    names = [
+        one.job.output for one in one_level.examine([Job(content, style), Job(content, style)])
+    ]
+    assert names == ["image__image.png", "image__image_2.png"]
 
 
 def test_a_grey_array_is_a_grey_picture(one_level):
@@ -165,7 +183,7 @@ def test_what_is_of_a_wrong_type_is_refused_in_words():
     assert told.stdout.splitlines() == [
         "jobs must be a list of Job, got Job",
         "jobs must be a list of Job, got int in it",
-        "style of a job must be a path, an array or a list of them, got NoneType",
+        "style of a job must be a path, an array, an image or a list of them, got NoneType",
         "output of a job must be a text, got int",
         "options of a job must be JobOptions, got dict",
         "options of a run must be Options, got JobOptions",

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import random
@@ -47,6 +48,7 @@ from nst_jax.files.exif import read_exif_to_keep
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.icc_profiles import srgb_profile
 from nst_jax.files.images import composite, from_array, load_picture, read_picture_size, resize
+from nst_jax.files.memory_pictures import identify, load_from_memory, read_memory_exif
 from nst_jax.request.errors import OutputError, PictureError, WriteError
 
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -584,6 +586,81 @@ def test_arrays_that_are_no_pictures_are_refused(array, match):
         from_array(array)
 
 
+class Unreadable:
+    """As a tensor on a device that NumPy can't reach."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise TypeError("can't convert\nthat device's tensor")
+
+
+def test_an_array_that_numpy_can_not_read_is_refused_in_a_line():
+    with pytest.raises(
+        PictureError, match=r"Unreadable: can't convert that device's tensor"
+    ) as told:
+        load_from_memory(Unreadable())
+    assert "\n" not in str(told.value)
+
+
+# ---- Images of Pillow's
+
+GOOD = [one for one in SPECIMENS if one.size and isinstance(one.content, bytes)]
+
+
+@pytest.mark.parametrize("one", GOOD, ids=lambda one: ascii(one.file_name))
+def test_an_image_in_memory_is_read_as_its_file_decoded_or_not(tmp_path, one):
+    """Alpha, palettes, depths, orientations, profiles and layouts of every kind."""
+    path = tmp_path / "picture"
+    one.write(path)
+    expected = load_picture(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, when the user opens it
+        opened, decoded = (Image.open(io.BytesIO(one.content)) for _ in range(2))
+        decoded.load()
+    for image in (opened, opened, decoded, decoded.copy()):
+        picture = load_from_memory(image)
+        np.testing.assert_array_equal(picture.pixels, expected.pixels)
+        np.testing.assert_array_equal(picture.alpha, expected.alpha)
+        assert identify(image)[1] == expected.pixels.shape[:2]
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "P", "LA", "La", "RGBa", "RGBX", "PA", "CMYK", "YCbCr", "HSV"]
+)
+def test_an_image_that_no_file_holds_is_read_by_its_mode(mode):
+    image = Image.fromarray(noise8(6, 5, 4)).convert({"La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))
+    picture = load_from_memory(image.convert(mode))
+    assert_valid(picture.pixels, picture.alpha)
+    assert picture.pixels.shape == (6, 5, 3)
+
+
+def test_an_opened_image_may_be_shared_by_threads_and_a_bad_one_is_told(tmp_path):
+    path = save_image(tmp_path / "a.png", Image.fromarray(noise8(200, 300, 3)))
+    whole = path.read_bytes()
+    shared, cut, closed = (Image.open(io.BytesIO(one)) for one in (whole, whole[:-5000], whole))
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(load_from_memory, [shared] * 16))
+    for picture in seen:
+        np.testing.assert_array_equal(picture.pixels, load_picture(path).pixels)
+    closed.close()
+    for image in (cut, closed):
+        with pytest.raises(PictureError, match="'image' is damaged or cut short"):
+            load_from_memory(image)
+
+
+def test_an_image_is_told_from_others_by_what_it_shows():
+    array = noise8(6, 5, 3)
+    turned, ink, profiled = Image.fromarray(array), *(Image.new("CMYK", (5, 6), 99) for _ in "ab")
+    turned.getexif()[274] = 3
+    turned.info["exif"] = turned.getexif().tobytes()
+    profiled.info["icc_profile"] = green_cyan_profile()
+    deep = [Image.fromarray((noise(6, 5) * 65535).astype(np.uint16)), Image.fromarray(noise(6, 5))]
+    images = [Image.fromarray(array), turned, ink, profiled, Image.fromarray(array[..., 0]), *deep]
+    assert len({identify(image)[0] for image in images}) == len(images)
+    assert identify(Image.fromarray(array)) == identify(array) == identify(images[0].copy())
+    with_alpha = noise8(6, 5, 4)
+    assert identify(Image.fromarray(with_alpha)) == identify(with_alpha)
+
+
 # ---- Resizing and compositing
 
 
@@ -803,6 +880,9 @@ def test_what_is_taken_over_of_exif_is_found_in_other_formats_too(tmp_path, suff
         path = save_image(tmp_path / f"b{suffix}", image, exif=image.getexif())
     in_ascii = {tag: text.replace("\xfc", "?") for tag, text in KEPT.items()}  # by Pillow
     assert read_exif_to_keep(path) == in_ascii
+    with Image.open(path) as image:
+        assert read_memory_exif(image) == in_ascii
+    assert read_memory_exif(noise(4, 4, 3)) == {}
     cut = tmp_path / "cut.jpg"
     cut.write_bytes((tmp_path / "a.jpg").read_bytes()[:90])
     assert read_exif_to_keep(cut) == {}

@@ -41,7 +41,7 @@ def render_many(
     order in which batches finish.
 
     Args:
-        jobs: Contents and styles as paths or arrays.
+        jobs: Contents and styles as paths, arrays or images of Pillow's.
         options: Shared by all jobs, and what jobs want that don't say it themselves.
         on_error: What becomes of a job that fails: a result with `error` set, or an
             exception, which ends the run.

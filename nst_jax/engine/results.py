@@ -205,7 +205,7 @@ def _finite(losses: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _place(source: PictureSource) -> str:
-    """Where a picture is found from any folder; `array` for one in memory."""
+    """Where a picture is found from any folder; `array` or `image` for one in memory."""
     if not isinstance(source, (str, os.PathLike)):
         return picture_name(source)
     name = find_path(os.fspath(source))

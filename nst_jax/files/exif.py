@@ -40,13 +40,22 @@ def read_exif_to_keep(path: File) -> dict[int, str]:
     """What a picture made of this one takes over; nothing where there is none, or it is broken."""
     try:
         with open_picture(path, max_pixels=sys.maxsize) as image:  # of which no pixel is decoded
-            # The base class' method, because PNG's own decodes the whole picture first.
-            exif = Image.Image.getexif(image)
-            inner = exif.get_ifd(ExifTags.IFD.Exif)
-            found = [(tag, exif.get(tag)) for tag in sorted(_IN_MAIN_DIRECTORY)]
-            found += [(tag, inner.get(tag)) for tag in sorted(_IN_EXIF_DIRECTORY)]
+            return find_exif_to_keep(image)
     except PictureError:
         return {}
+
+
+def find_exif_to_keep(image: Image.Image) -> dict[int, str]:
+    """The same of a picture that Pillow has opened.
+
+    Raises:
+        Exception: Whatever Pillow raises for a broken block.
+    """
+    # The base class' method, because PNG's own decodes the whole picture first.
+    exif = Image.Image.getexif(image)
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    found = [(tag, exif.get(tag)) for tag in sorted(_IN_MAIN_DIRECTORY)]
+    found += [(tag, inner.get(tag)) for tag in sorted(_IN_EXIF_DIRECTORY)]
     texts = {tag: value.rstrip("\0 ") for tag, value in found if isinstance(value, str)}
     return {tag: text for tag, text in texts.items() if 0 < len(text) <= _LONGEST_TEXT}
 

@@ -107,22 +107,37 @@ def load_picture(
     """
     with open_picture(path, max_pixels=max_pixels, edge_px=edge_px) as image:
         set_scale(image, edge_px)
-        declared = read_sample_format(image)
-        turn, promised = _upright_transpose(image), image.size
+        return decode_image(image, str(path))
+
+
+def decode_image(image: Image.Image, name: str) -> Picture:
+    """The picture in an image of Pillow's, decoded where it was not yet.
+
+    Args:
+        image: Of any mode.
+        name: Its file's, for what is said.
+
+    Raises:
+        PictureError: It is not what its header says, or holds numbers that mean no colour.
+        Exception: Whatever Pillow raises for a damaged file.
+    """
+    declared = read_sample_format(image)
+    turn, promised = _upright_transpose(image), image.size
+    if isinstance(image, ImageFile.ImageFile):
         _scale_transparency_key(image)
         widen_palette(image)
-        image.load()
-        if image.size != promised:
-            raise PictureError(
-                f"picture {str(path)!r} must have the size that its header says, {promised!r}, "
-                f"got {image.size!r}",
-                "Export it again.",
-            )
-        upright = image if turn is None else image.transpose(turn)
-        if upright.mode == "F" or upright.mode.startswith("I") or declared.is_signed_byte:
-            return _from_deep_grey(upright, declared, path)
-        check_16_bit_colours(upright, declared, str(path))
-        return _from_8_bit(upright)
+    image.load()
+    if image.size != promised:
+        raise PictureError(
+            f"picture {name!r} must have the size that its header says, {promised!r}, "
+            f"got {image.size!r}",
+            "Export it again.",
+        )
+    upright = image if turn is None else image.transpose(turn)
+    if upright.mode == "F" or upright.mode.startswith("I") or declared.is_signed_byte:
+        return _from_deep_grey(upright, declared, name)
+    check_16_bit_colours(upright, declared, name)
+    return _from_8_bit(upright)
 
 
 def from_array(array: np.ndarray) -> Picture:
@@ -220,7 +235,7 @@ _UPRIGHT_TRANSPOSES = MappingProxyType(
 _SIDEWAYS = frozenset(_UPRIGHT_TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
-def _upright_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
+def _upright_transpose(image: Image.Image) -> Image.Transpose | None:
     """What makes the picture upright; None where it is or where its EXIF is unreadable."""
     if image.format == "TIFF":
         return None  # Pillow turns TIFF by itself, the size in the header included.
@@ -282,11 +297,11 @@ def _from_8_bit(image: Image.Image) -> Picture:
     return Picture(_to_unit_range(to_srgb(colours, profile)), _none_if_opaque(alpha))
 
 
-def _from_deep_grey(image: Image.Image, declared: SampleFormat, path: File) -> Picture:
+def _from_deep_grey(image: Image.Image, declared: SampleFormat, name: str) -> Picture:
     raw = np.asarray(image)
     if declared.is_signed_byte:
         raw = raw.view(np.int8)
-    values = to_grey_levels(raw, declared, str(path))
+    values = to_grey_levels(raw, declared, name)
     key = image.info.get("transparency")
     alpha = None if key is None else (raw != key).astype(np.float32)
     return Picture(_apply_profile_to_grey(values, _profile(image)), _none_if_opaque(alpha))

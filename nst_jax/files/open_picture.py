@@ -62,24 +62,35 @@ def open_picture(
     Raises:
         PictureError: The file can't be read, is no picture, too large, or damaged.
     """
+    # Pillow gets the open file, not its name: by name it would map some formats into
+    # memory, and a file cut short meanwhile would then kill the process.
+    with (
+        explain_faults(path),
+        _PILLOWS_LIMIT,
+        _open_file(path) as file,
+        Image.open(file, formats=_formats(file, path)) as image,
+    ):
+        _check_header(image, path)
+        check_pixels(image, str(path), max_pixels, edge_px)
+        yield image
+
+
+@contextlib.contextmanager
+def explain_faults(name: File | str) -> Iterator[None]:
+    """Makes a `PictureError` of whatever Pillow raises in this `with` block; warnings are ignored.
+
+    Args:
+        name: The picture's, for what is said.
+    """
     try:
-        # Pillow gets the open file, not its name: by name it would map some formats into
-        # memory, and a file cut short meanwhile would then kill the process.
-        with (
-            _without_pillow_warnings(),
-            _PILLOWS_LIMIT,
-            _open_file(path) as file,
-            Image.open(file, formats=_formats(file, path)) as image,
-        ):
-            _check_header(image, path)
-            check_pixels(image, str(path), max_pixels, edge_px)
-            yield image
+        with _without_pillow_warnings():
+            yield
     except PictureError:
         raise
     except Exception as error:
         # Broad on purpose: for a damaged file Pillow's readers raise OSError, SyntaxError,
         # ValueError, struct.error, KeyError, zlib.error and others, and document none.
-        raise _explain(error, path) from error
+        raise _explain(error, name) from error
 
 
 def begins_as_picture(path: Path) -> bool:
@@ -217,7 +228,7 @@ _EXPLANATIONS = (
 )
 
 
-def _explain(error: Exception, path: File) -> PictureError:
+def _explain(error: Exception, path: File | str) -> PictureError:
     name = f"picture {str(path)!r}"
     for kind, fault, remedy in _EXPLANATIONS:
         if isinstance(error, kind):

@@ -43,8 +43,10 @@ class SampleFormat(NamedTuple):
     has_16_bit_colours: bool = False
 
 
-def read_sample_format(image: ImageFile.ImageFile) -> SampleFormat:
+def read_sample_format(image: Image.Image) -> SampleFormat:
     """What the header of an opened picture declares, its pixels not yet decoded."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return SampleFormat()  # an image that came from no file
     is_deep = image.mode == "F" or image.mode.startswith("I")
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (is_deep or image.mode == "L"):
         return _read_tiff_tags(image)

@@ -21,9 +21,18 @@ class ArrayPicture(Protocol):
     def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-_PICTURES = (str, os.PathLike, ArrayPicture)
-PictureSource = str | os.PathLike[str] | ArrayPicture
-"""A picture file's path, or an array: uint8, uint16, or floats in [0, 1]."""
+@runtime_checkable
+class ImagePicture(Protocol):
+    """An image of Pillow's, by what it can do: who has none need not import Pillow."""
+
+    def convert(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def getexif(self) -> Any: ...
+
+
+_PICTURES = (str, os.PathLike, ArrayPicture, ImagePicture)
+PictureSource = str | os.PathLike[str] | ArrayPicture | ImagePicture
+"""A picture file's path; an array: uint8, uint16, or floats in [0, 1]; or Pillow's image."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -126,8 +135,13 @@ def _check_types(job: Job) -> None:
     ):
         return  # as nearly all of a million; to ask for a protocol takes long
     for name, value, kinds, words in (
-        ("content", job.content, _PICTURES, "a path or an array"),
-        ("style", job.style, (*_PICTURES, Sequence), "a path, an array or a list of them"),
+        ("content", job.content, _PICTURES, "a path, an array or an image"),
+        (
+            "style",
+            job.style,
+            (*_PICTURES, Sequence),
+            "a path, an array, an image or a list of them",
+        ),
         ("output", job.output, (str,), "a text"),
         ("options", job.options, (JobOptions, type(None)), "JobOptions"),
     ):
@@ -176,7 +190,9 @@ def every_pair(
 
 def picture_name(source: PictureSource) -> str:
     """A path as text, or what to call a picture that has none."""
-    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "array"
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return "image" if isinstance(source, ImagePicture) else "array"
 
 
 def check_job(job: Job, options: JobOptions) -> None:

@@ -3,6 +3,7 @@
 The patches are those of the highest answers (Zeiler and Fergus 2014).
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from nst_jax.engine.inputs.session import Session, open_session
 from nst_jax.engine.plan.canvas import fit_long_edge
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.files.encode import save_picture
-from nst_jax.files.images import Pixels, composite, from_array, load_picture, resize
+from nst_jax.files.images import Pixels, composite, load_picture, resize
+from nst_jax.files.memory_pictures import load_from_memory
 from nst_jax.files.storage import as_file
 from nst_jax.model.receptive_field import ReceptiveField, receptive_field
 from nst_jax.request.errors import OptionError, PictureError
@@ -150,12 +152,10 @@ def _check(
 
 
 def _load(picture: PictureSource, edge_px: int, taps: Sequence[str]) -> Pixels:
-    is_file = isinstance(picture, (str, Path))
-    opened = (
-        load_picture(as_file(picture), edge_px=edge_px)
-        if is_file
-        else from_array(np.asarray(picture))
-    )
+    if isinstance(picture, (str, os.PathLike)):
+        opened = load_picture(as_file(picture), edge_px=edge_px)
+    else:
+        opened = load_from_memory(picture)
     pixels = composite(opened, "white")
     size = fit_long_edge((pixels.shape[0], pixels.shape[1]), edge_px)
     smallest = smallest_side(taps)

@@ -16,6 +16,7 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
 from nst_jax.files.exif import ExifTexts, read_exif_to_keep
+from nst_jax.files.memory_pictures import load_from_memory, read_memory_exif
 from nst_jax.files.retry import retry
 from nst_jax.files.storage import as_file
 from nst_jax.model.color import RECOLOR_STYLE, is_grey
@@ -239,13 +240,15 @@ def _open(source: PictureSource, options: Options, edge_px: int) -> images.Pictu
         return images.load_picture(
             as_file(source), max_pixels=options.max_input_pixels, edge_px=edge_px
         )
-    return images.from_array(np.asarray(source))
+    return load_from_memory(source)
 
 
 def _load_exif(source: PictureSource, options: Options) -> ExifTexts:
-    if options.metadata != "options-and-exif" or not isinstance(source, (str, os.PathLike)):
+    if options.metadata != "options-and-exif":
         return {}
-    return read_exif_to_keep(as_file(source))
+    if isinstance(source, (str, os.PathLike)):
+        return read_exif_to_keep(as_file(source))
+    return read_memory_exif(source)
 
 
 def _load_on_white(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:

@@ -5,7 +5,6 @@ that one is not read again, unless the user wants every byte verified.
 """
 
 import dataclasses
-import hashlib
 import math
 import os
 import time
@@ -13,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files import images, open_picture
+from nst_jax.files.memory_pictures import identify, load_from_memory
 from nst_jax.files.storage import RemoteFile, as_file, version_tag
 from nst_jax.request.job import PictureSource
 from nst_jax.request.options import DEFAULT_MAX_INPUT_PIXELS
@@ -31,7 +29,7 @@ class PictureInfo:
     """What is known of a picture's bytes.
 
     Attributes:
-        sha256: Of the file's bytes, or of an array's shape, type and values.
+        sha256: Of the file's bytes; of a picture in memory see `memory_pictures.identify`.
         size: (height, width) of the upright picture in pixels.
         stamp: What the file had when it was read; empty where that can't be relied on.
         is_animated: Whether the file holds further frames or pages, which are not used.
@@ -75,7 +73,7 @@ class PictureIndex:
             PictureError: It is missing, no picture, or can't be read.
         """
         if not isinstance(source, (str, os.PathLike)):
-            return _array_info(np.asarray(source))
+            return PictureInfo(*identify(source))
         file = as_file(source)
         stamp = version_tag(file)
         known = self._known.get(str(file))
@@ -94,7 +92,7 @@ class PictureIndex:
             PictureError: It is missing, no picture, or can't be read.
         """
         if not isinstance(source, (str, os.PathLike)):
-            return images.from_array(np.asarray(source)).pixels.shape[:2]
+            return load_from_memory(source).pixels.shape[:2]
         file = as_file(source)
         known, stamp = self._known.get(str(file)), version_tag(file)
         if known and known.stamp and known.stamp == stamp:
@@ -158,10 +156,3 @@ def _change_time(path: Path) -> float:
         return min(status.st_mtime, status.st_ctime)
     except OSError:  # it has gone meanwhile
         return math.inf
-
-
-def _array_info(array: np.ndarray) -> PictureInfo:
-    size = images.from_array(array).pixels.shape[:2]
-    whole = np.ascontiguousarray(array)
-    head = f"{whole.dtype.str}{whole.shape}".encode()
-    return PictureInfo(hashlib.sha256(head + whole.tobytes()).hexdigest(), size)
