@@ -211,7 +211,7 @@ def test_a_plain_relative_name_is_taken(name):
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        *((name, "relative") for name in ("/x.png", "C:\\x.png", "c:x.png")),
+        *((name, "relative") for name in ("/x.png", "C:\\x.png", "c:x.png", "~/x.png")),
         *((name, "inside") for name in ("../x.png", "a/../../x.png")),
         ("a\\x.png", "use /"),
         ("a\0.png", "NUL"),

@@ -13,6 +13,7 @@ from nst_jax.cli.main import run
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.preflight import check_inputs_not_overwritten
 from nst_jax.files.folders import folder_and_name, folder_at
+from nst_jax.files.kept_programs import programs_folder
 from nst_jax.files.own_files import OwnFiles
 from nst_jax.files.picture_paths import PictureSearch, expand_picture_paths
 from nst_jax.files.storage import as_file
@@ -94,13 +95,15 @@ def test_an_output_of_another_machine_is_refused_with_the_hint(name):
     assert folder_at("b\\c/new").name == "b\\c/new"
 
 
-def test_the_same_place_is_known_by_any_name_of_it(home):
+def test_the_same_place_is_known_by_any_name_of_it(home, monkeypatch):
     put(DECOMPOSED)
     result = Result(0, Job(COMPOSED, "~/s.png"))
     assert result.record()["content"] == str(home / DECOMPOSED)
     assert result.record()["style"] == [str(home / "s.png")]
     with pytest.raises(OutputError, match="take the place"):
         check_inputs_not_overwritten([COMPOSED], [DECOMPOSED[5:]], folder_at(f"~/{COMPOSED[:3]}"))
+    monkeypatch.setenv("NST_JAX_CACHE_DIR", "~/programs")
+    assert programs_folder() == home / "programs"
     assert list_spellings("é\\*") == ["é\\*", "e\u0301\\*", "é/*", "e\u0301/*"]
 
 

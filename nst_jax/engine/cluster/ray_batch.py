@@ -84,7 +84,7 @@ def render_on_ray(
         pool = WorkerPool(
             cluster,
             resources,
-            WorkerConfig(os.fspath(output_dir), options, policy, whole),
+            WorkerConfig(folder.name, options, policy, whole),
             ResumeInfo(records, pictures),
             progress,
             stop,
