@@ -5,6 +5,7 @@
     python scripts/measure/host.py memory [JOBS ...]    and the resume of each batch
     python scripts/measure/host.py shards [--jobs 32] [--size 128] [--steps 40] [--rounds 1]
     python scripts/measure/host.py devices [--jobs 4] [--size 256] [--steps 8] [--rounds 3]
+    python scripts/measure/host.py driving [--styles 8] [--checkout PATH]
 
 Each is measured in a fresh process, on pictures of noise and, but for `shards` and `devices`, a
 narrow network from a seed, so that the device has next to nothing to do. Linux. What needs JAX
@@ -335,6 +336,26 @@ def devices(jobs: int = 4, size: int = 256, steps: int = 8, rounds: int = 3) -> 
         )
 
 
+def driving(
+    jobs: int = 64, styles: int = 8, size: int = 512, steps: int = 5, checkout: Path | None = None
+) -> None:
+    """What a picture takes of the thread that drives the device; see driving.py.
+
+    Args:
+        jobs: Pictures.
+        styles: How many different ones they have.
+        size: Long edge in pixels.
+        steps: A level.
+        checkout: Of the project as it was or will be; none: this one.
+    """
+    line = [sys.executable, str(Path(__file__).with_name("driving.py"))]
+    told = {"jobs": jobs, "styles": styles, "size": size, "steps": steps}
+    line += [f"--{name}={value}" for name, value in told.items()]
+    root = (checkout or Path(__file__).parents[2]).resolve()
+    environment = {"JAX_PLATFORMS": "cpu"} | os.environ | {"PYTHONPATH": str(root)}
+    sys.exit(subprocess.call(line, env=environment))
+
+
 def seconds_per_image_step(jobs: int, size: int, steps: int) -> float:
     """Of one batch, compilation apart."""
     from nst_jax import render_many
@@ -348,5 +369,5 @@ def seconds_per_image_step(jobs: int, size: int, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    commands = (picture, manifest, memory, shards, devices)
+    commands = (picture, manifest, memory, shards, devices, driving)
     tyro.extras.subcommand_cli_from_dict({run.__name__: run for run in commands})
