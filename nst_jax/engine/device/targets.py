@@ -84,7 +84,7 @@ class TargetCache:
         key = ("content", job.content.key, level.size, level.canvas, taps, others)
 
         def make() -> Statistics:
-            image, size = place_on_canvas(resize(job.content.pixels, level.size), level.canvas)
+            image, size = place_on_canvas(job.content_at(level.size), level.canvas)
             features = self._programs.content_features(level.canvas, taps, image, size)
             if mixed:
                 features[PIXELS], _ = place_on_canvas(_pixel_target(job, level.size), level.canvas)
@@ -167,7 +167,7 @@ def _pixel_target(job: LoadedJob, size: Size) -> npt.NDArray[np.float32]:
         np.float32(weight) * resize(style.pixels, size)
         for weight, style in zip(weights, job.styles, strict=True)
     )
-    mixed = (1 - blend) * resize(job.content.pixels, size) + blend * styles
+    mixed = (1 - blend) * job.content_at(size) + blend * styles
     return np.asarray(mixed, np.float32)
 
 

@@ -20,25 +20,21 @@ def initial_image(job: LoadedJob, size: Size) -> Pixels:
     own = job.options
     match own.init:
         case "content":
-            return _content(job, size)
+            return job.content_at(size)
         case "grey":
             return np.full((*size, 3), 0.5, np.float32)
         case "noise":
             noise = np.float32(0.5) + _noise(own.seed, own.noise_range, size)
-            return _mix(_content(job, size), noise, own.noise_ratio)
+            return _mix(job.content_at(size), noise, own.noise_ratio)
         case "noisy-content":
-            return np.clip(_content(job, size) + _noise(own.seed, own.noise_range, size), 0, 1)
+            return np.clip(job.content_at(size) + _noise(own.seed, own.noise_range, size), 0, 1)
         case "style-statistics":
             return _style_colours(job, size)
         case "blend":
-            return _mix(_content(job, size), _styles(job, size), own.init_blend)
+            return _mix(job.content_at(size), _styles(job, size), own.init_blend)
         case "file":
             assert job.init_image is not None
             return resize(job.init_image, size)
-
-
-def _content(job: LoadedJob, size: Size) -> Pixels:
-    return resize(job.content.pixels, size)
 
 
 def _noise(seed: int, half_range: float, size: Size) -> Pixels:

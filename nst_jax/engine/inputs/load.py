@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -85,10 +85,12 @@ class LoadedJob:
     Attributes:
         examined: The job, its options with canonical taps, and its levels.
         content: At the size of the last level.
+        contents: The content's pixels at the size of each level.
         styles: At the size of the last level's style edge.
         masks: Where each style applies; none: everywhere.
         init_image: What the optimisation starts from, where it is a picture of its own.
         exif: What the output takes over of the content's.
+        first_image: Where it starts, at the first level's size; None: not made yet.
     """
 
     examined: ExaminedJob
@@ -97,6 +99,13 @@ class LoadedJob:
     masks: tuple[MaskWeights, ...] = ()
     init_image: npt.NDArray[np.float32] | None = None
     exif: ExifTexts = dataclasses.field(default_factory=dict)
+    contents: Mapping[Size, images.Pixels] = dataclasses.field(default_factory=dict)
+    first_image: images.Pixels | None = None
+
+    def content_at(self, size: Size) -> images.Pixels:
+        """The content's pixels at a size; at hand for each of the levels."""
+        found = self.contents.get(size)
+        return images.resize(self.content.pixels, size) if found is None else found
 
     @property
     def index(self) -> int:
@@ -159,6 +168,9 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
         masks=tuple(_load_mask(mask, options, max(last.size)) for mask in job.masks),
         init_image=None if start is None else _load_on_white(start, last.size, options),
         exif=_load_exif(job.content, options),
+        contents={
+            level.size: images.resize(content.pixels, level.size) for level in examined.levels
+        },
     )
 
 

@@ -76,7 +76,10 @@ class ActiveJob:
         """Where its next step starts: its state, or that of a job which has none yet."""
         if self.state is not None:
             return self.state
-        return cold_start(initial_image(self.loaded, self.level.size), self.level.canvas, optimizer)
+        first = self.loaded.first_image
+        if first is None:
+            first = initial_image(self.loaded, self.level.size)
+        return cold_start(first, self.level.canvas, optimizer)
 
     def finish_level(self, state: State) -> None:
         """Takes a level's last state: makes the next level's start of it, or the final image.

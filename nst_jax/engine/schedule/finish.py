@@ -7,7 +7,7 @@ from nst_jax.engine.inputs.masks import resize_mask
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
-from nst_jax.files.images import Pixels, resize
+from nst_jax.files.images import Pixels
 from nst_jax.model.color import RECOLOR_OUTPUT, to_grey
 from nst_jax.request.errors import NonFiniteError
 
@@ -52,7 +52,7 @@ def composite_with_content(job: LoadedJob, image: Pixels) -> Pixels:
     """
     keep = RECOLOR_OUTPUT.get(job.options.color)
     if keep or job.masks:
-        content = resize(job.content.pixels, image.shape[:2])
+        content = job.content_at((image.shape[0], image.shape[1]))
         if keep:
             image = keep(image, content)
         if job.masks:

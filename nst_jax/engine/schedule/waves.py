@@ -11,10 +11,12 @@ memory is bounded by the wave, whatever the number of jobs.
 
 import collections
 import concurrent.futures
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from nst_jax.engine.inputs.fingerprint import session_fingerprint
+from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import DECODERS, LoadedJob, load_job, read_with_retries
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
@@ -101,7 +103,9 @@ def _load(examined: ExaminedJob, session: Session) -> LoadedJob | Result:
                 f"job {job.output!r} has an input that was changed during the run",
                 "Run the same command again",
             )
-        return load_job(examined, session.options, session.pictures)
+        loaded = load_job(examined, session.options, session.pictures)
+        first = initial_image(loaded, loaded.levels[0].size)
+        return dataclasses.replace(loaded, first_image=first)
 
     try:
         return read_with_retries(load, session.retries)
