@@ -10,6 +10,7 @@ Nothing of `nst_jax` may be imported up here: `--jaxtyping-packages` hooks its i
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from engine_jobs import Studio
 
 _PROGRAMS = "NST_JAX_TEST_PROGRAMS"
+
+# What nohup and a shell's background jobs ignore, the programs that tests start would ignore too.
+for _ignored in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_ignored) is signal.SIG_IGN:
+        signal.signal(_ignored, lambda *_: None)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NST_JAX_CACHE_DIR", "off")
