@@ -8,6 +8,7 @@ import dataclasses
 import math
 import operator
 import pickle
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -202,6 +203,8 @@ def test_an_option_takes_what_its_rule_says_and_refuses_the_rest_in_its_words(na
         ("style_weight", np.float32(0.1), float(np.float32(0.1))),
         ("style_weight", np.float64(0.1), 0.1),
         ("style_weight", np.int64(2), 2),
+        ("style_weight", np.longdouble(2), 2.0),
+        ("weights", Path("some", "vgg.h5"), str(Path("some", "vgg.h5"))),
         ("learning_rate", jnp.float32(0.5), 0.5),
         ("steps", np.int64(7), 7),
         ("steps", np.array(7, np.uint8), 7),

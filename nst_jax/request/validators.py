@@ -5,6 +5,8 @@ The value may be anything, as a caller's mistake has any type.
 
 import difflib
 import math
+import numbers
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -85,14 +87,20 @@ WEIGHTS = Validator(
 def to_plain(value: Any) -> Any:
     """The same value without NumPy: its scalars as numbers, short arrays and lists as tuples.
 
-    Those of jax and others too, which all have `tolist`; an array of pixels stays what it is.
+    Those of jax and others too, which all have `tolist`; an array of pixels stays what it is. A
+    path is its text.
     """
     if type(value) in (str, int, float, bool):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, (list, tuple)):
         return tuple(map(to_plain, value))
     if hasattr(value, "tolist") and getattr(value, "ndim", 0) <= 1:
-        return to_plain(value.tolist())
+        plain = value.tolist()
+        if type(plain) is not type(value):
+            return to_plain(plain)
+        return float(plain) if isinstance(plain, numbers.Real) else plain  # NumPy's long double
     return value
 
 
