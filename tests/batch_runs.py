@@ -133,7 +133,7 @@ class StopAfter(NullProgress):
         self.image_steps = 0
         self._left = chunks
 
-    def stepped(self, image_steps: int) -> None:
+    def on_step(self, image_steps: int) -> None:
         self.image_steps += image_steps
         self._left -= 1
         if self._left == 0:

@@ -235,7 +235,7 @@ class Notes(NullProgress):
     def note(self, message: str) -> None:
         self.said.append(message)
 
-    def stepped(self, image_steps: int) -> None:
+    def on_step(self, image_steps: int) -> None:
         self.image_steps += image_steps
 
 

@@ -191,7 +191,7 @@ class Compilations(NullProgress):
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def compiling(self, name: str) -> None:
+    def on_compile(self, name: str) -> None:
         self.names.append(name)
 
 

@@ -137,8 +137,8 @@ def test_checkpoints_serve_a_run_that_was_killed_and_change_no_byte(batch, unbro
         """Nothing of ours catches it."""
 
     class KillAfter(StopAfter):
-        def stepped(self, image_steps: int) -> None:
-            super().stepped(image_steps)
+        def on_step(self, image_steps: int) -> None:
+            super().on_step(image_steps)
             if self.stop.is_requested:
                 raise Killed
 

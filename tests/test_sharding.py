@@ -105,7 +105,7 @@ def test_a_batch_is_laid_over_as_many_devices_as_share_it_evenly(slots, used):
     assert isinstance(sharding, NamedSharding)
     assert sharding.spec == PartitionSpec("data")
     assert sharding.device_set == set(jax.devices()[:used])
-    assert devices.replicated.is_fully_replicated
+    assert devices.replicated_sharding.is_fully_replicated
 
 
 def test_the_processors_of_a_host_share_one_copy_of_the_weights(narrow_file):

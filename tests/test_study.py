@@ -261,7 +261,7 @@ def test_a_study_that_is_stopped_goes_on_when_it_is_run_again(shallow, tmp_path)
     stop = StopToken()
 
     class Watcher(NullProgress):
-        def stepped(self, image_steps: int) -> None:
+        def on_step(self, image_steps: int) -> None:
             stop.request()
 
     with pytest.raises(StoppedError, match="kept in mid-schedule"):

@@ -92,16 +92,16 @@ class ProgressBar(TerminalBar):
         super().__init__(MofNCompleteColumn(), TextColumn("image-steps"))
         self._task = self._bar.add_task("looking at the pictures", total=None)
 
-    def started(self, jobs: int, image_steps: int) -> None:
+    def on_start(self, jobs: int, image_steps: int) -> None:
         self._bar.update(self._task, total=image_steps, description=f"rendering {_jobs(jobs)}")
 
-    def compiling(self, program: str) -> None:
+    def on_compile(self, program: str) -> None:
         self._bar.update(self._task, description=f"compiling {program.split(' content ')[0]}")
 
-    def stepped(self, image_steps: int) -> None:
+    def on_step(self, image_steps: int) -> None:
         self._bar.update(self._task, advance=image_steps, description="rendering")
 
-    def finished(self, job: str, error: NstJaxError | None) -> None:
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
         if error:
             self.say(_line(job, error), style="red")
 
@@ -114,18 +114,18 @@ class ProgressLines(TimedLines):
 
     _done = _total = 0
 
-    def started(self, jobs: int, image_steps: int) -> None:
+    def on_start(self, jobs: int, image_steps: int) -> None:
         self._total = image_steps
         self.say(f"rendering {_jobs(jobs)}, {image_steps} image-steps")
 
-    def compiling(self, program: str) -> None:
+    def on_compile(self, program: str) -> None:
         self.say(f"compiling {program}")
 
-    def stepped(self, image_steps: int) -> None:
+    def on_step(self, image_steps: int) -> None:
         self._done += image_steps
         self.say_share(f"{self._done} of {self._total} image-steps", self._done, self._total)
 
-    def finished(self, job: str, error: NstJaxError | None) -> None:
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
         self.say(_line(job, error))
 
     def note(self, message: str) -> None:
@@ -140,7 +140,7 @@ class Quiet(NullProgress):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def finished(self, job: str, error: NstJaxError | None) -> None:
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
         if error:
             print_on_stderr(_line(job, error))
 

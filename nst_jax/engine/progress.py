@@ -7,18 +7,18 @@ from nst_jax.request.errors import NstJaxError
 
 @runtime_checkable
 class Progress(Protocol):
-    """Receives events in the order they happen; `finished` may come from another thread."""
+    """Receives events in the order they happen; `on_finish` may come from another thread."""
 
-    def started(self, jobs: int, image_steps: int) -> None:
+    def on_start(self, jobs: int, image_steps: int) -> None:
         """The work is known: so many jobs, so many steps of single images."""
 
-    def compiling(self, program: str) -> None:
+    def on_compile(self, program: str) -> None:
         """A program is being compiled; the device stands still."""
 
-    def stepped(self, image_steps: int) -> None:
+    def on_step(self, image_steps: int) -> None:
         """So many more steps of single images are done."""
 
-    def finished(self, job: str, error: NstJaxError | None) -> None:
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
         """A job has its picture, or has failed with an error."""
 
     def note(self, message: str) -> None:
@@ -28,12 +28,12 @@ class Progress(Protocol):
 class NullProgress:
     """A `Progress` that listens to nothing."""
 
-    def started(self, jobs: int, image_steps: int) -> None: ...
+    def on_start(self, jobs: int, image_steps: int) -> None: ...
 
-    def compiling(self, program: str) -> None: ...
+    def on_compile(self, program: str) -> None: ...
 
-    def stepped(self, image_steps: int) -> None: ...
+    def on_step(self, image_steps: int) -> None: ...
 
-    def finished(self, job: str, error: NstJaxError | None) -> None: ...
+    def on_finish(self, job: str, error: NstJaxError | None) -> None: ...
 
     def note(self, message: str) -> None: ...

@@ -62,12 +62,12 @@ def render_many(
     if ready:
         plan = session.make_plan(ready, progress)
         scheduler = make_scheduler(session, ready, plan, progress, show=on_preview)
-        progress.started(len(ready), sum(one.image_steps for one in ready))
+        progress.on_start(len(ready), sum(one.image_steps for one in ready))
         results = itertools.chain(results, render_jobs(ready, session, scheduler))
     for result in results:
         if result.error and on_error == "raise":
             raise result.error
-        progress.finished(result.job.output, result.error)
+        progress.on_finish(result.job.output, result.error)
         yield result
 
 
@@ -130,7 +130,7 @@ def render(
         save=checkpoint.save,
         show=on_preview,
     )
-    progress.started(1, examined.image_steps - checkpoint.steps_taken)
+    progress.on_start(1, examined.image_steps - checkpoint.steps_taken)
     with stop.watch():
         result = next(render_jobs([examined], session, scheduler, checkpoint.snapshots), None)
     if result is None:
@@ -140,7 +140,7 @@ def render(
         )
     if result.error:
         raise result.error
-    progress.finished(result.job.output, None)
+    progress.on_finish(result.job.output, None)
     if folder:
         written = write_result(result, folder, name, options)
         result = dataclasses.replace(written, image=result.image, alpha=result.alpha)

@@ -41,6 +41,11 @@ def read_ledger(folder: Path) -> dict[str, Record]:
     return {job: choose_record(lines, folder / job) for job, lines in found.items()}
 
 
+def is_done(record: Record) -> bool:
+    """Whether a line tells of a finished picture."""
+    return record.get("status") == "done"
+
+
 def choose_record(lines: Sequence[Record], picture: Path) -> Record:
     """Of the lines of a job the one that holds: the latest, but no finished picture's that is gone.
 
@@ -54,7 +59,7 @@ def choose_record(lines: Sequence[Record], picture: Path) -> Record:
     there = [one for one in lines if tag and one.get("stamp") == tag]
     if not there:
         return lines[-1]
-    return [one for one in lines if one in there or one.get("status") != "done"][-1]
+    return [one for one in lines if one in there or not is_done(one)][-1]
 
 
 def read_job_lines(

@@ -132,7 +132,7 @@ class WorkerPool:
         """Renders; returns why it ended early, or None."""
         self._waiting.extend(tasks)
         jobs = sum(len(task.jobs) for task in tasks)
-        self._progress.started(jobs, 0)
+        self._progress.on_start(jobs, 0)
         for actor in self._actors:
             self._open(actor)
         try:
@@ -252,16 +252,16 @@ class WorkerPool:
             writer.put(Result(0, job, error=fault, attempt=task.failures))
         self._total = dataclasses.replace(self._total, failed=self._total.failed + 1)
         self._failures += 1
-        self._progress.finished(job.output, fault)
+        self._progress.on_finish(job.output, fault)
 
     def _count(self, report: TaskReport) -> None:
         for job, error in report.finished:
             self._failures += error is not None
-            self._progress.finished(job, error)
+            self._progress.on_finish(job, error)
         both = self._total, report.summary
         sums = {name: sum(getattr(one, name) for one in both) for name in _SUMMED}
         self._total = dataclasses.replace(self._total, **sums)
-        self._progress.stepped(report.summary.image_steps)
+        self._progress.on_step(report.summary.image_steps)
 
 
 def _first_line(error: Exception) -> str:

@@ -68,7 +68,7 @@ class _FinishedJobs(NullProgress):
     def __init__(self) -> None:
         self.jobs: list[tuple[str, NstJaxError | None]] = []
 
-    def finished(self, job: str, error: NstJaxError | None) -> None:
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
         self.jobs.append((job, error))
 
 

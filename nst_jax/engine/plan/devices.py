@@ -115,14 +115,14 @@ class Devices:
         return NamedSharding(self.subset_for(slots).mesh, PartitionSpec("data"))
 
     @property
-    def replicated(self) -> NamedSharding:
+    def replicated_sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def replicate(self, tree: Any) -> Any:
         """Arrays, all of them on each device. The processors of a host share one copy."""
         if self.platform == "cpu":
             tree = jax.tree.map(np.asarray, tree)
-        return jax.device_put(tree, self.replicated)
+        return jax.device_put(tree, self.replicated_sharding)
 
     def put(self, tree: Any, sharding: NamedSharding) -> Any:
         """Host arrays onto the devices."""

@@ -128,7 +128,7 @@ class FolderRun:
             ),
         )
         steps = sum(job.image_steps for job in jobs) - self._checkpoint.steps_taken
-        self.progress.started(len(jobs), steps)
+        self.progress.on_start(len(jobs), steps)
         yield from render_jobs(jobs, self.session, self.scheduler, self._checkpoint.snapshots)
 
     def _make_plan(self) -> Plan:

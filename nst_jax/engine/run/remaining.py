@@ -12,7 +12,7 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import METHOD_VERSION, Result
 from nst_jax.files.folders import Folder
-from nst_jax.files.ledger import JobLines, Record
+from nst_jax.files.ledger import JobLines, Record, is_done
 from nst_jax.request.errors import NonFiniteError, PictureError
 from nst_jax.request.job import Job
 from nst_jax.request.run_policy import RunPolicy
@@ -84,9 +84,9 @@ def remaining_work(
         own = [line for line in lines if line.get("fingerprint") == one.fingerprint]
         failed_before = _count_failures(own[-1]) if own else 0
         has_unharmed = functools.partial(_has_unharmed, one, folder=folder, verify=policy.verify)
-        is_done = has_unharmed(own)
-        is_older = not is_done and has_unharmed(_lines_by_older_methods(one, lines, session))
-        if is_done or (is_older and policy.keep_older):
+        was_done = has_unharmed(own)
+        is_older = not was_done and has_unharmed(_lines_by_older_methods(one, lines, session))
+        if was_done or (is_older and policy.keep_older):
             skipped += 1
         elif failed_before and _fails_again(one, own[-1]) and not policy.retry_failed:
             given_up += 1
@@ -109,12 +109,8 @@ def say_older(count: int, progress: Progress) -> None:
 
 def count_older(records: Mapping[str, JobLines], jobs: Iterable[Job]) -> int:
     """How many jobs older versions of the method alone have finished, whatever else has changed."""
-    found = ([line for line in records.get(job.output, ()) if _is_done(line)] for job in jobs)
+    found = ([line for line in records.get(job.output, ()) if is_done(line)] for job in jobs)
     return sum(bool(lines) and all(map(_is_older, lines)) for lines in found)
-
-
-def _is_done(record: Record) -> bool:
-    return record.get("status") == "done"
 
 
 def _is_older(record: Record) -> bool:
@@ -142,7 +138,7 @@ def _has_unharmed(
 ) -> bool:
     """Whether one of these lines has the job as done, and the picture is as it was written."""
     return isinstance(one, ExaminedJob) and any(
-        _is_unharmed(one.job.output, line, folder, verify) for line in lines if _is_done(line)
+        _is_unharmed(one.job.output, line, folder, verify) for line in lines if is_done(line)
     )
 
 

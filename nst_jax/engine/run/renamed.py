@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result
 from nst_jax.files.folders import Folder
-from nst_jax.files.ledger import JobLines, Record
+from nst_jax.files.ledger import JobLines, Record, is_done
 from nst_jax.request.job import Job
 
 
@@ -42,7 +42,7 @@ def find_renamed(
 ) -> dict[str, str]:
     """Under which name a picture is finished that no job has any more, by its new name."""
     new = [job for job in jobs if job.output not in records and _is_of_files(job)]
-    done = (name for name, lines in records.items() if any(map(_is_done, lines)))
+    done = (name for name, lines in records.items() if any(map(is_done, lines)))
     gone = set(done).difference(outputs) if new else ()
     if not gone:
         return {}
@@ -50,14 +50,10 @@ def find_renamed(
     finished = {
         line["request"]: name
         for name in sorted(gone)
-        for line in filter(_is_done, asked.get(name, ()))
+        for line in filter(is_done, asked.get(name, ()))
     }
     wanted = {job.output: _request_of(Result(0, job).record()) for job in new}
     return {name: finished[one] for name, one in wanted.items() if one in finished}
-
-
-def _is_done(line: Record) -> bool:
-    return line.get("status") == "done"
 
 
 def _is_of_files(job: Job) -> bool:

@@ -172,7 +172,7 @@ class ResultWriter:
             self.fault = self._ledger_fault(error)
             return
         self.tally[done.status] += 1
-        self._progress.finished(done.job.output, done.error)
+        self._progress.on_finish(done.job.output, done.error)
         if cause := fatal_cause(done.error, self._folder):
             self.fault = WriteError(
                 f"output folder {self._folder.name!r} takes no more pictures: {reason_of(cause)}",

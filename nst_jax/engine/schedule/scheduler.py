@@ -194,7 +194,7 @@ class Scheduler:
             self._show(self._previews, batch, before)
         self.timing.steps += lap.seconds
         self.timing.image_steps += image_steps
-        self._progress.stepped(image_steps)
+        self._progress.on_step(image_steps)
         return max(1, round(chunk * _CHUNK_S / max(lap.seconds, 1e-6)))
 
     def _refill(self, batch: RunningBatch, waiting: Queue) -> Iterator[ActiveJob]:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from nst_jax.files.ledger import Record, read_ledger
+from nst_jax.files.ledger import Record, is_done, read_ledger
 from nst_jax.files.report.run_records import read_run_record
 from nst_jax.files.report.thumbnails import FOLDER, ThumbnailRequest, Thumbnails
 from nst_jax.request.options import JobOptions
@@ -63,7 +63,7 @@ class BatchRecords:
     def thumbnail_requests(self) -> list[ThumbnailRequest]:
         """The copies that a page needs."""
         inputs = [Path(name) for name in self.inputs()]
-        outputs = [self.output_path(record) for record in self.records if _is_done(record)]
+        outputs = [self.output_path(record) for record in self.records if is_done(record)]
         views = [*inputs, *(path for path in outputs if not _is_shown_by_browsers(path))]
         return [
             *(ThumbnailRequest(path, THUMB_PX) for path in (*inputs, *outputs)),
@@ -112,7 +112,7 @@ def _job_entry(
     names = [places[name] for name in _inputs(record)]
     content = names[0] if isinstance(record.get("content"), str) else None
     path, file = batch.output_path(record), None
-    thumb = _image_entry(thumbnails, path, THUMB_PX) if _is_done(record) else None
+    thumb = _image_entry(thumbnails, path, THUMB_PX) if is_done(record) else None
     view = thumb and _image_entry(thumbnails, path, VIEW_PX)
     if thumb:
         file = f"../{urllib.parse.quote(os.fsencode(record['job']))}"  # as the file system has it
@@ -131,10 +131,6 @@ def _inputs(record: Record) -> list[str]:
     styles = record.get("style")
     named = [record.get("content"), *(styles if isinstance(styles, list) else [])]
     return [name for name in named if isinstance(name, str)]
-
-
-def _is_done(record: Record) -> bool:
-    return record.get("status") == "done"
 
 
 def _is_shown_by_browsers(path: Path) -> bool:
