@@ -1,8 +1,10 @@
 """The house: what imports what, what is written where, and how large things may be."""
 
 import ast
+import dataclasses
 import functools
 import importlib
+import inspect
 import pkgutil
 import shutil
 import subprocess
@@ -87,6 +89,13 @@ def test_the_public_names_exist_are_explained_and_sorted_and_a_wrong_one_is_told
     assert list(nst_jax.__all__) == sorted(nst_jax.__all__)
     with pytest.raises(AttributeError, match="paint"):
         _ = nst_jax.paint
+
+
+@pytest.mark.parametrize("named", [nst_jax.Job, nst_jax.Result, nst_jax.Summary])
+def test_every_field_of_what_goes_in_and_comes_out_is_explained(named):
+    text = inspect.getdoc(named) or ""
+    fields = [field.name for field in dataclasses.fields(named)]
+    assert [name for name in fields if f"\n    {name}:" not in text] == []
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -43,15 +43,8 @@ class Job:
         content: The picture whose things are shown.
         style: The picture, or the pictures, whose manner is taken.
         output: Name of the output relative to the output folder, with `/`. Empty: made of
-    unnamed = [job for job, name in zip(listed, given, strict=True) if not name]
-    free = map(taken.claim_free_name, default_outputs(unnamed))
-    # One object for all jobs that have none of their own, or the same one.
-    complete = {id(None): job_options(options)}
-    for own in (job.options for job in listed):
-        if own is not None and id(own) not in complete:
-            complete[id(own)] = complete_options(own, options)
-    return [
-        _fill_in(job, name or next(free), complete[id(job.options)], options)
+            the stems of content and style, and of their folders where stems are not enough.
+        options: What this job wants; where they don't say, and None: what the run says.
         masks: Where each style applies, one a style, as grey pictures of the content's aspect
             ratio: white where it does, black where not, and between them in part. A part that
             is black in all of them has no style: there the output is the content. Where two
