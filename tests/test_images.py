@@ -368,6 +368,22 @@ def deep_png(values: np.ndarray, significant: int = 0, kind: int = 0) -> bytes:
     return png(32, 1, *told, pixels=b"\0" + values.astype(">u2").tobytes(), depth=16, kind=kind)
 
 
+def planes_of_16_bits() -> bytes:
+    """A TIFF of three uncompressed planes, one after the other."""
+    tags = {256: 32, 257: 1, 259: 1, 262: 2, 277: 3, 278: 1, 284: 2}
+    triples = {258: (16,) * 3, 273: (8, 72, 136), 279: (64,) * 3}
+    pixels, count = np.tile(RAMP * 16, 3).astype("<u2").tobytes(), len(tags) + len(triples)
+    place, entries, tail = 8 + len(pixels) + 2 + 12 * count + 4, b"", b""
+    for tag in sorted(tags | triples):
+        if tag in tags:
+            entries += struct.pack("<HHII", tag, 4, 1, tags[tag])
+        else:
+            entries += struct.pack("<HHII", tag, 4, 3, place + len(tail))
+            tail += struct.pack("<III", *triples[tag])
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels
+    return head + struct.pack("<H", count) + entries + bytes(4) + tail
+
+
 def palette_of_bytes() -> bytes:
     """A TIFF whose palette goes up to 255, not to 65535."""
     image = Image.fromarray(BYTES[None].astype(np.uint8), "P")
@@ -402,6 +418,7 @@ SAMPLES = {
     "colours.png": (deep_png(RAMP.repeat(3) * 16, kind=2), RAMP // 16 / 255),
     "black.png": (deep_png(RAMP * 0), RAMP * 0),
     "palette of bytes.tif": (palette_of_bytes(), BYTES / 255),
+    "planes.tif": (planes_of_16_bits(), "a plane of 16 bits for each colour"),
 }
 
 
@@ -584,6 +601,11 @@ def test_arrays_of_each_type_and_shape_become_pictures(shape, dtype):
 def test_arrays_that_are_no_pictures_are_refused(array, match):
     with pytest.raises(PictureError, match=match):
         from_array(array)
+
+
+def test_an_image_without_a_pixel_is_refused():
+    with pytest.raises(PictureError, match="at least one pixel, got 0 x 4"):
+        identify(Image.new("RGB", (0, 4)))
 
 
 class Unreadable:

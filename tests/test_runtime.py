@@ -170,15 +170,29 @@ def test_a_folder_that_can_not_be_made_or_written_is_no_fault(root):
     assert folder is None
 
 
-@pytest.mark.parametrize("home", [None, "", "a/relative/one"])
-def test_without_a_home_there_is_no_cache(homeless, tmp_path, monkeypatch, home):
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        *(("HOME", home) for home in (None, "", "a/relative/one")),
+        (CACHE_VARIABLE, "~no_such_user/here"),
+    ],
+)
+def test_without_a_home_there_is_no_cache(homeless, tmp_path, monkeypatch, name, home):
     monkeypatch.chdir(tmp_path)
     if home is not None:
-        monkeypatch.setenv("HOME", home)
+        monkeypatch.setenv(name, home)
     with persistent_cache() as folder:
         compile_anew()
     assert folder is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_name_keeps_programs_in_a_folder_that_was_named(homeless, root):
+    root.parent.mkdir(exist_ok=True)
+    with mock.patch.dict(os.environ, {CACHE_VARIABLE: str(root)}), persistent_cache():
+        for _ in range(2):  # JAX looks at the first one to make room for the second
+            compile_anew()
+    assert len(kept_in(root)) == 3, "the tiny one that shows that it works, and both"
 
 
 def test_a_machine_that_rejects_what_it_stored_goes_without(root):
@@ -389,7 +403,7 @@ def test_switches_of_jax_change_no_picture(narrow_file, config):
 @pytest.mark.parametrize(
     ("variables", "status"),
     [
-        ({name: str(value) for name, value in SWITCHES.items()}, 0),
+        ({name: str(value) for name, value in SWITCHES.items()} | {"jax_no_tracing": "1"}, 0),
         ({"JAX_ENABLE_X64": "0", "JAX_NUM_CPU_DEVICES": "many"}, 2),
         ({"JAX_DEFAULT_DEVICE": "paper"}, 2),
         ({"JAX_PLATFORMS": "cuda"}, 2),

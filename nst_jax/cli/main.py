@@ -51,7 +51,7 @@ TRACEBACK_VARIABLE = "NST_JAX_TRACEBACK"
 # JAX's switches for finding faults in programs of one's own. Pictures are the same without, and
 # what is in ours on purpose (infinities, copies between host and device) is no fault.
 _DEBUGGING = (
-    *("DEBUG_INFS", "DEBUG_NANS", "DISABLE_JIT", "ENABLE_X64", "CHECK_TRACER_LEAKS"),
+    *("DEBUG_INFS", "DEBUG_NANS", "DISABLE_JIT", "ENABLE_X64", "CHECK_TRACER_LEAKS", "NO_TRACING"),
     *("TRANSFER_GUARD", "TRANSFER_GUARD_HOST_TO_DEVICE", "TRANSFER_GUARD_DEVICE_TO_HOST"),
     *("TRANSFER_GUARD_DEVICE_TO_DEVICE", "NUMPY_DTYPE_PROMOTION", "NUMPY_RANK_PROMOTION"),
 )

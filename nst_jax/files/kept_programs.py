@@ -29,8 +29,11 @@ def programs_folder() -> Path | None:
     given = os.environ.get(CACHE_VARIABLE)
     if given is not None and given.strip().lower() in ("", "off"):
         return None
+    if given:
+        folder = expand_home(given)
+        return None if folder.startswith("~") else Path(folder)  # nobody has that home
     home = user_cache_folder()
-    return Path(expand_home(given)) if given else home and home / "programs"
+    return home and home / "programs"
 
 
 def size_limit() -> int:
@@ -38,6 +41,14 @@ def size_limit() -> int:
     with contextlib.suppress(ValueError):
         return int(os.environ.get(_LIMIT_VARIABLE, LIMIT_BYTES))
     return LIMIT_BYTES
+
+
+def has_named_owner(folder: Path) -> bool:
+    """Whether the folder's user and group have names; in containers some are but numbers."""
+    try:
+        return bool(os.name != "posix" or (folder.owner() and folder.group()))
+    except KeyError:
+        return False
 
 
 def count_programs(folder: Path) -> tuple[int, int]:

@@ -28,6 +28,11 @@ def load_from_memory(source: Any) -> Picture:
     """
     if not isinstance(source, Image.Image):
         return from_array(_as_array(source))
+    if 0 in source.size:
+        width, height = source.size
+        raise PictureError(
+            f"an image must have at least one pixel, got {width} x {height} (width x height)"
+        )
     with _DECODING, explain_faults("image"):
         return decode_image(source, "image")
 

@@ -33,6 +33,8 @@ class SampleFormat(NamedTuple):
         is_white_zero: Whether small numbers are bright.
         is_signed_byte: Whether samples of 8 bits are from -128 to 127.
         has_16_bit_colours: Of which Pillow gives the upper byte.
+        has_16_bit_planes: Colours of 16 bits lie one after the other, uncompressed. Pillow takes
+            them for 8 bits.
     """
 
     white: int = _WHITE_16
@@ -41,6 +43,7 @@ class SampleFormat(NamedTuple):
     is_white_zero: bool = False
     is_signed_byte: bool = False
     has_16_bit_colours: bool = False
+    has_16_bit_planes: bool = False
 
 
 def read_sample_format(image: Image.Image) -> SampleFormat:
@@ -52,7 +55,10 @@ def read_sample_format(image: Image.Image) -> SampleFormat:
         return _read_tiff_tags(image)
     if is_deep:
         return SampleFormat(significant_bits=_significant_bits(image))
-    return SampleFormat(has_16_bit_colours=bool(re.search(";16|SGI16", str(image.tile[:1]))))
+    return SampleFormat(
+        has_16_bit_colours=bool(re.search(";16|SGI16", str(image.tile[:1]))),
+        has_16_bit_planes=_has_16_bit_planes(image),
+    )
 
 
 def to_grey_levels(
@@ -74,7 +80,7 @@ def to_grey_levels(
 
 
 def check_16_bit_colours(image: Image.Image, declared: SampleFormat, name: str) -> None:
-    """Refuses colours of 16 bits that were not scaled to them.
+    """Refuses colours of 16 bits that were not scaled to them, or not read as such.
 
     Args:
         image: Decoded, so that of each colour the upper byte is left.
@@ -84,6 +90,12 @@ def check_16_bit_colours(image: Image.Image, declared: SampleFormat, name: str) 
     Raises:
         PictureError: They were not.
     """
+    if declared.has_16_bit_planes:
+        raise PictureError(
+            f"picture {name!r} must hold the colours of a pixel side by side, got a plane of 16 "
+            "bits for each colour",
+            "Export it without planes, or compressed.",
+        )
     if not declared.has_16_bit_colours or image.mode == "CMYK":
         return
     colours = (image.getchannel(band) for band in image.getbands() if band != "A")
@@ -124,6 +136,15 @@ def _read_tiff_tags(image: TiffImagePlugin.TiffImageFile) -> SampleFormat:
         is_white_zero=photometric == 0 and image.mode != "L",  # which Pillow inverts itself
         is_signed_byte=is_signed and bits == 8,
     )
+
+
+def _has_16_bit_planes(image: ImageFile.ImageFile) -> bool:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    tags = image.tag_v2
+    has_planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    is_deep = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0] == 16
+    return has_planes and is_deep and image.tile[0].codec_name == "raw"
 
 
 def _significant_bits(image: ImageFile.ImageFile) -> int:

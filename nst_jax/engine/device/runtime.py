@@ -35,6 +35,7 @@ from nst_jax.engine.plan.host_limits import host_cores, usable_cores
 from nst_jax.engine.plan.local_devices import find_devices
 from nst_jax.files.kept_programs import (
     CACHE_VARIABLE,
+    has_named_owner,
     mark_use,
     programs_folder,
     size_limit,
@@ -192,7 +193,9 @@ def _usable_folder() -> Path | None:
 @contextlib.contextmanager
 def _configure(folder: Path) -> Iterator[None]:
     """JAX's configuration with this cache, and afterwards as it was."""
-    wanted = {_FOLDER_SETTING: str(folder), _LIMIT_SETTING: size_limit()} | _SETTINGS
+    # To keep its bound JAX asks who owns each program, and stores nothing where that has no name.
+    limit = size_limit() if has_named_owner(folder) else -1
+    wanted = {_FOLDER_SETTING: str(folder), _LIMIT_SETTING: limit} | _SETTINGS
     before = {name: _setting(name) for name in wanted}
     for name, value in wanted.items():
         jax.config.update(name, value)
