@@ -223,10 +223,15 @@ def test_values_of_numpy_and_jax_are_kept_as_plain_ones(name, value, plain):
 
 
 @pytest.mark.parametrize(
-    "value", [np.bool_(True), np.float32(np.nan), np.array([1, 2]), np.ones((2, 2))]
+    "value",
+    [
+        *(np.bool_(True), np.float32(np.nan), np.array([1, 2]), np.ones((2, 2))),
+        *(np.timedelta64(3, "ns"), np.array(3, "m8[ns]"), np.datetime64(3, "ns")),
+    ],
 )
 def test_values_of_numpy_are_refused_as_plain_ones_are(value):
     refusal("steps", value)
+    refusal("style_blend_weights", np.array([1, 2], "m8[ns]"))
 
 
 def test_a_runs_policy_and_a_jobs_size_are_plain_too():

@@ -88,7 +88,7 @@ def to_plain(value: Any) -> Any:
     """The same value without NumPy: its scalars as numbers, short arrays and lists as tuples.
 
     Those of jax and others too, which all have `tolist`; an array of pixels stays what it is. A
-    path is its text.
+    path is its text. A span of time or a date of NumPy's is no number.
     """
     if type(value) in (str, int, float, bool):
         return value
@@ -96,7 +96,8 @@ def to_plain(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
         return tuple(map(to_plain, value))
-    if hasattr(value, "tolist") and getattr(value, "ndim", 0) <= 1:
+    is_time = getattr(getattr(value, "dtype", None), "kind", None) in ("m", "M")
+    if hasattr(value, "tolist") and not is_time and getattr(value, "ndim", 0) <= 1:
         plain = value.tolist()
         if type(plain) is not type(value):
             return to_plain(plain)
