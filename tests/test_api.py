@@ -165,6 +165,7 @@ def refused(make):
 
 refused(lambda: fill_defaults(Job("a.png", "b.png"), Options()))
 refused(lambda: fill_defaults([5], Options()))
+refused(lambda: fill_defaults([Job([[0.5]], "b.png")], Options()))
 refused(lambda: fill_defaults([Job("a.png", None)], Options()))
 refused(lambda: fill_defaults([Job("a.png", "b.png", 5)], Options()))
 refused(lambda: fill_defaults([Job("a.png", "b.png", options={"steps": 3})], Options()))
@@ -183,6 +184,8 @@ def test_what_is_of_a_wrong_type_is_refused_in_words():
     assert told.stdout.splitlines() == [
         "jobs must be a list of Job, got Job",
         "jobs must be a list of Job, got int in it",
+        "content of a job must be a path, an array or an image, got list. Make an array of nested "
+        "lists by numpy.asarray(..., dtype)",
         "style of a job must be a path, an array, an image or a list of them, got NoneType",
         "output of a job must be a text, got int",
         "options of a job must be JobOptions, got dict",

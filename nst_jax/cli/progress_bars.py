@@ -19,7 +19,7 @@ from rich.progress import (
 
 from nst_jax.cli.console import drop_output, print_on_stderr, printable
 from nst_jax.engine.progress import NullProgress
-from nst_jax.request.errors import NstJaxError
+from nst_jax.request.errors import NstJaxError, say_count
 
 _LINE_EVERY_S = 10.0
 _Bar = TypeVar("_Bar", bound="TerminalBar")
@@ -93,7 +93,9 @@ class ProgressBar(TerminalBar):
         self._task = self._bar.add_task("looking at the pictures", total=None)
 
     def on_start(self, jobs: int, image_steps: int) -> None:
-        self._bar.update(self._task, total=image_steps, description=f"rendering {_jobs(jobs)}")
+        self._bar.update(
+            self._task, total=image_steps, description=f"rendering {say_count(jobs, 'job')}"
+        )
 
     def on_compile(self, program: str) -> None:
         self._bar.update(self._task, description=f"compiling {program.split(' content ')[0]}")
@@ -116,7 +118,7 @@ class ProgressLines(TimedLines):
 
     def on_start(self, jobs: int, image_steps: int) -> None:
         self._total = image_steps
-        self.say(f"rendering {_jobs(jobs)}, {image_steps} image-steps")
+        self.say(f"rendering {say_count(jobs, 'job')}, {image_steps} image-steps")
 
     def on_compile(self, program: str) -> None:
         self.say(f"compiling {program}")
@@ -150,10 +152,6 @@ def open_progress(*, quiet: bool) -> ProgressBar | ProgressLines | Quiet:
     if quiet:
         return Quiet()
     return ProgressBar() if sys.stderr.isatty() else ProgressLines()
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _line(job: str, error: NstJaxError | None) -> str:

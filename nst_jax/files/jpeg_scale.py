@@ -8,7 +8,7 @@ import io
 
 from PIL import ImageFile, JpegImagePlugin
 
-from nst_jax.request.errors import PictureError
+from nst_jax.request.errors import PictureError, say_count
 
 _SCALES = (8, 4, 2)
 
@@ -77,8 +77,8 @@ def _refuse_beyond(most: int, size: tuple[int, int], where: str, name: str) -> N
     width, height = size
     if width * height > most:
         raise PictureError(
-            f"picture {name!r} must have at most {most} pixels{where}, got {width} x {height} "
-            "(width x height)",
+            f"picture {name!r} must have at most {say_count(most, 'pixel')}{where}, got "
+            f"{width} x {height} (width x height)",
             "Scale it down first, as it would be here anyway, or raise max_input_pixels.",
         )
 

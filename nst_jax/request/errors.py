@@ -25,6 +25,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
+def say_count(count: int, thing: str) -> str:
+    """How many of a thing there are: 1 job, 2 jobs."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 class NstJaxError(Exception):
     """A fault with a message and a remedy, both meant for the user's eyes.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from nst_jax.request.default_names import name_pictures
-from nst_jax.request.errors import OptionError
+from nst_jax.request.errors import OptionError, say_count
 from nst_jax.request.options import JobOptions, Options, complete_options, job_options
 from nst_jax.request.outputs import OutputNames, default_output, normalize_output, stem_and_suffix
 from nst_jax.request.validators import to_plain
@@ -16,7 +16,11 @@ from nst_jax.request.validators import to_plain
 
 @runtime_checkable
 class ArrayPicture(Protocol):
-    """Anything NumPy takes for an array: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)."""
+    """An array of NumPy's, or what makes one of itself: (h, w), or (h, w, 1), 3 or 4.
+
+    Not a nested list: of its whole numbers no type says which is white, and a list of styles is
+    several styles.
+    """
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -32,7 +36,7 @@ class ImagePicture(Protocol):
 
 _PICTURES = (str, os.PathLike, ArrayPicture, ImagePicture)
 PictureSource = str | os.PathLike[str] | ArrayPicture | ImagePicture
-"""A picture file's path; an array: uint8, uint16, or floats in [0, 1]; or Pillow's image."""
+"""A picture file's path; an array: uint8, uint16, bool, or floats in [0, 1]; or Pillow's image."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -139,7 +143,9 @@ def _check_types(job: Job) -> None:
         ("options", job.options, (JobOptions, type(None)), "JobOptions"),
     ):
         if not isinstance(value, kinds):
-            raise OptionError(f"{name} of a job must be {words}, got {type(value).__name__}")
+            got, is_list = type(value).__name__, isinstance(value, (list, tuple))
+            remedy = "Make an array of nested lists by numpy.asarray(..., dtype)" if is_list else ""
+            raise OptionError(f"{name} of a job must be {words}, got {got}", remedy)
 
 
 def _fill_in(job: Job, output: str, own: JobOptions, options: Options) -> Job:
@@ -213,7 +219,8 @@ def check_job(job: Job, options: JobOptions) -> None:
             )
         if values and len(values) != styles:
             raise OptionError(
-                f"{name} must have one {what} for each of the {styles} styles, got {len(values)}"
+                f"{name} must have one {what} for each of {say_count(styles, 'style')}, "
+                f"got {len(values)}"
             )
     if options.init == "file" and job.init_image is None:
         raise OptionError("init file needs an init_image, got none", "Name a picture to start from")

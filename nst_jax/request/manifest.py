@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from nst_jax.request.errors import ManifestError, NstJaxError
+from nst_jax.request.errors import ManifestError, NstJaxError, say_count
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.manifest_rows import OPTION_TYPES, SIZE_COLUMNS, rows_of
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options
@@ -292,8 +292,8 @@ def _refusal(name: str, faults: list[tuple[int, str]]) -> ManifestError:
     shown = lines[:_FAULTS_SHOWN]
     if len(lines) > len(shown):
         shown.append(f"and {len(lines) - len(shown)} more")
-    count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     listed = "\n  ".join(shown)
+    count = say_count(len(lines), "fault")
     return ManifestError(f"manifest {name!r} has {count}:\n  {listed}", faults=lines)
 
 

@@ -29,7 +29,7 @@ from nst_jax.engine.run.writer import ResultWriter
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import JobLines
-from nst_jax.request.errors import DeviceError, NstJaxError, StoppedError
+from nst_jax.request.errors import DeviceError, NstJaxError, StoppedError, say_count
 from nst_jax.request.job import Job
 
 _TASKS_A_WORKER = 4
@@ -147,7 +147,7 @@ class WorkerPool:
         if not left and not self._config.policy.ends_at(self._failures):
             return None
         return StoppedError(
-            f"stopped with {jobs - left} of {jobs} jobs finished",
+            f"stopped with {jobs - left} of {say_count(jobs, 'job')} finished",
             "Run the same command again to go on",
         )
 
@@ -235,7 +235,7 @@ class WorkerPool:
             self._give_up(task, error)
         else:
             self._waiting.extendleft(task.split())
-        jobs = "1 job" if len(task.jobs) == 1 else f"{len(task.jobs)} jobs"
+        jobs = say_count(len(task.jobs), "job")
         self._progress.note(f"a worker died over {jobs}; any worker takes over")
         self._open(actor)
 

@@ -23,7 +23,7 @@ from nst_jax.engine.plan.memory_model import (
     largest_that_fits,
 )
 from nst_jax.engine.progress import Progress
-from nst_jax.request.errors import NoRoomError, OptionError
+from nst_jax.request.errors import NoRoomError, OptionError, say_count
 from nst_jax.request.options import Options, StaticOptions
 
 WAVE_JOBS = 32
@@ -164,7 +164,7 @@ def padding_note(jobs: int, options: Options) -> str:
     slots = options.batch_size
     if slots == "auto" or slots <= jobs:
         return ""
-    text = "1 job" if jobs == 1 else f"{jobs} jobs"
+    text = say_count(jobs, "job")
     return f"a batch size of {slots} is beyond the {text}: empty slots cost as much as full ones"
 
 

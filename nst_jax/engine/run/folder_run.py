@@ -24,7 +24,7 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.timing import Timing
 from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import Folder
-from nst_jax.request.errors import NstJaxError, StoppedError
+from nst_jax.request.errors import NstJaxError, StoppedError, say_count
 from nst_jax.request.run_policy import RunPolicy
 
 
@@ -102,7 +102,7 @@ class FolderRun:
         failed = max(failures, writer.tally["failed"])
         why = f"stopped at {failed} failed" if self.policy.ends_at(failed) else "stopped"
         return StoppedError(
-            f"{why} with {done} of {jobs} jobs finished, {kept} kept in mid-schedule",
+            f"{why} with {done} of {say_count(jobs, 'job')} finished, {kept} kept in mid-schedule",
             "Run the same command again to go on",
         )
 

@@ -9,7 +9,7 @@ from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.files.images import Pixels
 from nst_jax.model.color import RECOLOR_OUTPUT, to_grey
-from nst_jax.request.errors import NonFiniteError
+from nst_jax.request.errors import NonFiniteError, say_count
 
 
 def make_result(active: ActiveJob, session: Session) -> Result:
@@ -19,7 +19,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
     if error is None and not active.is_finite:
         error = NonFiniteError(
             f"job {loaded.name!r} must stay in the finite numbers, got inf or nan after "
-            f"{active.steps_before} steps",
+            f"{say_count(active.steps_before, 'step')}",
             "Lower learning_rate or the weights of the terms",
         )
     image = None
