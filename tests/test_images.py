@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
@@ -37,7 +38,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
-from nst_jax import Job, Options, render
+from nst_jax import Job, Options, render, render_many
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.writer import save_preview, write_result
@@ -356,6 +357,8 @@ def test_float_grey_is_taken_as_zero_to_one_and_clipped(tmp_path):
 
 RAMP = np.linspace(0, 4095, 32).round().astype(np.uint16)  # of 12 bits
 BYTES, FLOATS = RAMP // 32, RAMP.astype("<f4") * (255 / 4095)
+OF_14 = RAMP * 4 + 3
+OF_14_SCALED = np.rint(OF_14 * (255 / 16383)) / 255
 PACKED = np.packbits(np.unpackbits(RAMP.astype(">u2").view(np.uint8)).reshape(32, 16)[:, 4:])
 
 
@@ -363,8 +366,8 @@ def grey_tiff(values: np.ndarray, bits: int, **tags: int) -> bytes:
     return plain_tiff(32, 1, values.tobytes(), t258=bits, **tags)
 
 
-def deep_png(values: np.ndarray, significant: int = 0, kind: int = 0) -> bytes:
-    told = [chunk(b"sBIT", bytes([significant]))] if significant else []
+def deep_png(values: np.ndarray, *significant: int, kind: int = 0) -> bytes:
+    told = [chunk(b"sBIT", bytes(significant))] if significant else []
     return png(32, 1, *told, pixels=b"\0" + values.astype(">u2").tobytes(), depth=16, kind=kind)
 
 
@@ -394,6 +397,10 @@ def palette_of_bytes() -> bytes:
     return content.replace(entries.tobytes(), (entries // 256).tobytes())
 
 
+def with_alpha(colours: int, alpha: np.ndarray) -> np.ndarray:
+    return np.column_stack([OF_14] * colours + [alpha])
+
+
 SAMPLES = {
     "12 bits.tif": (grey_tiff(PACKED, 12), RAMP / 4095),
     "white is zero.tif": (grey_tiff(RAMP * 16, 16, t262=0), 1 - RAMP * 16 / 65535),
@@ -416,6 +423,25 @@ SAMPLES = {
     "12 bits in colours.png": (deep_png(RAMP.repeat(3), kind=2), "got at most 4095"),
     "8 bits in colours.png": (deep_png(BYTES.repeat(3), kind=2), "got at most 255"),
     "colours.png": (deep_png(RAMP.repeat(3) * 16, kind=2), RAMP // 16 / 255),
+    "14 bits in colours.png": (deep_png(OF_14.repeat(3), *[14] * 3, kind=2), OF_14_SCALED),
+    "14 bits and alpha.png": (
+        deep_png(with_alpha(3, RAMP * 0 + 16383), *[14] * 4, kind=6),
+        OF_14_SCALED,
+    ),
+    "14 bits and whole alpha.png": (
+        deep_png(with_alpha(3, RAMP * 0 + 65535), 14, 14, 14, 16, kind=6),
+        OF_14_SCALED,
+    ),
+    "14 bits of grey and alpha.png": (
+        deep_png(with_alpha(1, RAMP * 0 + 16383), 14, 14, kind=4),
+        OF_14_SCALED,
+    ),
+    "14 bits scaled and dark.png": (
+        deep_png(RAMP.repeat(3) * 4, *[14] * 3, kind=2),
+        RAMP // 64 / 255,
+    ),
+    "floats around 0.tif": (grey_tiff(FLOATS / 127.5 - 1, 32, t339=3), "got -1 to 1"),
+    "floats to 10.tif": (grey_tiff(FLOATS / 25.5, 32, t339=3), "got 0 to 10"),
     "black.png": (deep_png(RAMP * 0), RAMP * 0),
     "palette of bytes.tif": (palette_of_bytes(), BYTES / 255),
     "planes.tif": (planes_of_16_bits(), "a plane of 16 bits for each colour"),
@@ -432,7 +458,61 @@ def test_numbers_mean_what_the_file_declares_and_are_refused_where_they_can_not(
             load_picture(path)
         assert error.value.remedy
     else:
-        np.testing.assert_allclose(load_picture(path).pixels[0, :, 1], expected, atol=1e-5)
+        picture = load_picture(path)
+        np.testing.assert_allclose(picture.pixels[0, :, 1], expected, atol=1e-5)
+        assert picture.alpha is None
+
+
+LIGHTS = np.where(RAMP > 3500, 7, RAMP / 4095).astype("<f4")
+A_LIGHT = np.append(np.tile(RAMP / 4095, 8)[1:], 7).astype("<f4")
+ROUNDED = (RAMP / 4095 * 1.0002 - 1e-4).astype("<f4")
+
+DOUBTFUL = {
+    "13 bits.png": (deep_png(RAMP * 2), "8190 of 65535, as of data of 13 bits .* by 8"),
+    "14 bits.tif": (grey_tiff(OF_14, 16), "16383 of 65535, as of data of 14 bits .* by 4"),
+    "14 bits of colour.png": (deep_png(OF_14.repeat(3), kind=2), "16383 of 65535, as of .* by 4"),
+    "12 bits signed.tif": (grey_tiff(RAMP, 16, t339=2), "4095 of 32767, as of data of 12 .* by 8"),
+    "lights.tif": (grey_tiff(LIGHTS, 32, t339=3), "values are 0 to 7, beyond 0 and 1 16% are cut"),
+    "a light.tif": (plain_tiff(32, 8, A_LIGHT.tobytes(), t258=32, t339=3), ""),
+    "rounded.tif": (grey_tiff(ROUNDED, 32, t339=3), ""),
+    "dark.png": (deep_png(RAMP * 3), ""),
+    "dark colours.png": (deep_png(RAMP.repeat(3) * 5, kind=2), ""),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_numbers_that_may_be_meant_otherwise_are_taken_and_doubted(tmp_path, name):
+    content, said = DOUBTFUL[name]
+    (tmp_path / name).write_bytes(content)
+    doubt = load_picture(tmp_path / name).doubt
+    assert re.search(said, doubt)
+    assert bool(said) == bool(doubt)
+
+
+def test_what_is_doubted_or_nearly_black_is_noted_once_for_each_picture(narrow_file, tmp_path):
+    class Notes(NullProgress):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    classes, black = noise8(40, 48, 3) // 64, np.zeros((40, 48), np.uint8)
+    content, style = tmp_path / "a.png", tmp_path / "b.png"
+    save_image(content, Image.fromarray(classes))
+    save_image(style, Image.fromarray((noise(40, 48) * 16383).astype(np.uint16)))
+    jobs = [Job(content, style), Job(content, classes + 100), Job(classes + 100, black)]
+    jobs += [Job(noise8(40, 48) // (9 * number), classes) for number in (3, 4, 5)]
+    heard = Notes()
+    options = tiny_options(narrow_file, levels=1)
+    list(render_many(jobs, options, progress=heard, devices=one_device()))
+    told = [note for note in heard.notes if note.startswith("picture")]
+    assert sorted(told) == sorted(set(told))
+    assert f"picture {str(content)!r}: it is nearly black, its brightest value is 3 of 255" in told
+    assert any(
+        note.startswith(f"picture {str(style)!r}: its brightest value is 16") for note in told
+    )
+    assert heard.notes[-1] == "1 more pictures may be wrong in their numbers"
 
 
 # ---- What can't be used
@@ -487,6 +567,8 @@ def test_too_many_pixels_are_refused_before_decoding_and_too_little_memory_in_it
     monkeypatch.setattr(ImageFile.ImageFile, "load", mock.Mock(side_effect=MemoryError))
     with pytest.raises(PictureError, match="must have at most 99 pixels, got 10 x 10"):
         load_picture(path, max_pixels=99)
+    with pytest.raises(PictureError, match="must have at most 1 pixel, got 10 x 10"):
+        load_picture(path, max_pixels=1)
     with pytest.raises(PictureError, match="more memory than there is"):
         load_picture(path)
 
@@ -566,11 +648,13 @@ def test_overlapping_decodes_leave_warning_filters_and_pillows_limit_as_they_wer
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
-@pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, ">u2", np.uint16, bool, jnp.bfloat16, np.float16, np.float32, np.float64]
+)
 def test_arrays_of_each_type_and_shape_become_pictures(shape, dtype):
     kind = np.dtype(dtype)
-    white = 1 if kind.kind == "f" else np.iinfo(kind).max
-    array = (noise(*shape) * white).astype(kind)
+    white = np.iinfo(kind).max if kind.kind == "u" else 1
+    array = (noise(*shape) * white).round(1).astype(kind)
     picture = from_array(array)
     assert_valid(picture.pixels, picture.alpha)
     assert not np.shares_memory(picture.pixels, array)
@@ -589,7 +673,7 @@ def test_arrays_of_each_type_and_shape_become_pictures(shape, dtype):
         (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         (np.zeros((4, 4), np.int64), "int64"),
-        (np.zeros((4, 4), bool), "bool"),
+        (np.zeros((4, 4), "V2"), "V2"),
         (np.zeros((4, 4), complex), "complex"),
         (np.zeros((4, 4), object), "object"),
         (np.full((4, 4), 1.01), "1.01"),
@@ -664,8 +748,18 @@ def test_an_opened_image_may_be_shared_by_threads_and_a_bad_one_is_told(tmp_path
     for picture in seen:
         np.testing.assert_array_equal(picture.pixels, load_picture(path).pixels)
     closed.close()
-    for image in (cut, closed):
-        with pytest.raises(PictureError, match="'image' is damaged or cut short"):
+    with pytest.raises(PictureError, match="'image' is damaged or cut short"):
+        load_from_memory(cut)
+    with Image.open(path) as left:
+        pass
+    with Image.open(path) as decoded:
+        decoded.load()
+    assert load_from_memory(decoded).pixels.shape == (200, 300, 3)
+    with path.open("rb") as file:
+        of_closed_file = Image.open(file)
+    decoded.close()
+    for image in (closed, left, decoded, of_closed_file):
+        with pytest.raises(PictureError, match="must be open"):
             load_from_memory(image)
 
 

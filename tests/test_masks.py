@@ -263,6 +263,19 @@ def test_what_no_mask_has_is_the_content_itself(one_level):
     assert change[:, 16:32].mean() < change[:, :16].mean()
 
 
+@pytest.mark.parametrize("style_loss", ["gram", "wasserstein"])
+def test_a_region_that_is_empty_leaves_the_picture_to_the_others(narrow_file, style_loss):
+    """Masks may be of truth values too."""
+    empty, whole = np.zeros(LANDSCAPE, bool), np.ones(LANDSCAPE, bool)
+    beside = dataclasses.replace(masked_job(0), masks=(empty, whole), style_masks=())
+    alone = dataclasses.replace(beside, style=beside.styles[1:], masks=(whole,))
+    options = tiny_options(narrow_file, levels=1, style_loss=style_loss)
+    results = render_many([beside, alone], options, on_error="raise", devices=one_device())
+    one, other = (image_of(result) for result in sorted(results, key=lambda one: one.index))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+    assert np.abs(one - content_of(0)).max() > 0.01
+
+
 def test_masks_change_sides_with_their_styles(one_level):
     job = masked_job(0, steps=3)
     first, swapped, otherwise = one_level.render(
@@ -282,9 +295,9 @@ def test_masks_change_sides_with_their_styles(one_level):
 WRONG = [
     (np.ones((34, 40), np.float32), "aspect ratio of the content 'array', which is 48x34"),
     (np.ones((48, 34), np.float32), "got 34x48"),
-    (np.zeros(LANDSCAPE, np.float32), "not black"),
+    (np.zeros(LANDSCAPE, np.float32), "all are black everywhere"),
     (np.uint8(halves(LANDSCAPE)[0] > 0), "brightest value is 1 of 255"),
-    (np.uint16(halves(LANDSCAPE)[0] > 0), "not black"),
+    (np.uint16(halves(LANDSCAPE)[0] > 0), "be black everywhere, its brightest value is 0.0"),
     (np.full(LANDSCAPE, np.nan, np.float32), "finite"),
     (np.ones((2, 2, 2, 2), np.float32), "shape"),
 ]
@@ -296,12 +309,14 @@ def test_a_wrong_mask_is_the_jobs_own_fault(narrow_file):
     jobs = [
         *(dataclasses.replace(tiny_job(0), masks=(mask,)) for mask, _ in WRONG),
         dataclasses.replace(masked_job(0), style_masks=style_masks),
+        dataclasses.replace(tiny_job(0), style_masks=(np.zeros(STYLE_SIZE, bool),)),
         tiny_job(1),
     ]
     results = render_many(jobs, tiny_options(narrow_file, levels=1), devices=one_device())
     *faulty, good = sorted(results, key=lambda result: result.index)
     assert good.error is None
     said = [*(text for _, text in WRONG), "aspect ratio of the style 'array', which is 48x40"]
+    said += ["style mask 'array' must have a pixel that is not black"]
     for result, text in zip(faulty, said, strict=True):
         assert isinstance(result.error, PictureError)
         assert text in str(result.error)

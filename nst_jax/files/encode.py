@@ -179,8 +179,8 @@ def _to_samples(
     if alpha is None:
         return _quantize(pixels, bit_depth)
     if kind == "JPEG":
-        flat = Picture(*(np.clip(each, 0.0, 1.0).astype(np.float32) for each in (pixels, alpha)))
-        return _quantize(composite(flat, "white"), bit_depth)
+        whole = [np.clip(each, 0.0, 1.0).astype(np.float32) for each in (pixels, alpha)]
+        return _quantize(composite(Picture(whole[0], whole[1]), "white"), bit_depth)
     return _quantize(np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), bit_depth)
 
 

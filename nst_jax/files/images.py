@@ -25,7 +25,10 @@ from nst_jax.files.open_picture import File, open_picture
 from nst_jax.files.sample_formats import (
     SampleFormat,
     check_16_bit_colours,
+    doubt_depth,
+    read_low_bytes,
     read_sample_format,
+    scale_colours,
     to_grey_levels,
     widen_palette,
 )
@@ -44,10 +47,12 @@ class Picture:
         pixels: (height, width, 3) float32 in [0, 1].
         alpha: (height, width) float32, 0 transparent and 1 opaque; None where every pixel
             is opaque.
+        doubt: What may be wrong with its numbers, in words; empty: nothing.
     """
 
     pixels: Pixels
     alpha: Pixels | None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,11 @@ def decode_image(image: Image.Image, name: str) -> Picture:
         Exception: Whatever Pillow raises for a damaged file.
     """
     declared = read_sample_format(image)
-    turn, promised = _upright_transpose(image), image.size
+    turn, promised, low = _upright_transpose(image), image.size, None
     if isinstance(image, ImageFile.ImageFile):
         _scale_transparency_key(image)
         widen_palette(image)
+        low = read_low_bytes(image, declared)
     image.load()
     if image.size != promised:
         raise PictureError(
@@ -133,19 +139,21 @@ def decode_image(image: Image.Image, name: str) -> Picture:
             f"got {image.size!r}",
             "Export it again.",
         )
+    if low is not None:
+        image = scale_colours(image, low, declared)
     upright = image if turn is None else image.transpose(turn)
     if upright.mode == "F" or upright.mode.startswith("I") or declared.is_signed_byte:
         return _from_deep_grey(upright, declared, name)
-    check_16_bit_colours(upright, declared, name)
-    return _from_8_bit(upright)
+    doubt = check_16_bit_colours(upright, declared, name)
+    return _from_8_bit(upright, doubt)
 
 
 def from_array(array: np.ndarray) -> Picture:
     """A picture from numbers in memory, copied.
 
     Args:
-        array: uint8, uint16 or float in [0, 1]; shape (h, w) or (h, w, 1) for grey,
-            (h, w, 3) for colour, (h, w, 4) for colour and straight alpha. Taken as sRGB.
+        array: uint8, uint16, bool, or float in [0, 1], bfloat16 too; shape (h, w) or (h, w, 1) for
+            grey, (h, w, 3) for colour, (h, w, 4) for colour and straight alpha. Taken as sRGB.
 
     Raises:
         PictureError: The shape or type is another one, or a float is not in [0, 1].
@@ -154,10 +162,12 @@ def from_array(array: np.ndarray) -> Picture:
     values = _to_unit_range(array)
     if values.ndim == 2:
         values = values[..., np.newaxis]
+    is_whole = array.dtype.kind == "u"
+    doubt = doubt_depth(int(np.atleast_3d(array)[..., :3].max())) if is_whole else ""
     if values.shape[-1] == 1:
-        return Picture(np.repeat(values, 3, axis=-1), None)
+        return Picture(np.repeat(values, 3, axis=-1), None, doubt)
     alpha = values[..., 3] if values.shape[-1] == 4 else None
-    return Picture(np.ascontiguousarray(values[..., :3]), _none_if_opaque(alpha))
+    return Picture(np.ascontiguousarray(values[..., :3]), _none_if_opaque(alpha), doubt)
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -284,27 +294,27 @@ _COLOUR_MODE = MappingProxyType(
 """The 8-bit mode in which a picture's profile is applied; "RGB" for all others."""
 
 
-def _from_8_bit(image: Image.Image) -> Picture:
+def _from_8_bit(image: Image.Image, doubt: str) -> Picture:
     colour_mode = _COLOUR_MODE.get(image.mode, "RGB")
     profile = _profile(image)
     if image.mode == "La":
         image = image.convert("LA")  # Pillow knows no other way out of premultiplied grey.
     if not image.has_transparency_data:
-        return Picture(_to_unit_range(to_srgb(image.convert(colour_mode), profile)), None)
+        return Picture(_to_unit_range(to_srgb(image.convert(colour_mode), profile)), None, doubt)
     image = image.convert("RGBA")
     alpha = _to_unit_range(image.getchannel("A"))
     colours = image.convert("RGB").convert(colour_mode)
-    return Picture(_to_unit_range(to_srgb(colours, profile)), _none_if_opaque(alpha))
+    return Picture(_to_unit_range(to_srgb(colours, profile)), _none_if_opaque(alpha), doubt)
 
 
 def _from_deep_grey(image: Image.Image, declared: SampleFormat, name: str) -> Picture:
     raw = np.asarray(image)
     if declared.is_signed_byte:
         raw = raw.view(np.int8)
-    values = to_grey_levels(raw, declared, name)
+    values, doubt = to_grey_levels(raw, declared, name)
     key = image.info.get("transparency")
     alpha = None if key is None else (raw != key).astype(np.float32)
-    return Picture(_apply_profile_to_grey(values, _profile(image)), _none_if_opaque(alpha))
+    return Picture(_apply_profile_to_grey(values, _profile(image)), _none_if_opaque(alpha), doubt)
 
 
 def _profile(image: Image.Image) -> bytes | None:
@@ -351,14 +361,20 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def _to_unit_range(source: np.ndarray | Image.Image) -> Pixels:
-    """uint8 and uint16 divided by their largest value; floats checked; always a new array."""
+    """uint8 and uint16 divided by their largest value; floats checked; always a new array.
+
+    Floats are NumPy's and those of other packages, such as bfloat16, which NumPy calls void.
+    """
     values = np.asarray(source)
+    name = values.dtype.name
+    if name == "bool" or (values.dtype.type.__module__ != "numpy" and "float" in name):
+        return _to_unit_range(values.astype(np.float32))
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         white = np.float32(np.iinfo(values.dtype).max)
         return np.divide(values, white, dtype=np.float32)  # at once: pictures may be large
     if values.dtype.kind != "f":
         raise PictureError(
-            f"a picture array must be uint8, uint16 or float, got {values.dtype}",
+            f"a picture array must be uint8, uint16, bool or float, got {values.dtype}",
             "Convert it, and say by the type what white is.",
         )
     # NaN fails every comparison, so it fails this one too.

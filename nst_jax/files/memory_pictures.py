@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from nst_jax.files.exif import NO_EXIF, ExifTexts, find_exif_to_keep
 from nst_jax.files.images import Picture, decode_image, from_array, to_8_bit
@@ -34,6 +34,11 @@ def load_from_memory(source: Any) -> Picture:
             f"an image must have at least one pixel, got {width} x {height} (width x height)"
         )
     with _DECODING, explain_faults("image"):
+        if _is_closed(source):
+            raise PictureError(
+                "an image must be open, or loaded before it is closed, got a closed one",
+                "Use it inside of the with block that opens it, or call its load() there.",
+            )
         return decode_image(source, "image")
 
 
@@ -66,6 +71,16 @@ def read_memory_exif(source: Any) -> ExifTexts:
             return find_exif_to_keep(source)
     except PictureError:
         return NO_EXIF
+
+
+def _is_closed(image: Image.Image) -> bool:
+    """Whether its pixels were given away, or its file was before they were decoded."""
+    if isinstance(image, ImageFile.ImageFile) and image.tile:
+        return image.fp is None or image.fp.closed
+    try:
+        return image.im is None
+    except (AssertionError, ValueError) as error:  # not decoded yet, closed
+        return isinstance(error, ValueError)
 
 
 def _join(picture: Picture) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.inputs.masks import MaskWeights, mask_weights
+from nst_jax.engine.inputs.masks import MaskWeights, check_any_white, mask_weights
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
 from nst_jax.engine.plan.examined_job import ExaminedJob
@@ -30,6 +30,9 @@ DECODERS = 2
 
 _BACK_OFF_S = 0.5
 """Before a picture is read again that could not be read; twice as long each time."""
+
+_DARKEST = 1 / 16
+"""Of a picture's brightest pixel. Below it a picture may hold 0 and 1, or numbers of classes."""
 
 _LARGEST_THIN_STYLE_PX = 512
 """Up to which a long style is seen larger than its job asks, so that it reaches the deepest tap."""
@@ -153,20 +156,22 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
         pictures: What has looked at the job's pictures.
 
     Raises:
-        PictureError: A picture is missing or can't be decoded, or a mask is black.
+        PictureError: A picture is missing or can't be decoded, or masks are black.
     """
     job, last = examined.job, examined.levels[-1]
-    content = _load_content(job.content, examined, options, pictures)
+    content = _load_content(job.content, examined, pictures)
     start = job.init_image
+    masks = tuple(_load_mask(mask, max(last.size), pictures) for mask in job.masks)
+    check_any_white(masks, f"masks of job {job.output!r}")
     return LoadedJob(
         examined=examined,
         content=content,
         styles=tuple(
-            _load_style(source, mask, content, examined, options, pictures)
+            _load_style(source, mask, content, examined, pictures)
             for source, mask in itertools.zip_longest(job.styles, job.style_masks)
         ),
-        masks=tuple(_load_mask(mask, options, max(last.size)) for mask in job.masks),
-        init_image=None if start is None else _load_on_white(start, last.size, options),
+        masks=masks,
+        init_image=None if start is None else _load_on_white(start, last.size, pictures),
         exif=_load_exif(job.content, options),
         contents={
             level.size: images.resize(content.pixels, level.size) for level in examined.levels
@@ -246,13 +251,24 @@ def _check_shape(
         )
 
 
-def _open(source: PictureSource, options: Options, edge_px: int) -> images.Picture:
-    """A picture that will be used at a long edge of so many pixels, or smaller."""
+def _open(
+    source: PictureSource, edge_px: int, pictures: PictureIndex, darkest: float = _DARKEST
+) -> images.Picture:
+    """A picture that will be used at a long edge of so many pixels, or smaller.
+
+    What may be wrong with its numbers is noted; of a mask 0 is `darkest`, as it is refused.
+    """
     if isinstance(source, (str, os.PathLike)):
-        return images.load_picture(
-            as_file(source), max_pixels=options.max_input_pixels, edge_px=edge_px
-        )
-    return load_from_memory(source)
+        most = pictures.max_pixels
+        picture = images.load_picture(as_file(source), max_pixels=most, edge_px=edge_px)
+    else:
+        picture = load_from_memory(source)
+    doubt, brightest = picture.doubt, float(picture.pixels.max())
+    if picture.alpha is None and 0 < brightest < darkest:
+        doubt = f"it is nearly black, its brightest value is {255 * brightest:.3g} of 255"
+    if doubt:
+        pictures.add_note(f"picture {picture_name(source)!r}: {doubt}")
+    return picture
 
 
 def _load_exif(source: PictureSource, options: Options) -> ExifTexts:
@@ -263,19 +279,19 @@ def _load_exif(source: PictureSource, options: Options) -> ExifTexts:
     return read_memory_exif(source)
 
 
-def _load_on_white(source: PictureSource, size: Size, options: Options) -> npt.NDArray[np.float32]:
-    return images.resize(images.composite(_open(source, options, max(size)), "white"), size)
+def _load_on_white(source: PictureSource, size: Size, pictures: PictureIndex) -> images.Pixels:
+    return images.resize(images.composite(_open(source, max(size), pictures), "white"), size)
 
 
-def _load_mask(source: PictureSource, options: Options, edge_px: int) -> MaskWeights:
-    return mask_weights(_open(source, options, edge_px), picture_name(source))
+def _load_mask(source: PictureSource, edge_px: int, pictures: PictureIndex) -> MaskWeights:
+    return mask_weights(_open(source, edge_px, pictures, 0.0), picture_name(source))
 
 
 def _load_content(
-    source: PictureSource, examined: ExaminedJob, options: Options, pictures: PictureIndex
+    source: PictureSource, examined: ExaminedJob, pictures: PictureIndex
 ) -> LoadedPicture:
     own, size = examined.options, examined.levels[-1].size
-    picture = _open(source, options, max(size))
+    picture = _open(source, max(size), pictures)
     alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
     pixels = images.composite(picture, background)
@@ -292,12 +308,11 @@ def _load_style(
     mask: PictureSource | None,
     content: LoadedPicture,
     examined: ExaminedJob,
-    options: Options,
     pictures: PictureIndex,
 ) -> LoadedPicture:
     """A style, in the content's colours where the job asks for that."""
     edge, color = examined.levels[-1].style_edge, examined.options.color
-    pixels = images.composite(_open(source, options, edge), "white")
+    pixels = images.composite(_open(source, edge, pictures), "white")
     grey = is_grey(pixels)
     pixels = images.resize(pixels, fit_long_edge(pictures.size(source), edge))
     key = StyleKey(pictures.sha256(source), edge)
@@ -307,4 +322,6 @@ def _load_style(
     if mask is None:
         return LoadedPicture(key, pixels, is_grey=grey)
     key = key._replace(mask=pictures.sha256(mask))
-    return LoadedPicture(key, pixels, mask=_load_mask(mask, options, edge), is_grey=grey)
+    weights = _load_mask(mask, edge, pictures)
+    check_any_white([weights], f"style mask {picture_name(mask)!r}")
+    return LoadedPicture(key, pixels, mask=weights, is_grey=grey)

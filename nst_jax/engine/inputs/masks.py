@@ -27,16 +27,25 @@ def mask_weights(picture: Picture, name: str) -> MaskWeights:
     """The weights of a mask's pixels, (h, w) in [0, 1]: its grey, transparency being black.
 
     Raises:
-        PictureError: It is black everywhere, or nearly so.
+        PictureError: It is nearly black everywhere; black is a region that is empty.
     """
     weights = np.clip(luma(composite(picture, "black")), 0, 1)
-    if (brightest := float(weights.max())) < _DARKEST_WHITE:
+    if 0 < (brightest := float(weights.max())) < _DARKEST_WHITE:
         raise PictureError(
-            f"mask {name!r} must have a pixel that is not black or nearly so, its brightest value "
-            f"is {255 * brightest:.3g} of 255",
+            f"mask {name!r} must have a pixel that is bright, or be black everywhere, its "
+            f"brightest value is {255 * brightest:.3g} of 255",
             "White says where the style applies: multiply a mask of 0 and 1 by 255",
         )
     return weights
+
+
+def check_any_white(masks: Sequence[MaskWeights], whose: str) -> None:
+    """Refuses masks that are all black, by a `PictureError`; `whose` they are is said in it."""
+    if masks and not any(mask.any() for mask in masks):
+        raise PictureError(
+            f"{whose} must have a pixel that is not black, all are black everywhere",
+            "White says where a style applies",
+        )
 
 
 def resize_mask(mask: MaskWeights, size: Size) -> MaskWeights:

@@ -64,7 +64,8 @@ class PictureIndex:
         self._known = dict(known or {})
         self._sizes: dict[tuple[str, str], Size] = {}
         self._animated: set[str] = set()
-        self._max_pixels = max_pixels
+        self._notes: dict[str, bool] = {}  # and whether they were taken
+        self.max_pixels = max_pixels
 
     def lookup(self, source: PictureSource) -> PictureInfo:
         """Checksum and size of a picture as it is now.
@@ -98,7 +99,7 @@ class PictureIndex:
         if known and known.stamp and known.stamp == stamp:
             return known.size
         if (str(file), stamp) not in self._sizes:
-            size = images.read_picture_size(file, max_pixels=self._max_pixels)
+            size = images.read_picture_size(file, max_pixels=self.max_pixels)
             self._sizes[str(file), stamp] = size
         return self._sizes[str(file), stamp]
 
@@ -119,9 +120,19 @@ class PictureIndex:
         """Files that hold further frames or pages, of those that no earlier run has seen."""
         return sorted(self._animated)
 
+    def add_note(self, note: str) -> None:
+        """Keeps what is to be said of a picture that was decoded, once however often it is."""
+        self._notes.setdefault(note, False)
+
+    def take_notes(self) -> list[str]:
+        """What is to be said of pictures, as far as no earlier call has had it."""
+        fresh = [note for note, is_taken in list(self._notes.items()) if not is_taken]
+        self._notes.update(dict.fromkeys(fresh, True))
+        return fresh
+
     def _read_info(self, file: Path | RemoteFile, stamp: str) -> PictureInfo:
         began = time.time()
-        header = images.read_picture_header(file, max_pixels=self._max_pixels)
+        header = images.read_picture_header(file, max_pixels=self.max_pixels)
         digest = open_picture.file_digest(file)
         # A store's entity tags are not of time.
         settled = isinstance(file, RemoteFile) or began - _change_time(file) > _SETTLED_AFTER_S

@@ -58,6 +58,7 @@ class Scheduler:
 
     Attributes:
         programs: Compiled so far; they may be shared by schedulers of one network.
+        progress: Told what happens.
         stop: Whether the run shall stop.
     """
 
@@ -97,7 +98,7 @@ class Scheduler:
         self._loader = SlotLoader(programs, targets, optimizer)
         self._recovery = Recovery(plan, policy.retries, self.stop, progress, on_plan_change)
         self._optimizer: OptimizerKind = optimizer
-        self._progress = progress
+        self.progress = progress
         self._previews = previews
         self._checkpoint_every = policy.checkpoint_every if save else 0.0
         self._save = save
@@ -194,7 +195,7 @@ class Scheduler:
             self._show(self._previews, batch, before)
         self.timing.steps += lap.seconds
         self.timing.image_steps += image_steps
-        self._progress.on_step(image_steps)
+        self.progress.on_step(image_steps)
         return max(1, round(chunk * _CHUNK_S / max(lap.seconds, 1e-6)))
 
     def _refill(self, batch: RunningBatch, waiting: Queue) -> Iterator[ActiveJob]:

@@ -34,6 +34,9 @@ _WAVE_PIXELS = WAVE_JOBS * 512 * 512
 _STOP_CHECK_S = 0.2
 """Between two looks at whether the run shall stop, while pictures are being decoded."""
 
+_NOTES_SHOWN = 5
+"""Of pictures, for each wave."""
+
 _Loading = concurrent.futures.Future[LoadedJob | Result]
 
 
@@ -60,6 +63,10 @@ def render_jobs(
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
     try:
         for outcomes in _load_ahead(pool, waves, session, scheduler.stop):
+            notes = session.pictures.take_notes()
+            more = [f"{len(notes) - _NOTES_SHOWN} more pictures may be wrong in their numbers"]
+            for note in notes[:_NOTES_SHOWN] + more * (len(notes) > _NOTES_SHOWN):
+                scheduler.progress.note(note)
             yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
             loaded = [outcome for outcome in outcomes if isinstance(outcome, LoadedJob)]
             for active in scheduler.render(loaded, snapshots):
