@@ -205,8 +205,15 @@ def test_where_no_picture_is_left_what_is_there_is_said(phone, place, there):
     with pytest.raises(OptionError) as caught:
         expand_picture_paths([place])
     got = caught.value.message.partition("got none")[2]
-    assert got == (f": there are {there}" if there else "")
+    verb = "is" if there.startswith("1") and "," not in there else "are"
+    assert got == (f": there {verb} {there}" if there else "")
     assert caught.value.remedy
+
+
+def test_a_pattern_that_matches_nothing_is_told_so(phone):
+    with pytest.raises(OptionError, match=r"but nothing matches it\. Check the path") as caught:
+        expand_picture_paths(["phone/*.gif"])
+    assert "PNG" not in str(caught.value)
 
 
 def test_heic_without_its_package_is_told_what_to_install(phone, monkeypatch, capsys):

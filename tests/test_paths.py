@@ -4,6 +4,7 @@ import json
 import os
 import unicodedata
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from batch_runs import TINY, save
@@ -134,31 +135,76 @@ def test_a_pattern_takes_folders_that_are_there_as_they_are_written(home, place)
     assert found == {path.format(home=home): name for path, name in PATTERNS[place].items()}
 
 
+COPY = f"report/pictures/{'0af' * 8}.webp"
+
+
 def test_a_folders_own_pictures_are_those_that_its_ledger_and_its_study_name(home):
     own = OwnFiles("out")
     Path("link").symlink_to("out")
     for name in ("out/a__s.png", "link/a__s.png", "out/index.png"):
-        assert name not in own, "nothing was rendered yet"
+        assert not own.folder_of(name), "nothing was rendered yet"
     put("out/ledger-0-of-2.jsonl")
     Path("out/ledger-0-of-2.jsonl").write_text(
         '{"job": "a__s.png", "status": "done"}\n{"job": "deep/é.png", "status": "failed"}\n'
     )
     Path("out/study.json").write_text('{"cells": [{"output": "patches/x.png"}]}')
-    own = OwnFiles("~/out")
     names = (
         *("a__s.png", "A__S.PNG", "deep/e\u0301.png", "index.png", "previews/a__s.png.000050.png"),
-        *("report/pictures/x.jpg", "patches/x.png", "inputs/style.png", "contact_sheet.png"),
+        *(COPY, "patches/x.png", "inputs/style.png", "contact_sheet.png"),
+        *("ledger-0-of-2.jsonl", "state.npz", "report/index.html", "report/data.js"),
     )
-    for name in names:
-        assert all(f"{place}/{name}" in own for place in ("out", "link", home / "out"))
-    for name in (
-        "out/a.png",
-        "out/previews/a.png",
-        "a__s.png",
-        "s3://out/a__s.png",
-        "out/x/out.png",
-    ):
-        assert name not in own
+    others = (
+        *("out/a.png", "out/previews/a.png", "out/report/pictures/x.jpg", "out/x/out.png"),
+        *("a__s.png", "s3://out/a__s.png"),
+    )
+    for asking, told in (("~/out", "~/out"), ("", str(home / "out")), ("new", str(home / "out"))):
+        own = OwnFiles(asking)
+        for name in names:
+            for place in ("out", "link", home / "out"):
+                assert own.folder_of(f"{place}/{name}") == told
+        assert not any(map(own.folder_of, others))
+
+
+@pytest.mark.parametrize(
+    "mark", ["ledger.jsonl", "ledger-1.jsonl", "plan.json", "report/index.html"]
+)
+def test_below_a_pattern_no_run_s_pictures_are_contents_and_the_users_own_are(home, mark):
+    put(f"old/run/{mark}")
+    if mark.startswith("ledger"):
+        Path(f"old/run/{mark}").write_text('{"job": "deep/a__s.png"}\n')
+        put("old/run/deep/a__s.png")
+    for name in (COPY, "previews/a__s.png.000050.png", "deep/mine.png", "report/mine.png"):
+        put(f"old/run/{name}")
+    search = PictureSearch(OwnFiles("new"))
+    mine = ["old/run/deep/mine.png", "old/run/report/mine.png"]
+    assert expand_picture_paths(["old/**"], search) == mine
+    assert set(search.left_out.values()) == {str(home / "old/run")}
+    assert not search.passed_over
+    named = f"old/run/{COPY}"
+    assert expand_picture_paths([named]) == [named], "a file that is named is meant"
+
+
+def test_a_folder_of_another_runs_outputs_alone_is_named_for_them(home):
+    put("old/ledger.jsonl")
+    Path("old/ledger.jsonl").write_text('{"job": "a__s.png"}\n{"job": "b__s.png"}\n')
+    outputs = ["old/a__s.png", "old/b__s.png"]
+    for name in (*outputs, "old/index.png"):
+        put(name)
+    assert expand_picture_paths(["old"], PictureSearch(OwnFiles("new"))) == outputs
+    for place, asking in (("old/*", "new"), ("old", "old")):
+        with pytest.raises(OptionError, match=r"got none: there are 3 that runs have written"):
+            expand_picture_paths([place], PictureSearch(OwnFiles(asking)))
+    put("old/mine.png")
+    assert expand_picture_paths(["old"], PictureSearch(OwnFiles("new"))) == ["old/mine.png"]
+
+
+def test_a_ledger_that_may_not_be_read_is_a_fault_of_its_own_run_alone(home, monkeypatch):
+    for name in ("old/ledger.jsonl", "old/a__s.png"):
+        put(name)
+    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=PermissionError(13, "Denied")))
+    assert expand_picture_paths(["old/*.png"], PictureSearch(OwnFiles("new"))) == ["old/a__s.png"]
+    with pytest.raises(OutputError, match="ledger in 'old' can't be read: denied"):
+        expand_picture_paths(["old/*.png"], PictureSearch(OwnFiles("old")))
 
 
 def test_a_second_run_takes_nothing_of_the_first_and_says_what_is_renamed(
@@ -188,10 +234,10 @@ def test_a_second_run_takes_nothing_of_the_first_and_says_what_is_renamed(
     assert "'1__s.png' is 'photos_1__s.png' now" in said
     done, (said,) = batch("photos", "photos/more")
     assert done == (0, 2)
-    done, (said,) = batch("photos/**/*.png")
+    done, (said,) = batch("photos/**")
     assert done == (0, 2), "photos/1.png and photos/more/1.png have these names from now on"
     assert left_out in said
-    with pytest.raises(OptionError, match=r"got none: there are 3 of the run's own"):
+    with pytest.raises(OptionError, match=r"got none: there are 3 that runs have written"):
         expand_picture_paths(["photos/*_*.png"], PictureSearch(OwnFiles("photos")))
     Path("new").mkdir()
     save(Path("new/index.png"), 9)

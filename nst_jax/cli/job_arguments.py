@@ -140,14 +140,16 @@ def find_pictures(
     from nst_jax.files.own_files import OwnFiles
     from nst_jax.files.picture_paths import PictureSearch, expand_picture_paths, passed_over_text
 
-    search = PictureSearch(OwnFiles(output_dir) if output_dir else ())
+    search = PictureSearch(OwnFiles(output_dir))
     found = [expand_picture_paths(some, search) for some in places]
     if search.passed_over and not quiet:
         print_note(passed_over_text(search.passed_over))
     if search.left_out and not quiet:
         count = len(search.left_out)
         pictures = "1 picture is" if count == 1 else f"{count} pictures are"
-        print_note(f"{pictures} left out: earlier runs have put them into {output_dir!r}")
+        first, *more = sorted(set(search.left_out.values()))
+        rest = f" and {len(more)} more" if more else ""
+        print_note(f"{pictures} left out: earlier runs have put them into {first!r}{rest}")
     return found, search.names
 
 

@@ -5,16 +5,17 @@ import dataclasses
 import glob
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from nst_jax.files import storage
 from nst_jax.files.open_picture import FORMATS, HEIC_REMEDY, begins_as_picture, can_decode_heic
+from nst_jax.files.own_files import OwnFiles
 from nst_jax.files.picture_patterns import read_pattern
 from nst_jax.request.errors import OptionError
-from nst_jax.request.outputs import is_url
+from nst_jax.request.outputs import CONTACT_SHEET_NAME, is_url
 from nst_jax.request.paths import find_path
 
 _HEIC_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
@@ -32,25 +33,26 @@ class PictureSearch:
     """A search through folders and patterns: what is no input there, and what was found beside.
 
     Attributes:
-        own: What the run itself has written, which is left out.
+        own: What runs have written, which is left out.
         names: What outputs call a picture that a pattern found in one of many folders, by path.
         passed_over: Files that can't be used; not hidden ones, and not what programs keep beside
             pictures.
-        left_out: Pictures that are the run's own.
+        left_out: Pictures that runs have written, and into which folder.
     """
 
-    own: Container[str] = ()
+    own: OwnFiles = dataclasses.field(default_factory=OwnFiles)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     passed_over: set[str] = dataclasses.field(default_factory=set)
-    left_out: set[str] = dataclasses.field(default_factory=set)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def expand_picture_paths(places: Iterable[str], search: PictureSearch | None = None) -> list[str]:
     """Paths of pictures: a file stays as it is, a folder or a pattern becomes its pictures.
 
-    Sorted within a folder or pattern; nothing twice, however it is spelled. Whether a named
-    file exists and is a picture is for its job to find out. A file without a suffix is looked
-    into, but in a store.
+    What runs have written is left out; but a folder that holds another run's outputs alone is
+    named for these. Sorted within a folder or pattern; nothing twice, however it is spelled.
+    Whether a named file exists and is a picture is for its job to find out. A file without a
+    suffix is looked into, but in a store.
 
     Args:
         places: Names and addresses.
@@ -111,15 +113,19 @@ def _remote_pictures_at(place: str, search: PictureSearch) -> Sequence[str]:
 
 
 def _choose(
-    paths: Iterable[str], place: str, search: PictureSearch, is_picture: Callable[[str], bool]
+    paths: Sequence[str], place: str, search: PictureSearch, is_picture: Callable[[str], bool]
 ) -> list[str]:
     """The pictures among the files of a place; others are kept in `search`.
 
     Raises:
         OptionError: There is none.
     """
+    if not paths:
+        why = "nothing matches it" if place.startswith("pattern") else "it is empty"
+        remedy = "Check the path and its spelling"
+        raise OptionError(f"{place} must hold at least one picture, but {why}", remedy)
     pictures: list[str] = []
-    own: list[str] = []
+    own: dict[str, str] = {}
     others: list[str] = []
     folders = 0
     for path in paths:
@@ -128,26 +134,38 @@ def _choose(
         if not is_url(path) and os.path.isdir(path):
             folders += 1
         elif is_picture(path):
-            (own if path in search.own else pictures).append(path)
-        elif _suffix(path) not in _BESIDE_PICTURES:
+            if run := search.own.folder_of(path):
+                own[path] = run
+            else:
+                pictures.append(path)
+        elif _suffix(path) not in _BESIDE_PICTURES and not search.own.folder_of(path):
             others.append(path)
+    if not pictures and place.startswith("folder"):
+        pictures = _outputs_of_others(own, search.own.output_dir)
     if not pictures:
         raise _none_at(place, others, folders, len(own))
     search.passed_over.update(others)
-    search.left_out.update(own)
+    search.left_out |= {path: run for path, run in own.items() if path not in pictures}
     return pictures
+
+
+def _outputs_of_others(own: Mapping[str, str], output_dir: str) -> list[str]:
+    """What a folder that was named itself holds of other runs, but for a contact sheet."""
+    outputs = (path for path, run in own.items() if run != output_dir)
+    return [path for path in outputs if os.path.basename(path) != CONTACT_SHEET_NAME]
 
 
 def _none_at(place: str, others: list[str], folders: int, own: int) -> OptionError:
     subfolders = f"{folders} folder{'s' if folders > 1 else ''}" if folders else ""
-    outputs = f"{own} of the run's own" if own else ""
+    outputs = f"{own} that runs have written" if own else ""
     there = ", ".join(filter(None, (_count(others), subfolders, outputs)))
     remedy = HEIC_REMEDY if _has_missing_heic(others) else "PNG, JPEG, WebP and TIFF are read"
     if own and not others:
-        remedy = "Name a folder of pictures that no run has made"
+        remedy = "Name a folder of pictures that no run has made, or the files themselves"
     elif folders and not others:
         remedy = "Name one of the folders, or a pattern with ** for all of them"
-    got = f"none: there are {there}" if there else "none"
+    verb = "is" if len(others) + folders + own == 1 else "are"
+    got = f"none: there {verb} {there}" if there else "none"
     return OptionError(f"{place} must hold at least one picture, got {got}", remedy)
 
 
