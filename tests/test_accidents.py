@@ -200,6 +200,29 @@ def test_an_output_that_can_not_be_written_is_its_jobs_fault(batches, expected):
     assert_goes_on(batches, expected)
 
 
+def test_a_file_that_no_run_has_written_is_not_replaced(batches, expected):
+    (batches.out / "y.png").parent.mkdir()
+    shutil.copy(batches.folder / "a.png", batches.out / "y.png")
+    mine = (batches.out / "y.png").read_bytes()
+    for more in ((), ("--metadata", "none"), ("--shard", "0/1")):
+        answer = batches.run(*more)
+        assert answer.status == 2
+        assert "'y.png' would take the place of a file" in answer.last_line
+        assert "Move or delete it" in answer.last_line
+    assert os.listdir(batches.out) == ["y.png"], "nothing was begun"
+    assert (batches.out / "y.png").read_bytes() == mine
+    (batches.out / "y.png").unlink()
+    assert_goes_on(batches, expected)
+
+
+@pytest.mark.parametrize("more", [(), ("--metadata", "none")])
+def test_pictures_whose_ledger_is_lost_are_rendered_again(batches, more):
+    for _ in range(2):
+        answer = batches.run(*more)
+        assert (answer.status, answer.counts) == (0, (3, 0, 0))
+        (batches.out / "ledger.jsonl").unlink()
+
+
 def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batches, monkeypatch):
     """The device's word is injected: for every batch of one canvas, down to a single slot."""
     original, tried = ProgramCache.run_chunk, []

@@ -407,6 +407,11 @@ def test_switches_of_jax_change_no_picture(narrow_file, config):
         ({"JAX_ENABLE_X64": "0", "JAX_NUM_CPU_DEVICES": "many"}, 2),
         ({"JAX_DEFAULT_DEVICE": "paper"}, 2),
         ({"JAX_PLATFORMS": "cuda"}, 2),
+        ({"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "0"}, 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=0"}, 2),
+        ({"XLA_FLAGS": "--xla_dump_hlo_as_text=false --nonsense"}, 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=many"}, 2),
+        ({"XLA_FLAGS": "--xla_dump_hlo_as_text=false"}, 0),
     ],
 )
 def test_variables_of_jax_are_met_without_a_defect(variables, status, narrow_file):
@@ -419,6 +424,7 @@ def test_variables_of_jax_are_met_without_a_defect(variables, status, narrow_fil
     assert answer.returncode == status, answer.stderr
     assert answer.stderr.count("\n") == (status != 0)
     assert not status or list(told)[-1] in answer.stderr
+    assert "nvidia-smi" not in answer.stderr or told.get("JAX_PLATFORMS") == "cuda"
 
 
 # A device for every core.

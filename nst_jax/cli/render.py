@@ -27,7 +27,7 @@ class Render:
     style: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="STYLE")]
     """The picture, or the pictures, whose manner is taken."""
     output: Annotated[str, tyro.conf.arg(metavar="FILE")]
-    """Where the output goes: .png, .jpg, .webp or .tif."""
+    """Where the output goes: .png, .jpg, .webp or .tif. A file of that name is replaced."""
     masks: Masks = ()
     """Where each style applies, one a style: grey pictures shaped as CONTENT, white where it
     does. What is black in all of them keeps the content. None: all styles everywhere."""

@@ -24,7 +24,12 @@ from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.folder_run import FolderRun
 from nst_jax.engine.run.plan_file import WholeBatch, batch_hash, check_shared_batch
-from nst_jax.engine.run.preflight import FolderLock, check_outputs, warn_if_disk_is_short
+from nst_jax.engine.run.preflight import (
+    FolderLock,
+    check_no_file_replaced,
+    check_outputs,
+    warn_if_disk_is_short,
+)
 from nst_jax.engine.run.remaining import read_records, remaining_work, say_older
 from nst_jax.engine.run.renamed import say_renamed
 from nst_jax.engine.run.run_record import RUN_NAME, end_run, run_record
@@ -95,6 +100,7 @@ def render_batch(
         if worker:
             check_shared_batch(folder, digest())
             own = jobs_of_shard(batch, worker, job_costs(batch, options, architecture))
+        check_no_file_replaced((job.output for job in own), records, folder, options)
         say_renamed(own, (job.output for job in batch), records, folder, progress)
         examined = examine_jobs(own, session, progress)
         lock.prepare(one.job.output for one in examined)

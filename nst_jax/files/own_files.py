@@ -61,7 +61,7 @@ class OwnFiles:
         """The folder whose run has written a file, `output_dir` if it is that; else nothing."""
         is_remote = is_url(path)
         folder, name = path.rsplit("/", 1) if is_remote else os.path.split(path)
-        folder = folder if is_remote else self._real(folder)
+        folder = folder if is_remote else str(self._real(folder))
         while True:
             outputs = self._outputs_in(folder)
             if outputs is not None and (

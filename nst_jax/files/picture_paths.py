@@ -123,7 +123,7 @@ def _choose(
     if not paths:
         why = "nothing matches it" if place.startswith("pattern") else "it is empty"
         remedy = "Check the path and its spelling"
-        raise OptionError(f"{place} must hold at least one picture, but {why}", remedy)
+        raise OptionError(f"{place} must hold at least one picture, got none: {why}", remedy)
     pictures: list[str] = []
     own: dict[str, str] = {}
     others: list[str] = []

@@ -16,7 +16,7 @@ from nst_jax.engine.plan.demand import final_buckets, measure_demand
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.plan_file import WholeBatch, adopt_plan, batch_hash
-from nst_jax.engine.run.preflight import FolderLock, check_outputs
+from nst_jax.engine.run.preflight import FolderLock, check_no_file_replaced, check_outputs
 from nst_jax.engine.run.remaining import count_older, read_records, say_older
 from nst_jax.engine.run.renamed import say_renamed
 from nst_jax.engine.run.run_record import RUN_NAME, end_run
@@ -70,6 +70,7 @@ def render_on_ray(
     with Cluster(ray, address) as cluster, FolderLock(folder) as lock:
         lock.prepare(job.output for job in batch)
         records, known = read_records(folder)
+        check_no_file_replaced((job.output for job in batch), records, folder, options)
         say_renamed(batch, (job.output for job in batch), records, folder, progress)
         if not policy.keep_older:
             say_older(count_older(records, batch), progress)

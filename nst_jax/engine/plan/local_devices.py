@@ -1,7 +1,10 @@
 """Which devices this process runs on, as its user has told JAX; never others in silence."""
 
+import functools
 import importlib.metadata
 import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -15,12 +18,19 @@ _GPU_PACKAGES = (
 )
 
 
+_NO_HOST_DEVICES = {
+    "JAX_NUM_CPU_DEVICES": "0",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=0",
+}
+
+
 def find_devices() -> list[Any]:
     """The devices of this process, or the user's `jax.default_device` alone.
 
     Raises:
-        OptionError: JAX is told to use a platform that is not here.
+        OptionError: JAX is told to use a platform that is not here, or flags that it does not take.
     """
+    _check_flags(os.environ.get("XLA_FLAGS", ""))
     chosen = _setting("jax_default_device")
     asked = {
         "JAX_PLATFORMS": _setting("jax_platforms"),
@@ -36,6 +46,12 @@ def find_devices() -> list[Any]:
         if isinstance(chosen, str):
             return jax.local_devices(backend=chosen)[:1]
     except (RuntimeError, AssertionError) as error:
+        for name, none in _NO_HOST_DEVICES.items():
+            if none in os.environ.get(name, "").split():
+                raise OptionError(
+                    f"{name} must tell of 1 device or more, got {none!r}",
+                    "Unset it to have a device for every core",
+                ) from error
         if not told:
             raise OptionError(f"JAX finds no device: {str(error).splitlines()[0]}") from error
         wanted = ", ".join(f"{name}={platforms}" for name, platforms in told.items())
@@ -45,6 +61,24 @@ def find_devices() -> list[Any]:
             f"shows the device (nvidia-smi), or unset {' and '.join(told)} to let JAX choose",
         ) from error
     return devices if chosen is None else [chosen]
+
+
+@functools.cache
+def _check_flags(flags: str) -> None:
+    """Has another process read XLA's flags, which ends where one of them is wrong.
+
+    Raises:
+        OptionError: One is.
+    """
+    if not flags:
+        return
+    read = "from jaxlib import xla_client; xla_client.CompileOptions()"
+    answer = subprocess.run(
+        [sys.executable, "-c", read], capture_output=True, text=True, errors="replace", check=False
+    )
+    if answer.returncode and "parse_flags" in answer.stderr:
+        said = answer.stderr.split("\n")[0].rpartition("] ")[2]
+        raise OptionError(f"XLA_FLAGS must be what XLA takes, got {flags!r}: {said}")
 
 
 def missed_gpu_text() -> str:

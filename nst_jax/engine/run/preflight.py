@@ -4,14 +4,16 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.memory_model import bytes_text
 from nst_jax.engine.progress import Progress
-from nst_jax.files.encode import estimate_file_bytes
+from nst_jax.engine.run.plan_file import PLAN_NAME
+from nst_jax.files.encode import SOFTWARE, estimate_file_bytes
 from nst_jax.files.folders import Folder, folder_and_name
+from nst_jax.files.ledger import JobLines, is_done
 from nst_jax.request.errors import OutputError
 from nst_jax.request.job import Job
 from nst_jax.request.options import Options
@@ -127,6 +129,33 @@ def check_inputs_not_overwritten(
                 f"output {output!r} would take the place of a picture that is read",
                 "Name another file or folder",
             )
+
+
+def check_no_file_replaced(
+    outputs: Iterable[str], records: Mapping[str, JobLines], folder: Folder, options: Options
+) -> None:
+    """Refuses outputs that would take the place of a file that no run has written.
+
+    A picture of ours is known by the ledger or, where that is lost or a run was killed before its
+    line, by the maker's name in it. Without metadata it has none: then a folder with a plan is
+    trusted to hold ours.
+
+    Raises:
+        OutputError: One would.
+    """
+    if options.metadata == "none" and folder.version_tag(PLAN_NAME):
+        return
+    for output in outputs:
+        if any(map(is_done, records.get(output, ()))) or not folder.version_tag(output):
+            continue
+        with contextlib.suppress(OSError):  # it is said when it is written
+            content = folder.read(output)
+            if content and SOFTWARE.encode() not in content:
+                raise OutputError(
+                    f"output {output!r} would take the place of a file in {folder.name!r} that no "
+                    "run has written, by the ledger and the file's metadata",
+                    "Move or delete it, or name another folder",
+                )
 
 
 def needed_bytes(jobs: Iterable[ExaminedJob], options: Options) -> int:
