@@ -211,7 +211,9 @@ def test_where_no_picture_is_left_what_is_there_is_said(phone, place, there):
 
 
 def test_a_pattern_that_matches_nothing_is_told_so(phone):
-    with pytest.raises(OptionError, match=r"got none: nothing matches it\. Check the path") as caught:
+    with pytest.raises(
+        OptionError, match=r"got none: nothing matches it\. Check the path"
+    ) as caught:
         expand_picture_paths(["phone/*.gif"])
     assert "PNG" not in str(caught.value)
 

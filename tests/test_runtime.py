@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -19,11 +20,14 @@ from engine_jobs import FIRST_TAPS, Studio, image_of, tiny_job, tiny_options
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
+from nst_jax import Options
+from nst_jax.cli.job_arguments import open_run
 from nst_jax.cli.main import run
 from nst_jax.engine.device import runtime
 from nst_jax.engine.device.runtime import CACHE_VARIABLE, cache_folder, persistent_cache
 from nst_jax.engine.plan.devices import PRECISIONS, Devices
 from nst_jax.engine.plan.local_devices import find_devices
+from nst_jax.request.errors import OptionError
 
 FOLDER = "jax_compilation_cache_dir"
 
@@ -297,9 +301,57 @@ def test_kept_programs_are_shown_and_cleared_and_nothing_else(root, capsys, monk
     assert [path for path in root.rglob("*") if path.is_file()] == foreign
     assert run(["programs"]) == 0
     assert "0 programs, 0.0 MB of 2000.0 MB at most" in capsys.readouterr().out
-    monkeypatch.setenv(CACHE_VARIABLE, "off")
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("off", "NST_JAX_CACHE_DIR is off"),
+        ("", "NST_JAX_CACHE_DIR is empty"),
+        (None, "this user has no home"),
+        ("~no_such_user/here", "'~no_such_user/here' is a home that nobody has"),
+        ("{root}/file/below", "'{root}/file' is no folder"),
+        ("{root}/locked", "'{root}/locked' may not be written"),
+    ],
+)
+def test_why_no_programs_are_kept_is_said(
+    homeless, tmp_path, narrow_file, capsys, monkeypatch, told, why
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    able = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "locked" not in str(path) and able(path, mode)
+    )
+    monkeypatch.setenv("HOME", "")
+    if told is not None:
+        monkeypatch.setenv(CACHE_VARIABLE, told.format(root=tmp_path))
+    why = why.format(root=tmp_path)
     assert run(["programs", "--clear"]) == 0
-    assert "no programs are kept" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"no programs are kept from run to run: {why}\n"
+    with open_run(Options(weights=narrow_file), quiet=True):
+        pass
+    said = f"NST_JAX_CACHE_DIR can't be used, so programs are compiled anew: {why}"
+    assert (said in capsys.readouterr().err) == (told not in (None, "", "off"))
+
+
+@pytest.mark.parametrize("limit", ["abc", "-5", "", "1.5"])
+def test_a_bound_of_kept_programs_that_is_none_is_refused(root, capsys, monkeypatch, limit):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", limit)
+    assert run(["programs"]) == 2
+    assert capsys.readouterr().err.endswith(f"or -1 for any number, got {limit!r}\n")
+    with pytest.raises(OptionError, match="must be a number of bytes"), persistent_cache():
+        pass
+
+
+def test_a_program_that_is_larger_than_the_bound_is_not_kept_and_not_warned_of(root, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "10")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with persistent_cache():
+            compile_anew()
+    assert not said
+    assert kept_in(root) == []
 
 
 # Which devices.

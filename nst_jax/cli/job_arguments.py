@@ -6,6 +6,7 @@ parser passes on what was given and nothing else, and shows a preset's values in
 
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -174,8 +175,17 @@ def open_run(options: Options, *, quiet: bool, is_here: bool = True) -> Iterator
             from nst_jax.engine.device.runtime import configure_process
 
             stack.enter_context(configure_process())
+            _note_unkept_programs()
             _note_devices(options, progress)
         yield {"progress": progress, "stop": stop}
+
+
+def _note_unkept_programs() -> None:
+    """Says so where the folder that the user has named for programs can't be used."""
+    from nst_jax.files.kept_programs import CACHE_VARIABLE, is_off, unkept_text
+
+    if os.environ.get(CACHE_VARIABLE) and not is_off() and (why := unkept_text()):
+        print_note(f"{CACHE_VARIABLE} can't be used, so programs are compiled anew: {why}")
 
 
 def _note_devices(options: Options, progress: "Progress") -> None:

@@ -12,7 +12,8 @@ class Programs:
 
     What was not used for longest makes room where they would exceed 2 GB;
     JAX_COMPILATION_CACHE_MAX_SIZE is another number of bytes, -1 any. NST_JAX_CACHE_DIR is
-    another folder, or off.
+    another folder, or off. Where JAX_COMPILATION_CACHE_DIR is set, JAX keeps them there instead,
+    unless NST_JAX_CACHE_DIR names a folder.
 
     Example: nst-jax programs --clear
     """
@@ -40,8 +41,8 @@ class Programs:
             where = {"folder": str(folder) if folder else None}
             print_json(where | numbers | {"cleared": self.clear})
             return 0
-        if not folder:
-            print(f"no programs are kept: {kept_programs.CACHE_VARIABLE} is off, or no home is")
+        if why := kept_programs.unkept_text():
+            print(f"no programs are kept from run to run: {why}")
             return 0
         programs = "1 program" if count == 1 else f"{count} programs"
         of = "any size" if limit < 0 else f"{limit / 1e6:.1f} MB at most"

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from nst_jax.files.user_cache import user_cache_folder
+from nst_jax.request.errors import OptionError
 from nst_jax.request.paths import expand_home
 
 CACHE_VARIABLE = "NST_JAX_CACHE_DIR"
@@ -27,7 +28,7 @@ _MARK = "tried"
 def programs_folder() -> Path | None:
     """The folder of all builds; None where the user wants or has none."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given is not None and given.strip().lower() in ("", "off"):
+    if is_off():
         return None
     if given:
         folder = expand_home(given)
@@ -36,11 +37,37 @@ def programs_folder() -> Path | None:
     return home and home / "programs"
 
 
+def unkept_text() -> str:
+    """Why no programs can be kept; nothing where they can."""
+    given, folder = os.environ.get(CACHE_VARIABLE), programs_folder()
+    if is_off():
+        return f"{CACHE_VARIABLE} is {given or 'empty'}"
+    if folder is None:
+        return f"{given!r} is a home that nobody has" if given else "this user has no home"
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"{str(there)!r} is no folder"
+    return "" if os.access(there, os.W_OK) else f"{str(there)!r} may not be written"
+
+
+def is_off() -> bool:
+    """Whether the user has switched the keeping off."""
+    return os.environ.get(CACHE_VARIABLE, "on").strip().lower() in ("", "off")
+
+
 def size_limit() -> int:
-    """Bytes that programs may take, by JAX's own variable or ours; -1: any number."""
+    """Bytes that programs may take, by JAX's own variable or ours; -1: any number.
+
+    Raises:
+        OptionError: The variable tells nothing of that kind.
+    """
+    given = os.environ.get(_LIMIT_VARIABLE, str(LIMIT_BYTES))
     with contextlib.suppress(ValueError):
-        return int(os.environ.get(_LIMIT_VARIABLE, LIMIT_BYTES))
-    return LIMIT_BYTES
+        if (limit := int(given)) >= -1:
+            return limit
+    raise OptionError(
+        f"{_LIMIT_VARIABLE} must be a number of bytes, or -1 for any number, got {given!r}"
+    )
 
 
 def has_named_owner(folder: Path) -> bool:

@@ -12,8 +12,9 @@ time. It works on GPU, TPU and most CPUs. Some CPUs never accept what they store
 
 The environment variable NST_JAX_CACHE_DIR names another folder; empty or `off` switches the cache
 off. Programs not used for longest make room where they would exceed 2 GB, or as many bytes as
-JAX_COMPILATION_CACHE_MAX_SIZE says; see `files/kept_programs.py`. What is in the folder is loaded
-as machine code, so it must be as trusted as the program itself. It can be deleted at any time.
+JAX_COMPILATION_CACHE_MAX_SIZE says, and one that alone is larger is not kept; see
+`files/kept_programs.py`. What is in the folder is loaded as machine code, so it must be as trusted
+as the program itself. It can be deleted at any time.
 """
 
 import contextlib
@@ -113,6 +114,9 @@ def persistent_cache() -> Iterator[Path | None]:
     Gives the folder, or None where the cache is off: by the user's wish, because there is no
     home or the folder can't be written, because this machine rejects what it stored, or because
     the user has set JAX's own cache up. A run never fails for it.
+
+    Raises:
+        OptionError: The variable that bounds the folder tells no number.
     """
     folder = _usable_folder()
     if folder is None:
@@ -201,7 +205,9 @@ def _configure(folder: Path) -> Iterator[None]:
         jax.config.update(name, value)
     compilation_cache.reset_cache()  # it looks at its configuration once
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Cache value .* exceeds the maximum", UserWarning)
+            yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
