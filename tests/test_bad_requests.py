@@ -209,6 +209,13 @@ NO_TABLES = [
     ("sep=,\n,content,style\nx.png,a,b\n", "line 3: a column without a name"),
     ("content,style\na,\"['b.png', 'c.png']\"\n", "style must be written with ; between several"),
     ("content;style;tv_weight\na;b;0,5\n", "got '0,5'. Decimals stand behind a point"),
+    *(
+        (f"content;style;steps\na;b;{number}\n", f"got {number!r}. Write thousands without")
+        for number in ("1,000", "12,345,678", "1 000", "1'000", "1,000.5")
+    ),
+    ("content;style;tv_weight\na;b;0,125\n", "got '0,125'. Decimals stand behind a point"),
+    ("\n\ncontent,style\na,b,c\n", "line 4: a row must have 2 cells"),
+    ("\n\ncontent\na\n", "line 3: the header must name content and style"),
     ("content,style,steps\na,b,nan\n", "got 'nan'. Leave it empty where the run's value"),
     ("content,style,stlye_weight\na,b,1\n", "Did you mean 'style_weight'? There are content"),
     ("content,style,style_taps\na,b,relu1_1;relu9_1\n", "line 2: tap 'relu9_1' does not exist"),

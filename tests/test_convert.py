@@ -405,12 +405,30 @@ def test_a_file_is_not_converted_into_itself(tmp_path: Path) -> None:
     assert source.read_bytes() == lpips_file().read_bytes()
 
 
-@pytest.mark.parametrize("name", ["vgg17", "", "missing.h5", "no/such/vgg16.h5", "~nobody/a.h5"])
+@pytest.mark.parametrize("name", ["vgg17", ""])
 def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
     with pytest.raises(WeightsError, match="no known network and no file") as caught:
         find_weights(name)
     assert repr(name) in caught.value.message
     assert "Known networks: vgg16" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        *(
+            (name, "Check the path and its spelling")
+            for name in ("missing.h5", "~/vgg16", "a/b.h5")
+        ),
+        ("~nobody/a.h5", "Nobody has that home here"),
+        ("\u201cmissing.h5\u201d", "Typographic quotes are part of a name"),
+    ],
+)
+def test_a_weights_file_that_is_missing_is_told_as_one(name: str, hint: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        find_weights(name)
+    assert caught.value.message == f"weights file {name!r} does not exist"
+    assert caught.value.remedy.startswith(hint)
 
 
 def test_a_network_that_is_not_here_and_a_missing_source_package_are_told(

@@ -125,6 +125,8 @@ SAME_TWO_JOBS = {
     "CRLF": "content,style,output\r\na,b,x.png\r\nc,d,y.png\r\n",
     "CR": "content,style,output\ra,b,x.png\rc,d,y.png\r",
     "blank lines": "content,style,output\n\na,b,x.png\n , ,\n\nc,d,y.png\n\n",
+    "blank lines first": "\ufeff\r\n , ;\r\ncontent;style;output\r\na;b;x.png\r\nc;d;y.png\r\n",
+    "blank line behind sep": "sep=;\n\ncontent;style;output\na;b;x.png\nc;d;y.png\n",
     "no last newline": "content,style,output\na,b,x.png\nc,d,y.png",
     "spaces": " content , style,output \n a , b ,x.png\nc,d, y.png\n",
     "quotes": 'content,"style",output\n"a","b","x.png"\nc,d,y.png\n',
@@ -145,8 +147,9 @@ SAME_TWO_JOBS = {
 
 @pytest.mark.parametrize("name", SAME_TWO_JOBS)
 def test_however_a_program_writes_csv_it_means_the_same(tmp_path, name):
-    jobs = jobs_in(tmp_path, SAME_TWO_JOBS[name], suffix=".csv")
-    assert plain(jobs, tmp_path) == [("a", ["b"], "x.png"), ("c", ["d"], "y.png")]
+    for suffix in (".csv", ".TSV"):
+        jobs = jobs_in(tmp_path, SAME_TWO_JOBS[name], suffix=suffix)
+        assert plain(jobs, tmp_path) == [("a", ["b"], "x.png"), ("c", ["d"], "y.png")]
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n", "\n \t\n"])

@@ -251,6 +251,7 @@ def test_a_second_run_takes_nothing_of_the_first_and_says_what_is_renamed(
     [
         (["render", WINDOWS, "b.png", "--output=x.png"], "does not exist. It is a path of Windows"),
         (["render", "p\\a.png", "b.png", "--output=x.png"], "Folders are divided by / here"),
+        (["render", "\u201ca.png\u201d", "b.png", "--output=x.png"], "Typographic quotes are part"),
         (["score", "x", "~/a.png", "~no/a.png"], "Nobody has that home here"),
         (["batch", "d\\jobs.csv", "--output-dir=~/out"], "no such file or directory. Folders are"),
         (["report", "~/out"], "{home}/out"),

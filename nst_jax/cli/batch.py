@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch(JobsCommand):
-    """Render a manifest of jobs (CSV or JSON Lines), or every content with every style.
+    """Render a manifest of jobs (CSV, TSV or JSON Lines), or every content with every style.
 
     What is in the output folder and up to date is skipped, so the same command run again
     renders what is missing. A job that fails does not touch the others. Ctrl-C and SIGTERM keep

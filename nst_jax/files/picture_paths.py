@@ -16,7 +16,7 @@ from nst_jax.files.own_files import OwnFiles
 from nst_jax.files.picture_patterns import read_pattern
 from nst_jax.request.errors import OptionError
 from nst_jax.request.outputs import CONTACT_SHEET_NAME, is_url
-from nst_jax.request.paths import find_path
+from nst_jax.request.paths import find_path, hint_at_spelling
 
 _HEIC_SUFFIXES = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
 
@@ -122,8 +122,8 @@ def _choose(
     """
     if not paths:
         why = "nothing matches it" if place.startswith("pattern") else "it is empty"
-        remedy = "Check the path and its spelling"
-        raise OptionError(f"{place} must hold at least one picture, got none: {why}", remedy)
+        what = f"{place} must hold at least one picture, got none: {why}"
+        raise OptionError(what, hint_at_spelling(place))
     pictures: list[str] = []
     own: dict[str, str] = {}
     others: list[str] = []

@@ -246,6 +246,8 @@ def _read_whole(given: str | float) -> int:
 def _hint_at_number(given: str) -> str:
     if given.lower() == "nan":
         return "Leave it empty where the run's value shall count"
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2}([ ,'\u2019\u00a0\u202f]\d{3})+(\.\d*)?", given):
+        return "Write thousands without a separator; decimals stand behind a point"
     return "Decimals stand behind a point" if re.fullmatch(r"[+-]?\d+,\d+", given) else ""
 
 

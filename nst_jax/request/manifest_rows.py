@@ -1,7 +1,8 @@
 """Rows of manifests, as people, spreadsheets and data frames write them: CSV and JSON Lines.
 
-What is beyond doubt is taken: `;` or tabs between cells, a first line `sep=;`, a column without
-a name that numbers the rows, empty columns and cells at the end, and the words for no value.
+What is beyond doubt is taken: `;` or tabs between cells, a first line `sep=;`, blank lines, a
+column without a name that numbers the rows, empty columns and cells at the end, and the words for
+no value.
 """
 
 import csv
@@ -63,7 +64,7 @@ def rows_of(name: str) -> Callable[[bytes], Iterator[Line]]:
     suffix = PurePosixPath(name).suffix
     if suffix.lower() not in _ROWS:
         raise ManifestError(
-            f"manifest {name!r} must end in .csv or .jsonl, got {suffix!r}",
+            f"manifest {name!r} must end in .csv, .tsv or .jsonl, got {suffix!r}",
             "The suffix says how it is read",
         )
     return _ROWS[suffix.lower()]
@@ -101,11 +102,14 @@ def _strip(row: Iterable[str]) -> list[str]:
 
 def _find_separator(lines: Iterator[str]) -> tuple[Iterable[str], int, str]:
     """The lines of a table, how many stood before them, and what separates its cells."""
-    first = next(lines, "")
-    if told := _SEPARATOR_LINE.fullmatch(first):
-        return lines, 1, told[1]
-    separator = next((one for one in ",;\t" if one in first), ",")
-    return itertools.chain([first], lines), 0, separator
+    told = ""
+    for before, line in enumerate(lines):
+        if found := _SEPARATOR_LINE.fullmatch(line):
+            told = found[1]
+        elif line.strip(" ,;\t\r\n"):
+            separator = told or next((one for one in ",;\t" if one in line), ",")
+            return itertools.chain([line], lines), before, separator
+    return (), 0, ","
 
 
 def _make_row_reader(header: list[str], separator: str) -> Callable[[list[str]], Any]:
@@ -206,7 +210,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _NAN = float("nan")
 _CONSTANTS = {"NaN": _NAN, "Infinity": float("inf"), "-Infinity": float("-inf")}
 _JSON = json.JSONDecoder(object_pairs_hook=_refuse_repeats, parse_constant=_CONSTANTS.__getitem__)
-_ROWS = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
+_ROWS = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows}
 
 
 def _unknown_column(name: str) -> str:

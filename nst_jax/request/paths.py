@@ -52,6 +52,8 @@ def hint_at_spelling(name: str) -> str:
         return "Folders are divided by / here"
     if name.startswith("~"):
         return "Nobody has that home here; ./~ is a name that begins so"
+    if re.search("[\u201c\u201d\u201e\u00ab\u00bb]|(^|/)[\u2018\u2019]", name):
+        return "Typographic quotes are part of a name; write it without, or in straight ones"
     return "Check the path and its spelling"
 
 

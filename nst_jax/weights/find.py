@@ -17,7 +17,7 @@ from nst_jax.files.storage import RemoteFile
 from nst_jax.files.user_cache import user_cache_folder
 from nst_jax.request.errors import WeightsError
 from nst_jax.request.outputs import is_url
-from nst_jax.request.paths import expand_home, find_path
+from nst_jax.request.paths import expand_home, find_path, hint_at_spelling
 from nst_jax.weights import registry
 from nst_jax.weights.checksums import check_source, sha256_of
 from nst_jax.weights.convert import convert, no_progress
@@ -52,6 +52,9 @@ def find_weights(name_or_path: str) -> Path:
     path = _copy_remote(name_or_path) if is_remote else Path(find_path(name_or_path))
     if name_or_path and os.path.lexists(path):
         return _convert_copy(path)
+    if "/" in name_or_path or path.suffix:
+        hint = hint_at_spelling(str(path))
+        raise WeightsError(f"weights file {name_or_path!r} does not exist", hint)
     raise WeightsError(
         f"weights {name_or_path!r} are no known network and no file",
         f"Known networks: {', '.join(known)}. A file is named with its path.",
