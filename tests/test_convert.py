@@ -420,7 +420,7 @@ def test_what_is_neither_known_nor_a_file_is_refused(name: str) -> None:
             (name, "Check the path and its spelling")
             for name in ("missing.h5", "~/vgg16", "a/b.h5")
         ),
-        ("~nobody/a.h5", "Nobody has that home here"),
+        ("~no-such-user/a.h5", "Nobody has that home here"),
         ("\u201cmissing.h5\u201d", "Typographic quotes are part of a name"),
     ],
 )
