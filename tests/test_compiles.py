@@ -38,7 +38,7 @@ from nst_jax import (
 from nst_jax.engine.device import recent_sessions
 from nst_jax.engine.progress import NullProgress
 
-NAMED = {"content_features", "style_moments", "run_chunk"}
+NAMED = {"content_targets", "style_moments", "style_targets", "run_chunk"}
 REFILLING = {"place", "take"}
 """Only where jobs of different lengths wait for each other's slots."""
 
@@ -251,10 +251,11 @@ def test_targets_of_a_pair_are_made_once(one_level):
     jobs = [Job(content_of(310 + one % 3), style_of(320 + one % 2)) for one in range(6)]
     with (
         one_level.watch("style_moments", lambda *_: made.append("style")),
-        one_level.watch("content_features", lambda *_: made.append("content")),
+        one_level.watch("content_targets", lambda *_: made.append("content")),
+        one_level.watch("style_targets", lambda *_: made.append("style targets")),
     ):
         one_level.render(jobs)
-    assert sorted(made) == ["content"] * 3 + ["style"] * 2
+    assert sorted(made) == ["content"] * 3 + ["style"] * 2 + ["style targets"] * 2
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from nst_jax.files.images import from_array
 from nst_jax.model import objective as model
 from nst_jax.model.region import region_from_weights
 from nst_jax.model.style import GramTarget, RegionsTarget
+from nst_jax.model.targets import style_moments
 from nst_jax.model.wasserstein import WassersteinTarget
 from nst_jax.request.errors import PictureError
 
@@ -116,7 +117,7 @@ def test_moments_under_a_mask_equal_the_definition():
     weights = {
         tap: one[0] for tap, one in masks.tap_weights([mask], STYLE_SIZE, (48, 48), TAPS).items()
     }
-    got = jax.jit(lambda *each: model.style_moments(*each[:1], network, size, TAPS, *each[1:]))(
+    got = jax.jit(lambda *each: style_moments(*each[:1], network, size, TAPS, *each[1:]))(
         on_canvas(image, (48, 48)), weights
     )
     features = references.vgg(image, NARROW)

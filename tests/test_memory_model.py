@@ -30,7 +30,7 @@ from nst_jax.engine.plan.memory_model import CostModel, MemoryBudget, largest_th
 from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast.compiled_step import analyze_step
-from nst_jax.model import objective
+from nst_jax.model.targets import style_moments
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import Options, StaticOptions
@@ -106,7 +106,7 @@ def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
 @pytest.mark.parametrize("edge", [64, 160])
 def test_bytes_of_a_look_at_a_style_are_the_compilers_within_a_fifth(edge):
     def moments(image, size, network):
-        return objective.style_moments(image, network, size, TAPS[1])
+        return style_moments(image, network, size, TAPS[1])
 
     image, size = jnp.zeros((edge, edge, 3)), jnp.zeros(2, jnp.int32)
     needed = bytes_on_each_device(

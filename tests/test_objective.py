@@ -8,10 +8,10 @@ import references
 from networks import narrow_network, on_canvas, picture
 from test_vgg import build
 
-from nst_jax.model import objective as model
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, Terms, TermWeights, objective
 from nst_jax.model.style import GramTarget
+from nst_jax.model.targets import content_targets, style_moments, style_targets
 
 NARROW = narrow_network("vgg16")
 NETWORK = build(NARROW)
@@ -178,16 +178,11 @@ def test_the_total_is_the_weighted_sum_of_the_unweighted_terms():
 
 
 @jax.jit
-def _looked_at(image, network, size):
-    moments = model.style_moments(image, network, size, STYLE)
-    return model.content_features(image, network, size, CONTENT), moments
-
-
 def _targets(image, network, size):
-    content, moments = jax.device_get(_looked_at(image, network, size))
+    moments = style_moments(image, network, size, STYLE)
     return Targets(
-        {tap: ContentTarget.from_features(one, one[..., 0].size) for tap, one in content.items()},
-        {tap: GramTarget.from_moments(*one) for tap, one in moments.items()},
+        content_targets(image, network, size, CONTENT),
+        style_targets([moments], jnp.ones(1), "gram"),
     )
 
 

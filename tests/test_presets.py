@@ -16,12 +16,13 @@ from networks import Network, narrow_network, picture
 from nst_jax import Job, Options
 from nst_jax.cli.main import run
 from nst_jax.engine.device.problem import make_problem
-from nst_jax.engine.device.targets import VARIATIONS, make_style_target
+from nst_jax.engine.device.targets import VARIATIONS
 from nst_jax.engine.plan.levels import Level
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.objective import Targets, objective
 from nst_jax.model.region import Region
 from nst_jax.model.style import GramTarget, Moments
+from nst_jax.model.targets import make_style_target
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import OptionError
 from nst_jax.request.options import job_options

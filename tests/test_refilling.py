@@ -146,7 +146,9 @@ def test_refilling_compiles_each_program_once_on_any_devices_and_changes_no_byte
         results = fresh.render(JOBS)
     assert events.count("a refill") >= 5
     compiled = [event for event in events if not event.startswith("a ")]
-    assert sorted(compiled) == ["content_features", "place", "run_chunk", "style_moments", "take"]
+    assert sorted(compiled) == [
+        *("content_targets", "place", "run_chunk", "style_moments", "style_targets", "take")
+    ]
     after = events[events.index("a refill") + 1 :]
     assert after[0] == "place"
     assert set(after[1:]) == {"a chunk", "a refill"}

@@ -9,15 +9,16 @@ import numpy as np
 
 from nst_jax.engine.device.problem import make_problem
 from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device, collectives_in
-from nst_jax.engine.device.targets import VARIATIONS, make_style_target
+from nst_jax.engine.device.targets import VARIATIONS
 from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.levels import Bucket, Level
-from nst_jax.model.content import ContentTarget
-from nst_jax.model.objective import Targets, content_features
-from nst_jax.model.style import Moments, RegionsTarget
+from nst_jax.model.objective import Targets
+from nst_jax.model.style import RegionsTarget
+from nst_jax.model.targets import content_targets, style_moments, style_targets
 from nst_jax.model.vgg import VGG
 from nst_jax.request.options import JobOptions, Options, job_options
+from nst_jax.request.taps import poolings_before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,24 +93,28 @@ def batch_shapes(
 
 
 def _target_shapes(network: VGG, level: Level, own: JobOptions, options: Options) -> Targets:
-    """A job's targets: as shapes what is as large as a picture, and the rest made of zeros."""
-    look = functools.partial(content_features, taps=(*own.content_taps, *own.style_taps))
+    """A job's targets, as shapes without a value."""
     image = jax.ShapeDtypeStruct((*level.canvas, 3), np.float32)
-    features = jax.eval_shape(look, image, network, jax.ShapeDtypeStruct((2,), np.int32))
-    scale: Any = np.float32(0)
-
-    def style(tap: str) -> Any:
-        height, width, channels = features[tap].shape
-        zeros: Any = [np.zeros(shape, np.float32) for shape in ((channels,), (channels,) * 2)]
-        target = make_style_target(options.style_loss, own.style_normalization, Moments(*zeros))
-        if not level.regions:
-            return target
-        masks: Any = jax.ShapeDtypeStruct((level.regions, height, width), np.float32)
-        weights: Any = np.zeros(level.regions, np.float32)
-        return RegionsTarget((target,) * level.regions, masks, weights)
-
+    size = jax.ShapeDtypeStruct((2,), np.int32)
+    look = functools.partial(content_targets, taps=own.content_taps)
+    moments = jax.eval_shape(
+        functools.partial(style_moments, taps=own.style_taps), image, network, size
+    )
+    blend = functools.partial(
+        style_targets, kind=options.style_loss, normalized=own.style_normalization
+    )
+    style: Any = jax.eval_shape(blend, (moments,), jax.ShapeDtypeStruct((1,), np.float32))
+    if level.regions:
+        style = {tap: _region_shapes(target, tap, level) for tap, target in style.items()}
     return Targets(
-        content={tap: ContentTarget(features[tap], scale) for tap in own.content_taps},
-        style={tap: style(tap) for tap in own.style_taps},
+        content=jax.eval_shape(look, image, network, size),
+        style=style,
         variation=VARIATIONS[options.tv_loss],
     )
+
+
+def _region_shapes(target: Any, tap: str, level: Level) -> RegionsTarget:
+    height, width = (side >> poolings_before(tap) for side in level.canvas)
+    masks: Any = jax.ShapeDtypeStruct((level.regions, height, width), np.float32)
+    weights: Any = jax.ShapeDtypeStruct((level.regions,), np.float32)
+    return RegionsTarget((target,) * level.regions, masks, weights)

@@ -109,7 +109,9 @@ def measure_rate(programs: ProgramCache, session: Session, planned: Sequence[Exa
     seconds = []
     for _ in range(1 + _PROBE_TURNS):  # the first one compiles
         began = time.perf_counter()
-        jax.block_until_ready(programs.content_features((edge, edge), deepest, image, size))
+        jax.block_until_ready(
+            programs.content_targets((edge, edge), deepest, "relative", image, size)
+        )
         seconds.append(time.perf_counter() - began)
     operations = session.costs.operations((edge, edge), deepest) / 2
     # Processors that are simulated devices are one and the same.

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 from nst_jax.model import losses, normalization
@@ -20,9 +21,9 @@ class ContentTarget(NamedTuple):
 
     @classmethod
     def from_features(
-        cls, features: Any, positions: int, normalized: str = "relative"
+        cls, features: Any, positions: Any, normalized: str = "relative"
     ) -> "ContentTarget":
-        """The target of a content with these features, on the host.
+        """The target of a content with these features.
 
         Args:
             features: (h, w, c), zero outside of the content's own region.
@@ -31,7 +32,7 @@ class ContentTarget(NamedTuple):
         """
         channels = features.shape[-1]
         squares = normalization.sum_of_squares(features)
-        count = positions * channels
+        count = jnp.float32(positions) * channels  # may be more than an int32 holds
         return cls(
             features, normalization.scale(normalized, squares, count=count, channels=channels)
         )

@@ -1,4 +1,4 @@
-"""What a squared distance is multiplied by: one factor a target, made on the host.
+"""What a squared distance is multiplied by: one factor a target.
 
 Every program of the field squares the same differences and divides them by something else.
 With ‖x - t‖² of n numbers of a target t that describes c channels:
@@ -17,17 +17,17 @@ Gram matrices are means over positions in all of them. Those that the papers lea
 are defined for styles of the content's size alone, where both say the same.
 """
 
-import math
 from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
+from jaxtyping import Array, Float32
 
 # Keeps a black target (all features zero) from dividing by nothing; far below any real one.
 _TINY = 1e-8
 
 
-def scale(normalization: str, squares: float, *, count: int, channels: int) -> Any:
-    """The factor of a squared distance.
+def scale(normalization: str, squares: Any, *, count: Any, channels: int) -> Float32[Array, ""]:
+    """The factor of a squared distance, in float32.
 
     Args:
         normalization: One of those above.
@@ -35,17 +35,19 @@ def scale(normalization: str, squares: float, *, count: int, channels: int) -> A
         count: n.
         channels: c.
     """
+    count = jnp.float32(count)
     divisors = {
         "relative": squares + _TINY,
         "mean": count,
         "quarter_mean": 4 * count,
         "channel_mean": count * channels**2,
         "half_sum": 2.0,
-        "half_root": 2 * math.sqrt(count),
+        "half_root": 2 * jnp.sqrt(count),
     }
-    return np.float32(1 / divisors[normalization])
+    return 1 / jnp.float32(divisors[normalization])
 
 
-def sum_of_squares(*arrays: Any) -> float:
-    """‖t‖² of a target of one array or several, on the host and in float64."""
-    return math.fsum(float(np.sum(np.asarray(one, np.float64) ** 2)) for one in arrays)
+def sum_of_squares(*arrays: Any) -> Float32[Array, ""]:
+    """‖t‖² of a target of one array or several, in float32."""
+    squares = (jnp.sum(jnp.square(jnp.asarray(one, jnp.float32))) for one in arrays)
+    return sum(squares, jnp.float32(0))

@@ -5,10 +5,10 @@
           + tv_weight      · how much neighbouring pixels differ
 
 F are the image's features; the targets are made once, from the content and the style
-pictures. How features compare is their target's own business: for contents it is
-‖F - P‖² / ‖P‖², for styles the Wasserstein-2 distance (`model/wasserstein.py`), or Gram matrices
-‖G - A‖² / ‖A‖², unless another normalisation was asked for. Tap weights sum to 1. Written for one
-image; `jax.vmap` makes the batch, and the gradient of the sum over jobs keeps jobs apart.
+pictures (`model/targets.py`). How features compare is their target's own business: for contents
+it is ‖F - P‖² / ‖P‖², for styles the Wasserstein-2 distance (`model/wasserstein.py`), or Gram
+matrices ‖G - A‖² / ‖A‖², unless another normalisation was asked for. Tap weights sum to 1. Written
+for one image; `jax.vmap` makes the batch, and the gradient of the sum over jobs keeps jobs apart.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Float32, Int
 from nst_jax.model import losses
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.layers import region_mask
-from nst_jax.model.region import Region, region_from_weights
-from nst_jax.model.style import Moments, StyleTarget, compute_moments
+from nst_jax.model.region import Region
+from nst_jax.model.style import StyleTarget
 from nst_jax.model.variation import SquaredVariation, Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import poolings_before
@@ -98,39 +98,6 @@ def objective(
     tv = targets.variation.of(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
     return total, Terms(total, content, style, tv)
-
-
-def content_features(
-    image: Float[Array, "h w 3"], network: VGG, size: Int[Array, "2"], taps: tuple[str, ...]
-) -> dict[str, Float[Array, "..."]]:
-    """The content's side of the targets."""
-    return network(image, size, taps)
-
-
-def style_moments(
-    image: Float[Array, "h w 3"],
-    network: VGG,
-    size: Int[Array, "2"],
-    taps: tuple[str, ...],
-    weights: Mapping[str, Float32[Array, "..."]] | None = None,
-) -> dict[str, Moments]:
-    """What the style's side of the targets is made of, for one of a job's style pictures.
-
-    Args:
-        image: As `objective` takes it.
-        network: Likewise.
-        size: Likewise.
-        taps: Where; static.
-        weights: By tap, of each position; None: the whole picture counts.
-    """
-    features = network(image, size, taps)
-    return {
-        tap: compute_moments(
-            features[tap],
-            region_from_weights(weights[tap]) if weights else own_region(size, tap, features[tap]),
-        )
-        for tap in taps
-    }
 
 
 def _normalize_gradients(

@@ -2,14 +2,13 @@
 
 The statistics of every style picture are the same, `Moments`; averages over pictures are
 theirs too, because both moments are means over positions. What is compared is made of
-them once, on the host, and is called a target: it knows how far an image's features are
+them once and is called a target: it knows how far an image's features are
 from it. The kind of target is part of a program's structure, so there is no branch.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from nst_jax.model import losses, normalization
@@ -55,7 +54,7 @@ class GramTarget(NamedTuple):
 
     @classmethod
     def from_moments(cls, mean: Any, second: Any, normalized: str = "relative") -> "GramTarget":
-        """The target of a style with these moments, on the host; its mean does not count."""
+        """The target of a style with these moments; its mean does not count."""
         del mean
         return cls(second, _scale(normalized, second, count=second.size))
 
@@ -83,9 +82,9 @@ class MomentsTarget(NamedTuple):
 
     @classmethod
     def from_moments(cls, mean: Any, second: Any, normalized: str = "relative") -> "MomentsTarget":
-        """The target of a style with these moments, on the host."""
-        spread = np.diagonal(second) - np.float64(mean) ** 2
-        deviation: Any = np.float32(np.sqrt(np.maximum(spread, 0) + _SMALLEST_VARIANCE))
+        """The target of a style with these moments."""
+        spread = jnp.diagonal(second) - jnp.square(mean)
+        deviation = jnp.sqrt(jnp.maximum(spread, 0) + _SMALLEST_VARIANCE)
         return cls(mean, deviation, _scale(normalized, mean, deviation, count=2 * len(mean)))
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
@@ -129,7 +128,7 @@ class RegionsTarget(NamedTuple):
 
     @classmethod
     def of(cls, targets: Any, masks: Any, region_weights: Any) -> "RegionsTarget":
-        """The target of regions, on the host."""
+        """The target of regions."""
         return cls(tuple(targets), masks, region_weights)
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:

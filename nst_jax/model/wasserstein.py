@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from nst_jax.model.inverse_root import inverse_root, product
@@ -32,6 +31,9 @@ from nst_jax.model.region import Region
 
 RANK = 128
 """Directions of a style that are compared together."""
+
+# A direction's variance as a share of the largest, below which it is rounding.
+_ROUNDING = 1e-6
 
 # Variance in the weak directions below which features are taken for constant.
 _TINY = 1e-12
@@ -54,13 +56,18 @@ class WassersteinTarget(NamedTuple):
 
     @classmethod
     def from_moments(cls, mean: Any, second: Any, *, rank: int = RANK) -> "WassersteinTarget":
-        """The target of a style with these moments, on the host and in float64."""
-        mean, second = np.float64(mean), np.float64(second)
-        variances, directions = np.linalg.eigh(second - np.outer(mean, mean))
-        variances = np.maximum(variances, 0)
+        """The target of a style with these moments, in float32.
+
+        What float32 can't tell from no variance at all counts as none. The root of such a rest
+        would be large: 3e-4 of the largest deviation, in all directions that a small picture's
+        features don't reach. `scripts/measure/directions.py` measures it beside float64.
+        """
+        mean, second = jnp.asarray(mean, jnp.float32), jnp.asarray(second, jnp.float32)
+        variances, directions = jnp.linalg.eigh(second - jnp.outer(mean, mean))
+        variances = jnp.where(variances > _ROUNDING * variances[-1], variances, 0)
         weak = max(len(mean) - rank, 0)
-        deviations = np.sqrt(variances[weak:])
-        return cls(*map(_float32, (mean, directions[:, weak:], deviations, variances[:weak].sum())))
+        deviations = jnp.sqrt(variances[weak:])
+        return cls(mean, directions[:, weak:], deviations, variances[:weak].sum())
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """W² over the number of channels; see `model.style.StyleTarget`."""
@@ -182,8 +189,3 @@ def _distance(
     asked = jnp.sum(target.deviations**2) + target.residual_variance
     offset = own_mean - target.mean
     return (jnp.sum(offset**2) + spread + asked - 2 * common) / len(offset)
-
-
-def _float32(values: Any) -> Any:
-    """As the device has it, still on the host."""
-    return np.asarray(values, np.float32)

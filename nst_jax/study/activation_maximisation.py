@@ -85,6 +85,9 @@ class ChannelTargets:
         asked = {tap: ActivationTarget(direction) for tap, direction in directions.items()}
         return Targets(content={}, style=asked, variation=self._variation)
 
+    def forget(self) -> None:
+        """Nothing: all of it is on the host."""
+
 
 def before_activation(tap: str) -> str:
     """The same channels before their activation: silent ones have a gradient there too."""

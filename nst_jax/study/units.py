@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nst_jax.engine.device.targets import make_style_target
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.files.images import Pixels, resize
-from nst_jax.model.objective import own_region, style_moments
-from nst_jax.model.style import Moments, StyleTarget
+from nst_jax.model.objective import own_region
+from nst_jax.model.style import Moments
+from nst_jax.model.targets import make_style_target, style_moments
 from nst_jax.model.vgg import VGG
 from nst_jax.request.options import JobOptions, job_options
 from nst_jax.request.studies import RAW
@@ -58,8 +58,7 @@ def measure_units(pair: Pair) -> Units:
 
     def style_unit(tap: str) -> float:
         target = make_style_target(options.style_loss, own.style_normalization, moments[tap])
-        on_device: StyleTarget = jax.tree.map(jnp.asarray, target)
-        return _unit(on_device.distance(seen[tap], own_region(size, tap, seen[tap])))
+        return _unit(target.distance(seen[tap], own_region(size, tap, seen[tap])))
 
     return Units(
         content={tap: _unit(_relative(other[tap], content[tap])) for tap in own.content_taps},

@@ -7,7 +7,7 @@ the slots and the taps, so whoever watches can name every compilation.
 import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +19,11 @@ from nst_jax.engine.device.recent_sessions import CompiledSession
 from nst_jax.engine.plan.canvas import Size, size_text
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.progress import Progress
-from nst_jax.model import objective
-from nst_jax.model.style import RegionsTarget
+from nst_jax.model import targets
+from nst_jax.model.content import ContentTarget
+from nst_jax.model.style import Moments, RegionsTarget, StyleTarget
 from nst_jax.model.vgg import VGG
+from nst_jax.request.options import StyleLoss
 
 Taps = tuple[str, ...]
 
@@ -77,19 +79,29 @@ class ProgramCache:
         self._products = products
         self._programs: dict[str, Any] = {}
 
-    def content_features(self, canvas: Size, taps: Taps, image: Any, size: Any) -> Any:
-        """The content's side of a job's targets, for one picture."""
+    def content_targets(
+        self, canvas: Size, taps: Taps, normalized: str, image: Any, size: Any
+    ) -> dict[str, ContentTarget]:
+        """The content's side of a job's targets by tap, on the first device.
 
-        def content_features(image, network, size):
-            return objective.content_features(image, network, size, taps)
+        Args:
+            canvas: The picture's.
+            taps: Where.
+            normalized: A name in `model.normalization`.
+            image: The picture on its canvas.
+            size: Its own.
+        """
 
-        name = f"content features {size_text(canvas)} {','.join(taps)}"
-        return self._call(name, content_features, (image, self.network, size))
+        def content_targets(image, network, size):
+            return targets.content_targets(image, network, size, taps, normalized)
+
+        name = f"content targets {size_text(canvas)} {','.join(taps)} by {normalized}"
+        return self._call(name, content_targets, (image, self.network, size))
 
     def style_moments(
         self, canvas: Size, taps: Taps, image: Any, size: Any, weights: Any = None
-    ) -> Any:
-        """What the style's side of a job's targets is made of, for one picture.
+    ) -> dict[str, Moments]:
+        """What the style's side of a job's targets is made of by tap, for one picture.
 
         Args:
             canvas: The picture's.
@@ -100,11 +112,36 @@ class ProgramCache:
         """
 
         def style_moments(image, network, size, weights):
-            return objective.style_moments(image, network, size, taps, weights)
+            return targets.style_moments(image, network, size, taps, weights)
 
         masked = " under a mask" if weights else ""
         name = f"style moments {size_text(canvas)} {','.join(taps)}{masked}"
         return self._call(name, style_moments, (image, self.network, size, weights))
+
+    def style_targets(
+        self,
+        taps: Taps,
+        kind: StyleLoss,
+        normalized: str,
+        moments: Sequence[Mapping[str, Moments]],
+        blend: Any,
+    ) -> dict[str, StyleTarget]:
+        """The style's side of a job's targets by tap, on the first device; of any canvas.
+
+        Args:
+            taps: Where.
+            kind: How styles are compared.
+            normalized: A name in `model.normalization`.
+            moments: Of each style, by tap.
+            blend: float32 weights of the styles, which sum to 1.
+        """
+
+        def style_targets(moments, blend):
+            return targets.style_targets(moments, blend, kind, normalized)
+
+        of = "1 style" if len(moments) == 1 else f"{len(moments)} styles"
+        name = f"style targets {','.join(taps)} {kind} by {normalized} of {of}"
+        return self._call(name, style_targets, (tuple(moments), blend))
 
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
@@ -246,9 +283,9 @@ def collectives_in(text: str) -> list[str]:
 
 
 def _taps_text(problems: solver.Problem) -> str:
-    targets = problems.targets
-    content, style = (",".join(taps) for taps in (targets.content, targets.style))
-    kinds = set(map(_kind_text, targets.style.values()))
+    asked = problems.targets
+    content, style = (",".join(taps) for taps in (asked.content, asked.style))
+    kinds = set(map(_kind_text, asked.style.values()))
     gradients = " with unit gradients" if problems.weights.gradient_norms else ""
     return f"content {content} style {style} by {' and '.join(sorted(kinds))}{gradients}"
 

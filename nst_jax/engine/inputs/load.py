@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.inputs.masks import MaskWeights, check_any_white, mask_weights
 from nst_jax.engine.inputs.picture_index import PictureIndex
-from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text
+from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text, square_canvas
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
@@ -57,9 +57,27 @@ class StyleKey(NamedTuple):
     mask: str = ""
 
 
+class PlacedImage(NamedTuple):
+    """An image in the top left corner of a canvas of zeros.
+
+    Attributes:
+        image: (canvas height, canvas width, 3) float32.
+        size: (2,) int32, the image's own height and width.
+    """
+
+    image: images.Pixels
+    size: npt.NDArray[np.int32]
+
+    @property
+    def pixels(self) -> images.Pixels:
+        """The image alone, (h, w, 3); a view."""
+        height, width = self.size
+        return self.image[:height, :width]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedPicture:
-    """A picture at the largest size at which it is needed.
+    """A picture at the largest size at which it is needed, and at those of its job's levels.
 
     Attributes:
         key: What tells this picture from any other of the run.
@@ -67,6 +85,7 @@ class LoadedPicture:
         alpha: (h, w), or None where the picture is opaque or it is not to be kept.
         mask: Of a style: how much each part of it counts; (h, w) of any size, in [0, 1].
         is_grey: Whether it has no colours, in its file or before the job gave it others.
+        placed: On the canvas of each level, by its own size there.
     """
 
     key: Hashable
@@ -74,11 +93,25 @@ class LoadedPicture:
     alpha: npt.NDArray[np.float32] | None = None
     mask: MaskWeights | None = None
     is_grey: bool = False
+    placed: Mapping[Size, PlacedImage] = dataclasses.field(default_factory=dict)
 
     @property
     def size(self) -> Size:
         height, width = self.pixels.shape[:2]
         return height, width
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its arrays; `pixels` may be a view of another one."""
+        known = (self.alpha, self.mask, *(one.image for one in self.placed.values()))
+        return self.pixels.nbytes + sum(one.nbytes for one in known if one is not None)
+
+    def place(self, size: Size, canvas: Size) -> PlacedImage:
+        """The picture at a size, on a canvas; at hand for those of the job's levels."""
+        found = self.placed.get(size)
+        if found is None or found.image.shape[:2] != canvas:
+            return place_on_canvas(images.resize(self.pixels, size), canvas)
+        return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +121,6 @@ class LoadedJob:
     Attributes:
         examined: The job, its options with canonical taps, and its levels.
         content: At the size of the last level.
-        contents: The content's pixels at the size of each level.
         styles: At the size of the last level's style edge.
         masks: Where each style applies; none: everywhere.
         init_image: What the optimisation starts from, where it is a picture of its own.
@@ -102,13 +134,12 @@ class LoadedJob:
     masks: tuple[MaskWeights, ...] = ()
     init_image: npt.NDArray[np.float32] | None = None
     exif: ExifTexts = dataclasses.field(default_factory=dict)
-    contents: Mapping[Size, images.Pixels] = dataclasses.field(default_factory=dict)
     first_image: images.Pixels | None = None
 
     def content_at(self, size: Size) -> images.Pixels:
         """The content's pixels at a size; at hand for each of the levels."""
-        found = self.contents.get(size)
-        return images.resize(self.content.pixels, size) if found is None else found
+        found = self.content.placed.get(size)
+        return images.resize(self.content.pixels, size) if found is None else found.pixels
 
     @property
     def index(self) -> int:
@@ -173,20 +204,15 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
         masks=masks,
         init_image=None if start is None else _load_on_white(start, last.size, pictures),
         exif=_load_exif(job.content, options),
-        contents={
-            level.size: images.resize(content.pixels, level.size) for level in examined.levels
-        },
     )
 
 
-def place_on_canvas(
-    pixels: npt.NDArray[np.float32], canvas: Size
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+def place_on_canvas(pixels: images.Pixels, canvas: Size) -> PlacedImage:
     """An image in the top left corner of a canvas of zeros, and its own size."""
     height, width = pixels.shape[:2]
     image = np.zeros((*canvas, 3), np.float32)
     image[:height, :width] = pixels
-    return image, np.asarray((height, width), np.int32)
+    return PlacedImage(image, np.asarray((height, width), np.int32))
 
 
 def fit_styles(
@@ -287,20 +313,36 @@ def _load_mask(source: PictureSource, edge_px: int, pictures: PictureIndex) -> M
     return mask_weights(_open(source, edge_px, pictures, 0.0), picture_name(source))
 
 
+def _load_style_mask(source: PictureSource, edge_px: int, pictures: PictureIndex) -> MaskWeights:
+    weights = _load_mask(source, edge_px, pictures)
+    check_any_white([weights], f"style mask {picture_name(source)!r}")
+    return weights
+
+
 def _load_content(
     source: PictureSource, examined: ExaminedJob, pictures: PictureIndex
 ) -> LoadedPicture:
+    """A content, or the one that another job has loaded with the same background and levels."""
     own, size = examined.options, examined.levels[-1].size
-    picture = _open(source, max(size), pictures)
-    alpha = picture.alpha if own.alpha == "keep" else None
     background = "black" if own.alpha == "black" else "white"
-    pixels = images.composite(picture, background)
-    return LoadedPicture(
-        key=(pictures.sha256(source), background),
-        pixels=images.resize(pixels, size),
-        alpha=None if alpha is None else images.resize(alpha, size),
-        is_grey=is_grey(pixels),
-    )
+    key = pictures.sha256(source), background
+    canvases = tuple((level.size, level.canvas) for level in examined.levels)
+
+    def load() -> LoadedPicture:
+        picture = _open(source, max(size), pictures)
+        alpha = picture.alpha if own.alpha == "keep" else None
+        pixels = images.composite(picture, background)
+        return _place_levels(
+            LoadedPicture(
+                key=key,
+                pixels=images.resize(pixels, size),
+                alpha=None if alpha is None else images.resize(alpha, size),
+                is_grey=is_grey(pixels),
+            ),
+            canvases,
+        )
+
+    return pictures.loaded.get((key, own.alpha, canvases), load)
 
 
 def _load_style(
@@ -310,18 +352,35 @@ def _load_style(
     examined: ExaminedJob,
     pictures: PictureIndex,
 ) -> LoadedPicture:
-    """A style, in the content's colours where the job asks for that."""
-    edge, color = examined.levels[-1].style_edge, examined.options.color
-    pixels = images.composite(_open(source, edge, pictures), "white")
-    grey = is_grey(pixels)
-    pixels = images.resize(pixels, fit_long_edge(pictures.size(source), edge))
-    key = StyleKey(pictures.sha256(source), edge)
-    if color in RECOLOR_STYLE:
-        pixels = RECOLOR_STYLE[color](pixels, content.pixels)
-        key = key._replace(colors_of=(color, content.key, max(content.size)))
-    if mask is None:
-        return LoadedPicture(key, pixels, is_grey=grey)
-    key = key._replace(mask=pictures.sha256(mask))
-    weights = _load_mask(mask, edge, pictures)
-    check_any_white([weights], f"style mask {picture_name(mask)!r}")
-    return LoadedPicture(key, pixels, mask=weights, is_grey=grey)
+    """A style, in the content's colours where the job asks for that; likewise."""
+    edges = tuple(level.style_edge for level in examined.levels)
+    edge, color = edges[-1], examined.options.color
+    recolor = RECOLOR_STYLE.get(color)
+    key = StyleKey(
+        pictures.sha256(source),
+        edge,
+        (color, content.key, max(content.size)) if recolor else None,
+        "" if mask is None else pictures.sha256(mask),
+    )
+
+    def load() -> LoadedPicture:
+        pixels = images.composite(_open(source, edge, pictures), "white")
+        grey = is_grey(pixels)
+        pixels = images.resize(pixels, fit_long_edge(pictures.size(source), edge))
+        if recolor:
+            pixels = recolor(pixels, content.pixels)
+        weights = None if mask is None else _load_style_mask(mask, edge, pictures)
+        loaded = LoadedPicture(key, pixels, mask=weights, is_grey=grey)
+        return _place_levels(
+            loaded, ((fit_long_edge(loaded.size, one), square_canvas(one)) for one in edges)
+        )
+
+    return pictures.loaded.get((key, edges), load)
+
+
+def _place_levels(picture: LoadedPicture, sizes: Iterable[tuple[Size, Size]]) -> LoadedPicture:
+    """A picture, also scaled to the sizes of levels, each on its canvas."""
+    placed = {size: picture.place(size, canvas) for size, canvas in sizes}
+    own = placed.get(picture.size)
+    pixels = picture.pixels if own is None else own.pixels  # which are not kept twice
+    return dataclasses.replace(picture, pixels=pixels, placed=placed)

@@ -38,10 +38,12 @@ class Demand:
     Attributes:
         counts: Jobs by what they must share with others; empty where nobody looked.
         taps: The sets of canonical taps that jobs have.
+        jobs: How many there are.
     """
 
     counts: Mapping[Bucket, int]
     taps: tuple[Taps, ...]
+    jobs: int
 
 
 def measure_demand(
@@ -63,7 +65,7 @@ def measure_demand(
     counts: collections.Counter[Bucket] = collections.Counter()
     for job, size in _sizes(jobs, size_of):
         counts.update({level.bucket for level in _levels(job, size, options, architecture)})
-    return Demand(counts, tuple(sorted(taps)))
+    return Demand(counts, tuple(sorted(taps)), len(jobs))
 
 
 def job_costs(

@@ -38,6 +38,18 @@ widest layer.
 """
 
 
+WAVE_JOBS = 32
+"""Jobs that go through the levels together; bounds host memory and the wait for the first."""
+
+WAVE_PIXELS = WAVE_JOBS * 512 * 512
+"""That their pictures have together, unless a single one has more."""
+
+_TARGET_CACHE_BYTES = 2**28
+
+_TARGETS_OF_A_JOB = 8
+"""As many targets as of its last level a job leaves at the most: those of each level, and the
+moments of its styles."""
+
 _VARIATION_BYTES = {"nine_point": 172}
 """Of one pixel, for its differences to all neighbours; fitted likewise."""
 
@@ -91,9 +103,15 @@ class CostModel:
         features = self._features(canvas, taps)
         at_once = max(_LARGEST_AT_ONCE * max(features, default=0), _IMAGE_GRADIENT_BYTES * pixels)
         working = sum(features) + at_once
-        targets = sum(self._features_at(tap, canvas) for tap in content_taps)
-        targets += sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in style_taps)
+        targets = self.target_bytes(canvas, content_taps, style_taps)
         return self.network_bytes(taps) + slots * (pictures + working + targets)
+
+    def target_bytes(
+        self, canvas: Size, content_taps: tuple[str, ...], style_taps: tuple[str, ...]
+    ) -> int:
+        """Bytes of what one image is compared with."""
+        targets = sum(self._features_at(tap, canvas) for tap in content_taps)
+        return targets + sum(_FLOAT32_BYTES * self._channels_at(tap) ** 2 for tap in style_taps)
 
     def style_bytes(self, canvas: Size, taps: tuple[str, ...]) -> int:
         """Bytes on one device while a style is looked at, which goes forth alone."""
@@ -160,11 +178,13 @@ class MemoryBudget:
         costs: The network's.
         taps: The sets of taps that the jobs use; the most expensive one counts.
         limit_bytes: What each device has; None where nobody tells, and everything fits.
+        jobs: How many there are; those that are not in a slot wait on the first device.
     """
 
     costs: CostModel
     taps: tuple[TapPair, ...]
     limit_bytes: int | None
+    jobs: int = 0
 
     @property
     def text(self) -> str:
@@ -173,7 +193,25 @@ class MemoryBudget:
 
     def required_bytes(self, canvas: Size, slots: int) -> int:
         """Bytes that stepping `slots` images on one device needs, by estimate."""
-        return max(self.costs.step_bytes(canvas, slots, *pair) for pair in self.taps)
+        stepping = max(self.costs.step_bytes(canvas, slots, *pair) for pair in self.taps)
+        return self.resident_bytes(canvas) + stepping
+
+    def resident_bytes(self, canvas: Size) -> int:
+        """Bytes that stay on the first device whatever it steps.
+
+        They are the target cache, as far as these jobs can fill it, and of each job that waits
+        between two levels its state and its content.
+        """
+        targets = max(self.costs.target_bytes(canvas, *pair) for pair in self.taps)
+        cache = target_cache_bytes(self.limit_bytes)
+        pictures = PICTURES_OF_A_STATE[self.costs.optimizer] + 1
+        waiting = pictures * _PICTURE_BYTES * self._waiting_pixels(canvas)
+        return min(cache, self.jobs * _TARGETS_OF_A_JOB * targets) + waiting
+
+    def _waiting_pixels(self, canvas: Size) -> int:
+        """Of the jobs that go through the levels together: many small ones, or few large ones."""
+        pixels = canvas[0] * canvas[1]
+        return min(self.jobs * pixels, max(WAVE_PIXELS, pixels))
 
     def fits(self, canvas: Size, slots: int) -> bool:
         """Whether one device can step `slots` images of a canvas together."""
@@ -225,6 +263,17 @@ class MemoryBudget:
 
     def _style_fits(self, edge: int) -> bool:
         return self.limit_bytes is None or self._style_bytes(edge) <= self.limit_bytes
+
+
+def target_cache_bytes(limit_bytes: int | None) -> int:
+    """How much a device may hold of targets that are wanted again.
+
+    Args:
+        limit_bytes: What the device has; None where nobody tells.
+    """
+    if limit_bytes is None:
+        return _TARGET_CACHE_BYTES
+    return min(_TARGET_CACHE_BYTES, limit_bytes // 16)
 
 
 def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:

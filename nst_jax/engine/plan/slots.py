@@ -17,6 +17,7 @@ from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.memory_model import (
+    WAVE_JOBS,
     CostModel,
     MemoryBudget,
     bytes_text,
@@ -25,9 +26,6 @@ from nst_jax.engine.plan.memory_model import (
 from nst_jax.engine.progress import Progress
 from nst_jax.request.errors import NoRoomError, OptionError, say_count
 from nst_jax.request.options import Options, StaticOptions
-
-WAVE_JOBS = 32
-"""Jobs that go through the levels together; bounds host memory and the wait for the first."""
 
 _MANY_WAVES = 4
 """From so many on, what the last one leaves empty is no reason for smaller batches."""
@@ -145,7 +143,9 @@ def make_plan(
         OptionError: A batch, or even a single picture, fits no device.
     """
     own_taps = {(one.options.content_taps, one.options.style_taps) for one in jobs}
-    budget = MemoryBudget(costs, whole.taps if whole else tuple(own_taps), devices.memory_bytes)
+    taps = whole.taps if whole else tuple(own_taps)
+    count = len(jobs) if whole is None else whole.jobs
+    budget = MemoryBudget(costs, taps, devices.memory_bytes, count)
     made = choose_slots(
         [one.levels for one in jobs],
         options,
