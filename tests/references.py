@@ -170,6 +170,16 @@ def gram_backward(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return (flat @ (gradient + gradient.T) / len(flat)).reshape(features.shape)
 
 
+def strong_directions(features: np.ndarray, rank: int) -> list[np.ndarray]:
+    """Mean, directions of the largest variance, deviation along each, and variance of the rest."""
+    flat = np.float64(features).reshape(-1, features.shape[-1])
+    centred = flat - flat.mean(0)
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(flat))
+    variances, weak = np.maximum(variances, 0), max(flat.shape[1] - rank, 0)
+    parts = flat.mean(0), directions[:, weak:], np.sqrt(variances[weak:]), variances[:weak].sum()
+    return [np.float32(part) for part in parts]
+
+
 def relative_loss(value: np.ndarray, target: np.ndarray) -> float:
     """The content's and the Gram matrix' loss alike."""
     target = np.float64(target)

@@ -26,11 +26,11 @@ def start(size=FIRST, *, job: Job | None = None, init_image=None, **own) -> np.n
     return initial_image(load(job or tiny_job(0), init_image, **own), size)
 
 
-def load(job: Job, init_image=None, max_input_pixels=10**6, **own) -> LoadedJob:
+def load(job: Job, init_image=None, max_input_pixels=10**6, pictures=None, **own) -> LoadedJob:
     own = own_options(**own)
     job = dataclasses.replace(job, init_image=init_image)
     options = tiny_options("none", max_input_pixels=max_input_pixels)
-    pictures = PictureIndex(max_pixels=max_input_pixels)
+    pictures = pictures or PictureIndex(max_pixels=max_input_pixels)
     levels = make_levels(pictures.size(job.content), options, own, regions=len(job.masks))
     check_shapes(job, pictures)
     return load_job(ExaminedJob(0, job, own, levels, ""), options, pictures)

@@ -2,9 +2,9 @@
 
     python scripts/measure/directions.py --styles FOLDER --content PICTURE [--edges 128 512]
 
-Each form makes the target of each style from the same features, float64 too. Then an image with
-the features of the content is compared with it, as a step does. Printed are the largest errors over
-the styles, at each tap: of the value, and of the gradient by its norm. Forms:
+Each form makes the target of each style, cut to a square, from the same features, float64 too.
+Then an image with the features of the content is compared with it, as a step does. Printed are the
+largest errors over the styles, at each tap: of the value, and of the gradient by its norm. Forms:
 
     shipped      float32: eigh of E[x xᵀ] - μ μᵀ, and no variance below a millionth of the largest
     uncut        the same with whatever variance comes out
@@ -23,7 +23,6 @@ import numpy as np
 import tyro
 
 from nst_jax import Options
-from nst_jax.engine.plan.canvas import fit_long_edge
 from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.model import wasserstein
 from nst_jax.model.region import Region
@@ -110,14 +109,15 @@ FORMS: Mapping[str, Form] = {
 
 
 def open_network(weights: str, taps: tuple[str, ...]) -> Callable[[Path, int], Features]:
-    """What gives the features of a picture at a long edge."""
+    """What gives the features of a picture's square part at a long edge, by one compilation."""
     read = read_weights(find_weights(weights))
     network = VGG(read.architecture, read.convolutions, read.mean, deepest=taps[-1])
     look = jax.jit(lambda network, image, size: network(image, size, taps))
 
     def features(path: Path, edge: int) -> Features:
         pixels = composite(load_picture(path), "white")
-        pixels = resize(pixels, fit_long_edge(pixels.shape[:2], edge))
+        side = min(pixels.shape[:2])
+        pixels = resize(pixels[:side, :side], (edge, edge))
         return look(network, jnp.asarray(pixels), jnp.asarray(pixels.shape[:2]))
 
     return features
