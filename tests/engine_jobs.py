@@ -25,7 +25,8 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan, choose_slots
 from nst_jax.engine.progress import NullProgress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.scheduler import NO_RETRIES, make_programs, make_scheduler
+from nst_jax.engine.schedule.make_scheduler import make_programs, make_scheduler
+from nst_jax.engine.schedule.scheduler import NO_RETRIES
 from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, job_options, normalized_weights
@@ -311,9 +312,9 @@ class Studio:
 
         def spy(canvas, states, problems, num_steps):
             before, asked = map(copy_to_host, (states, problems))
-            after = original(canvas, states, problems, num_steps)
+            after, report = original(canvas, states, problems, num_steps)
             seen.append(Call(canvas, before, asked, copy_to_host(after)))
-            return after
+            return after, report
 
         with mock.patch.object(programs, "run_chunk", spy), pytest.MonkeyPatch.context() as patch:
             if one_by_one:
@@ -352,6 +353,17 @@ class Studio:
             yield seen
 
 
+class _TimedReport:
+    """A chunk's report that moves a clock when it is read, as a device's time passes."""
+
+    def __init__(self, report: Any, passes: Callable[[], None]) -> None:
+        self._report, self._passes = report, passes
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        self._passes()
+        return np.asarray(self._report)
+
+
 def set_pace(
     monkeypatch: pytest.MonkeyPatch, studio: Studio, seconds: float | Callable[[int], float]
 ) -> None:
@@ -361,16 +373,19 @@ def set_pace(
         seconds: Of one step of the batch; or a function of the number of steps made before.
     """
     clock = types.SimpleNamespace(now=0.0, steps=0)
-    time = types.SimpleNamespace(perf_counter=lambda: clock.now)
+    time = types.SimpleNamespace(perf_counter=lambda: clock.now, thread_time=lambda: clock.now)
     monkeypatch.setattr("nst_jax.engine.schedule.timing.time", time)
     monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
     original = studio.programs.run_chunk
 
     def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
-        for _ in range(int(num_steps)):
-            clock.now += seconds(clock.steps) if callable(seconds) else seconds
-            clock.steps += 1
-        return original(canvas, states, problems, num_steps)
+        def passes() -> None:
+            for _ in range(int(num_steps)):
+                clock.now += seconds(clock.steps) if callable(seconds) else seconds
+                clock.steps += 1
+
+        states, report = original(canvas, states, problems, num_steps)
+        return states, _TimedReport(report, passes)
 
     monkeypatch.setattr(studio.programs, "run_chunk", run_chunk)
 

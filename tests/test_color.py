@@ -22,7 +22,9 @@ from networks import picture
 from test_masks import halves
 
 from nst_jax import Job, render_many
-from nst_jax.engine.schedule import active_job
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.solver import State
+from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.model import color
 
 SEEDS = given(seed=st.integers(0, 10**6))
@@ -250,17 +252,15 @@ def test_of_a_grey_content_and_grey_styles_comes_a_grey_picture(
     job = Job(content, [style] * (len(masks) or 1), masks=masks, options=own)
     ends, starts, shown = [], [], []
 
-    def watch(state, *rest):
-        starts.extend((state.image, state.average))
-        return original(state, *rest)
-
-    def note_end(self, state):
+    def watch(self, state, programs):
         ends.append(np.asarray(state.image))
-        return finish(self, state)
+        follows = leave_level(self, state, programs)
+        if isinstance(follows, State):
+            starts.extend((np.asarray(follows.image), np.asarray(follows.average)))
+        return follows
 
-    original, finish = active_job.warm_start, active_job.ActiveJob.finish_level
-    monkeypatch.setattr(active_job, "warm_start", watch)
-    monkeypatch.setattr(active_job.ActiveJob, "finish_level", note_end)
+    leave_level = ActiveJob.leave_level
+    monkeypatch.setattr(ActiveJob, "leave_level", watch)
     options = tiny_options(narrow_file, preview_every=3)
     watching = {"on_preview": lambda one: shown.append(one.image), "devices": one_device()}
     (result,) = render_many([job], options, **watching)
@@ -278,8 +278,15 @@ def test_where_one_picture_has_colours_nothing_is_taken_away(
         other[5, 6, 0] += np.float32(2 / 255)
     else:
         content, other = (content_of(1), other) if coloured == "content" else (content, style_of(1))
-    for module in ("finish", "active_job"):
-        monkeypatch.setattr(f"nst_jax.engine.schedule.{module}.to_grey", None)
+    monkeypatch.setattr("nst_jax.engine.schedule.finish.to_grey", None)
+    next_level, are_grey = ProgramCache.next_level, []
+
+    def watch(*arguments, is_grey):
+        are_grey.append(is_grey)
+        return next_level(*arguments, is_grey=is_grey)
+
+    monkeypatch.setattr(ProgramCache, "next_level", watch)
     job = Job(content, [one, other], options=own_options())
     (result,) = render_many([job], tiny_options(narrow_file), devices=one_device())
+    assert are_grey == [False]
     assert not is_without_colours(image_of(result))

@@ -142,7 +142,7 @@ def count_kept(studio: Studio, jobs: list[Job], name: str, call: int) -> int:
 
 
 FAULTS = [
-    *(("take", 1, 0), ("take", 4, 5), ("place", 1, 0), ("place", 4, 5)),
+    *(("take", 1, 0), ("take", 4, 3), ("place", 1, 0), ("place", 4, 2)),
     *(("content_targets", 4, 1), ("content_targets", 6, 4), ("style_moments", 3, 0)),
 ]
 """A program, the call of it that fails, and how many jobs have left their slots before."""
@@ -151,7 +151,7 @@ FAULTS = [
 @pytest.mark.parametrize(("call", "over"), [(1, 0), (4, 0), (8, 1), (12, 2), (16, 5)])
 def test_a_fault_in_the_midst_of_a_level_loses_no_job(one_level, notes, monkeypatch, call, over):
     """At one chunk: the first, one before any refill, or one after some."""
-    set_pace(monkeypatch, one_level, 0.7)  # chunks of three steps at most
+    set_pace(monkeypatch, one_level, 0.35)  # chunks of three steps at most
     assert count_kept(one_level, JOBS, "run_chunk", call) == over
     assert len(notes) == 1
 

@@ -67,8 +67,9 @@ def test_chunks_of_any_length_give_the_same_bytes(one_level, monkeypatch, pace):
     assert_same(one_level.render(JOBS, batch_size=3), expected)
 
 
-def test_every_picture_comes_out_before_the_last_chunk_when_it_is_over(one_level):
+def test_every_picture_comes_out_before_the_last_chunk_when_it_is_over(one_level, monkeypatch):
     """A short job must not wait for a long one that was there before."""
+    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
     events: list[str] = []
     jobs = [tiny_job(0, steps=40), *(tiny_job(number, steps=2) for number in range(1, 5))]
     examined = one_level.examine(jobs)
@@ -112,8 +113,9 @@ def test_no_free_slot_waits_while_jobs_do(one_level, lengths, batch_size):
 
 
 CHUNKS = [
-    (lambda step: 0.1 if step < 41 else 0.5, [60], [1, 20, 20, 19]),
-    (lambda step: 0.1 if step < 21 else 0.5, [60], [1, 20, 20, 4, 4, 4, 4, 3]),
+    (0.05, [60], [1, 20, 20, 19]),
+    # The pace of a chunk is known when the next one has been dispatched.
+    (lambda step: 0.05 if step < 21 else 0.25, [100], [1, 20, 20, 20, *[4] * 9, 3]),
     (7.0, [3], [1, 1, 1]),
     # 30 and 9; 5 takes the slot of 9, 4 that of 5; then nobody waits.
     (1e-9, [4, 9, 30, 5], [1, 8, 5, 16]),
@@ -122,7 +124,7 @@ CHUNKS = [
 
 
 @pytest.mark.parametrize(("pace", "lengths", "chunks"), CHUNKS)
-def test_chunks_grow_to_two_seconds_or_to_the_end_of_a_job_that_others_wait_for(
+def test_chunks_grow_to_a_second_or_to_the_end_of_a_job_that_others_wait_for(
     one_level, monkeypatch, pace, lengths, chunks
 ):
     set_pace(monkeypatch, one_level, pace)
@@ -130,6 +132,13 @@ def test_chunks_grow_to_two_seconds_or_to_the_end_of_a_job_that_others_wait_for(
     with one_level.chunks() as seen:
         one_level.render(jobs, batch_size=min(2, len(jobs)))
     assert [chunk.num_steps for chunk in seen] == chunks
+
+
+PROGRAMS = [
+    *("content_targets", "open_batch", "place", "run_chunk"),
+    *("style_moments", "style_targets", "take"),
+]
+"""Of jobs of one level."""
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -144,27 +153,25 @@ def test_refilling_compiles_each_program_once_on_any_devices_and_changes_no_byte
         fresh.watch("place", lambda *_: events.append("a refill")),
     ):
         results = fresh.render(JOBS)
-    assert events.count("a refill") >= 5
+    assert events.count("a refill") == len(JOBS)
     compiled = [event for event in events if not event.startswith("a ")]
-    assert sorted(compiled) == [
-        *("content_targets", "place", "run_chunk", "style_moments", "style_targets", "take")
-    ]
-    after = events[events.index("a refill") + 1 :]
-    assert after[0] == "place"
-    assert set(after[1:]) == {"a chunk", "a refill"}
+    assert sorted(compiled) == PROGRAMS
+    after = events[len(events) - events[::-1].index("take") :]
+    assert set(after) == {"a chunk", "a refill"}
     assert_same(results[:8], fresh.render_alone(JOBS[:8]))
 
 
-def test_jobs_of_one_length_open_whole_batches(one_level):
-    """They are over together: nothing to place, nothing to take, nothing more to compile."""
-    taken: list[int] = []
+def test_jobs_of_one_length_take_each_others_slots(one_level):
+    """They are over together; the batch is opened once."""
+    opened: list[int] = []
     with (
         one_level.chunks() as chunks,
         one_level.refills() as refills,
-        one_level.watch("take", lambda canvas, states, slot: taken.append(slot)),
+        one_level.watch("open", lambda canvas, slots, one: opened.append(slots)),
     ):
         one_level.render([tiny_job(number, steps=5) for number in range(10)])
-    assert (refills, taken) == ([], [])
+    assert opened == [4]
+    assert refills == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
     assert count_steps(chunks) == 3 * 4 * 5
 
 
@@ -173,7 +180,7 @@ def test_failing_jobs_free_their_slots_at_once_and_change_nobody(one_level, monk
     """They are the longest and come first; the next jobs take their places after a chunk."""
     usual = one_level.render_alone(JOBS[:6], batch_size=2)
     bad = [tiny_job(30 + number, steps=90 + number, **BAD) for number in range(count)]
-    set_pace(monkeypatch, one_level, 0.7)  # chunks of three steps
+    set_pace(monkeypatch, one_level, 0.35)  # chunks of three steps
     with one_level.chunks() as chunks:
         results = one_level.render([*JOBS[:3], *bad, *JOBS[3:6]], batch_size=2)
     failed, good = results[3:-3], [*results[:3], *results[-3:]]

@@ -12,7 +12,7 @@ from references import relative_error
 from nst_jax.engine.device.programs import collectives_in
 from nst_jax.engine.plan.devices import data_mesh
 from nst_jax.engine.progress import NullProgress
-from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.make_scheduler import make_programs
 
 JOBS = [tiny_job(number, size) for number, size in enumerate([LANDSCAPE, (40, 48), (48, 48)] * 3)]
 

@@ -17,6 +17,7 @@ from engine_jobs import (
 from references import relative_error
 
 from nst_jax.engine.device import solver
+from nst_jax.engine.device.slot_batch import ChunkReport
 from nst_jax.request.errors import NonFiniteError
 
 STEPS = 3
@@ -26,7 +27,13 @@ run_chunk = jax.jit(solver.run_chunk)
 
 
 def advance(studio, states, problems, num_steps):
-    after = run_chunk(states, problems, studio.programs.network, np.int32(num_steps))
+    """States after so many steps, of which the report says the same."""
+    after, told = run_chunk(states, problems, studio.programs.network, np.int32(num_steps))
+    report = ChunkReport.read(told)
+    np.testing.assert_array_equal(report.steps, after.step)
+    np.testing.assert_array_equal(report.is_finite, after.finite)
+    np.testing.assert_array_equal(report.ended_early, after.trend.converged | ~after.finite)
+    np.testing.assert_array_equal(report.terms, np.stack(after.terms, axis=-1))
     return copy_to_host(after)
 
 

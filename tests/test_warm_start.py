@@ -1,11 +1,5 @@
-"""From level to level: what a job takes along is what it says, by hand and in float64.
+"""From level to level: what a job takes along is what it says, by hand and in float64."""
 
-The interpolation weights here are written from the kernels' formulas (Keys 1981 with a = -1/2,
-a triangle, Lanczos with three lobes), with the centre of a pixel at one half and the weights
-scaled to sum to 1 at the borders. No Pillow, no jax.
-"""
-
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,48 +8,35 @@ import optax
 import pytest
 from engine_jobs import LANDSCAPE, expected_objective, own_of, tiny_job
 from references import relative_error
+from references_resampling import Size, bicubic, lanczos, resample, triangle
 
+from nst_jax.engine.device import optimizers
+from nst_jax.engine.device import warm_start as module
 from nst_jax.engine.device.solver import LossTrend, State
-from nst_jax.engine.device.warm_start import EVIDENCE_STEPS, cold_start, warm_start
+from nst_jax.engine.device.warm_start import EVIDENCE_STEPS, cold_start
 from nst_jax.model.objective import Terms
 
 B1, B2, EPSILON = 0.8, 0.99, 1e-8
 
-Kernel = Callable[[np.ndarray], np.ndarray]
-Size = tuple[int, int]
+_COMPILED = jax.jit(module.warm_start, static_argnames="canvas")
+
+
+def warm_start(
+    state: Any,
+    old: Size,
+    new: Size,
+    canvas: Size,
+    decays: tuple[float, float] = (B1, B2),
+    *,
+    is_grey: bool = False,
+) -> Any:
+    """The compiled function with nothing but the canvas static; host arrays in and out."""
+    sizes = np.int32(old), np.int32(new)
+    after = _COMPILED(state, *sizes, canvas, np.float32(decays), np.bool_(is_grey))
+    return jax.tree.map(np.array, after)
 
 
 # The reference.
-
-
-def _bicubic(x: np.ndarray) -> np.ndarray:
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
-def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(0, 1 - np.abs(x))
-
-
-def _lanczos(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-
-
-def _weights(kernel: Kernel, old: int, new: int) -> np.ndarray:
-    """(new, old): how much of each old pixel of a line goes into each new one."""
-    assert new >= old, "kernels are not stretched here, so this only enlarges"
-    centres = (np.arange(new) + 0.5) * old / new
-    weights = kernel(np.arange(old) + 0.5 - centres[:, None])
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _enlarge(kernel: Kernel, pixels: np.ndarray, size: Size) -> np.ndarray:
-    down, across = (
-        _weights(kernel, old, new) for old, new in zip(pixels.shape[:2], size, strict=True)
-    )
-    return np.einsum("yi,xj,ijc->yxc", down, across, np.float64(pixels))
 
 
 def _start_by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
@@ -67,13 +48,13 @@ def _start_by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
     )
     count = int(state.optimizer.count)
     ratio = height * width / (new[0] * new[1])
-    first = ratio * _enlarge(_bicubic, first / (1 - B1**count), new)
-    second = ratio**2 * _enlarge(_triangle, second / (1 - B2**count), new)
+    first = ratio * resample(bicubic, first / (1 - B1**count), new)
+    second = ratio**2 * resample(triangle, second / (1 - B2**count), new)
     return {
-        "image": np.clip(_enlarge(_lanczos, image, new), 0, 1),
+        "image": np.clip(resample(lanczos, image, new), 0, 1),
         "mu": (1 - B1) * first,
         "nu": (1 - B2) * second,
-        "average": np.clip(_enlarge(_lanczos, average, new), 0, 1),
+        "average": np.clip(resample(lanczos, average, new), 0, 1),
     }
 
 
@@ -123,8 +104,6 @@ SIZES = {
     "one side stays": ((3, 11), (3, 16), (16, 16)),
     "much larger": ((5, 7), (31, 43), (32, 43)),
 }
-
-
 """An old size, a new one and the canvas of the new one."""
 
 
@@ -168,7 +147,7 @@ def test_a_second_moment_never_falls_below_zero():
     old, new = (9, 11), (13, 17)
     second = np.zeros((*old, 3), np.float32)
     second[::4, ::5] = 1e-3
-    assert _enlarge(_bicubic, second, new).min() < -1e-5
+    assert resample(bicubic, second, new).min() < -1e-5
     state = _state(old, old, count=4)
     moments = optax.ScaleByAdamState(np.int32(4), state.optimizer.mu, second)
     after: Any = warm_start(state._replace(optimizer=moments), old, new, (16, 17))
@@ -176,7 +155,7 @@ def test_a_second_moment_never_falls_below_zero():
     assert after.optimizer.nu.max() > 0
 
 
-def test_a_level_begins_at_step_0_with_a_new_trend_a_filled_average_and_arrays_of_its_own():
+def test_a_level_begins_at_step_0_with_a_new_trend_and_a_filled_average():
     state = _state((8, 12), (16, 16), count=3, outside=9.0)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     assert int(after.step) == 0
@@ -184,12 +163,8 @@ def test_a_level_begins_at_step_0_with_a_new_trend_a_filled_average_and_arrays_o
     assert np.isinf(after.trend.smoothed)
     assert np.isinf(after.trend.reference)
     assert not after.trend.converged
+    assert list(after.terms) == [0] * len(after.terms)
     assert after.finite
-    before = {name: np.array(part) for name, part in _arrays(after).items()}
-    for array in _arrays(state).values():
-        array[:] = -1
-    for name, part in _arrays(after).items():
-        assert np.array_equal(part, before[name])
 
 
 def test_the_first_level_begins_without_moments_and_without_an_average():
@@ -201,17 +176,83 @@ def test_the_first_level_begins_without_moments_and_without_an_average():
     assert not np.any(state.optimizer.mu)
     assert not np.any(state.optimizer.nu)
     assert (int(state.optimizer.count), int(state.step), float(state.averaged)) == (0, 0, 0.0)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(state)), "on the host"
 
 
 def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
     edge = np.zeros((8, 12, 3), np.float32)
     edge[:, 6:] = 1
-    assert np.abs(_enlarge(_lanczos, edge, (11, 17)) - 0.5).max() > 0.51
+    assert np.abs(resample(lanczos, edge, (11, 17)) - 0.5).max() > 0.51
     state = _state((8, 12), (8, 12), count=1)._replace(image=edge, average=edge)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     for array in (after.image, after.average):
         assert array.min() == 0
         assert array.max() == 1
+
+
+def test_a_job_that_left_the_finite_numbers_stands_still_at_the_next_level_too():
+    state = _state((8, 12), (8, 12), count=3)
+    assert not warm_start(
+        state._replace(finite=np.bool_(False)), (8, 12), (11, 17), (16, 17)
+    ).finite
+
+
+@pytest.mark.parametrize("decays", [(0.8, 0.99), (0.0, 0.999), (0.9, 0.9999)])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 300, 100_000])
+def test_evidence_is_counted_to_the_last_digits(decays, count):
+    """Of float32 decays, which are Adam's; a count of no step is one of one."""
+    b1, b2 = np.float32(decays)
+    got = jax.jit(module._evidence_weights)(np.int32(count), np.stack([b1, b2]))
+    expected = [(1 - b) / (1 - b ** max(count, 1)) for b in map(float, (b1, b2))]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_grey_job_starts_without_colours_and_grey_pixels_keep_their_grey():
+    """Luma before it is enlarged, where what is cut off at the end is another thing."""
+    old, new, canvas = (9, 13), (13, 19), (16, 24)
+    state = _state(old, (12, 16), count=3, outside=np.nan)
+    after = warm_start(state, old, new, canvas, is_grey=True)
+    for got, before in ((after.image, state.image), (after.average, state.average)):
+        assert (got == got[..., :1]).all()
+        luma = np.float64(before[: old[0], : old[1]]) @ [0.299, 0.587, 0.114]
+        expected = np.clip(resample(lanczos, luma[..., None].repeat(3, -1), new), 0, 1)
+        assert relative_error(got[: new[0], : new[1]], expected) < 3e-6
+    coloured = warm_start(state, old, new, canvas)
+    assert np.ptp(coloured.image, axis=-1).max() > 0.1
+    for name in ("mu", "nu", "count"):
+        moment, same = (getattr(one.optimizer, name) for one in (after, coloured))
+        assert np.array_equal(moment, same)
+
+    grey = _arrays(state)["image"][..., :1].repeat(3, axis=-1)
+    state = state._replace(image=grey, average=grey)
+    kept, looked_at = (warm_start(state, old, new, canvas, is_grey=one) for one in (False, True))
+    assert np.array_equal(kept.image[..., 0], looked_at.image[..., 0]), "to the bit"
+
+
+def test_line_searches_begin_with_an_empty_memory_on_the_new_canvas():
+    memory = jax.tree.map(lambda leaf: leaf + 1, optimizers.init_state("lbfgs", (8, 16)))
+    state = _state((8, 12), (8, 16), count=3)._replace(optimizer=memory)
+    after = warm_start(state, (8, 12), (11, 17), (16, 17))
+    fresh = cold_start(np.zeros((1, 1, 3), np.float32), (16, 17), "lbfgs")
+    jax.tree.map(np.testing.assert_array_equal, after.optimizer, fresh.optimizer)
+    expected = resample(lanczos, state.image[:8, :12], (11, 17))
+    assert relative_error(after.image[:11, :17], np.clip(expected, 0, 1)) < 3e-6
+
+
+@pytest.mark.parametrize("kind", ["adam", "lbfgs"])
+def test_a_later_level_starts_with_the_types_of_the_first_and_sizes_are_one_program(kind):
+    """Or the step would be compiled once more; weak types count there."""
+    first = jax.eval_shape(lambda: cold_start(np.zeros((1, 1, 3), np.float32), (16, 24), kind))
+    compiled = jax.jit(lambda *given: module.warm_start(*given[:3], (16, 24), *given[3:]))
+    state = cold_start(np.ones((5, 6, 3), np.float32), (12, 16), kind)
+    for old, new in (((5, 6), (9, 11)), ((12, 16), (16, 24)), ((1, 3), (2, 5))):
+        after = compiled(
+            state, np.int32(old), np.int32(new), np.float32((B1, B2)), np.bool_(new[0] == 9)
+        )
+        for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(first), strict=True):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            assert not one.weak_type
+    assert compiled._cache_size() == 1
 
 
 # Through the engine.

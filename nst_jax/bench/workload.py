@@ -31,7 +31,8 @@ from nst_jax.engine.plan.slots import choose_slots
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.render import render_many
 from nst_jax.engine.schedule.active_job import ActiveJob
-from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.make_scheduler import make_programs
+from nst_jax.engine.schedule.running_batch import RunningBatch
 from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.files.images import Pixels, composite, load_picture, resize
 from nst_jax.files.storage import as_file
@@ -112,7 +113,7 @@ class Workload:
 
     def run(self, steps: int) -> None:
         """Takes every slot so many steps on, and waits for the end."""
-        self._states = self._programs.run_chunk(
+        self._states, _ = self._programs.run_chunk(
             self.canvas, self._states, self._problems, np.int32(steps)
         )
         jax.block_until_ready(self._states)
@@ -239,14 +240,15 @@ def _open_batch(
     examined: Sequence[ExaminedJob], session: Session, programs: ProgramCache
 ) -> SlotBatch:
     """The first batch of the jobs, on the devices, before its first step."""
-    options = session.options
+    options, bucket = session.options, examined[0].levels[0].bucket
     plan = choose_slots([one.levels for one in examined], options, session.devices)
-    slots = plan.slots[examined[0].levels[0].bucket]
+    slots = plan.slots[bucket]
     jobs = [ActiveJob(load_job(one, options, session.pictures)) for one in examined[:slots]]
+    batch = RunningBatch(bucket, jobs)
     targets = TargetCache(programs, options)
-    batch = SlotLoader(programs, targets, options.optimizer).open_batch(jobs, slots)
-    assert batch is not None  # nobody asks it to stop
-    return batch
+    SlotLoader(programs, targets, options.optimizer).fill_batch(batch, slots)
+    assert batch.slot_batch
+    return batch.slot_batch
 
 
 def _operations(job: ExaminedJob, session: Session) -> Operations:

@@ -15,8 +15,8 @@ from nst_jax.engine.results import Result
 from nst_jax.engine.run.checkpoint import CheckpointFile
 from nst_jax.engine.run.preflight import check_output_file
 from nst_jax.engine.run.writer import save_preview, write_result
+from nst_jax.engine.schedule.make_scheduler import make_scheduler
 from nst_jax.engine.schedule.previews import Preview
-from nst_jax.engine.schedule.scheduler import make_scheduler
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import folder_and_name
@@ -127,11 +127,11 @@ def render(
         progress,
         policy=RunPolicy(retries=0, checkpoint_every=checkpoint_every),
         stop=stop,
-        save=checkpoint.save,
+        save=checkpoint.save_behind,
         show=on_preview,
     )
     progress.on_start(1, examined.image_steps - checkpoint.steps_taken)
-    with stop.watch():
+    with stop.watch(), checkpoint:
         result = next(render_jobs([examined], session, scheduler, checkpoint.snapshots), None)
     if result is None:
         kept = "kept" if checkpoint.save(scheduler.snapshots()) else "not kept"

@@ -16,7 +16,7 @@ from nst_jax.request.options import JobOptions, non_default_options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import find_path
 
-METHOD_VERSION = 8
+METHOD_VERSION = 9
 """Raised whenever the same request gives another picture than before."""
 
 MOST_POINTS = 48
@@ -24,6 +24,13 @@ MOST_POINTS = 48
 
 CHUNKS_A_LEVEL = 8
 """A chunk of a long level is at most this part of what is left, so that a curve has a shape."""
+
+
+_SUMMED = (
+    *("done", "failed", "skipped", "given_up"),
+    *("image_steps", "step_seconds", "compile_seconds", "driving_seconds"),
+)
+"""Of a summary, what workers add up."""
 
 
 class LossPoint(NamedTuple):
@@ -164,6 +171,11 @@ class Summary:
         shard: Whose jobs these are, as `0/4`; empty: all.
         given_up: Of the failed, those that failed before by their own fault and were not tried
             again, because nothing of them has changed.
+        driving_seconds: CPU seconds of the thread that drives the devices, compilation apart.
+        waiting_seconds: Its wall seconds of waiting, by what it waited for: `device`, `inputs`,
+            `compilation`.
+        device_idle_share: The share of the time from the first step to the last in which the
+            devices had been asked for no steps.
     """
 
     jobs: int
@@ -178,6 +190,24 @@ class Summary:
     loaded: frozenset[str] = frozenset()
     shard: str = ""
     given_up: int = 0
+    driving_seconds: float = 0.0
+    waiting_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    device_idle_share: float = 0.0
+
+    def add(self, other: "Summary") -> "Summary":
+        """What two workers have done together; jobs and seconds are left as they are."""
+        both = self, other
+        sums = {name: sum(getattr(one, name) for one in both) for name in _SUMMED}
+        reasons = {**self.waiting_seconds, **other.waiting_seconds}
+        idle = sum(one.device_idle_share * one.step_seconds for one in both)
+        return dataclasses.replace(
+            self,
+            **sums,
+            waiting_seconds={
+                name: sum(one.waiting_seconds.get(name, 0.0) for one in both) for name in reasons
+            },
+            device_idle_share=idle / (sums["step_seconds"] or 1.0),
+        )
 
     @property
     def image_steps_per_second(self) -> float:
@@ -196,6 +226,9 @@ class Summary:
             "step_seconds": round(self.step_seconds, 3),
             "image_steps": self.image_steps,
             "image_steps_per_second": round(self.image_steps_per_second, 3),
+            "driving_seconds": round(self.driving_seconds, 3),
+            "waiting_seconds": {name: round(x, 3) for name, x in self.waiting_seconds.items()},
+            "device_idle_share": round(self.device_idle_share, 4),
         } | ({"shard": self.shard} if self.shard else {})
 
 

@@ -27,7 +27,7 @@ from nst_jax.engine.plan.memory_model import TapPair
 from nst_jax.engine.plan.slots import Plan, padding_note
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
-from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.make_scheduler import make_programs
 from nst_jax.forecast.compiled_step import analyze_step
 from nst_jax.forecast.report import CanvasReport, PlanReport, StepReport
 from nst_jax.request.job import Job, fill_defaults

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.float32]
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of gamma-encoded values
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of gamma-encoded values
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709, of linear light
 
 _XYZ_OF_RGB = np.array(
@@ -34,7 +34,7 @@ _HALVINGS = 12
 
 def luma(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Light and dark of gamma-encoded colours (ITU-R BT.601), (h, w) in [0, 1]."""
-    return pixels @ _LUMA.astype(pixels.dtype)
+    return pixels @ LUMA.astype(pixels.dtype)
 
 
 def take_luminance(output: Pixels, content: Pixels) -> Pixels:

@@ -39,12 +39,6 @@ _LOOK_S = 0.5
 _SAY_S = 60.0
 
 
-_SUMMED = (
-    *("done", "failed", "skipped", "given_up"),
-    *("image_steps", "step_seconds", "compile_seconds"),
-)
-
-
 class ResumeInfo(NamedTuple):
     """What earlier runs tell: of jobs, by output, and of their pictures."""
 
@@ -249,7 +243,7 @@ class WorkerPool:
         )
         folder = folder_at(self._config.output_dir)
         with ResultWriter(folder, self._config.options, NullProgress()) as writer:
-            writer.put(Result(0, job, error=fault, attempt=task.failures))
+            writer.put(lambda: Result(0, job, error=fault, attempt=task.failures))
         self._total = dataclasses.replace(self._total, failed=self._total.failed + 1)
         self._failures += 1
         self._progress.on_finish(job.output, fault)
@@ -258,9 +252,7 @@ class WorkerPool:
         for job, error in report.finished:
             self._failures += error is not None
             self._progress.on_finish(job, error)
-        both = self._total, report.summary
-        sums = {name: sum(getattr(one, name) for one in both) for name in _SUMMED}
-        self._total = dataclasses.replace(self._total, **sums)
+        self._total = self._total.add(report.summary)
         self._progress.on_step(report.summary.image_steps)
 
 

@@ -23,7 +23,7 @@ from nst_jax.engine.run.plan_file import WholeBatch
 from nst_jax.engine.run.remaining import remaining_work
 from nst_jax.engine.run.run_record import EMPTY_SUMMARY, run_record
 from nst_jax.engine.run.shard import WorkerFiles
-from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.make_scheduler import make_programs
 from nst_jax.files.folders import folder_at
 from nst_jax.files.ledger import JobLines
 from nst_jax.request.errors import NstJaxError, OutputError

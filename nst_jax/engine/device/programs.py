@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
 from nst_jax.engine.device import runtime, solver
 from nst_jax.engine.device.recent_sessions import CompiledSession
+from nst_jax.engine.device.warm_start import warm_start
 from nst_jax.engine.plan.canvas import Size, size_text
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.progress import Progress
@@ -46,6 +48,7 @@ class ProgramCache:
         devices: What programs run on.
         compiled: Seconds of compilation by the program's name, in order; of loading, where
             a cache on disk had it.
+        compile_cpu_seconds: CPU seconds that the compiling threads took themselves.
         loaded: Names of those that came from the cache.
         memory: Bytes on each device, by the compiler's own account, by the program's name;
             a backend may tell nothing.
@@ -73,6 +76,7 @@ class ProgramCache:
         self.devices = devices
         self.network = self._network_on(devices.subset_for(1), network)
         self.compiled: dict[str, float] = {}
+        self.compile_cpu_seconds = 0.0
         self.loaded: set[str] = set()
         self.memory: dict[str, int] = {}
         self._progress = progress
@@ -145,8 +149,8 @@ class ProgramCache:
 
     def run_chunk(
         self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
-    ) -> solver.State:
-        """`num_steps` steps of a batch; the states given are consumed."""
+    ) -> tuple[solver.State, Any]:
+        """`num_steps` steps of a batch; the states given are consumed. With them comes a report."""
         name, slots = self.step_name(canvas, problems), len(problems.steps)
         used = self.devices.subset_for(slots)
         arguments = (
@@ -178,6 +182,21 @@ class ProgramCache:
         """What the program of `run_chunk` is known by."""
         return f"step {size_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
 
+    def open(self, canvas: Size, slots: int, one: Any) -> Any:
+        """A batch of so many slots, each with this state and problem, but without a step to take.
+
+        So the slots that no job fills are padding. Every job is put into its slot by `place`.
+        """
+
+        def open_batch(one):
+            state, problem = one
+            idle = state, problem._replace(steps=jnp.zeros_like(problem.steps))
+            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (slots, *leaf.shape)), idle)
+
+        used = self.devices.subset_for(slots)
+        name = f"open {size_text(canvas)} x {slots} {_taps_text(one[1])}"
+        return self._call(name, open_batch, (_copy_to(used, one),), used.slot_sharding(slots))
+
     def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
 
@@ -189,12 +208,12 @@ class ProgramCache:
 
         slots = _slots_of(batch)
         used = self.devices.subset_for(slots)
-        slot, one = used.put((np.int32(slot), one), used.replicated_sharding)
+        arguments = (batch, *_copy_to(used, (np.int32(slot), one)))
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
-        return self._call(name, place, (batch, slot, one), used.slot_sharding(slots), (0,))
+        return self._call(name, place, arguments, used.slot_sharding(slots), (0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
-        """One slot's state; the states given stay."""
+        """One slot's state, on the first device; the states given stay."""
 
         def take(states, slot):
             return jax.tree.map(
@@ -202,9 +221,38 @@ class ProgramCache:
             )
 
         slots = _slots_of(states)
-        everywhere = self.devices.subset_for(slots).replicated_sharding
-        slot = self.devices.put(np.int32(slot), everywhere)
-        return self._call(f"take {size_text(canvas)} x {slots}", take, (states, slot), everywhere)
+        used = self.devices.subset_for(slots)
+        arguments = (states, _copy_to(used, np.int32(slot)))
+        name = f"take {size_text(canvas)} x {slots}"
+        taken = self._call(name, take, arguments, used.replicated_sharding)
+        return taken if used.count == 1 else jax.tree.map(_on_first_device, taken)
+
+    def next_level(
+        self,
+        state: solver.State,
+        sizes: tuple[Size, Size],
+        canvases: tuple[Size, Size],
+        decays: tuple[float, float],
+        *,
+        is_grey: bool,
+    ) -> solver.State:
+        """The state before a level's first step, from the one that the level before has left.
+
+        Args:
+            state: One job's, on the first device.
+            sizes: Of the job's image there and here, in pixels.
+            canvases: That they lie on.
+            decays: Adam's.
+            is_grey: Whether the job shall have no colours.
+        """
+
+        def next_level(state, old_size, size, decays, is_grey):
+            return warm_start(state, old_size, size, canvases[1], decays, is_grey)
+
+        name = f"next level {size_text(canvases[0])} > {size_text(canvases[1])}"
+        old_size, size = (np.asarray(one, np.int32) for one in sizes)
+        arguments = (state, old_size, size, np.asarray(decays, np.float32), np.bool_(is_grey))
+        return self._call(name, next_level, arguments)
 
     def _network_on(self, used: Devices, network: VGG | None = None) -> VGG:
         """The VGG on these of the devices; a copy of `network` where it is not there yet."""
@@ -247,7 +295,7 @@ class ProgramCache:
         donate: tuple[int, ...],
     ) -> Any:
         self._progress.on_compile(name)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         results = layout or self.devices.subset_for(1).replicated_sharding
 
         # JAX remembers a program for as long as its function lives, and this one dies here.
@@ -259,6 +307,7 @@ class ProgramCache:
         with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):
             program = jitted.lower(*arguments).compile()
         self.compiled[name] = time.perf_counter() - began
+        self.compile_cpu_seconds += time.thread_time() - cpu_began
         if loads.count:
             self.loaded.add(name)
         return program
@@ -280,6 +329,15 @@ def collectives_in(text: str) -> list[str]:
     """The operations over several devices in a compiled program's text, one for each."""
     found = re.findall(rf"\b({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
     return sorted(found)
+
+
+def _copy_to(used: Devices, tree: Any) -> Any:
+    """Arrays of the host or the first device on all of these; as they are where it is alone."""
+    return tree if used.count == 1 else jax.device_put(tree, used.replicated_sharding)
+
+
+def _on_first_device(leaf: Any) -> Any:
+    return leaf.addressable_shards[0].data
 
 
 def _taps_text(problems: solver.Problem) -> str:

@@ -135,13 +135,20 @@ def take_step(state: State, problem: Problem, network: VGG) -> State:
     return kept._replace(finite=state.finite & (finite | ~active))
 
 
-def run_chunk(states: State, problems: Problem, network: VGG, num_steps: Int[Array, ""]) -> State:
-    """`num_steps` steps of every slot of a batch, without leaving the device.
+def run_chunk(
+    states: State, problems: Problem, network: VGG, num_steps: Int[Array, ""]
+) -> tuple[State, Float32[Array, "slots 7"]]:
+    """`num_steps` steps of every slot of a batch, and a report of it for the host.
 
     The loop is `lax.fori_loop` with a traced bound, which is `lax.scan` without a stacked
-    output: chunks of all lengths are one compilation.
+    output: chunks of all lengths are one compilation. The report is an array of its own, so that
+    the next chunk may consume the states before anybody has read it.
     """
-    return jax.lax.fori_loop(0, num_steps, lambda _, now: _step_all(now, problems, network), states)
+    after = jax.lax.fori_loop(
+        0, num_steps, lambda _, now: _step_all(now, problems, network), states
+    )
+    told = after.step, after.finite, after.trend.converged, *after.terms
+    return after, jnp.stack([one.astype(jnp.float32) for one in told], axis=-1)
 
 
 def _step_all(states: State, problems: Problem, network: VGG) -> State:

@@ -1,5 +1,8 @@
 """The state before a level's first step: from an image, or from the level before.
 
+The first is made on the host. The other is made where the level before has ended, on the device, by
+one program for each pair of canvases: sizes and decays are traced.
+
 From level to level image, Adam's moments and average are enlarged. The moments are scaled as the
 gradients are, which shrink with the number of pixels, and then count as little evidence: a coarse
 level's gradients say something about the finer one's, but not much. From 91 to 128 px, 60 steps
@@ -11,22 +14,21 @@ differences of images of one size.
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import Image
+from jaxtyping import Array, Bool, Float32, Int32
 
 from nst_jax.engine.device import optimizers
 from nst_jax.engine.device.solver import LossTrend, State
 from nst_jax.engine.inputs.load import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.files.images import Pixels, resize
+from nst_jax.files.images import Pixels
+from nst_jax.model.color import LUMA
 from nst_jax.model.objective import Terms
-from nst_jax.request.options import JobOptions, OptimizerKind
-
-Decays = tuple[float, float]
-"""Adam's b1 and b2."""
-
-DECAYS: Decays = (JobOptions().adam_b1, JobOptions().adam_b2)
+from nst_jax.model.resample import bicubic, bilinear, lanczos, resample_each
+from nst_jax.request.options import OptimizerKind
 
 EVIDENCE_STEPS = 1
 """As how many steps of this level the moments of the level before count."""
@@ -36,79 +38,108 @@ def cold_start(image: Pixels, canvas: Size, optimizer: OptimizerKind = "adam") -
     """The state before the first step of all, as host arrays."""
     pixels, _ = place_on_canvas(image, canvas)
     memory = optimizers.init_state(optimizer, canvas)
-    return _first_state(pixels, memory, np.zeros_like(pixels), averaged=0.0)
+    averaged, finite = _host(np.float32(0)), _host(True)
+    return _first_state(pixels, memory, np.zeros_like(pixels), averaged, finite)
 
 
 def warm_start(
-    state: State, old_size: Size, size: Size, canvas: Size, decays: Decays = DECAYS
+    state: State,
+    old_size: Int32[Array, "2"],
+    size: Int32[Array, "2"],
+    canvas: Size,
+    decays: Float32[Array, "2"],
+    is_grey: Bool[Array, ""],
 ) -> State:
-    """The state before the first step of a finer level, as host arrays.
+    """The state before the first step of a finer level; pure, to be compiled.
+
+    What was no longer finite stays so, and takes no step at this level either; its arrays may hold
+    anything.
 
     Args:
-        state: Where the coarser level has ended; host arrays without a slot axis.
-        old_size: Of the image there.
+        state: Where the coarser level has ended, without a slot axis; around the image there may
+            be anything.
+        old_size: Of the image there, height and width in pixels.
         size: Of the image at this level.
-        canvas: That it lies on.
-        decays: Adam's.
+        canvas: That it lies on; static.
+        decays: Adam's b1 and b2.
+        is_grey: Whether the job's pictures have no colours. It starts without any again, or they
+            would add up to speckle.
     """
-    height, width = old_size
-    image, average = (
-        place_on_canvas(resize(np.asarray(array)[:height, :width], size), canvas)[0]
-        for array in (state.image, state.average)
-    )
-    if isinstance(state.optimizer, optax.ScaleByAdamState):
-        memory = _enlarge_moments(state.optimizer, old_size, size, canvas, decays)
+    given = [_without_colours(one, is_grey) for one in (state.image, state.average)]
+    kernels = [lanczos, lanczos]
+    has_moments = isinstance(state.optimizer, optax.ScaleByAdamState)
+    if has_moments:
+        given += [state.optimizer.mu, state.optimizer.nu]
+        kernels += [bicubic, bilinear]
+    large = resample_each(jnp.stack(given), old_size, size, canvas, kernels)
+    # Grey once more, because a product of matrices may round equal columns differently.
+    image, average = (_without_colours(jnp.clip(one, 0, 1), is_grey) for one in large[:2])
+    if has_moments:
+        shrinks = jnp.prod(old_size / size)
+        memory = _weigh_moments(large[2], large[3], state.optimizer.count, shrinks, decays)
     else:
-        memory = optimizers.init_state("lbfgs", canvas)
-    return _first_state(image, memory, average, averaged=float(state.averaged))
+        memory = jax.tree.map(jnp.zeros_like, optimizers.init_state("lbfgs", canvas))
+    return _first_state(image, memory, average, state.averaged, state.finite)
 
 
-def _enlarge_moments(
-    moments: Any, old_size: Size, size: Size, canvas: Size, decays: Decays
+def _without_colours(
+    pixels: Float32[Array, "h w 3"], is_grey: Bool[Array, ""]
+) -> Float32[Array, "h w 3"]:
+    """Each pixel's luma in all channels, where that is asked for; grey stays to the bit."""
+    red, green, blue = jnp.split(pixels, 3, axis=-1)
+    of_red, _, of_blue = map(float, LUMA)
+    luma = green + of_red * (red - green) + of_blue * (blue - green)
+    return jnp.where(is_grey, luma, pixels)
+
+
+def _weigh_moments(
+    first: Float32[Array, "H W 3"],
+    second: Float32[Array, "H W 3"],
+    count: Int32[Array, ""],
+    shrinks: Float32[Array, ""],
+    decays: Float32[Array, "2"],
 ) -> optax.ScaleByAdamState:
-    (old_height, old_width), (height, width) = old_size, size
-    shrinks = old_height * old_width / (height * width)
-    count = max(int(moments.count), 1)
-    first_weight, second_weight = (
-        (1 - decay**EVIDENCE_STEPS) / (1 - decay**count) for decay in decays
-    )
+    """Moments as they are at the finer level.
 
-    def enlarge(moment: Any, kernel: Image.Resampling, factor: float) -> Pixels:
-        pixels = _resample(np.asarray(moment)[:old_height, :old_width], size, kernel)
-        return place_on_canvas(pixels * np.float32(factor), canvas)[0]
-
-    # Bilinear weights are not negative, so neither is what they make of a second moment.
+    Args:
+        first: The first, enlarged.
+        second: The second likewise, by weights that are not negative.
+        count: Of the steps that are in them.
+        shrinks: The pixels of the old size over those of the new one.
+        decays: See `warm_start`.
+    """
+    first_weight, second_weight = _evidence_weights(count, decays)
     return optax.ScaleByAdamState(
-        _host(np.int32(EVIDENCE_STEPS)),
-        enlarge(moments.mu, Image.Resampling.BICUBIC, shrinks * first_weight),
-        enlarge(moments.nu, Image.Resampling.BILINEAR, shrinks**2 * second_weight),
+        jnp.int32(EVIDENCE_STEPS),
+        first * (shrinks * first_weight),
+        second * (shrinks**2 * second_weight),
     )
 
 
-def _first_state(image: Any, optimizer: Any, average: Any, *, averaged: float) -> State:
-    """A state of NumPy arrays: it goes to the device as part of a batch."""
-    zero, far, false, true = map(_host, (np.float32(0), np.float32(np.inf), False, True))
+def _evidence_weights(count: Int32[Array, ""], decays: Float32[Array, "2"]) -> Float32[Array, "2"]:
+    """What moments of `count` steps are multiplied by to be those of `EVIDENCE_STEPS` steps.
+
+    That is (1 - bᵉ) / (1 - bⁿ), without the digits that 1 - bⁿ loses where b is nearly 1.
+    """
+    logarithms = jnp.log1p(decays - 1)
+    return jnp.expm1(EVIDENCE_STEPS * logarithms) / jnp.expm1(jnp.maximum(count, 1) * logarithms)
+
+
+def _first_state(image: Any, optimizer: Any, average: Any, averaged: Any, finite: Any) -> State:
+    """A state before a step: its numbers are NumPy's, on the host or as a program's constants."""
+    zero, far, false = map(_host, (np.float32(0), np.float32(np.inf), False))
     return State(
         image=image,
         optimizer=optimizer,
         average=average,
-        averaged=_host(np.float32(averaged)),
+        averaged=averaged,
         step=_host(np.int32(0)),
         terms=Terms(zero, zero, zero, zero),
         trend=LossTrend(far, far, false),
-        finite=true,
+        finite=finite,
     )
 
 
 def _host(value: Any) -> Any:
     """A number as an array that is still on the host."""
     return np.asarray(value)
-
-
-def _resample(pixels: Pixels, size: Size, kernel: Image.Resampling) -> Pixels:
-    height, width = size
-    channels = [
-        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize((width, height), kernel)
-        for channel in range(pixels.shape[2])
-    ]
-    return np.stack([np.asarray(channel, np.float32) for channel in channels], axis=-1)

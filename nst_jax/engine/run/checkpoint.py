@@ -5,6 +5,7 @@ takes up those whose fingerprint it asks for; a file that is damaged, foreign or
 costs time and nothing else.
 """
 
+import concurrent.futures
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ class CheckpointFile:
         self._folder, self._progress, self._names = folder, progress, (*others, name)
         self._jobs = {job.index: job for job in jobs}
         self.snapshots: dict[int, JobSnapshot] = {}
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._writing: concurrent.futures.Future[int] | None = None
         if folder:
             for one in self._names:
                 self._load(folder, one)
@@ -57,22 +60,43 @@ class CheckpointFile:
         """Steps that need not be taken again, in levels that are behind them."""
         return sum(snapshot.steps for snapshot in self.snapshots.values())
 
+    def __enter__(self) -> "CheckpointFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for what is under way."""
+        self._thread.shutdown()
+
     def save(self, snapshots: Iterable[JobSnapshot]) -> int:
         """Writes where these jobs stand, beside those that are still to be taken up.
 
         Returns:
             How many jobs the file holds; 0 where it can't be written.
         """
+        self._wait()
         self.snapshots |= {snapshot.index: snapshot for snapshot in snapshots}
-        if not self.snapshots or self._folder is None:
+        return self._write(self.snapshots)
+
+    def save_behind(self, snapshots: Iterable[JobSnapshot]) -> None:
+        """The same in a thread of its own; waits for what it was given before."""
+        self._wait()
+        self.snapshots |= {snapshot.index: snapshot for snapshot in snapshots}
+        self._writing = self._thread.submit(self._write, dict(self.snapshots))
+
+    def _wait(self) -> None:
+        if self._writing:
+            self._writing.result()
+
+    def _write(self, snapshots: Mapping[int, JobSnapshot]) -> int:
+        if not snapshots or self._folder is None:
             return 0
         try:
             with self._folder.open_atomic(self._names[-1]) as file:
-                write_archive(file, *_pack(self.snapshots, self._jobs))
+                write_archive(file, *_pack(snapshots, self._jobs))
         except OSError as error:
             self._progress.note(f"the jobs in mid-schedule can't be kept: {reason_of(error)}")
             return 0
-        return len(self.snapshots)
+        return len(snapshots)
 
     def discard(self, index: int) -> None:
         """Forgets a job that has its result."""
@@ -80,6 +104,7 @@ class CheckpointFile:
 
     def remove(self) -> None:
         """Removes the files: every job has its result."""
+        self._wait()
         if self._folder:
             for name in self._names:
                 self._folder.remove(name)

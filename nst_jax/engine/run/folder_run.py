@@ -18,11 +18,14 @@ from nst_jax.engine.run.checkpoint import STATE_NAME, CheckpointFile
 from nst_jax.engine.run.plan_file import WholeBatch, load_or_make_plan, save_plan
 from nst_jax.engine.run.remaining import RemainingWork
 from nst_jax.engine.run.shard import WorkerFiles
-from nst_jax.engine.run.writer import ResultWriter, save_preview
-from nst_jax.engine.schedule.scheduler import Scheduler, make_scheduler
+from nst_jax.engine.run.writer import ResultWriter
+from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.engine.schedule.finish import make_result
+from nst_jax.engine.schedule.make_scheduler import make_scheduler
+from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.timing import Timing
-from nst_jax.engine.schedule.waves import render_jobs
+from nst_jax.engine.schedule.waves import run_jobs
 from nst_jax.files.folders import Folder
 from nst_jax.request.errors import NstJaxError, StoppedError, say_count
 from nst_jax.request.run_policy import RunPolicy
@@ -85,11 +88,12 @@ class FolderRun:
     def render(self) -> NstJaxError | None:
         """Renders and writes; returns why it ended early, or None."""
         failures = 0
-        with self.stop.watch(), self._writer as writer:
-            for result in self._render_jobs():
-                writer.put(self.mark(result))
-                self._checkpoint.discard(result.index)
-                failures += result.error is not None
+        with self.stop.watch(), self._checkpoint, self._writer as writer:
+            for outcome in self._run_jobs():
+                writer.put(functools.partial(self._make_result, outcome))
+                index, has_failed = _describe(outcome)
+                self._checkpoint.discard(index)
+                failures += has_failed
                 if writer.fault or self.policy.ends_at(max(failures, writer.tally["failed"])):
                     self.stop.request()
         done, jobs = writer.tally.total(), len(self.work.jobs) + len(self.work.failures)
@@ -106,7 +110,12 @@ class FolderRun:
             "Run the same command again to go on",
         )
 
-    def _render_jobs(self) -> Iterator[Result]:
+    def _make_result(self, outcome: ActiveJob | Result) -> Result:
+        """The result of a job as the ledger shall have it."""
+        is_result = isinstance(outcome, Result)
+        return self.mark(outcome if is_result else make_result(outcome, self.session))
+
+    def _run_jobs(self) -> Iterator[ActiveJob | Result]:
         """What becomes of each job; first of those that failed when they were examined."""
         yield from itertools.takewhile(lambda _: not self.stop.is_requested, self.work.failures)
         jobs = self.work.jobs
@@ -121,15 +130,13 @@ class FolderRun:
             targets=self.targets,
             policy=self.policy,
             stop=self.stop,
-            save=self._checkpoint.save if self.is_resumable else None,
+            save=self._checkpoint.save_behind if self.is_resumable else None,
             on_plan_change=functools.partial(save_plan, self.folder) if self.whole else None,
-            show=functools.partial(
-                save_preview, self.folder, options=self.session.options, progress=self.progress
-            ),
+            show=self._writer.put_preview,
         )
         steps = sum(job.image_steps for job in jobs) - self._checkpoint.steps_taken
         self.progress.on_start(len(jobs), steps)
-        yield from render_jobs(jobs, self.session, self.scheduler, self._checkpoint.snapshots)
+        yield from run_jobs(jobs, self.session, self.scheduler, self._checkpoint.snapshots)
 
     def _make_plan(self) -> Plan:
         if self.whole is None:
@@ -161,4 +168,14 @@ class FolderRun:
             loaded=frozenset(programs.loaded) if programs else frozenset(),
             shard=shard,
             given_up=work.given_up,
+            driving_seconds=timing.driving,
+            waiting_seconds=dataclasses.asdict(timing.waiting),
+            device_idle_share=timing.idle_share,
         )
+
+
+def _describe(outcome: ActiveJob | Result) -> tuple[int, bool]:
+    """A job's index, and whether it has failed."""
+    if isinstance(outcome, Result):
+        return outcome.index, outcome.error is not None
+    return outcome.loaded.index, outcome.image is None

@@ -36,7 +36,12 @@ def run_record(summary: Summary, session: Session, scheduler: Scheduler | None) 
         "options": dataclasses.asdict(session.options),
         "weights": {"source": session.weights.source, "sha256": session.weights.content_sha256},
         "summary": summary.record(),
-        "phases": {name: round(value, 3) for name, value in dataclasses.asdict(timing).items()},
+        "phases": {
+            "steps": round(timing.steps, 3),
+            "targets": round(timing.targets, 3),
+            "compilation": round(timing.compilation, 3),
+            "image_steps": timing.image_steps,
+        },
         "compiled": {name: round(seconds, 3) for name, seconds in summary.compiled.items()},
         "loaded": sorted(summary.loaded),
         "memory_bytes": dict(scheduler.programs.memory) if scheduler else {},

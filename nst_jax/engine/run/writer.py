@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any
@@ -156,11 +157,17 @@ class ResultWriter:
             for future in self._waiting:
                 future.result()
 
-    def put(self, result: Result) -> None:
-        """Hands over a result; waits while too many pictures are in memory."""
-        self._waiting.append(self._thread.submit(self._finish, result))
+    def put(self, make: Callable[[], Result]) -> None:
+        """Hands over a result, which is made by the thread; waits while too many are in memory."""
+        self._waiting.append(self._thread.submit(lambda: self._finish(make())))
         while self._waiting and (len(self._waiting) > _PICTURES_WAITING or self._waiting[0].done()):
             self._waiting.popleft().result()
+
+    def put_preview(self, preview: Preview) -> None:
+        """Hands over a preview; see `save_preview`."""
+        self._waiting.append(
+            self._thread.submit(save_preview, self._folder, preview, self._options, self._progress)
+        )
 
     def _finish(self, result: Result) -> None:
         if self.fault:

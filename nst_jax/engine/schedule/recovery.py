@@ -50,16 +50,20 @@ class Recovery:
         """Whether this is a job's last try, which must blame nobody else."""
         return 0 < self._retries < job.attempts
 
-    def jobs_to_retry(
-        self, error: Exception, jobs: list[ActiveJob], bucket: Bucket
-    ) -> list[ActiveJob]:
-        """The jobs to try again, after a pause; sets `fault` on the others.
+    def handle(self, error: Exception, jobs: Sequence[ActiveJob], bucket: Bucket) -> None:
+        """Sets `fault` on the jobs that shall not be tried again; returns after a pause.
+
+        Args:
+            error: What the devices said.
+            jobs: Those of the batch.
+            bucket: What they have alike.
 
         Raises:
             Exception: The error, where it is a defect of ours.
         """
         if is_out_of_memory(error):
-            return self._shrink(jobs, bucket)
+            self._shrink(jobs, bucket)
+            return
         if not is_transient(error):
             raise error
         for one in jobs:
@@ -70,7 +74,6 @@ class Recovery:
         again = [one for one in jobs if not one.fault]
         if again:
             self._wait(error, again)
-        return again
 
     def _wait(self, error: Exception, again: Sequence[ActiveJob]) -> None:
         failures = again[0].attempts - 1
@@ -80,18 +83,17 @@ class Recovery:
         )
         self._stop.wait(pause_s(_BACK_OFF_S, failures))
 
-    def _shrink(self, jobs: list[ActiveJob], bucket: Bucket) -> list[ActiveJob]:
+    def _shrink(self, jobs: Sequence[ActiveJob], bucket: Bucket) -> None:
         slots = self.plan.slots[bucket]
         try:
             self.plan = self.plan.halve(bucket)
         except NoRoomError as fault:
             for one in jobs:
                 one.fault = fault
-            return []
+            return
         self._progress.note(
             f"a batch of {slots} does not fit the device at {size_text(bucket.canvas)}; "
             f"going on with {self.plan.slots[bucket]}"
         )
         if self._on_plan_change:
             self._on_plan_change(self.plan)
-        return jobs

@@ -1,11 +1,15 @@
 """A batch in flight: the jobs in its slots, how far each is, and when it must be looked at."""
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch
-from nst_jax.engine.device.solver import CHECK_EVERY
+from nst_jax.engine.device.programs import ProgramCache
+from nst_jax.engine.device.slot_batch import ChunkReport, SlotBatch, SlotInput
+from nst_jax.engine.device.solver import CHECK_EVERY, State
+from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.results import CHUNKS_A_LEVEL
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.previews import Steps
@@ -14,29 +18,28 @@ from nst_jax.engine.schedule.previews import Steps
 class RunningBatch:
     """Slots on the devices, and the job in each of them; slots beyond the jobs are padding.
 
+    Counts run ahead: they say where the jobs are when the devices have done all that was asked.
+
     Attributes:
+        bucket: What its jobs have alike.
         slot_batch: The slots on the devices.
-        jobs: The job of each slot; the caller's list, which is kept up to date as others take
-            their places, so that after a fault each job is in it, or was handed out.
+        jobs: The job of each slot; those to blame where the devices fail.
         taken: Steps of each job in its level.
         left: Steps that each has still to take there; 0 where it is through.
     """
 
-    def __init__(self, slots: SlotBatch, jobs: list[ActiveJob]) -> None:
-        self.slot_batch = slots
-        self.jobs = jobs
-        self.taken: Steps = np.array([one.steps_here for one in jobs], np.int64)
-        self.left: Steps = self._level_steps() - self.taken
+    def __init__(self, bucket: Bucket, jobs: Sequence[ActiveJob]) -> None:
+        """A batch whose slots are still to be opened, with the jobs that are to fill them."""
+        self.bucket = bucket
+        self.slot_batch: SlotBatch | None = None
+        self.jobs = list(jobs)
+        self.taken: Steps = np.zeros(len(jobs), np.int64)
+        self.left: Steps = np.zeros(len(jobs), np.int64)
 
     @property
     def is_busy(self) -> bool:
         """Whether some job has steps to take."""
         return bool(self.left.any())
-
-    @property
-    def moving_jobs(self) -> list[ActiveJob]:
-        """The jobs that have steps to take."""
-        return [one for one, steps in zip(self.jobs, self.left, strict=True) if steps]
 
     @property
     def total_steps(self) -> Steps:
@@ -47,6 +50,10 @@ class RunningBatch:
         """Slots whose job is through."""
         return np.flatnonzero(self.left == 0).tolist()
 
+    def busy_slots(self) -> Sequence[int]:
+        """Slots whose job has steps to take."""
+        return np.flatnonzero(self.left).tolist()
+
     def longest_chunk(self, *, others_wait: bool) -> int:
         """Steps after which some slot may be free, all are through, or the curve wants a point."""
         longest = self.left[self.left > 0].min() if others_wait else self.left.max()
@@ -54,30 +61,98 @@ class RunningBatch:
         until_look = max(CHECK_EVERY, self.left.max() // CHUNKS_A_LEVEL)
         return int(min(longest, CHECK_EVERY if may_converge else until_look))
 
-    def step(self, num_steps: int) -> ChunkReport:
-        """Takes every slot so many steps further; what is known of the jobs after it."""
-        report = self.slot_batch.step(num_steps)
-        count = len(self.jobs)
-        steps = report.steps[:count].astype(np.int64)
-        return ChunkReport(steps, report.ended_early[:count], report.terms[:count])
+    def open(self, programs: ProgramCache, first: SlotInput, num_slots: int) -> None:
+        """Opens so many slots, all of them padding."""
+        self.slot_batch = SlotBatch(programs, self.bucket.canvas, first, num_slots)
 
-    def update(self, report: ChunkReport, seconds: float) -> int:
-        """Notes a chunk's report and its seconds with the jobs; the image-steps that it took."""
-        moving = self.moving_jobs
-        for one, steps, terms in zip(self.jobs, report.steps, report.terms.tolist(), strict=True):
-            if one in moving:
-                one.seconds += seconds / len(moving)
-                one.curve.add(one.steps_before + int(steps), terms)
-        image_steps = int((report.steps - self.taken).sum())
-        self.taken = report.steps.astype(np.int64)
-        self.left = np.where(report.ended_early, 0, self._level_steps() - self.taken)
+    def place(self, slot: int, entry: SlotInput) -> None:
+        """Puts a slot's job onto the devices."""
+        assert self.slot_batch
+        self.slot_batch.place(slot, entry)
+        job = self.jobs[slot]
+        self.taken[slot] = job.first_step
+        self.left[slot] = job.level.steps - job.first_step
+
+    def take(self, slot: int) -> State:
+        """A slot's state, on the first device."""
+        assert self.slot_batch
+        return self.slot_batch.take(slot)
+
+    def step(self, num_steps: int) -> "DispatchedChunk":
+        """Asks for so many more steps of every slot."""
+        assert self.slot_batch
+        chunk = DispatchedChunk(self, num_steps, self.slot_batch.step(num_steps))
+        moved = np.minimum(self.left, num_steps)
+        self.taken, self.left = self.taken + moved, self.left - moved
+        return chunk
+
+
+@dataclasses.dataclass(eq=False)
+class DispatchedChunk:
+    """Steps that the devices were asked for, and what waits for their end.
+
+    Attributes:
+        batch: Whose steps they are.
+        num_steps: How many.
+        told: Its report, on the devices.
+        jobs: The job of each slot while they are taken.
+        moving: Those that had steps to take, as far as was known.
+        report: None: nobody has read it.
+        leaving: Jobs that are through with it, by slot, and what follows of each; see
+            `ActiveJob.leave_level`.
+        keeping: Jobs that go on, and the state of each after it.
+        is_checkpoint: Whether a checkpoint is due when all that is known.
+        finished: Jobs that have their picture by it, or have failed in it.
+    """
+
+    batch: RunningBatch
+    num_steps: int
+    told: Any
+    jobs: Sequence[ActiveJob] = ()
+    moving: Sequence[ActiveJob] = ()
+    report: ChunkReport | None = None
+    leaving: list[tuple[int, ActiveJob, Any]] = dataclasses.field(default_factory=list)
+    keeping: list[tuple[ActiveJob, State]] = dataclasses.field(default_factory=list)
+    is_checkpoint: bool = False
+    finished: list[ActiveJob] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Remembers who is in the slots: the next jobs may take them before it is over."""
+        self.jobs = list(self.batch.jobs)
+        self.moving = [self.jobs[slot] for slot in self.batch.busy_slots()]
+
+    def read(self) -> ChunkReport:
+        """Waits for its end, and for that alone."""
+        if self.report is None:
+            self.report = ChunkReport.read(self.told)
+        return self.report
+
+    def update_jobs(self, seconds: float) -> int:
+        """Notes its report and its seconds with the jobs; the image-steps that it took."""
+        report, image_steps = self.read(), 0
+        rows = zip(self.jobs, report.steps.tolist(), report.terms.tolist(), strict=False)
+        for slot, (one, steps, terms) in enumerate(rows):
+            if report.ended_early[slot] and self.batch.jobs[slot] is one:
+                self.batch.taken[slot], self.batch.left[slot] = steps, 0
+            if one not in self.moving or one.is_finished:
+                continue
+            one.seconds += seconds / len(self.moving)
+            one.curve.add(one.steps_before + steps, terms)
+            image_steps += steps - one.steps_here
+            one.steps_here = steps
+            one.is_finite = bool(report.is_finite[slot])
+            if not one.is_finite:
+                one.confirm_level(terms, None)
+                self.finished.append(one)
         return image_steps
 
-    def start(self, slot: int) -> None:
-        """Counts the steps of a slot's new job, which is on the device now."""
-        job = self.jobs[slot]
-        self.taken[slot] = job.steps_here
-        self.left[slot] = job.level.steps - job.steps_here
-
-    def _level_steps(self) -> Steps:
-        return np.array([one.level.steps for one in self.jobs], np.int64)
+    def confirm_jobs(self) -> None:
+        """Brings to the host what was asked of the devices behind it."""
+        report = self.read()
+        for slot, one, follows in self.leaving:
+            if not one.is_finished:
+                one.confirm_level(report.terms[slot].tolist(), follows)
+                self.finished += [one] if one.is_finished else []
+        for one, state in self.keeping:
+            if not one.is_finished:
+                one.keep(one.levels_done, state)

@@ -1,51 +1,51 @@
 """Loaded jobs through the devices, level by level, batch by batch.
 
     for each level, from coarse to fine
-        queue the jobs that share a program, open a batch of slots with the first of them
-        step in chunks on the device; after each chunk one small transfer of progress
+        queue the jobs that share a program, open a batch of slots
+        step in chunks on the devices; after each chunk one small transfer of progress
         a job that is through leaves its slot, and the next of the queue takes it
 
-No file is read or written here. A job that leaves the finite numbers stands still in its
-slot and comes out as failed; its neighbours don't notice. A run that is asked to stop does so
-after a chunk; `snapshots` then says where every job is that has begun.
+The devices never wait for the host: a chunk's report is read when the next one has been
+dispatched, and with it whatever stands between the two. How many steps a job has left is known
+without a report, unless it ends early; then its slot is refilled one chunk later, and it stands
+still in the meantime.
+
+No file is read or written here. A job that leaves the finite numbers comes out as failed; its
+neighbours don't notice. A run that is asked to stop does so after the chunks that are under way;
+`snapshots` then says where every job is that has begun.
 """
 
 import collections
+import contextlib
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import jax
+import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
-from nst_jax.engine.device.recent_sessions import (
-    CompiledSession,
-    forget_programs,
-    recent_session,
-)
-from nst_jax.engine.device.targets import TargetCache, TargetProvider
-from nst_jax.engine.inputs.fingerprint import shared_options
+from nst_jax.engine.device.recent_sessions import forget_programs
+from nst_jax.engine.device.solver import State
+from nst_jax.engine.device.targets import TargetProvider
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.inputs.session import Session
-from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
-from nst_jax.engine.schedule.active_job import ActiveJob, restore_job
-from nst_jax.engine.schedule.previews import Preview, Previews, make_preview
+from nst_jax.engine.schedule.active_job import ActiveJob, copy_to_host, restore_job
+from nst_jax.engine.schedule.previews import Previews, Steps, make_preview
 from nst_jax.engine.schedule.recovery import Recovery
-from nst_jax.engine.schedule.running_batch import RunningBatch, Steps
+from nst_jax.engine.schedule.running_batch import DispatchedChunk, RunningBatch
 from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.timing import Stopwatch, Timing
-from nst_jax.request.options import OptimizerKind, Options
+from nst_jax.request.options import OptimizerKind
 from nst_jax.request.run_policy import RunPolicy
-from nst_jax.request.taps import deepest_tap
 
-# A chunk lasts about this long: often enough for a progress bar and an interrupt, seldom
-# enough that the transfer at its end costs nothing.
-_CHUNK_S = 2.0
+_CHUNK_S = 1.0
+"""A chunk lasts about this long, so that a progress bar moves and a request to stop is heard within
+two seconds: one chunk runs while the next one is dispatched."""
 
 NO_RETRIES = RunPolicy(retries=0, checkpoint_every=0.0)
 """No retries, no checkpoints."""
@@ -60,6 +60,7 @@ class Scheduler:
         programs: Compiled so far; they may be shared by schedulers of one network.
         progress: Told what happens.
         stop: Whether the run shall stop.
+        stopwatch: Where the seconds go.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Scheduler:
         """
         self.programs = programs
         self.stop = stop or StopToken()
-        self._stopwatch = Stopwatch(programs, timing)
+        self.stopwatch = Stopwatch(programs, timing)
         self._loader = SlotLoader(programs, targets, optimizer)
         self._recovery = Recovery(plan, policy.retries, self.stop, progress, on_plan_change)
         self._optimizer: OptimizerKind = optimizer
@@ -104,6 +105,9 @@ class Scheduler:
         self._save = save
         self._saved_at = time.monotonic()
         self._jobs: list[ActiveJob] = []
+        self._under_way: DispatchedChunk | None = None
+        self._at_work: RunningBatch | None = None  # to blame where the device fails
+        self._step_seconds: dict[Bucket, float] = {}
 
     @property
     def plan(self) -> Plan:
@@ -113,7 +117,7 @@ class Scheduler:
     @property
     def timing(self) -> Timing:
         """Where the seconds went so far."""
-        return self._stopwatch.timing
+        return self.stopwatch.timing
 
     def render(
         self,
@@ -122,224 +126,200 @@ class Scheduler:
     ) -> Iterator[ActiveJob]:
         """Renders jobs together; each comes out once, as soon as its last level is done.
 
+        Those that the devices are through with when this ends, but whose report was not read, come
+        out of the next call, or of `finish`.
+
         Args:
             jobs: Ready for the device.
             snapshots: Where jobs go on, by their index; those that don't fit are passed over.
         """
-        self._jobs = [restore_job(job, snapshots.get(job.index), self._optimizer) for job in jobs]
-        for index in sorted({level.index for job in jobs for level in job.levels}):
-            here = [one for one in self._jobs if not one.is_finished and one.level.index == index]
-            for bucket, waiting in _sort_into_buckets(here).items():
-                for one in self._run_bucket(bucket, waiting):
-                    if one.is_finished:
-                        yield one
+        self._jobs = [one for one in self._jobs if not one.is_finished]
+        self._jobs += [restore_job(job, snapshots.get(job.index), self._optimizer) for job in jobs]
+        while not self.stop.is_requested and (bucket := self._next_bucket()):
+            yield from self._recover(lambda bucket=bucket: self._run_bucket(bucket))
+
+    def finish(self) -> Iterator[ActiveJob]:
+        """Reads what is under way; where that fails its jobs are rendered again."""
+        yield from self._recover(self._settle)
+        yield from self.render(())
+        if self._under_way:
+            yield from self.finish()
 
     def snapshots(self) -> list[JobSnapshot]:
-        """Where the jobs of the present call of `render` are, those that have begun."""
+        """Where the jobs are that have begun and are not finished, as far as the host knows."""
         return [snapshot for one in self._jobs if (snapshot := one.snapshot())]
 
-    def _run_bucket(self, bucket: Bucket, waiting: Queue) -> Iterator[ActiveJob]:
+    def _next_bucket(self) -> Bucket | None:
+        """What the jobs share that are to step next: those of the coarsest level go first."""
+        ready = [one.level for one in self._jobs if one.has_level_left]
+        return min(ready, key=lambda level: level.index).bucket if ready else None
+
+    def _queue(self, bucket: Bucket) -> Queue:
+        """The jobs that go through this bucket next; the longest first, so that none waits long."""
+        coarsest = min(one.level.index for one in self._jobs if one.has_level_left)
+        members = [
+            one
+            for one in self._jobs
+            if one.has_level_left and (one.level.index, one.level.bucket) == (coarsest, bucket)
+        ]
+        return Queue(sorted(members, key=lambda one: (-one.attempts, -one.level.steps)))
+
+    def _recover(self, run: Callable[[], Iterator[ActiveJob]]) -> Iterator[ActiveJob]:
+        """Lets something run; where the devices fail, jobs go back to what the host has of them."""
+        try:
+            yield from run()
+        except jax.errors.JaxRuntimeError as error:
+            batch = self._at_work
+            assert batch is not None
+            forget_programs()  # the memory of others is needed, or no later call may trust ours
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                yield from self._settle()  # what was well before
+            self._under_way = None
+            self.stopwatch.drop_chunks()
+            self._loader.forget_targets()
+            blamed = [one for one in batch.jobs if not one.is_finished]
+            for one in self._jobs:
+                one.roll_back()
+            self._recovery.handle(error, blamed, batch.bucket)
+            yield from (one for one in blamed if one.fault)
+
+    def _run_bucket(self, bucket: Bucket) -> Iterator[ActiveJob]:
         """Takes every job of a bucket through its level; they come out in any order."""
-        while waiting and not self.stop.is_requested:
-            alone = self._recovery.must_run_alone(waiting[0])
-            num_slots = self.plan.slots[bucket]
-            jobs = [waiting.popleft() for _ in range(1 if alone else min(num_slots, len(waiting)))]
-            try:
-                yield from self._run_batch(jobs, Queue() if alone else waiting, num_slots)
-            except jax.errors.JaxRuntimeError as error:
-                forget_programs()  # the memory of others is needed, or no later call may trust ours
-                # Each goes on from its host state: the level's start, or the last checkpoint.
-                waiting.extendleft(reversed(self._recovery.jobs_to_retry(error, jobs, bucket)))
-                yield from (one for one in jobs if one.fault)
+        waiting = self._queue(bucket)
+        is_alone = self._recovery.must_run_alone(waiting[0])
+        if is_alone:
+            yield from self._settle()
+        first = waiting.popleft()
+        if first.has_level_left:
+            yield from self._run_batch(bucket, first, Queue() if is_alone else waiting)
+        if is_alone or self._previews:
+            yield from self._settle()
 
-    def _run_batch(
-        self, jobs: list[ActiveJob], waiting: Queue, num_slots: int
-    ) -> Iterator[ActiveJob]:
-        """Runs a batch of `num_slots` slots until every job in it, or placed into it, is through.
+    def _run_batch(self, bucket: Bucket, first: ActiveJob, waiting: Queue) -> Iterator[ActiveJob]:
+        """Runs a batch of slots until all jobs that wait have gone through it."""
+        batch = self._open_batch(bucket, first, waiting)
+        while not self.stop.is_requested:
+            yield from self._step(batch, others_wait=bool(waiting))
+            self._refill(batch, waiting)
+            if not batch.is_busy:
+                break
+            self._checkpoint(batch)
+        self._close_batch(batch)
 
-        Args:
-            jobs: Of the first slots; kept up to date as others take their places.
-            waiting: Whose jobs take the slots that become free.
-            num_slots: How many slots there are.
-        """
-        with self._stopwatch.beside_steps(jobs):
-            slot_batch = self._loader.open_batch(jobs, num_slots, self.stop)
-        if slot_batch is None:
-            return
-        batch, chunk = RunningBatch(slot_batch, jobs), 1
-        while batch.is_busy and not self.stop.is_requested:
-            chunk = min(chunk, batch.longest_chunk(others_wait=bool(waiting)))
-            if self._previews:
-                moving = batch.total_steps[batch.left > 0]
-                chunk = min(chunk, self._previews.steps_until_next(moving))
-            chunk = self._step(batch, chunk)
-            # Where nobody here still steps, the jobs that wait get a new batch.
-            if batch.is_busy and not self.stop.is_requested:
-                yield from self._refill(batch, waiting)
-                self._checkpoint(batch)
-        for one, state, steps in zip(jobs, slot_batch.take_all(), batch.left, strict=False):
-            if steps:  # the run stops
-                one.state = state
-            else:
-                with self._stopwatch.beside_steps([one]):
-                    one.finish_level(state)
-                yield one
+    def _open_batch(self, bucket: Bucket, first: ActiveJob, waiting: Queue) -> RunningBatch:
+        """Slots on the devices, filled as far as there are jobs."""
+        num_slots, jobs = self.plan.slots[bucket], [first]
+        while len(jobs) < num_slots and (new := self._pop_job(waiting)):
+            jobs.append(new)
+        self._at_work = batch = RunningBatch(bucket, jobs)
+        with self.stopwatch.beside_steps(jobs):
+            self._loader.fill_batch(batch, num_slots)
+        return batch
 
-    def _step(self, batch: RunningBatch, chunk: int) -> int:
-        """Runs a chunk, tells of it, and shows previews; the length of the next one."""
-        before = batch.total_steps
-        with self._stopwatch.measure(batch.moving_jobs) as lap:
-            report = batch.step(chunk)
-        image_steps = batch.update(report, lap.seconds)
+    def _pop_job(self, waiting: Queue) -> ActiveJob | None:
+        """The next job of a queue; None where none is left that may have neighbours."""
+        while waiting and not self._recovery.must_run_alone(waiting[0]):
+            one = waiting.popleft()
+            if one.has_level_left:  # it may have failed since it was queued
+                return one
+        return None
+
+    def _step(self, batch: RunningBatch, *, others_wait: bool) -> Iterator[ActiveJob]:
+        """Dispatches a chunk; then reads the one before it, and hands out who is finished by it."""
+        taken = batch.total_steps
+        with self.stopwatch.beside_steps(batch.jobs):
+            chunk = batch.step(self._chunk_length(batch, others_wait=others_wait))
+        self.stopwatch.begin_chunk()
+        yield from self._settle()
+        self._at_work, self._under_way = batch, chunk
+        # How long a chunk shall be is not known before the first; a preview is due after each.
+        if batch.bucket not in self._step_seconds or self._previews:
+            self._read(chunk)
         if self._previews:
-            self._show(self._previews, batch, before)
-        self.timing.steps += lap.seconds
+            self._show(self._previews, batch, taken)
+
+    def _chunk_length(self, batch: RunningBatch, *, others_wait: bool) -> int:
+        length = batch.longest_chunk(others_wait=others_wait)
+        if self._previews:
+            moving = batch.total_steps[batch.left > 0]
+            length = min(length, self._previews.steps_until_next(moving))
+        seconds = self._step_seconds.get(batch.bucket)
+        return min(length, 1 if seconds is None else max(1, round(_CHUNK_S / max(seconds, 1e-6))))
+
+    def _settle(self) -> Iterator[ActiveJob]:
+        """Waits for the chunk that is under way and hands out who is finished by it."""
+        chunk, self._under_way = self._under_way, None
+        if chunk is None:
+            return
+        self._at_work = chunk.batch
+        self._read(chunk)
+        with self.stopwatch.waiting_for("device"):
+            chunk.confirm_jobs()
+        if chunk.is_checkpoint and self._save:
+            self._save(self.snapshots())
+        yield from chunk.finished
+
+    def _read(self, chunk: DispatchedChunk) -> None:
+        """Reads a chunk's report, notes it with the jobs, and tells of it."""
+        if chunk.report:
+            return
+        with self.stopwatch.waiting_for("device"):
+            chunk.read()
+        seconds = self.stopwatch.end_chunk()
+        self._step_seconds[chunk.batch.bucket] = seconds / chunk.num_steps
+        image_steps = chunk.update_jobs(seconds)
         self.timing.image_steps += image_steps
         self.progress.on_step(image_steps)
-        return max(1, round(chunk * _CHUNK_S / max(lap.seconds, 1e-6)))
 
-    def _refill(self, batch: RunningBatch, waiting: Queue) -> Iterator[ActiveJob]:
-        """Gives free slots to the next jobs, and hands out those that had them."""
-        for slot in batch.free_slots()[: len(waiting)]:
-            done = batch.jobs[slot]
-            with self._stopwatch.beside_steps([done]):
-                done.finish_level(batch.slot_batch.take(slot))
-            # Whatever fails from here on, each job is in the batch, or handed out.
-            batch.jobs[slot] = waiting.popleft()
-            yield done
-            new = batch.jobs[slot]
-            with self._stopwatch.beside_steps([new]):
-                batch.slot_batch.place(slot, self._loader.make_input(new))
-            batch.start(slot)
+    def _refill(self, batch: RunningBatch, waiting: Queue) -> None:
+        """Gives free slots to the next jobs."""
+        for slot in batch.free_slots():
+            if self.stop.is_requested or not (new := self._pop_job(waiting)):
+                return
+            self._leave(batch, slot)
+            with self.stopwatch.beside_steps([new]):
+                self._loader.replace_job(batch, slot, new)
+
+    def _leave(self, batch: RunningBatch, slot: int) -> None:
+        """Asks for what follows the level of a slot's job, which is through with it."""
+        one, chunk = batch.jobs[slot], self._under_way
+        if one.is_finished:  # it has failed
+            return
+        assert chunk is not None
+        with self.stopwatch.beside_steps([one]):
+            chunk.leaving.append((slot, one, one.leave_level(batch.take(slot), self.programs)))
+
+    def _close_batch(self, batch: RunningBatch) -> None:
+        """Lets go of all jobs; those that a stop has met in the midst of a level are kept."""
+        chunk = self._under_way
+        if chunk is None or chunk.batch is not batch:  # stopped before the first step
+            return
+        for slot in batch.free_slots():
+            self._leave(batch, slot)
+        chunk.keeping += self._copy_states(batch)
+
+    def _copy_states(self, batch: RunningBatch) -> list[tuple[ActiveJob, State]]:
+        """The jobs that have steps to take and their states, which are on their way to the host."""
+        return [
+            (batch.jobs[slot], copy_to_host(batch.take(slot)))
+            for slot in batch.busy_slots()
+            if not batch.jobs[slot].is_finished
+        ]
 
     def _show(self, previews: Previews, batch: RunningBatch, before: Steps) -> None:
         """Shows the jobs that came to a preview since they had taken these steps."""
         after = batch.total_steps
         for slot in previews.list_due(before, after):
             one = batch.jobs[slot]
-            with self._stopwatch.beside_steps([one]):
-                state = batch.slot_batch.take(slot)
+            with self.stopwatch.beside_steps([one]):
+                state = jax.tree.map(np.asarray, batch.take(slot))
                 previews.show(make_preview(one.loaded, state, one.level.size, int(after[slot])))
 
     def _checkpoint(self, batch: RunningBatch) -> None:
-        """Keeps every job that has begun, where that is due."""
+        """Asks for a copy of every job that has begun, where that is due."""
         every = self._checkpoint_every
-        if not every or self._save is None or time.monotonic() - self._saved_at < every:
+        if not every or self._under_way is None or time.monotonic() - self._saved_at < every:
             return
-        for one, state in zip(batch.jobs, batch.slot_batch.take_all(), strict=False):
-            one.state = state
-        self._save(self.snapshots())
+        self._under_way.keeping += self._copy_states(batch)
+        self._under_way.is_checkpoint = True
         self._saved_at = time.monotonic()
-
-
-def _sort_into_buckets(jobs: Iterable[ActiveJob]) -> dict[Bucket, Queue]:
-    """Jobs that share a program, together; the longest first, so that none waits long."""
-    buckets: dict[Bucket, list[ActiveJob]] = collections.defaultdict(list)
-    for one in jobs:
-        buckets[one.level.bucket].append(one)
-    return {
-        bucket: Queue(sorted(members, key=lambda one: -one.level.steps))
-        for bucket, members in buckets.items()
-    }
-
-
-def make_programs(
-    session: Session,
-    jobs: Sequence[ExaminedJob],
-    progress: Progress,
-    taps: Iterable[str] = (),
-    *,
-    keep: bool = False,
-) -> ProgramCache:
-    """A cache of programs whose network reaches every tap of the jobs.
-
-    Args:
-        session: What the jobs share.
-        jobs: What will be rendered.
-        progress: Told of compilations.
-        taps: Canonical taps of jobs that will come later.
-        keep: Whether to begin with what earlier calls have compiled, and leave it to later ones;
-            else it is empty.
-    """
-    needed = {*taps} | {
-        tap for one in jobs for tap in (*one.options.content_taps, *one.options.style_taps)
-    }
-    compiled = recent_session(_session_key(session, needed)) if keep else CompiledSession()
-    with compiled.lock:
-        network = compiled.networks.get(1) or session.network(needed)
-        return ProgramCache(
-            network,
-            session.devices,
-            progress,
-            products=session.precision.products,
-            session=compiled,
-        )
-
-
-_NO_PART_OF_PROGRAMS = ("size", "levels", "bit_depth")
-"""Of the options that all jobs share: a program's name says how large its pictures are."""
-
-_DOUBLE_PRECISION = "jax_enable_x64"
-
-
-def _session_key(session: Session, taps: Iterable[str]) -> Hashable:
-    """Whatever networks and programs follow from, by content."""
-    static = shared_options(session.options)
-    return (
-        session.weights.content_sha256,
-        deepest_tap(taps, session.weights.architecture),
-        session.precision.name,
-        tuple(session.devices.mesh.devices.flat),
-        tuple((name, static[name]) for name in static if name not in _NO_PART_OF_PROGRAMS),
-        getattr(jax.config, _DOUBLE_PRECISION),
-    )
-
-
-def make_scheduler(
-    session: Session,
-    jobs: Sequence[ExaminedJob],
-    plan: Plan,
-    progress: Progress,
-    *,
-    programs: ProgramCache | None = None,
-    targets: TargetProvider | None = None,
-    policy: RunPolicy = NO_RETRIES,
-    stop: StopToken | None = None,
-    save: Callable[[Sequence[JobSnapshot]], object] | None = None,
-    on_plan_change: Callable[[Plan], object] | None = None,
-    show: Callable[[Preview], None] | None = None,
-    timing: Timing | None = None,
-) -> Scheduler:
-    """A scheduler for the jobs of a session; see `Scheduler`.
-
-    Args:
-        session: What the jobs share.
-        jobs: What will be rendered.
-        plan: Slots by bucket.
-        progress: Told what happens.
-        programs: Of an earlier scheduler of the session; None: those of the last calls, and new
-            ones.
-        targets: Likewise; None: a new cache of content and style targets.
-        policy: What to do about accidents.
-        stop: Asks the run to stop.
-        save: Keeps snapshots.
-        on_plan_change: Called with a plan that has shrunk.
-        show: Gets previews, where the session's options ask for them.
-        timing: Where the seconds are added up.
-    """
-    options: Options = session.options
-    programs = programs or make_programs(session, jobs, progress, keep=True)
-    every = options.preview_every
-    return Scheduler(
-        programs,
-        targets or TargetCache(programs, options),
-        plan,
-        progress,
-        optimizer=options.optimizer,
-        policy=policy,
-        stop=stop,
-        save=save,
-        on_plan_change=on_plan_change,
-        previews=Previews(every, show) if every and show else None,
-        timing=timing,
-    )

@@ -1,33 +1,58 @@
-"""Where a run's seconds go: in steps, in targets and other work beside them, in compilation."""
+"""Where a run's seconds go: the devices' in steps, the driving thread's in work and in waiting."""
 
+import collections
 import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.schedule.active_job import ActiveJob
 
 
 @dataclasses.dataclass
+class Waiting:
+    """Wall seconds in which the driving thread was blocked, by what it waited for."""
+
+    device: float = 0.0
+    inputs: float = 0.0
+    compilation: float = 0.0
+
+
+@dataclasses.dataclass
 class Timing:
-    """Where the scheduler's seconds went, over its life."""
+    """Where the seconds of the thread that drives the devices went, and those of the devices.
+
+    Attributes:
+        steps: Wall seconds of the devices in steps, with what was asked of them between two chunks.
+        targets: Wall seconds of the driving thread between chunks, compilation and waiting apart.
+        compilation: Wall seconds that it waited for programs.
+        image_steps: Steps of single images.
+        driving: Its CPU seconds, compilation apart.
+        waiting: Its wall seconds of waiting.
+        idle: Wall seconds between the first chunk and the last one's report in which no chunk was
+            under way.
+        span: All wall seconds between those two.
+    """
 
     steps: float = 0.0
     targets: float = 0.0
     compilation: float = 0.0
     image_steps: int = 0
+    driving: float = 0.0
+    waiting: Waiting = dataclasses.field(default_factory=Waiting)
+    idle: float = 0.0
+    span: float = 0.0
 
-
-@dataclasses.dataclass
-class Lap:
-    """Seconds of a timed block, compilation apart."""
-
-    seconds: float = 0.0
+    @property
+    def idle_share(self) -> float:
+        """The share of the time from the first chunk on in which no chunk was under way."""
+        return self.idle / self.span if self.span else 0.0
 
 
 class Stopwatch:
-    """Times blocks of the driving thread; compilation apart, shared by the jobs it is for.
+    """Times the driving thread's work and the chunks that are under way.
 
     Attributes:
         timing: Seconds so far.
@@ -37,25 +62,71 @@ class Stopwatch:
         """Starts at 0, or adds to what was counted before."""
         self.timing = timing or Timing()
         self._programs = programs
+        self._under_way: collections.deque[float] = collections.deque()
+        self._last_event: float | None = None  # a chunk's beginning or its report
+        self._last_report = 0.0
 
     @contextlib.contextmanager
-    def measure(self, jobs: Sequence[ActiveJob]) -> Iterator[Lap]:
-        """Times a `with` block that works for these jobs."""
-        lap = Lap()
+    def beside_steps(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
+        """Times a `with` block that asks the devices for something for these jobs.
+
+        What it compiles is shared by the jobs.
+        """
         compiled_before, began = self._compile_seconds, time.perf_counter()
-        yield lap
+        yield
         compilation = self._compile_seconds - compiled_before
-        lap.seconds = time.perf_counter() - began - compilation
+        self.timing.targets += time.perf_counter() - began - compilation
         self.timing.compilation += compilation
+        self.timing.waiting.compilation += compilation
         for one in jobs:
             one.compile_seconds += compilation / len(jobs)
 
     @contextlib.contextmanager
-    def beside_steps(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
-        """Times a `with` block in which no step is taken."""
-        with self.measure(jobs) as lap:
+    def waiting_for(self, what: Literal["device", "inputs"]) -> Iterator[None]:
+        """Times a `with` block in which the driving thread waits."""
+        began = time.perf_counter()
+        try:
             yield
-        self.timing.targets += lap.seconds
+        finally:
+            now = getattr(self.timing.waiting, what) + time.perf_counter() - began
+            setattr(self.timing.waiting, what, now)
+
+    def begin_chunk(self) -> None:
+        """A chunk was dispatched."""
+        passed, now = self._pass_time()
+        if not self._under_way:
+            self.timing.idle += passed
+        self._under_way.append(now)
+
+    def end_chunk(self) -> float:
+        """The oldest chunk's report has come; wall seconds that the devices had for it."""
+        _, now = self._pass_time()
+        seconds = now - max(self._under_way.popleft(), self._last_report)
+        self._last_report = now
+        self.timing.steps += seconds
+        return seconds
+
+    def drop_chunks(self) -> None:
+        """No report will come of those under way."""
+        self._under_way.clear()
+
+    def _pass_time(self) -> tuple[float, float]:
+        """Wall seconds since a chunk began or ended last, and the time now."""
+        now = time.perf_counter()
+        passed = 0.0 if self._last_event is None else now - self._last_event
+        self.timing.span += passed
+        self._last_event = now
+        return passed, now
+
+    @contextlib.contextmanager
+    def driving(self) -> Iterator[None]:
+        """Counts the CPU seconds of this thread in a `with` block, without those of compilation."""
+        compiled_before, began = self._programs.compile_cpu_seconds, time.thread_time()
+        try:
+            yield
+        finally:
+            compilation = self._programs.compile_cpu_seconds - compiled_before
+            self.timing.driving += time.thread_time() - began - compilation
 
     @property
     def _compile_seconds(self) -> float:

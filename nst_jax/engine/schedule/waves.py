@@ -1,8 +1,9 @@
 """Examined jobs in, results out: while one wave is on the device the next one is being decoded.
 
     _split_into_waves   jobs that share programs together, a bounded number at a time
-    _load_ahead         decode and scale, in threads, one wave ahead
+    _load               decode and scale, in threads, one wave ahead
     Scheduler.render    the device
+    make_result         what is kept of the content is laid over the picture
 
 A failing job becomes a failed result; the others don't notice. A run that shall stop ends
 after the chunk on the device, and hands out what was finished by then. The number of pictures in
@@ -23,6 +24,7 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.slots import WAVE_JOBS, Plan
 from nst_jax.engine.results import Result
+from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.finish import make_result
 from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
@@ -54,6 +56,20 @@ def render_jobs(
         scheduler: It says afterwards where the jobs in flight are, if it was asked to stop.
         snapshots: Where jobs go on, by their index; these come first.
     """
+    for outcome in run_jobs(jobs, session, scheduler, snapshots):
+        yield outcome if isinstance(outcome, Result) else make_result(outcome, session)
+
+
+def run_jobs(
+    jobs: Sequence[ExaminedJob],
+    session: Session,
+    scheduler: Scheduler,
+    snapshots: Mapping[int, JobSnapshot] = MappingProxyType({}),
+) -> Iterator[ActiveJob | Result]:
+    """The same, but `finish.make_result` is left to the caller, who may do it in another thread.
+
+    What could not be loaded is a result already.
+    """
     begun = [one for one in jobs if one.index in snapshots]
     fresh = [one for one in jobs if one.index not in snapshots]
     limit = max(1, min(WAVE_JOBS, _WAVE_PIXELS // session.options.size**2))
@@ -61,38 +77,60 @@ def render_jobs(
         wave for some in (begun, fresh) for wave in _split_into_waves(some, scheduler.plan, limit)
     ]
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
+    outcomes = _render_waves(pool, waves, session, scheduler, snapshots)
     try:
-        for outcomes in _load_ahead(pool, waves, session, scheduler.stop):
-            notes = session.pictures.take_notes()
-            more = [f"{len(notes) - _NOTES_SHOWN} more pictures may be wrong in their numbers"]
-            for note in notes[:_NOTES_SHOWN] + more * (len(notes) > _NOTES_SHOWN):
-                scheduler.progress.note(note)
-            yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
-            loaded = [outcome for outcome in outcomes if isinstance(outcome, LoadedJob)]
-            for active in scheduler.render(loaded, snapshots):
-                yield make_result(active, session)
+        while True:
+            with scheduler.stopwatch.driving():
+                if (outcome := next(outcomes, None)) is None:
+                    return
+            yield outcome
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _load_ahead(
+def _render_waves(
     pool: concurrent.futures.Executor,
     waves: list[list[ExaminedJob]],
     session: Session,
-    stop: StopToken,
-) -> Iterator[list[LoadedJob | Result]]:
-    """Each wave's loaded jobs, while the next wave's are already in the making.
+    scheduler: Scheduler,
+    snapshots: Mapping[int, JobSnapshot],
+) -> Iterator[ActiveJob | Result]:
+    """Jobs that are through all levels, and failures to load one.
 
-    It ends early where the run shall stop.
+    Each wave is loaded while the one before it is on the device. It ends early where the run shall
+    stop.
     """
-    futures = collections.deque[list[_Loading]]()
-    for wave in [*waves, []]:  # the empty one flushes the last
-        futures.append([pool.submit(_load, job, session) for job in wave])
-        if len(futures) == 2:
-            _wait(futures[0], stop)
-            if stop.is_requested:
-                return
-            yield [future.result() for future in futures.popleft()]
+    loading = [_load_all(pool, wave, session) for wave in waves[:1]]
+    for number in range(len(waves)):
+        if number + 1 < len(waves):
+            loading.append(_load_all(pool, waves[number + 1], session))
+        futures = loading.pop(0)
+        if not all(future.done() for future in futures):
+            yield from scheduler.finish()  # nothing else is there to do
+            with scheduler.stopwatch.waiting_for("inputs"):
+                _wait(futures, scheduler.stop)
+        if scheduler.stop.is_requested:
+            break
+        outcomes = [future.result() for future in futures]
+        _tell_notes(session, scheduler)
+        yield from (outcome for outcome in outcomes if isinstance(outcome, Result))
+        loaded = [outcome for outcome in outcomes if isinstance(outcome, LoadedJob)]
+        yield from scheduler.render(loaded, snapshots)
+    yield from scheduler.finish()
+
+
+def _tell_notes(session: Session, scheduler: Scheduler) -> None:
+    """Tells what was noticed of the pictures that were loaded."""
+    notes = session.pictures.take_notes()
+    more = [f"{len(notes) - _NOTES_SHOWN} more pictures may be wrong in their numbers"]
+    for note in notes[:_NOTES_SHOWN] + more * (len(notes) > _NOTES_SHOWN):
+        scheduler.progress.note(note)
+
+
+def _load_all(
+    pool: concurrent.futures.Executor, wave: list[ExaminedJob], session: Session
+) -> list[_Loading]:
+    return [pool.submit(_load, job, session) for job in wave]
 
 
 def _wait(futures: list[_Loading], stop: StopToken) -> None:

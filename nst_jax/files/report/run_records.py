@@ -17,6 +17,9 @@ _CLOCKS_DIFFER_S = 60.0
 _LONGEST = "seconds"
 """Workers run beside each other, so of this the longest counts; of all else the sum."""
 
+_SHARE = "device_idle_share"
+"""Of each worker's own time; by the seconds in steps a mean of all."""
+
 
 def read_run_record(folder: Path) -> RunRecord | None:
     """The last run's record; None where there is none that can be read.
@@ -53,7 +56,11 @@ def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     if not parts:
         return None
     summary, phases = _add_up(parts, "summary"), _add_up(parts, "phases")
-    summary[_LONGEST] = max(_numbers(part, "summary").get(_LONGEST, 0) for part in parts)
+    told = [_numbers(part, "summary") for part in parts]
+    summary[_LONGEST] = max(one.get(_LONGEST, 0) for one in told)
+    if _SHARE in summary:
+        idle = sum(one.get(_SHARE, 0) * one.get("step_seconds", 0) for one in told)
+        summary[_SHARE] = round(idle / (summary.get("step_seconds", 0) or 1), 4)
     return {**parts[0], "shard": None, "workers": len(parts), "summary": summary, "phases": phases}
 
 

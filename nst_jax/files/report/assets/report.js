@@ -217,6 +217,7 @@ function runParts(run) {
     "image-steps a second": number(sum.image_steps_per_second), "pictures in the last run": number(sum.done),
     "in steps": duration(sum.step_seconds), "in all": duration(sum.seconds),
   };
+  if (sum.device_idle_share !== undefined) figures["device idle"] = `${number(100 * sum.device_idle_share)} %`;
   return [
     make("dl", {class: "figures"}, Object.entries(figures).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
     phases(run.phases || {}, sum.seconds || 0),
@@ -237,8 +238,14 @@ function phases(seconds, whole) {
 function aboutRun(run) {
   const programs = Object.entries(run.compiled || {}).map(([name, seconds]) =>
     [`${(run.loaded || []).includes(name) ? "loaded" : "compiled"} in ${duration(seconds)}`, name]);
-  return [["weights", run.weights?.source], ...Object.entries(run.versions || {}),
+  return [["weights", run.weights?.source], ...driving(run.summary || {}), ...Object.entries(run.versions || {}),
     ...Object.entries(run.options || {}).map(([name, value]) => [name, said(value)]), ...programs];
+}
+
+function driving(sum) {
+  if (sum.driving_seconds === undefined) return [];
+  const waited = Object.entries(sum.waiting_seconds || {}).map(([what, seconds]) => `${duration(seconds)} for ${what === "device" ? "the device" : what}`);
+  return [["thread that drives the device", `${duration(sum.driving_seconds)} of work${waited.length ? `; it waited ${waited.join(", ")}` : ""}`]];
 }
 
 const said = value => Array.isArray(value) ? value.map(said).join(", ") || "equal or by default"
