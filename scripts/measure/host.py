@@ -6,6 +6,7 @@
     python scripts/measure/host.py shards [--jobs 32] [--size 128] [--steps 40] [--rounds 1]
     python scripts/measure/host.py devices [--jobs 4] [--size 256] [--steps 8] [--rounds 3]
     python scripts/measure/host.py driving [--styles 8] [--checkout PATH]
+    python scripts/measure/host.py throughput [--jobs 512] [--styles 32]
 
 Each is measured in a fresh process, on pictures of noise and, but for `shards` and `devices`, a
 narrow network from a seed, so that the device has next to nothing to do. Linux. What needs JAX
@@ -38,7 +39,7 @@ from tyro.conf import Positional
 from nst_jax import Job, JobOptions, Options, read_manifest
 from nst_jax.files import open_picture
 from nst_jax.files.encode import encode_picture
-from nst_jax.files.images import load_picture, resize
+from nst_jax.files.images import load_picture
 from nst_jax.request.job import fill_defaults
 from nst_jax.request.taps import VGG16
 
@@ -79,13 +80,13 @@ def write_network(path: Path) -> None:
     write_weights(path, network)
 
 
-def write_pictures(folder: Path, contents: int = 100, side: int = 64) -> None:
+def write_pictures(folder: Path, contents: int = 100, side: int = 64, suffix: str = "png") -> None:
     """Contents `0.png`, `1.png`, … and a `style.png`: clouds of colour, of some time ago."""
     chance = np.random.default_rng(0)
     for name in ("style", *map(str, range(contents))):
-        cloud = Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8))
-        cloud.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
-        os.utime(folder / f"{name}.png", (_LONG_AGO, _LONG_AGO))
+        cloud, path = chance.integers(0, 256, (16, 16, 3), np.uint8), folder / f"{name}.{suffix}"
+        Image.fromarray(cloud).resize((side, side), Image.Resampling.BICUBIC).save(path)
+        os.utime(path, (_LONG_AGO, _LONG_AGO))
 
 
 # ---- picture: for docs/scale.json, which scale_on_paper.py reads.
@@ -96,23 +97,28 @@ _SIDE = 512
 def measure_picture(folder: Path) -> dict[str, Any]:
     """CPU seconds that a picture of 512 px takes of the host's threads, and its bytes.
 
-    `carry`, of the thread that drives the device through five levels, is on the clock: have nothing
-    else running.
+    `load` is of the threads that decode and scale, for a job whose style is loaded already, and
+    `load_style` what a new style adds; `driving` is of the thread that drives the device through
+    five levels, and `driving_style` what a new style adds.
     """
     write_network(folder / "network.h5")
-    write_pictures(folder, contents=8, side=_SIDE)
+    write_pictures(folder, contents=16, side=_SIDE)
     pixels = finished_picture()
     encode = functools.partial(encode_picture, PurePath("x.png"), pixels, description="{}")
+    one, two = (seconds_to_load(folder, is_new) for is_new in (False, True))
+    few, many, styles = (driving_seconds(folder, *counts) for counts in ((4, 1), (16, 1), (16, 16)))
     seconds = {
-        "decode": 2 * fastest_seconds(lambda: decode(folder / "0.png")),
-        "carry": seconds_beside_steps(folder),
+        "load": one,
+        "load_style": two - one,
+        "driving": (many - few) / 12,
+        "driving_style": (styles - many) / 15,
         "encode": fastest_seconds(lambda: hashlib.sha256(encode())),
     }
     return {
         "machine": re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
         + f", {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
-        "seconds_a_picture": seconds,
+        "seconds_a_picture": {name: round(value, 6) for name, value in seconds.items()},
         "png_bytes": round(_SIDE**2 * len(encode()) / (pixels.shape[0] * pixels.shape[1])),
     }
 
@@ -135,24 +141,37 @@ def finished_picture() -> np.ndarray:
     return np.hstack([column[:half], column[half : 2 * half]])[:_SIDE, :_SIDE]
 
 
-def decode(path: Path) -> None:
-    """Checksum, pixels and scaling of a picture."""
-    hashlib.sha256(path.read_bytes())
-    resize(load_picture(path).pixels, (_SIDE - 1, _SIDE - 1))
+def seconds_to_load(folder: Path, is_new: bool) -> float:
+    """CPU seconds of a job's files to pictures at five levels; the style new, or loaded before."""
+    import dataclasses
 
-
-def seconds_beside_steps(folder: Path) -> float:
-    """Of one more picture through five levels: what `run.json` counts as targets."""
-    from nst_jax import render_batch
+    from nst_jax.engine.inputs.examine import examine_jobs
+    from nst_jax.engine.inputs.load import load_job
+    from nst_jax.engine.inputs.session import open_session
+    from nst_jax.engine.plan.examined_job import ExaminedJob
+    from nst_jax.engine.progress import NullProgress
 
     options = narrow_options(folder, size=_SIDE, levels=5, steps=1)
-    taken = []
-    for count in (2, 8):
-        jobs = [Job(folder / f"{number}.png", folder / "style.png") for number in range(count)]
-        render_batch(jobs, folder / f"beside{count}", options)
-        record = json.loads((folder / f"beside{count}" / "run.json").read_bytes())
-        taken.append(record["phases"]["targets"])
-    return round((taken[1] - taken[0]) / 6, 6)
+    session = open_session(options)
+    jobs = [Job(folder / f"{number}.png", folder / "style.png") for number in range(6)]
+    if is_new:
+        jobs = [dataclasses.replace(job, styles=(job.content,)) for job in jobs]
+    examined = examine_jobs(fill_defaults(jobs, options), session, NullProgress())
+    ready = iter([one for one in examined if isinstance(one, ExaminedJob)])
+    load_job(next(ready), options, session.pictures)
+    return fastest_seconds(lambda: load_job(next(ready), options, session.pictures))
+
+
+def driving_seconds(folder: Path, count: int, styles: int) -> float:
+    """CPU seconds of the thread that drives the device, for so many pictures and styles."""
+    from nst_jax import render_batch
+
+    network = str(folder / "network.h5")
+    options = Options(size=_SIDE, levels=5, steps=1, weights=network)
+    jobs = [
+        Job(folder / f"{number}.png", folder / f"{number % styles}.png") for number in range(count)
+    ]
+    return render_batch(jobs, folder / f"driving-{count}-{styles}", options).driving_seconds
 
 
 # ---- manifest: a million rows, read and checked.
@@ -356,6 +375,47 @@ def driving(
     sys.exit(subprocess.call(line, env=environment))
 
 
+def throughput(jobs: int = 512, styles: int = 32) -> None:
+    """Pictures a second: JPEGs of 512 px in, PNGs of 256 px out, two levels of one step.
+
+    The network has four channels, so that what counts is everything but the steps. Compilation is
+    left out.
+
+    Args:
+        jobs: Pictures.
+        styles: How many different ones they have.
+    """
+    print(run_in_fresh_process(measure_throughput, jobs, styles))
+
+
+def measure_throughput(jobs: int, styles: int) -> str:
+    """Of one batch into a folder, each content a file of its own."""
+    import driving
+
+    from nst_jax import render_batch
+    from nst_jax.engine.device.runtime import configure_process
+
+    with tempfile.TemporaryDirectory() as name, configure_process():
+        folder = Path(name)
+        driving.write_network(folder / "network.h5")
+        write_pictures(folder, contents=jobs + styles, side=_SIDE, suffix="jpg")
+        network = str(folder / "network.h5")
+        options = Options(size=256, levels=2, steps=1, weights=network)
+        pairs = [
+            Job(folder / f"{number}.jpg", folder / f"{jobs + number % styles}.jpg", f"{number}.png")
+            for number in range(jobs)
+        ]
+        summary = render_batch(pairs, folder / "out", options)
+        assert summary.done == jobs
+        seconds = summary.seconds - summary.compile_seconds
+        return (
+            f"{jobs / seconds:.1f} pictures a second: {jobs} in {seconds:.1f} s, compilation "
+            f"({summary.compile_seconds:.1f} s) left out; driving thread "
+            f"{summary.driving_seconds / jobs:.4f} s a picture, waiting {summary.waiting_seconds}, "
+            f"device idle {summary.device_idle_share:.1%}"
+        )
+
+
 def seconds_per_image_step(jobs: int, size: int, steps: int) -> float:
     """Of one batch, compilation apart."""
     from nst_jax import render_many
@@ -369,5 +429,5 @@ def seconds_per_image_step(jobs: int, size: int, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    commands = (picture, manifest, memory, shards, devices, driving)
+    commands = (picture, manifest, memory, shards, devices, driving, throughput)
     tyro.extras.subcommand_cli_from_dict({run.__name__: run for run in commands})

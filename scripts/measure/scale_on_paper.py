@@ -121,21 +121,19 @@ class Worker(NamedTuple):
 
     device: float
     driver: float
-    """The thread that drives the device, which waits meanwhile."""
+    """The thread that drives the device, a chunk ahead of it."""
     decoders: float
     writer: float
 
     @property
     def seconds(self) -> float:
-        """From picture to picture: the slowest of three that work side by side."""
-        return max(self.device + self.driver, self.decoders, self.writer)
+        """From picture to picture: the slowest of those that work side by side."""
+        return max(self)
 
     @property
     def bound_by(self) -> str:
         """Which of them that is."""
-        if self.seconds in (self.decoders, self.writer):
-            return "decoding" if self.seconds == self.decoders else "encoding"
-        return "device" if self.device >= self.driver else "driving thread"
+        return ("device", "driving thread", "decoding", "encoding")[self.index(self.seconds)]
 
 
 def worker(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> Worker:
@@ -143,8 +141,10 @@ def worker(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> Wor
     host = measured["seconds_a_picture"]
     rate = system.chips * peak_of(system.kind) * assumed.share
     jobs_a_style = max(assumed.jobs_of(system) / assumed.styles, 1.0)
-    driver = host["carry"] + host["style"] / jobs_a_style
-    return Worker(picture_operations() / rate, driver, host["decode"] / _DECODERS, host["encode"])
+    driver, loading = (
+        host[name] + host[f"{name}_style"] / jobs_a_style for name in ("driving", "load")
+    )
+    return Worker(picture_operations() / rate, driver, loading / _DECODERS, host["encode"])
 
 
 def hours(system: System, assumed: Assumed, measured: Mapping[str, Any]) -> float:
@@ -199,13 +199,14 @@ def chip_table(assumed: Assumed) -> str:
 def time_table(assumed: Assumed, measured: Mapping[str, Any]) -> str:
     """Time and chip-hours of all pictures."""
     head = ["system", "ASSUMED share of peak", "device, s a picture", "driving thread, s"]
+    head += ["loading threads, s"]
     head += ["bound by", "device busy", "pictures/s", "hours", "chip-hours"]
     rows = []
     for system in SYSTEMS:
         for share in sorted({assumed.share / 2, assumed.share, min(assumed.share * 1.5, 1.0)}):
             given = assumed._replace(share=share)
             one, time = worker(system, given, measured), hours(system, given, measured)
-            row = system.name, f"{share:.0%}", one.device, one.driver, one.bound_by
+            row = system.name, f"{share:.0%}", one.device, one.driver, one.decoders, one.bound_by
             row += f"{one.device / one.seconds:.0%}", system.workers / one.seconds
             rows.append((*row, time, time * system.workers * system.chips))
     return table(head, rows)
