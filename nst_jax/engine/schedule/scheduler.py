@@ -252,9 +252,13 @@ class Scheduler:
         if chunk is None:
             return
         self._at_work = chunk.batch
-        self._read(chunk)
-        with self.stopwatch.waiting_for("device"):
-            chunk.confirm_jobs()
+        try:
+            self._read(chunk)
+            with self.stopwatch.waiting_for("device"):
+                chunk.confirm_jobs()
+        except jax.errors.JaxRuntimeError:
+            yield from chunk.finished
+            raise
         if chunk.is_checkpoint and self._save:
             self._save(self.snapshots())
         yield from chunk.finished
@@ -263,9 +267,7 @@ class Scheduler:
         """Reads a chunk's report, notes it with the jobs, and tells of it."""
         if chunk.report:
             return
-        with self.stopwatch.waiting_for("device"):
-            chunk.read()
-        seconds = self.stopwatch.end_chunk()
+        seconds = self.stopwatch.end_chunk(chunk.read)
         self._step_seconds[chunk.batch.bucket] = seconds / chunk.num_steps
         image_steps = chunk.update_jobs(seconds)
         self.timing.image_steps += image_steps

@@ -4,8 +4,8 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.schedule.active_job import ActiveJob
@@ -51,6 +51,13 @@ class Timing:
         return self.idle / self.span if self.span else 0.0
 
 
+class _ChunkStart(NamedTuple):
+    """The time when a chunk was dispatched, and the seconds of compilation until then."""
+
+    time: float
+    compile_seconds: float
+
+
 class Stopwatch:
     """Times the driving thread's work and the chunks that are under way.
 
@@ -62,7 +69,7 @@ class Stopwatch:
         """Starts at 0, or adds to what was counted before."""
         self.timing = timing or Timing()
         self._programs = programs
-        self._under_way: collections.deque[float] = collections.deque()
+        self._under_way: collections.deque[_ChunkStart] = collections.deque()
         self._last_event: float | None = None  # a chunk's beginning or its report
         self._last_report = 0.0
 
@@ -96,12 +103,22 @@ class Stopwatch:
         passed, now = self._pass_time()
         if not self._under_way:
             self.timing.idle += passed
-        self._under_way.append(now)
+        self._under_way.append(_ChunkStart(now, self._compile_seconds))
 
-    def end_chunk(self) -> float:
-        """The oldest chunk's report has come; wall seconds that the devices had for it."""
+    def end_chunk(self, read: Callable[[], object]) -> float:
+        """Waits for the oldest chunk's report; wall seconds that the devices had for it.
+
+        A chunk may be over long before it is asked for, while a program is being compiled. So that
+        time does not count.
+        """
+        asked = time.perf_counter()
+        with self.waiting_for("device"):
+            read()
         _, now = self._pass_time()
-        seconds = now - max(self._under_way.popleft(), self._last_report)
+        start = self._under_way.popleft()
+        compilation = self._compile_seconds - start.compile_seconds
+        passed = now - max(start.time, self._last_report) - compilation
+        seconds = max(passed, now - asked)
         self._last_report = now
         self.timing.steps += seconds
         return seconds
