@@ -20,7 +20,7 @@ from nst_jax.engine.device.targets import TargetCache
 from nst_jax.engine.inputs import load as loading
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.recent_cache import RecentCache
-from nst_jax.engine.schedule.scheduler import make_programs
+from nst_jax.engine.schedule.make_scheduler import make_programs
 from nst_jax.model.style import Moments
 from nst_jax.model.targets import style_targets
 from nst_jax.model.wasserstein import RANK, WassersteinTarget
