@@ -216,6 +216,47 @@ def test_the_most_expensive_taps_of_a_run_count():
     assert bytes_of((64, 64), 2) > make_budget(None, cheap).required_bytes((64, 64), 2)
 
 
+@pytest.mark.parametrize(("optimizer", "planes"), [("adam", 5), ("lbfgs", 26)])
+def test_what_waits_on_a_device_is_part_of_what_it_needs(optimizer, planes):
+    """Each job's state and content, as many jobs as a wave has, and the targets that are kept."""
+    costs = dataclasses.replace(make_costs(), optimizer=optimizer)
+
+    def budget(jobs, limit=None):
+        return MemoryBudget(costs, (TAPS,), limit, jobs)
+
+    def waiting(canvas, jobs):
+        """Without the target cache, which a device of sixteen bytes and fewer does not have."""
+        return budget(jobs, 15).resident_bytes(canvas) / (12 * planes)
+
+    assert waiting((64, 48), 0) == 0
+    assert waiting((64, 48), 3) == 3 * 64 * 48
+    assert waiting((512, 512), 1000) == 32 * 512 * 512
+    assert waiting((1024, 1024), 1000) == 8 * 1024 * 1024
+    assert waiting((4096, 4096), 1000) == 4096 * 4096, "one is never too many"
+    alone = budget(0).required_bytes((64, 48), 2)
+    assert alone == costs.step_bytes((64, 48), 2, *TAPS)
+    beside = budget(3).required_bytes((64, 48), 2)
+    assert beside == alone + budget(3).resident_bytes((64, 48))
+    kept = budget(3).resident_bytes((64, 48)) - 12 * planes * waiting((64, 48), 3)
+    assert kept == 3 * 8 * costs.target_bytes((64, 48), *TAPS)
+    many = 12 * planes * waiting((512, 512), 10**6)
+    assert budget(10**6).resident_bytes((512, 512)) - many == 2**28
+    assert budget(10**6, 2**30).resident_bytes((512, 512)) - many == 2**26
+
+
+def test_a_batch_is_planned_beside_what_waits():
+    """A limit that holds four slots alone holds fewer beside the states of four jobs."""
+    levels = one_level_jobs((64, 64), 32)
+    limit = bytes_of((64, 64), 4)
+    where = Options(), data_mesh(one_device())
+    alone, beside = (
+        choose_slots(levels, *where, budget=dataclasses.replace(make_budget(limit), jobs=jobs))
+        for jobs in (0, 4)
+    )
+    assert alone.slots[SMALL] == 4
+    assert beside.slots[SMALL] < 4
+
+
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_the_largest_that_fits_is_found(most, limit):
     assert largest_that_fits(lambda value: value <= limit, most) == min(most, limit)
@@ -234,7 +275,8 @@ def test_jobs_are_planned_within_the_devices_memory(narrow_file):
     studio = Studio(tiny_options(narrow_file, batch_size="auto"))
     session, jobs = studio.session, studio.examine(map(tiny_job, range(8)))
     assert slots_by_canvas(session.make_plan(jobs, NullProgress()))[48, 48] == 8
-    needed = session.costs.step_bytes((48, 48), 2, ("relu2_1",), ("relu1_1", "relu2_1"))
+    taps = ("relu2_1",), ("relu1_1", "relu2_1")
+    needed = MemoryBudget(session.costs, (taps,), None, len(jobs)).required_bytes((48, 48), 2)
     with mock.patch.object(Devices, "memory_bytes", needed):
         assert slots_by_canvas(session.make_plan(jobs, NullProgress()))[48, 48] == 2
     assert session.make_plan([], NullProgress()).slots == {}
