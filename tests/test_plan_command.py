@@ -1,5 +1,6 @@
 """`nst-jax plan`: what a batch will be, as a table and as JSON, without rendering it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -169,7 +170,11 @@ def test_the_compilations_told_are_those_of_the_run(narrow_file):
     """All of them, where no slot is refilled."""
     options = tiny_options(narrow_file)
     others = FIRST_TAPS | {"style_taps": ("conv1_1",)}
-    jobs = [tiny_job(0, **FIRST_TAPS), tiny_job(1, **others)]
+    blended = {"content_taps": ("pixels",), "pixel_blend": 0.5}
+    jobs = [tiny_job(0, **FIRST_TAPS), tiny_job(1, **others), tiny_job(2, **FIRST_TAPS | blended)]
+    two = dataclasses.replace(jobs[0], style=(style_of(0), style_of(1)))
+    normalized = tiny_job(0, **FIRST_TAPS, content_normalization="mean")
+    jobs += [two, normalized]
     studio = Studio(options)
     studio.render(jobs)
     made = make_plan_report(jobs, options, measure=False, devices=one_device())

@@ -32,7 +32,7 @@ from nst_jax.forecast.compiled_step import analyze_step
 from nst_jax.forecast.report import CanvasReport, PlanReport, StepReport
 from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.options import Options
-from nst_jax.request.taps import deepest_tap
+from nst_jax.request.taps import PIXELS, deepest_tap
 
 # A picture of this long edge keeps a device reasonably busy and is soon looked at.
 _PROBE_EDGE_PX = {"cpu": 128}
@@ -208,8 +208,14 @@ def _program_names(jobs: Sequence[ExaminedJob]) -> set[tuple[Any, ...]]:
     names: set[tuple[Any, ...]] = set()
     for one in jobs:
         own, masked = one.options, bool(one.job.style_masks)
+        together = 1 if one.job.masks else len(one.job.styles)
+        names.add(("style targets", own.style_taps, own.style_normalization, together))
+        contents = {own.content_taps}
+        if own.pixel_blend and PIXELS in own.content_taps:
+            contents.add((PIXELS,))
         for level in one.levels:
             names.add(("step", level.bucket))
-            names.add(("content features", level.canvas, own.content_taps))
+            for taps in contents:
+                names.add(("content targets", level.canvas, taps, own.content_normalization))
             names.add(("style moments", level.style_edge, own.style_taps, masked))
     return names
