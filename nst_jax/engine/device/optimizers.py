@@ -5,6 +5,7 @@ Adam is told is traced and a job's own. L-BFGS has a memory and a line search fo
 slots take their steps one after the other.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -55,9 +56,13 @@ class Schedule(NamedTuple):
 
 def init_state(kind: OptimizerKind, canvas: Size) -> Any:
     """An optimiser's state before its first step, as host arrays of zeros."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _state_shapes(kind, canvas))
+
+
+@functools.lru_cache(maxsize=64)
+def _state_shapes(kind: OptimizerKind, canvas: Size) -> Any:
     image = jax.ShapeDtypeStruct((*canvas, _IMAGE_CHANNELS), np.float32)
-    init = _LBFGS.init if kind == "lbfgs" else optax.scale_by_adam().init
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(init, image))
+    return jax.eval_shape(_LBFGS.init if kind == "lbfgs" else optax.scale_by_adam().init, image)
 
 
 def update(

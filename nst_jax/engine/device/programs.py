@@ -8,7 +8,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,12 @@ _COLLECTIVES = (
 )
 
 
+class _NetworkLeaves(NamedTuple):
+    """The arrays of a VGG."""
+
+    arrays: tuple[Any, ...]
+
+
 class ProgramCache:
     """Programs by name, compiled when they are first called.
 
@@ -50,8 +56,6 @@ class ProgramCache:
             a cache on disk had it.
         compile_cpu_seconds: CPU seconds that the compiling threads took themselves.
         loaded: Names of those that came from the cache.
-        memory: Bytes on each device, by the compiler's own account, by the program's name;
-            a backend may tell nothing.
     """
 
     def __init__(
@@ -78,10 +82,19 @@ class ProgramCache:
         self.compiled: dict[str, float] = {}
         self.compile_cpu_seconds = 0.0
         self.loaded: set[str] = set()
-        self.memory: dict[str, int] = {}
         self._progress = progress
         self._products = products
         self._programs: dict[str, Any] = {}
+        self._leaves: dict[int, _NetworkLeaves] = {}
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes on each device, by the compiler's own account, by the program's name.
+
+        A backend may tell nothing.
+        """
+        told = {name: bytes_on_each_device(one) for name, one in self._programs.items()}
+        return {name: needed for name, needed in told.items() if needed is not None}
 
     def content_targets(
         self, canvas: Size, taps: Taps, normalized: str, image: Any, size: Any
@@ -175,7 +188,11 @@ class ProgramCache:
         arguments = (states, problems, self._network_on(used), num_steps)
         with runtime.without_debugging():
             return self._program(
-                name, solver.run_chunk, arguments, used.slot_sharding(slots), donate=(0,)
+                name,
+                solver.run_chunk,
+                self._flatten_network(arguments),
+                used.slot_sharding(slots),
+                donate=(0,),
             )
 
     def step_name(self, canvas: Size, problems: Any) -> str:
@@ -265,8 +282,21 @@ class ProgramCache:
         self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any
     ) -> Any:
         """Runs a program; `how` is the rest of what `_program` takes."""
+        arguments = self._flatten_network(arguments)
         with runtime.without_debugging():
             return self._program(name, function, arguments, *how)(*arguments)
+
+    def _flatten_network(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments of a program with the VGG's arrays alone: to find them takes a while."""
+
+        def flatten(one: Any) -> Any:
+            if not isinstance(one, VGG):
+                return one
+            if id(one) not in self._leaves:  # which outlives nothing: the session holds the VGG
+                self._leaves[id(one)] = _NetworkLeaves(tuple(jax.tree.leaves(one)))
+            return self._leaves[id(one)]
+
+        return tuple(map(flatten, arguments))
 
     def _program(
         self,
@@ -282,8 +312,6 @@ class ProgramCache:
                 name, lambda: self._compile(name, function, arguments, layout, donate)
             )
             self._programs[name] = program
-            if (needed := bytes_on_each_device(program)) is not None:
-                self.memory[name] = needed
         return self._programs[name]
 
     def _compile(
@@ -296,12 +324,16 @@ class ProgramCache:
     ) -> Any:
         self._progress.on_compile(name)
         began, cpu_began = time.perf_counter(), time.thread_time()
+        structure = jax.tree.structure(self.network)
         results = layout or self.devices.subset_for(1).replicated_sharding
 
         # JAX remembers a program for as long as its function lives, and this one dies here.
         @functools.wraps(function)
         def passing(*values: Any) -> Any:
-            return function(*values)
+            return function(*(restore(one) for one in values))
+
+        def restore(one: Any) -> Any:
+            return jax.tree.unflatten(structure, one[0]) if type(one) is _NetworkLeaves else one
 
         jitted = jax.jit(passing, donate_argnums=donate, out_shardings=results)
         with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):

@@ -23,6 +23,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,9 @@ _NO_DEBUGGING = (
 )
 
 
+_thread = threading.local()
+
+
 @contextlib.contextmanager
 def configure_process() -> Iterator[Path | None]:
     """A device for every core, and compiled programs on disk in this `with` block.
@@ -99,11 +103,17 @@ def without_debugging() -> Iterator[None]:
     """In this `with` block of this thread the user's switches for finding faults are off.
 
     They are for programs of his own. Ours hold infinities on purpose, are compiled ahead of being
-    called, and find out themselves which job has left the finite numbers.
+    called, and find out themselves which job has left the finite numbers. Within another such
+    block there is nothing to do.
     """
+    if getattr(_thread, "is_without_debugging", False):
+        yield
+        return
     with contextlib.ExitStack() as stack:
         for name, value in _NO_DEBUGGING:
             stack.enter_context(getattr(jax, name)(value))
+        _thread.is_without_debugging = True
+        stack.callback(setattr, _thread, "is_without_debugging", False)
         yield
 
 

@@ -1,6 +1,7 @@
 """Which devices a batch runs on, how it is laid over them, and what suits their kind."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -89,8 +90,7 @@ class Devices:
 
         So one picture alone runs on one device, and on a CPU with the threads of all cores.
         """
-        count = max(count for count in range(1, self.count + 1) if slots % count == 0)
-        return dataclasses.replace(self, mesh=_line(self.mesh.devices.flat[:count]))
+        return _subset(self, slots)
 
     def slots_on_each(self, slots: int) -> int:
         """How many of a batch's slots each used device holds."""
@@ -127,6 +127,12 @@ class Devices:
     def put(self, tree: Any, sharding: NamedSharding) -> Any:
         """Host arrays onto the devices."""
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+
+
+@functools.lru_cache(maxsize=64)
+def _subset(devices: Devices, slots: int) -> Devices:
+    count = max(count for count in range(1, devices.count + 1) if slots % count == 0)
+    return Devices(_line(devices.mesh.devices.flat[:count]))
 
 
 def data_mesh(devices: Iterable[Any]) -> Devices:

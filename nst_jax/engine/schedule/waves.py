@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from nst_jax.engine.device.runtime import without_debugging
 from nst_jax.engine.inputs.fingerprint import session_fingerprint
 from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import DECODERS, LoadedJob, load_job, read_with_retries
@@ -80,7 +81,7 @@ def run_jobs(
     outcomes = _render_waves(pool, waves, session, scheduler, snapshots)
     try:
         while True:
-            with scheduler.stopwatch.driving():
+            with without_debugging(), scheduler.stopwatch.driving():
                 if (outcome := next(outcomes, None)) is None:
                     return
             yield outcome
