@@ -33,7 +33,7 @@ RECORD = {
 }
 SUMMARY = {
     *("jobs", "done", "failed", "skipped", "seconds", "compile_seconds"),
-    "image_steps_per_second",
+    *("image_steps_per_second", "driving_seconds", "waiting_seconds", "device_idle_share"),
 }
 
 

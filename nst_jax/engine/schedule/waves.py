@@ -23,7 +23,8 @@ from nst_jax.engine.inputs.load import DECODERS, LoadedJob, load_job, read_with_
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket
-from nst_jax.engine.plan.slots import WAVE_JOBS, Plan
+from nst_jax.engine.plan.memory_model import WAVE_JOBS, WAVE_PIXELS
+from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.finish import make_result
@@ -31,8 +32,6 @@ from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.request.errors import JobError, ReadError
-
-_WAVE_PIXELS = WAVE_JOBS * 512 * 512
 
 _STOP_CHECK_S = 0.2
 """Between two looks at whether the run shall stop, while pictures are being decoded."""
@@ -73,7 +72,7 @@ def run_jobs(
     """
     begun = [one for one in jobs if one.index in snapshots]
     fresh = [one for one in jobs if one.index not in snapshots]
-    limit = max(1, min(WAVE_JOBS, _WAVE_PIXELS // session.options.size**2))
+    limit = max(1, min(WAVE_JOBS, WAVE_PIXELS // session.options.size**2))
     waves = [
         wave for some in (begun, fresh) for wave in _split_into_waves(some, scheduler.plan, limit)
     ]
