@@ -54,13 +54,18 @@ class Schedule(NamedTuple):
         return constant + self.cosine * cosine + self.exponential * exponential
 
 
+_DOUBLE_PRECISION = "jax_enable_x64"
+
+
 def init_state(kind: OptimizerKind, canvas: Size) -> Any:
     """An optimiser's state before its first step, as host arrays of zeros."""
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _state_shapes(kind, canvas))
+    shapes = _state_shapes(kind, canvas, getattr(jax.config, _DOUBLE_PRECISION))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 @functools.lru_cache(maxsize=64)
-def _state_shapes(kind: OptimizerKind, canvas: Size) -> Any:
+def _state_shapes(kind: OptimizerKind, canvas: Size, is_double: bool) -> Any:
+    del is_double  # but L-BFGS's numbers follow it
     image = jax.ShapeDtypeStruct((*canvas, _IMAGE_CHANNELS), np.float32)
     return jax.eval_shape(_LBFGS.init if kind == "lbfgs" else optax.scale_by_adam().init, image)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 _KEPT_SESSIONS = 2
 
-_KEPT_PROGRAMS = 128
-"""Of a session. A picture of 512 px has 16: it takes eight kinds of pictures to fill them."""
+_KEPT_PROGRAMS = 256
+"""Of a session. A picture of 512 px has 35: it takes seven kinds of pictures to fill them."""
 
 
 class CompiledSession:

@@ -43,7 +43,10 @@ class RecentCache:
                 self._making[key] = future
         if is_mine:
             self._make(key, make, future)
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # whose error would hold this frame, and by its callers a batch's arrays
 
     def forget(self) -> None:
         """Drops everything that is kept."""
@@ -63,6 +66,7 @@ class RecentCache:
             with self._lock:
                 del self._making[key]
             future.set_exception(error)
+            del future
             return
         with self._lock:
             del self._making[key]

@@ -159,15 +159,16 @@ class ResultWriter:
 
     def put(self, make: Callable[[], Result]) -> None:
         """Hands over a result, which is made by the thread; waits while too many are in memory."""
-        self._waiting.append(self._thread.submit(lambda: self._finish(make())))
-        while self._waiting and (len(self._waiting) > _PICTURES_WAITING or self._waiting[0].done()):
-            self._waiting.popleft().result()
+        self._submit(lambda: self._finish(make()))
 
     def put_preview(self, preview: Preview) -> None:
-        """Hands over a preview; see `save_preview`."""
-        self._waiting.append(
-            self._thread.submit(save_preview, self._folder, preview, self._options, self._progress)
-        )
+        """Hands over a preview, likewise; see `save_preview`."""
+        self._submit(lambda: save_preview(self._folder, preview, self._options, self._progress))
+
+    def _submit(self, write: Callable[[], None]) -> None:
+        self._waiting.append(self._thread.submit(write))
+        while self._waiting and (len(self._waiting) > _PICTURES_WAITING or self._waiting[0].done()):
+            self._waiting.popleft().result()
 
     def _finish(self, result: Result) -> None:
         if self.fault:

@@ -146,12 +146,13 @@ class ActiveJob:
         self.losses = dict(zip(Terms._fields, map(float, losses), strict=True))
         self.steps_before, self.steps_here = self.steps_before + self.steps_here, 0
         if not self.is_finite:
-            self.state = None
+            self.state, self.kept = None, KeptState()
         elif isinstance(follows, State):
             self.keep(self.kept.levels_done + 1, follows)
         else:
             height, width = self.loaded.levels[-1].size
             self.image = np.clip(np.asarray(follows)[:height, :width], 0, 1)
+            self.state, self.kept = None, KeptState()
 
     def keep(self, levels_done: int, state: State) -> None:
         """Keeps a state on the host, once the device has come so far."""

@@ -14,7 +14,7 @@ from nst_jax.request.errors import NonFiniteError, say_count
 
 def make_result(active: ActiveJob, session: Session) -> Result:
     """The result of a job that is finished: its picture, or why it has none."""
-    loaded, examined = active.loaded, active.loaded.examined
+    loaded, examined, alpha = active.loaded, active.loaded.examined, active.loaded.content.alpha
     error = active.fault
     if error is None and not active.is_finite:
         error = NonFiniteError(
@@ -29,7 +29,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
         index=examined.index,
         job=examined.job,
         image=image,
-        alpha=loaded.content.alpha,
+        alpha=None if alpha is None else alpha.copy(),  # which other jobs may share
         exif=loaded.exif,
         losses=active.losses,
         curve=active.curve.points,

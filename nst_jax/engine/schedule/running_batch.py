@@ -23,7 +23,7 @@ class RunningBatch:
     Attributes:
         bucket: What its jobs have alike.
         slot_batch: The slots on the devices.
-        jobs: The job of each slot; those to blame where the devices fail.
+        jobs: The job of each slot; None where it has left and nobody has taken its place.
         taken: Steps of each job in its level.
         left: Steps that each has still to take there; 0 where it is through.
     """
@@ -32,7 +32,7 @@ class RunningBatch:
         """A batch whose slots are still to be opened, with the jobs that are to fill them."""
         self.bucket = bucket
         self.slot_batch: SlotBatch | None = None
-        self.jobs = list(jobs)
+        self.jobs: list[ActiveJob | None] = list(jobs)
         self.taken: Steps = np.zeros(len(jobs), np.int64)
         self.left: Steps = np.zeros(len(jobs), np.int64)
 
@@ -44,20 +44,21 @@ class RunningBatch:
     @property
     def total_steps(self) -> Steps:
         """Steps of each job over all levels."""
-        return np.array([one.steps_before for one in self.jobs], np.int64) + self.taken
+        before = [one.steps_before if one else 0 for one in self.jobs]
+        return np.array(before, np.int64) + self.taken
 
-    def free_slots(self) -> Sequence[int]:
-        """Slots whose job is through."""
-        return np.flatnonzero(self.left == 0).tolist()
+    def through_jobs(self) -> list[tuple[int, ActiveJob]]:
+        """Slots whose job is through, and the job."""
+        return [(n, one) for n, one in enumerate(self.jobs) if one and not self.left[n]]
 
-    def busy_slots(self) -> Sequence[int]:
-        """Slots whose job has steps to take."""
-        return np.flatnonzero(self.left).tolist()
+    def moving_jobs(self) -> list[tuple[int, ActiveJob]]:
+        """Slots whose job has steps to take, and the job."""
+        return [(n, one) for n, one in enumerate(self.jobs) if one and self.left[n]]
 
     def longest_chunk(self, *, others_wait: bool) -> int:
         """Steps after which some slot may be free, all are through, or the curve wants a point."""
         longest = self.left[self.left > 0].min() if others_wait else self.left.max()
-        may_converge = any(one.loaded.options.early_stop for one in self.jobs)
+        may_converge = any(one.loaded.options.early_stop for one in self.jobs if one)
         until_look = max(CHECK_EVERY, self.left.max() // CHUNKS_A_LEVEL)
         return int(min(longest, CHECK_EVERY if may_converge else until_look))
 
@@ -70,6 +71,7 @@ class RunningBatch:
         assert self.slot_batch
         self.slot_batch.place(slot, entry)
         job = self.jobs[slot]
+        assert job
         self.taken[slot] = job.first_step
         self.left[slot] = job.level.steps - job.first_step
 
@@ -77,6 +79,10 @@ class RunningBatch:
         """A slot's state, on the first device."""
         assert self.slot_batch
         return self.slot_batch.take(slot)
+
+    def close(self) -> None:
+        """Gives the devices' memory back."""
+        self.slot_batch = None
 
     def step(self, num_steps: int) -> "DispatchedChunk":
         """Asks for so many more steps of every slot."""
@@ -108,7 +114,7 @@ class DispatchedChunk:
     batch: RunningBatch
     num_steps: int
     told: Any
-    jobs: Sequence[ActiveJob] = ()
+    jobs: Sequence[ActiveJob | None] = ()
     moving: Sequence[ActiveJob] = ()
     report: ChunkReport | None = None
     leaving: list[tuple[int, ActiveJob, Any]] = dataclasses.field(default_factory=list)
@@ -119,7 +125,7 @@ class DispatchedChunk:
     def __post_init__(self) -> None:
         """Remembers who is in the slots: the next jobs may take them before it is over."""
         self.jobs = list(self.batch.jobs)
-        self.moving = [self.jobs[slot] for slot in self.batch.busy_slots()]
+        self.moving = [one for _, one in self.batch.moving_jobs()]
 
     def read(self) -> ChunkReport:
         """Waits for its end, and for that alone."""
@@ -132,9 +138,9 @@ class DispatchedChunk:
         report, image_steps = self.read(), 0
         rows = zip(self.jobs, report.steps.tolist(), report.terms.tolist(), strict=False)
         for slot, (one, steps, terms) in enumerate(rows):
-            if report.ended_early[slot] and self.batch.jobs[slot] is one:
+            if one and report.ended_early[slot] and self.batch.jobs[slot] is one:
                 self.batch.taken[slot], self.batch.left[slot] = steps, 0
-            if one not in self.moving or one.is_finished:
+            if one is None or one not in self.moving or one.is_finished:
                 continue
             one.seconds += seconds / len(self.moving)
             one.curve.add(one.steps_before + steps, terms)

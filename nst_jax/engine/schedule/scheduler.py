@@ -20,13 +20,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.recent_sessions import forget_programs
-from nst_jax.engine.device.solver import State
 from nst_jax.engine.device.targets import TargetProvider
 from nst_jax.engine.inputs.load import LoadedJob
 from nst_jax.engine.plan.levels import Bucket
@@ -51,6 +51,13 @@ NO_RETRIES = RunPolicy(retries=0, checkpoint_every=0.0)
 """No retries, no checkpoints."""
 
 Queue = collections.deque[ActiveJob]
+
+
+class _Work(NamedTuple):
+    """What the devices are at: the jobs, and what these have alike."""
+
+    jobs: Sequence[ActiveJob | None]
+    bucket: Bucket | None
 
 
 class Scheduler:
@@ -106,7 +113,7 @@ class Scheduler:
         self._saved_at = time.monotonic()
         self._jobs: list[ActiveJob] = []
         self._under_way: DispatchedChunk | None = None
-        self._at_work: RunningBatch | None = None  # to blame where the device fails
+        self._at_work = _Work((), None)  # to blame where the devices fail
         self._step_seconds: dict[Bucket, float] = {}
 
     @property
@@ -169,18 +176,18 @@ class Scheduler:
         try:
             yield from run()
         except jax.errors.JaxRuntimeError as error:
-            batch = self._at_work
-            assert batch is not None
+            jobs, bucket = self._at_work
+            assert bucket is not None
             forget_programs()  # the memory of others is needed, or no later call may trust ours
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 yield from self._settle()  # what was well before
             self._under_way = None
             self.stopwatch.drop_chunks()
             self._loader.forget_targets()
-            blamed = [one for one in batch.jobs if not one.is_finished]
+            blamed = [one for one in jobs if one and not one.is_finished]
             for one in self._jobs:
                 one.roll_back()
-            self._recovery.handle(error, blamed, batch.bucket)
+            self._recovery.handle(error, blamed, bucket)
             yield from (one for one in blamed if one.fault)
 
     def _run_bucket(self, bucket: Bucket) -> Iterator[ActiveJob]:
@@ -200,18 +207,21 @@ class Scheduler:
         batch = self._open_batch(bucket, first, waiting)
         while not self.stop.is_requested:
             yield from self._step(batch, others_wait=bool(waiting))
+            self._release_jobs(batch)
             self._refill(batch, waiting)
             if not batch.is_busy:
                 break
             self._checkpoint(batch)
-        self._close_batch(batch)
+        self._keep_jobs(batch)
+        batch.close()
 
     def _open_batch(self, bucket: Bucket, first: ActiveJob, waiting: Queue) -> RunningBatch:
         """Slots on the devices, filled as far as there are jobs."""
         num_slots, jobs = self.plan.slots[bucket], [first]
         while len(jobs) < num_slots and (new := self._pop_job(waiting)):
             jobs.append(new)
-        self._at_work = batch = RunningBatch(bucket, jobs)
+        batch = RunningBatch(bucket, jobs)
+        self._at_work = _Work(batch.jobs, bucket)
         with self.stopwatch.beside_steps(jobs):
             self._loader.fill_batch(batch, num_slots)
         return batch
@@ -227,11 +237,11 @@ class Scheduler:
     def _step(self, batch: RunningBatch, *, others_wait: bool) -> Iterator[ActiveJob]:
         """Dispatches a chunk; then reads the one before it, and hands out who is finished by it."""
         taken = batch.total_steps
-        with self.stopwatch.beside_steps(batch.jobs):
+        with self.stopwatch.beside_steps([one for one in batch.jobs if one]):
             chunk = batch.step(self._chunk_length(batch, others_wait=others_wait))
         self.stopwatch.begin_chunk()
         yield from self._settle()
-        self._at_work, self._under_way = batch, chunk
+        self._at_work, self._under_way = _Work(batch.jobs, batch.bucket), chunk
         # How long a chunk shall be is not known before the first; a preview is due after each.
         if batch.bucket not in self._step_seconds or self._previews:
             self._read(chunk)
@@ -251,7 +261,7 @@ class Scheduler:
         chunk, self._under_way = self._under_way, None
         if chunk is None:
             return
-        self._at_work = chunk.batch
+        self._at_work = _Work(chunk.jobs, chunk.batch.bucket)
         try:
             self._read(chunk)
             with self.stopwatch.waiting_for("device"):
@@ -273,46 +283,44 @@ class Scheduler:
         self.timing.image_steps += image_steps
         self.progress.on_step(image_steps)
 
+    def _release_jobs(self, batch: RunningBatch) -> None:
+        """Lets go of the jobs that are through: asks for what follows their level."""
+        chunk = self._under_way
+        assert chunk is not None
+        for slot, one in batch.through_jobs():
+            if not one.is_finished:  # it has not failed
+                with self.stopwatch.beside_steps([one]):
+                    follows = one.leave_level(batch.take(slot), self.programs)
+                    chunk.leaving.append((slot, one, follows))
+            batch.jobs[slot] = None
+
     def _refill(self, batch: RunningBatch, waiting: Queue) -> None:
-        """Gives free slots to the next jobs."""
-        for slot in batch.free_slots():
+        """Gives the slots that are free to the next jobs."""
+        for slot, one in enumerate(batch.jobs):
+            if one:
+                continue
             if self.stop.is_requested or not (new := self._pop_job(waiting)):
                 return
-            self._leave(batch, slot)
             with self.stopwatch.beside_steps([new]):
-                self._loader.replace_job(batch, slot, new)
+                self._loader.refill_slot(batch, slot, new)
 
-    def _leave(self, batch: RunningBatch, slot: int) -> None:
-        """Asks for what follows the level of a slot's job, which is through with it."""
-        one, chunk = batch.jobs[slot], self._under_way
-        if one.is_finished:  # it has failed
-            return
-        assert chunk is not None
-        with self.stopwatch.beside_steps([one]):
-            chunk.leaving.append((slot, one, one.leave_level(batch.take(slot), self.programs)))
-
-    def _close_batch(self, batch: RunningBatch) -> None:
-        """Lets go of all jobs; those that a stop has met in the midst of a level are kept."""
+    def _keep_jobs(self, batch: RunningBatch) -> None:
+        """Asks for a copy of every job that has steps to take; such is there when the run stops."""
         chunk = self._under_way
-        if chunk is None or chunk.batch is not batch:  # stopped before the first step
-            return
-        for slot in batch.free_slots():
-            self._leave(batch, slot)
-        chunk.keeping += self._copy_states(batch)
-
-    def _copy_states(self, batch: RunningBatch) -> list[tuple[ActiveJob, State]]:
-        """The jobs that have steps to take and their states, which are on their way to the host."""
-        return [
-            (batch.jobs[slot], copy_to_host(batch.take(slot)))
-            for slot in batch.busy_slots()
-            if not batch.jobs[slot].is_finished
-        ]
+        if chunk and chunk.batch is batch:  # else the run stopped before the first step
+            chunk.keeping += [
+                (one, copy_to_host(batch.take(slot)))
+                for slot, one in batch.moving_jobs()
+                if not one.is_finished
+            ]
 
     def _show(self, previews: Previews, batch: RunningBatch, before: Steps) -> None:
         """Shows the jobs that came to a preview since they had taken these steps."""
         after = batch.total_steps
         for slot in previews.list_due(before, after):
             one = batch.jobs[slot]
+            if one is None or one.is_finished:
+                continue
             with self.stopwatch.beside_steps([one]):
                 state = jax.tree.map(np.asarray, batch.take(slot))
                 previews.show(make_preview(one.loaded, state, one.level.size, int(after[slot])))
@@ -322,6 +330,6 @@ class Scheduler:
         every = self._checkpoint_every
         if not every or self._under_way is None or time.monotonic() - self._saved_at < every:
             return
-        self._under_way.keeping += self._copy_states(batch)
+        self._keep_jobs(batch)
         self._under_way.is_checkpoint = True
         self._saved_at = time.monotonic()

@@ -22,13 +22,14 @@ class SlotLoader:
     def fill_batch(self, batch: RunningBatch, num_slots: int) -> None:
         """Opens so many slots for a batch, and puts its jobs into the first of them."""
         for slot, one in enumerate(batch.jobs):
+            assert one
             entry = self.make_input(one)
             if not slot:
                 batch.open(self._programs, entry, num_slots)
             batch.place(slot, entry)
 
-    def replace_job(self, batch: RunningBatch, slot: int, job: ActiveJob) -> None:
-        """Puts a job into the slot of another one, which has left it."""
+    def refill_slot(self, batch: RunningBatch, slot: int, job: ActiveJob) -> None:
+        """Puts a job into the slot that another one has left."""
         batch.jobs[slot] = job  # whatever fails from here on, it is in the batch
         batch.place(slot, self.make_input(job))
 

@@ -52,10 +52,10 @@ class Timing:
 
 
 class _ChunkStart(NamedTuple):
-    """The time when a chunk was dispatched, and the seconds of compilation until then."""
+    """The time when a chunk was dispatched, and until then the seconds of other things."""
 
     time: float
-    compile_seconds: float
+    away_seconds: float
 
 
 class Stopwatch:
@@ -72,6 +72,7 @@ class Stopwatch:
         self._under_way: collections.deque[_ChunkStart] = collections.deque()
         self._last_event: float | None = None  # a chunk's beginning or its report
         self._last_report = 0.0
+        self._with_caller = 0.0
 
     @contextlib.contextmanager
     def beside_steps(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
@@ -103,21 +104,21 @@ class Stopwatch:
         passed, now = self._pass_time()
         if not self._under_way:
             self.timing.idle += passed
-        self._under_way.append(_ChunkStart(now, self._compile_seconds))
+        self._under_way.append(_ChunkStart(now, self._away_seconds))
 
     def end_chunk(self, read: Callable[[], object]) -> float:
         """Waits for the oldest chunk's report; wall seconds that the devices had for it.
 
-        A chunk may be over long before it is asked for, while a program is being compiled. So that
-        time does not count.
+        A chunk may be over long before it is asked for, while a program is being compiled or the
+        caller has the results so far. So that time does not count.
         """
         asked = time.perf_counter()
         with self.waiting_for("device"):
             read()
         _, now = self._pass_time()
         start = self._under_way.popleft()
-        compilation = self._compile_seconds - start.compile_seconds
-        passed = now - max(start.time, self._last_report) - compilation
+        away = self._away_seconds - start.away_seconds
+        passed = now - max(start.time, self._last_report) - away
         seconds = max(passed, now - asked)
         self._last_report = now
         self.timing.steps += seconds
@@ -144,6 +145,17 @@ class Stopwatch:
         finally:
             compilation = self._programs.compile_cpu_seconds - compiled_before
             self.timing.driving += time.thread_time() - began - compilation
+
+    @contextlib.contextmanager
+    def with_caller(self) -> Iterator[None]:
+        """In this `with` block a caller has the thread."""
+        began = time.perf_counter()
+        yield
+        self._with_caller += time.perf_counter() - began
+
+    @property
+    def _away_seconds(self) -> float:
+        return self._compile_seconds + self._with_caller
 
     @property
     def _compile_seconds(self) -> float:

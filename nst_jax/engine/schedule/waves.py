@@ -6,8 +6,8 @@
     make_result         what is kept of the content is laid over the picture
 
 A failing job becomes a failed result; the others don't notice. A run that shall stop ends
-after the chunk on the device, and hands out what was finished by then. The number of pictures in
-memory is bounded by the wave, whatever the number of jobs.
+after the chunks that are under way, and hands out what was finished by then. The number of
+pictures in memory is bounded by the wave, whatever the number of jobs.
 """
 
 import collections
@@ -83,7 +83,8 @@ def run_jobs(
             with without_debugging(), scheduler.stopwatch.driving():
                 if (outcome := next(outcomes, None)) is None:
                     return
-            yield outcome
+            with scheduler.stopwatch.with_caller():
+                yield outcome
     finally:
         pool.shutdown(cancel_futures=True)
 
