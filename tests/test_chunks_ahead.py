@@ -16,6 +16,7 @@ from engine_jobs import (
     LENGTHS,
     assert_same,
     one_device,
+    same,
     set_pace,
     tiny_job,
     tiny_options,
@@ -29,10 +30,13 @@ from nst_jax.engine.run import checkpoint
 from nst_jax.engine.run.checkpoint import CheckpointFile
 from nst_jax.engine.schedule import timing
 from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.engine.schedule.make_scheduler import make_scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.engine.schedule.timing import Stopwatch
+from nst_jax.engine.schedule.waves import render_jobs
 from nst_jax.files.folders import LocalFolder
 from nst_jax.files.report.run_records import read_run_record
+from nst_jax.request.errors import DeviceError
 from nst_jax.request.run_policy import RunPolicy
 
 # In which order things are asked for.
@@ -135,6 +139,50 @@ def test_a_fault_while_levels_are_confirmed_hands_out_each_job_once(one_level, m
     with mock.patch.object(one_level, "policy", RunPolicy(retries=2, checkpoint_every=0.0)):
         results = one_level.render(jobs, batch_size=2)
     assert_same(results, usual)
+
+
+def test_who_was_at_work_is_blamed_and_not_who_has_taken_the_slot(one_level, monkeypatch):
+    """The last chunk of the first job fails, and is read when the second one has its slot."""
+    original, reads = ChunkReport.read, itertools.count(1)
+
+    def read(told: Any) -> ChunkReport:
+        if next(reads) == 2:
+            raise jax.errors.JaxRuntimeError("INTERNAL: a passing fault")
+        return original(told)
+
+    jobs = [tiny_job(0, steps=9), tiny_job(1, steps=4)]
+    usual = one_level.render(jobs, batch_size=1)
+    monkeypatch.setattr(ChunkReport, "read", read)
+    first, second = one_level.render(jobs, batch_size=1)
+    assert isinstance(first.error, DeviceError)
+    assert same(second, usual[1])
+
+
+def test_a_checkpoint_knows_of_a_level_that_is_over_while_others_step(studio, monkeypatch):
+    """Though nobody waits for the slot."""
+    monkeypatch.setattr("nst_jax.engine.schedule.scheduler._CHUNK_S", 0.0)
+    jobs = studio.examine([tiny_job(0, steps=2), tiny_job(1, steps=12)])
+    kept: list[dict[int, tuple[int, int]]] = []
+
+    def save(snapshots: Any) -> None:
+        step = ".step"
+        kept.append({one.index: (one.level, int(one.arrays[step])) for one in snapshots})
+
+    scheduler = make_scheduler(
+        studio.session,
+        jobs,
+        studio.plan(jobs, batch_size=2),
+        studio.notes,
+        programs=studio.programs,
+        policy=RunPolicy(retries=0, checkpoint_every=1e-9),
+        save=save,
+    )
+    results = list(render_jobs(jobs, studio.session, scheduler))
+    assert len(results) == 2
+    coarse, fine = (level.index for level in jobs[0].levels)
+    assert kept[0] == {0: (coarse, 1), 1: (coarse, 1)}
+    assert kept[1] == {0: (fine, 0), 1: (coarse, 2)}
+    assert [one[1] for one in kept[1:11]] == [(coarse, step) for step in range(2, 12)]
 
 
 def test_checkpoints_are_written_one_after_the_other_and_none_after_the_end(
