@@ -253,7 +253,7 @@ def test_of_a_grey_content_and_grey_styles_comes_a_grey_picture(
     ends, starts, shown = [], [], []
 
     def watch(self, state, programs):
-        ends.append(np.asarray(state.image))
+        ends.append(np.asarray(state.image)[0])
         follows = leave_level(self, state, programs)
         if isinstance(follows, State):
             starts.extend((np.asarray(follows.image), np.asarray(follows.average)))

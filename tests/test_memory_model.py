@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from networks import CHANNELS, DEPTHS, narrow_network
 from test_slots import BATCH_SIZES, SMALL, one_level_jobs
 
-from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device
+from nst_jax.engine.device.compiled_facts import bytes_on_each_device
+from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.plan import host_limits
 from nst_jax.engine.plan.devices import Devices, data_mesh
 from nst_jax.engine.plan.levels import Bucket, Level

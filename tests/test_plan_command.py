@@ -167,7 +167,7 @@ def test_no_rate_no_time(narrow_file):
 
 
 def test_the_compilations_told_are_those_of_the_run(narrow_file):
-    """All of them, where no slot is refilled."""
+    """Small ones too, which open batches, fill slots and empty them."""
     options = tiny_options(narrow_file)
     others = FIRST_TAPS | {"style_taps": ("conv1_1",)}
     blended = {"content_taps": ("pixels",), "pixel_blend": 0.5}

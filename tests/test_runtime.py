@@ -98,8 +98,8 @@ def test_a_second_engine_loads_what_the_first_compiled(narrow_file, working_root
     assert others.loaded == set(others.compiled) == set(programs.compiled)
     assert second.tobytes() == first.tobytes()
     assert others.memory == programs.memory
-    [missed] = set(smaller.compiled) - smaller.loaded
-    assert missed.startswith("step ")
+    missed = sorted(name.split()[0] for name in set(smaller.compiled) - smaller.loaded)
+    assert missed == ["open", "place", "step", "take"]
 
     for path in working_root.rglob("*run_chunk*-cache"):
         path.write_bytes(path.read_bytes()[:100])

@@ -30,7 +30,7 @@ def print_plan(made: "PlanReport") -> None:
     lines = [
         ("devices", f"{device['count']} x {device['kind']} ({device['platform']}){room}"),
         *(dtype, jobs, levels),
-        ("compilations", f"{made.compilations}, and 2 small ones a canvas where slots refill"),
+        ("compilations", str(made.compilations)),
         *(steps, waste),
         ("operations", f"{made.operations / 1e12:.3f} TFLOP of convolutions"),
         ("time in steps", _time_text(made)),

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from nst_jax.engine.device.compiled_facts import bytes_on_each_device, collectives_in
 from nst_jax.engine.device.problem import make_problem
-from nst_jax.engine.device.programs import ProgramCache, bytes_on_each_device, collectives_in
+from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.targets import VARIATIONS
 from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.plan.devices import Devices

@@ -7,6 +7,7 @@ the engine's own model of it, or from the compiled programs themselves where the
 import collections
 import dataclasses
 import heapq
+import itertools
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -83,7 +84,7 @@ def make_plan_report(
         failures=failures,
         canvases=canvases,
         levels=len({level.index for one in planned for level in one.levels}),
-        compilations=len(_program_names(planned)),
+        compilations=len(_program_names(planned, made)),
         device={
             name: getattr(session.devices, name)
             for name in ("platform", "kind", "count", "memory_bytes")
@@ -203,8 +204,8 @@ def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
     return max(busy)
 
 
-def _program_names(jobs: Sequence[ExaminedJob]) -> set[tuple[Any, ...]]:
-    """What tells the programs of a run apart, except those that refill slots."""
+def _program_names(jobs: Sequence[ExaminedJob], plan: Plan) -> set[tuple[Any, ...]]:
+    """What tells the programs of a run apart."""
     names: set[tuple[Any, ...]] = set()
     for one in jobs:
         own, masked = one.options, bool(one.job.style_masks)
@@ -214,8 +215,11 @@ def _program_names(jobs: Sequence[ExaminedJob]) -> set[tuple[Any, ...]]:
         if own.pixel_blend and PIXELS in own.content_taps:
             contents.add((PIXELS,))
         for level in one.levels:
-            names.add(("step", level.bucket))
+            names |= {(kind, level.bucket) for kind in ("open", "place", "step")}
+            names.add(("take", level.canvas, plan.slots[level.bucket]))
             for taps in contents:
                 names.add(("content targets", level.canvas, taps, own.content_normalization))
             names.add(("style moments", level.style_edge, own.style_taps, masked))
+        for old, new in itertools.pairwise(one.levels):
+            names.add(("next level", old.canvas, new.canvas))
     return names

@@ -155,7 +155,7 @@ def seconds_to_load(folder: Path, is_new: bool) -> float:
     session = open_session(options)
     jobs = [Job(folder / f"{number}.png", folder / "style.png") for number in range(6)]
     if is_new:
-        jobs = [dataclasses.replace(job, styles=(job.content,)) for job in jobs]
+        jobs = [dataclasses.replace(job, style=job.content) for job in jobs]
     examined = examine_jobs(fill_defaults(jobs, options), session, NullProgress())
     ready = iter([one for one in examined if isinstance(one, ExaminedJob)])
     load_job(next(ready), options, session.pictures)

@@ -5,7 +5,6 @@ the slots and the taps, so whoever watches can name every compilation.
 """
 
 import functools
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from nst_jax.engine.device import runtime, solver
+from nst_jax.engine.device.compiled_facts import bytes_on_each_device
 from nst_jax.engine.device.recent_sessions import CompiledSession
 from nst_jax.engine.device.warm_start import warm_start
 from nst_jax.engine.plan.canvas import Size, size_text
@@ -28,16 +28,6 @@ from nst_jax.model.vgg import VGG
 from nst_jax.request.options import StyleLoss
 
 Taps = tuple[str, ...]
-
-_COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-broadcast",
-    "collective-permute",
-    "ragged-all-to-all",
-    "reduce-scatter",
-)
 
 
 class _NetworkLeaves(NamedTuple):
@@ -216,33 +206,51 @@ class ProgramCache:
 
     def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
+        slots = _slots_of(batch)
+        used = self.devices.subset_for(slots)
+        count = used.count
 
-        def place(batch, slot, one):
+        def place(batch, device, row, one):
+            is_there = jnp.arange(count) == device
+
             def replace(whole, new):
-                return jax.lax.dynamic_update_index_in_dim(whole, new, slot, 0)
+                apart = _split_by_device(whole, count)
+                old = jax.lax.dynamic_index_in_dim(apart, row, 1, keepdims=False)
+                rows = jnp.where(is_there.reshape(-1, *[1] * new.ndim), new, old)
+                return jax.lax.dynamic_update_index_in_dim(apart, rows, row, 1).reshape(whole.shape)
 
             return jax.tree.map(replace, batch, one)
 
-        slots = _slots_of(batch)
-        used = self.devices.subset_for(slots)
-        arguments = (batch, *_copy_to(used, (np.int32(slot), one)))
+        where = map(np.int32, divmod(slot, slots // count))
+        arguments = (batch, *_copy_to(used, (*where, one)))
         name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
         return self._call(name, place, arguments, used.slot_sharding(slots), (0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
-        """One slot's state, on the first device; the states given stay."""
+        """One slot's state, as a batch of one on the first device; the states given stay.
 
-        def take(states, slot):
-            return jax.tree.map(
-                lambda whole: jax.lax.dynamic_index_in_dim(whole, slot, 0, keepdims=False), states
-            )
-
+        Each device gives a slot of its own, of which one is the one that is asked for: between
+        devices nothing is computed, or they would have to wait for each other.
+        """
         slots = _slots_of(states)
         used = self.devices.subset_for(slots)
-        arguments = (states, _copy_to(used, np.int32(slot)))
+        count = used.count
+
+        def take(states, row):
+            def index(whole):
+                apart = _split_by_device(whole, count)
+                return jax.lax.dynamic_index_in_dim(apart, row, 1, keepdims=False)
+
+            return jax.tree.map(index, states)
+
+        device, row = divmod(slot, slots // count)
+        arguments = (states, _copy_to(used, np.int32(row)))
         name = f"take {size_text(canvas)} x {slots}"
-        taken = self._call(name, take, arguments, used.replicated_sharding)
-        return taken if used.count == 1 else jax.tree.map(_on_first_device, taken)
+        taken = self._call(name, take, arguments, used.slot_sharding(slots))
+        if count == 1:
+            return taken
+        own = jax.tree.map(lambda leaf: leaf.addressable_shards[device].data, taken)
+        return jax.device_put(own, self.devices.subset_for(1).replicated_sharding)
 
     def next_level(
         self,
@@ -256,7 +264,7 @@ class ProgramCache:
         """The state before a level's first step, from the one that the level before has left.
 
         Args:
-            state: One job's, on the first device.
+            state: One job's, as a batch of one on the first device.
             sizes: Of the job's image there and here, in pixels.
             canvases: That they lie on.
             decays: Adam's.
@@ -264,7 +272,8 @@ class ProgramCache:
         """
 
         def next_level(state, old_size, size, decays, is_grey):
-            return warm_start(state, old_size, size, canvases[1], decays, is_grey)
+            alone = jax.tree.map(lambda leaf: leaf[0], state)
+            return warm_start(alone, old_size, size, canvases[1], decays, is_grey)
 
         name = f"next level {size_text(canvases[0])} > {size_text(canvases[1])}"
         old_size, size = (np.asarray(one, np.int32) for one in sizes)
@@ -345,31 +354,14 @@ class ProgramCache:
         return program
 
 
-def bytes_on_each_device(program: Any) -> int | None:
-    """Arguments, results and temporary memory of a compiled program; None where untold."""
-    try:
-        memory = program.memory_analysis()
-    except (AttributeError, RuntimeError):  # a backend without it
-        return None
-    if memory is None:
-        return None
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes  # donated ones are arguments
-    return memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
-
-
-def collectives_in(text: str) -> list[str]:
-    """The operations over several devices in a compiled program's text, one for each."""
-    found = re.findall(rf"\b({'|'.join(_COLLECTIVES)})(?:-start)?\(", text)
-    return sorted(found)
-
-
 def _copy_to(used: Devices, tree: Any) -> Any:
     """Arrays of the host or the first device on all of these; as they are where it is alone."""
     return tree if used.count == 1 else jax.device_put(tree, used.replicated_sharding)
 
 
-def _on_first_device(leaf: Any) -> Any:
-    return leaf.addressable_shards[0].data
+def _split_by_device(whole: Any, count: int) -> Any:
+    """An array of all slots as (devices, slots of each, ...)."""
+    return whole.reshape(count, len(whole) // count, *whole.shape[1:])
 
 
 def _taps_text(problems: solver.Problem) -> str:

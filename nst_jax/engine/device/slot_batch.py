@@ -78,5 +78,5 @@ class SlotBatch:
         self.states, self.problems = batch
 
     def take(self, slot: int) -> State:
-        """One slot's state, as it is now, on the first device."""
+        """One slot's state, as it is now, as a batch of one on the first device."""
         return self._programs.take(self._canvas, self.states, slot)

@@ -117,7 +117,7 @@ class ActiveJob:
         A job of grey pictures goes on without colours, or they would add up to speckle.
 
         Args:
-            state: The level's last, on the first device.
+            state: The level's last, as a batch of one on the first device.
             programs: Those of the run.
 
         Returns:
@@ -151,7 +151,7 @@ class ActiveJob:
             self.keep(self.kept.levels_done + 1, follows)
         else:
             height, width = self.loaded.levels[-1].size
-            self.image = np.clip(np.asarray(follows)[:height, :width], 0, 1)
+            self.image = np.clip(np.asarray(follows)[0, :height, :width], 0, 1)
             self.state, self.kept = None, KeptState()
 
     def keep(self, levels_done: int, state: State) -> None:

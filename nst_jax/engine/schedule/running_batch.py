@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
@@ -13,6 +14,11 @@ from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.results import CHUNKS_A_LEVEL
 from nst_jax.engine.schedule.active_job import ActiveJob
 from nst_jax.engine.schedule.previews import Steps
+
+
+def unbatch(tree: Any) -> Any:
+    """What is a batch of one, on the host and without that axis."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], tree)
 
 
 class RunningBatch:
@@ -76,7 +82,7 @@ class RunningBatch:
         self.left[slot] = job.level.steps - job.first_step
 
     def take(self, slot: int) -> State:
-        """A slot's state, on the first device."""
+        """A slot's state, as a batch of one on the first device."""
         assert self.slot_batch
         return self.slot_batch.take(slot)
 
@@ -161,4 +167,4 @@ class DispatchedChunk:
                 self.finished += [one] if one.is_finished else []
         for one, state in self.keeping:
             if not one.is_finished:
-                one.keep(one.levels_done, state)
+                one.keep(one.levels_done, unbatch(state))

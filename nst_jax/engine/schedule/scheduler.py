@@ -23,7 +23,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.recent_sessions import forget_programs
@@ -35,7 +34,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.schedule.active_job import ActiveJob, copy_to_host, restore_job
 from nst_jax.engine.schedule.previews import Previews, Steps, make_preview
 from nst_jax.engine.schedule.recovery import Recovery
-from nst_jax.engine.schedule.running_batch import DispatchedChunk, RunningBatch
+from nst_jax.engine.schedule.running_batch import DispatchedChunk, RunningBatch, unbatch
 from nst_jax.engine.schedule.slot_loader import SlotLoader
 from nst_jax.engine.schedule.snapshot import JobSnapshot
 from nst_jax.engine.schedule.stop import StopToken
@@ -322,7 +321,7 @@ class Scheduler:
             if one is None or one.is_finished:
                 continue
             with self.stopwatch.beside_steps([one]):
-                state = jax.tree.map(np.asarray, batch.take(slot))
+                state = unbatch(batch.take(slot))
                 previews.show(make_preview(one.loaded, state, one.level.size, int(after[slot])))
 
     def _checkpoint(self, batch: RunningBatch) -> None:
