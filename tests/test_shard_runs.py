@@ -112,7 +112,7 @@ def test_a_lost_shard_is_picked_up_by_a_later_run_with_any_number(batch, unbroke
 def test_a_shard_that_was_stopped_goes_on_in_mid_schedule(batch, unbroken, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "_CHUNK_S", 1e-9)
 
-    first, second = StopAfter(3), StopAfter(0)
+    first, second = StopAfter(2), StopAfter(0)
     with pytest.raises(StoppedError):
         batch(tmp_path, "0/2", progress=first, stop=first.stop)
     assert (tmp_path / "state-0-of-2.npz").exists()

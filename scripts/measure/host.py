@@ -118,7 +118,7 @@ def measure_picture(folder: Path) -> dict[str, Any]:
         "machine": re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
         + f", {os.cpu_count()} cores",
         "date": time.strftime("%Y-%m-%d"),
-        "seconds_a_picture": {name: round(value, 6) for name, value in seconds.items()},
+        "seconds_a_picture": {name: round(max(0.0, value), 6) for name, value in seconds.items()},
         "png_bytes": round(_SIDE**2 * len(encode()) / (pixels.shape[0] * pixels.shape[1])),
     }
 
@@ -271,9 +271,7 @@ def picture(output: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = run_in_fresh_process(measure_picture, Path(folder))
     if output:
-        before = json.loads(output.read_bytes())
-        before["seconds_a_picture"] |= found.pop("seconds_a_picture")
-        found = before | found
+        found = json.loads(output.read_bytes()) | found
         output.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
