@@ -56,7 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(owner, name, spy)
 
-    for name in ("step", "place", "take"):
+    for name in ("__init__", "step", "take"):
         note(SlotBatch, name, name)
     note(ChunkReport, "read", "read")
     note(ActiveJob, "confirm_level", "confirm")
@@ -79,7 +79,7 @@ def test_the_next_batch_is_dispatched_before_a_level_is_confirmed(studio, asked)
     asked.clear()
     studio.render([tiny_job(0, steps=3)], batch_size=1)
     end = asked.index("take")
-    assert asked[end + 1 : end + 5] == ["place", "step", "read", "confirm"]
+    assert asked[end + 1 : end + 5] == ["__init__", "step", "read", "confirm"]
 
 
 def test_a_job_that_ends_early_stands_still_until_its_slot_is_refilled(one_level, monkeypatch):

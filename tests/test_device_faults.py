@@ -142,7 +142,7 @@ def count_kept(studio: Studio, jobs: list[Job], name: str, call: int) -> int:
 
 
 FAULTS = [
-    *(("take", 1, 0), ("take", 4, 3), ("place", 1, 0), ("place", 4, 2)),
+    *(("take", 1, 0), ("take", 4, 3), ("place", 1, 0), ("place", 4, 3)),
     *(("content_targets", 4, 1), ("content_targets", 6, 4), ("style_moments", 3, 0)),
 ]
 """A program, the call of it that fails, and how many jobs have left their slots before."""

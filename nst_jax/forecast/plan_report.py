@@ -207,6 +207,7 @@ def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
 def _program_names(jobs: Sequence[ExaminedJob], plan: Plan) -> set[tuple[Any, ...]]:
     """What tells the programs of a run apart."""
     names: set[tuple[Any, ...]] = set()
+    jobs_in = collections.Counter(level.bucket for one in jobs for level in one.levels)
     for one in jobs:
         own, masked = one.options, bool(one.job.style_masks)
         together = 1 if one.job.masks else len(one.job.styles)
@@ -215,7 +216,9 @@ def _program_names(jobs: Sequence[ExaminedJob], plan: Plan) -> set[tuple[Any, ..
         if own.pixel_blend and PIXELS in own.content_taps:
             contents.add((PIXELS,))
         for level in one.levels:
-            names |= {(kind, level.bucket) for kind in ("open", "place", "step")}
+            names |= {("open", level.bucket), ("step", level.bucket)}
+            if jobs_in[level.bucket] > 1:
+                names.add(("place", level.bucket))
             names.add(("take", level.canvas, plan.slots[level.bucket]))
             for taps in contents:
                 names.add(("content targets", level.canvas, taps, own.content_normalization))

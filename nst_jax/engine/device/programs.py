@@ -190,15 +190,16 @@ class ProgramCache:
         return f"step {size_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
 
     def open(self, canvas: Size, slots: int, one: Any) -> Any:
-        """A batch of so many slots, each with this state and problem, but without a step to take.
+        """A batch of so many slots with this state and problem in the first.
 
-        So the slots that no job fills are padding. Every job is put into its slot by `place`.
+        The others have them too, but no step to take: they are padding until `place` fills them.
         """
 
         def open_batch(one):
-            state, problem = one
-            idle = state, problem._replace(steps=jnp.zeros_like(problem.steps))
-            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (slots, *leaf.shape)), idle)
+            whole = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (slots, *leaf.shape)), one)
+            states, problems = whole
+            steps = jnp.where(jnp.arange(slots) == 0, problems.steps, 0)
+            return states, problems._replace(steps=steps)
 
         used = self.devices.subset_for(slots)
         name = f"open {size_text(canvas)} x {slots} {_taps_text(one[1])}"

@@ -56,7 +56,7 @@ class SlotBatch:
     Args:
         programs: The compiled programs of the run.
         canvas: Every slot's.
-        first: What padding is made of; any job's.
+        first: Of the first slot; padding is made of it.
         count: How many slots there are.
     """
 

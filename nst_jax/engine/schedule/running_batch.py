@@ -69,13 +69,17 @@ class RunningBatch:
         return int(min(longest, CHECK_EVERY if may_converge else until_look))
 
     def open(self, programs: ProgramCache, first: SlotInput, num_slots: int) -> None:
-        """Opens so many slots, all of them padding."""
+        """Opens so many slots, with the first job's in the first one and padding in the others."""
         self.slot_batch = SlotBatch(programs, self.bucket.canvas, first, num_slots)
+        self._start(0)
 
     def place(self, slot: int, entry: SlotInput) -> None:
         """Puts a slot's job onto the devices."""
         assert self.slot_batch
         self.slot_batch.place(slot, entry)
+        self._start(slot)
+
+    def _start(self, slot: int) -> None:
         job = self.jobs[slot]
         assert job
         self.taken[slot] = job.first_step

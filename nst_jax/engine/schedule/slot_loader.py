@@ -24,9 +24,10 @@ class SlotLoader:
         for slot, one in enumerate(batch.jobs):
             assert one
             entry = self.make_input(one)
-            if not slot:
+            if slot:
+                batch.place(slot, entry)
+            else:
                 batch.open(self._programs, entry, num_slots)
-            batch.place(slot, entry)
 
     def refill_slot(self, batch: RunningBatch, slot: int, job: ActiveJob) -> None:
         """Puts a job into the slot that another one has left."""
