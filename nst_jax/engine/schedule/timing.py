@@ -80,10 +80,25 @@ class Stopwatch:
 
         What it compiles is shared by the jobs.
         """
+        with self._compiling_for(jobs) as seconds:
+            yield
+        self.timing.targets += seconds[0]
+
+    @contextlib.contextmanager
+    def dispatch_steps(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
+        """Likewise, for steps: several devices of a CPU take them only when the last are over."""
+        with self._compiling_for(jobs) as seconds:
+            yield
+        self.timing.waiting.device += seconds[0]
+
+    @contextlib.contextmanager
+    def _compiling_for(self, jobs: Sequence[ActiveJob]) -> Iterator[list[float]]:
+        """Gives the wall seconds of the block without compilation, once it is over."""
         compiled_before, began = self._compile_seconds, time.perf_counter()
-        yield
+        seconds: list[float] = []
+        yield seconds
         compilation = self._compile_seconds - compiled_before
-        self.timing.targets += time.perf_counter() - began - compilation
+        seconds.append(time.perf_counter() - began - compilation)
         self.timing.compilation += compilation
         self.timing.waiting.compilation += compilation
         for one in jobs:
