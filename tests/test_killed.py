@@ -61,7 +61,9 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches):
     """Each time after a random part of the seconds that an unbroken run takes."""
     rng = random.Random(0)
-    command = batches.arguments("--steps", "60", "--checkpoint-every", "0.02")
+    command = batches.arguments(
+        *("--steps", "60", "--batch-size", "2", "--checkpoint-every", "0.02")
+    )
     assert runner.run(command) == 0  # programs are compiled and kept
     shutil.rmtree(batches.out)
     began = time.monotonic()
