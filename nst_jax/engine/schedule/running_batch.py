@@ -124,8 +124,8 @@ class DispatchedChunk:
     batch: RunningBatch
     num_steps: int
     told: Any
-    jobs: Sequence[ActiveJob | None] = ()
-    moving: Sequence[ActiveJob] = ()
+    jobs: Sequence[ActiveJob | None] = dataclasses.field(init=False)
+    moving: Sequence[ActiveJob] = dataclasses.field(init=False)
     report: ChunkReport | None = None
     leaving: list[tuple[int, ActiveJob, Any]] = dataclasses.field(default_factory=list)
     keeping: list[tuple[ActiveJob, State]] = dataclasses.field(default_factory=list)

@@ -236,7 +236,7 @@ class Scheduler:
     def _step(self, batch: RunningBatch, *, others_wait: bool) -> Iterator[ActiveJob]:
         """Dispatches a chunk; then reads the one before it, and hands out who is finished by it."""
         taken = batch.total_steps
-        with self.stopwatch.dispatch_steps([one for one in batch.jobs if one]):
+        with self.stopwatch.time_dispatch([one for one in batch.jobs if one]):
             chunk = batch.step(self._chunk_length(batch, others_wait=others_wait))
         self.stopwatch.begin_chunk()
         yield from self._settle()
@@ -263,7 +263,7 @@ class Scheduler:
         self._at_work = _Work(chunk.jobs, chunk.batch.bucket)
         try:
             self._read(chunk)
-            with self.stopwatch.waiting_for("device"):
+            with self.stopwatch.time_waiting("device"):
                 chunk.confirm_jobs()
         except jax.errors.JaxRuntimeError:
             yield from chunk.finished

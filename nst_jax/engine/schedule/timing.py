@@ -80,19 +80,19 @@ class Stopwatch:
 
         What it compiles is shared by the jobs.
         """
-        with self._compiling_for(jobs) as seconds:
+        with self._share_compilation(jobs) as seconds:
             yield
         self.timing.targets += seconds[0]
 
     @contextlib.contextmanager
-    def dispatch_steps(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
-        """Likewise, for steps: several devices of a CPU take them only when the last are over."""
-        with self._compiling_for(jobs) as seconds:
+    def time_dispatch(self, jobs: Sequence[ActiveJob]) -> Iterator[None]:
+        """The same for steps: several devices of a CPU take them only when the last are over."""
+        with self._share_compilation(jobs) as seconds:
             yield
         self.timing.waiting.device += seconds[0]
 
     @contextlib.contextmanager
-    def _compiling_for(self, jobs: Sequence[ActiveJob]) -> Iterator[list[float]]:
+    def _share_compilation(self, jobs: Sequence[ActiveJob]) -> Iterator[list[float]]:
         """Gives the wall seconds of the block without compilation, once it is over."""
         compiled_before, began = self._compile_seconds, time.perf_counter()
         seconds: list[float] = []
@@ -105,7 +105,7 @@ class Stopwatch:
             one.compile_seconds += compilation / len(jobs)
 
     @contextlib.contextmanager
-    def waiting_for(self, what: Literal["device", "inputs"]) -> Iterator[None]:
+    def time_waiting(self, what: Literal["device", "inputs"]) -> Iterator[None]:
         """Times a `with` block in which the driving thread waits."""
         began = time.perf_counter()
         try:
@@ -128,7 +128,7 @@ class Stopwatch:
         caller has the results so far. So that time does not count.
         """
         asked = time.perf_counter()
-        with self.waiting_for("device"):
+        with self.time_waiting("device"):
             read()
         _, now = self._pass_time()
         start = self._under_way.popleft()
@@ -152,7 +152,7 @@ class Stopwatch:
         return passed, now
 
     @contextlib.contextmanager
-    def driving(self) -> Iterator[None]:
+    def time_driving(self) -> Iterator[None]:
         """Counts the CPU seconds of this thread in a `with` block, without those of compilation."""
         compiled_before, began = self._programs.compile_cpu_seconds, time.thread_time()
         try:
@@ -162,8 +162,8 @@ class Stopwatch:
             self.timing.driving += time.thread_time() - began - compilation
 
     @contextlib.contextmanager
-    def with_caller(self) -> Iterator[None]:
-        """In this `with` block a caller has the thread."""
+    def time_caller(self) -> Iterator[None]:
+        """Times a `with` block in which a caller has the thread."""
         began = time.perf_counter()
         yield
         self._with_caller += time.perf_counter() - began

@@ -80,10 +80,10 @@ def run_jobs(
     outcomes = _render_waves(pool, waves, session, scheduler, snapshots)
     try:
         while True:
-            with without_debugging(), scheduler.stopwatch.driving():
+            with without_debugging(), scheduler.stopwatch.time_driving():
                 if (outcome := next(outcomes, None)) is None:
                     return
-            with scheduler.stopwatch.with_caller():
+            with scheduler.stopwatch.time_caller():
                 yield outcome
     finally:
         pool.shutdown(cancel_futures=True)
@@ -108,7 +108,7 @@ def _render_waves(
         futures = loading.pop(0)
         if not all(future.done() for future in futures):
             yield from scheduler.finish()  # nothing else is there to do
-            with scheduler.stopwatch.waiting_for("inputs"):
+            with scheduler.stopwatch.time_waiting("inputs"):
                 _wait(futures, scheduler.stop)
         if scheduler.stop.is_requested:
             break
