@@ -183,7 +183,7 @@ def test_what_is_passed_over_is_counted_in_one_note(phone, capsys):
         assert find_pictures([place], ["phone"], quiet=False) == ([wanted, wanted], {})
         (said,) = capsys.readouterr().err.splitlines()
         assert said.endswith(
-            "6 files are passed over, being no pictures that are read here: "
+            "6 files are passed over, which can't be read here as pictures: "
             "2 .nef, 1 .jxl, 1 .mov, 1 that are no files, 1 without a suffix"
         )
     assert [load_picture(Path(path)).pixels.shape for path in wanted] == [(6, 8, 3)] * 4
@@ -205,8 +205,7 @@ def test_where_no_picture_is_left_what_is_there_is_said(phone, place, there):
     with pytest.raises(OptionError) as caught:
         expand_picture_paths([place])
     got = caught.value.message.partition("got none")[2]
-    verb = "is" if there.startswith("1") and "," not in there else "are"
-    assert got == (f": there {verb} {there}" if there else "")
+    assert got == (f", only {there}" if there else "")
     assert caught.value.remedy
 
 

@@ -192,7 +192,7 @@ def test_a_folder_of_another_runs_outputs_alone_is_named_for_them(home):
         put(name)
     assert expand_picture_paths(["old"], PictureSearch(OwnFiles("new"))) == outputs
     for place, asking in (("old/*", "new"), ("old", "old")):
-        with pytest.raises(OptionError, match=r"got none: there are 3 that runs have written"):
+        with pytest.raises(OptionError, match=r"got none, only 3 that runs have written"):
             expand_picture_paths([place], PictureSearch(OwnFiles(asking)))
     put("old/mine.png")
     assert expand_picture_paths(["old"], PictureSearch(OwnFiles("new"))) == ["old/mine.png"]
@@ -237,7 +237,7 @@ def test_a_second_run_takes_nothing_of_the_first_and_says_what_is_renamed(
     done, (said,) = batch("photos/**")
     assert done == (0, 2), "photos/1.png and photos/more/1.png have these names from now on"
     assert left_out in said
-    with pytest.raises(OptionError, match=r"got none: there are 3 that runs have written"):
+    with pytest.raises(OptionError, match=r"got none, only 3 that runs have written"):
         expand_picture_paths(["photos/*_*.png"], PictureSearch(OwnFiles("photos")))
     Path("new").mkdir()
     save(Path("new/index.png"), 9)

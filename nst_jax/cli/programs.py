@@ -3,7 +3,7 @@
 import dataclasses
 
 from nst_jax.cli.console import print_json
-from nst_jax.request.errors import OutputError, reason_of
+from nst_jax.request.errors import OutputError, reason_of, say_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Programs:
         if why := kept_programs.unkept_text():
             print(f"no programs are kept from run to run: {why}")
             return 0
-        programs = "1 program" if count == 1 else f"{count} programs"
+        programs = say_count(count, "program")
         of = "any size" if limit < 0 else f"{limit / 1e6:.1f} MB at most"
         does = "removed" if self.clear else f"of {of}"
         print(f"{folder}: {programs}, {size / 1e6:.1f} MB {does}")

@@ -14,7 +14,7 @@ from nst_jax.files import storage
 from nst_jax.files.open_picture import FORMATS, HEIC_REMEDY, begins_as_picture, can_decode_heic
 from nst_jax.files.own_files import OwnFiles
 from nst_jax.files.picture_patterns import read_pattern
-from nst_jax.request.errors import OptionError
+from nst_jax.request.errors import OptionError, say_count
 from nst_jax.request.outputs import CONTACT_SHEET_NAME, is_url
 from nst_jax.request.paths import find_path, hint_at_spelling
 
@@ -73,7 +73,7 @@ def passed_over_text(paths: Iterable[str]) -> str:
     paths = list(paths)
     files = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
     hint = f"; for HEIC: {HEIC_REMEDY}" if _has_missing_heic(paths) else ""
-    return f"{files} passed over, being no pictures that are read here: {_count(paths)}{hint}"
+    return f"{files} passed over, which can't be read here as pictures: {_count(paths)}{hint}"
 
 
 def _pictures_at(place: str, search: PictureSearch) -> Sequence[str]:
@@ -156,7 +156,7 @@ def _outputs_of_others(own: Mapping[str, str], output_dir: str) -> list[str]:
 
 
 def _none_at(place: str, others: list[str], folders: int, own: int) -> OptionError:
-    subfolders = f"{folders} folder{'s' if folders > 1 else ''}" if folders else ""
+    subfolders = say_count(folders, "folder") if folders else ""
     outputs = f"{own} that runs have written" if own else ""
     there = ", ".join(filter(None, (_count(others), subfolders, outputs)))
     remedy = HEIC_REMEDY if _has_missing_heic(others) else "PNG, JPEG, WebP and TIFF are read"
@@ -164,8 +164,7 @@ def _none_at(place: str, others: list[str], folders: int, own: int) -> OptionErr
         remedy = "Name a folder of pictures that no run has made, or the files themselves"
     elif folders and not others:
         remedy = "Name one of the folders, or a pattern with ** for all of them"
-    verb = "is" if len(others) + folders + own == 1 else "are"
-    got = f"none: there {verb} {there}" if there else "none"
+    got = f"none, only {there}" if there else "none"
     return OptionError(f"{place} must hold at least one picture, got {got}", remedy)
 
 

@@ -25,6 +25,7 @@ from nst_jax.model import targets
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.style import Moments, RegionsTarget, StyleTarget
 from nst_jax.model.vgg import VGG
+from nst_jax.request.errors import say_count
 from nst_jax.request.options import StyleLoss
 
 Taps = tuple[str, ...]
@@ -146,7 +147,7 @@ class ProgramCache:
         def style_targets(moments, blend):
             return targets.style_targets(moments, blend, kind, normalized)
 
-        of = "1 style" if len(moments) == 1 else f"{len(moments)} styles"
+        of = say_count(len(moments), "style")
         name = f"style targets {','.join(taps)} {kind} by {normalized} of {of}"
         return self._call(name, style_targets, (tuple(moments), blend))
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nst_jax.engine.plan.host_limits import host_bytes, usable_cores
+from nst_jax.request.errors import say_count
 from nst_jax.request.options import Options
 
 # Pixels of a batch above which a step gains nothing from more slots. On CPU the rate per
@@ -69,7 +70,7 @@ class Devices:
         if self.platform == "cpu":
             kind = "CPU device" if self.count == 1 else "CPU devices"
             cores = usable_cores()
-            has = "1 core" if cores == 1 else f"{cores} cores"
+            has = say_count(cores, "core")
         else:
             kind, bytes_each = self.kind, self._limit_bytes
             has = "" if bytes_each is None else f"{self.count * bytes_each / 1e9:.0f} GB usable"
