@@ -86,7 +86,7 @@ def test_only_wide_layers_are_prepared_for_the_algorithm_for_cpus():
     network = narrow_network("vgg16", channels=(64, 128, 128, 4, 4))
     sides = _kernel_sides(build(network, deepest="relu4_1", use_winograd=True))
     prepared = {name for name, side in sides.items() if side == winograd.TILE}
-    assert prepared == {"conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
+    assert prepared == {"conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"}
     assert set(_kernel_sides(build(network, deepest="relu4_1")).values()) == {3}
 
 

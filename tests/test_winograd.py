@@ -48,9 +48,30 @@ def test_a_mapped_batch_equals_one_by_one():
         assert references.relative_error(together[slot], _correlated(alone, kernel)) < 1e-5
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (7, 9), (21, 8), (33, 5)])
+@pytest.mark.parametrize("fewest_tiles", [1, 5, 16])
+def test_strips_give_what_a_convolution_gives(monkeypatch, height, width, fewest_tiles):
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", fewest_tiles)
+    pictures = np.stack([_case(height, width, seed=seed)[0] for seed in range(2)])
+    _, kernel = _case(height, width)
+    transformed = jnp.asarray(winograd.transform_kernel(kernel))
+    together = jax.jit(jax.vmap(winograd.correlate, (0, None)))(pictures, transformed)
+    for picture, output in zip(pictures, together, strict=True):
+        assert references.relative_error(output, _expected(picture, kernel)) < 1e-5
+
+
+def test_a_strip_is_a_few_rows_unless_kernels_are_large_or_one_picture_has_all_cores():
+    small, large = 36 * 64 * 64, 36 * 512 * 512
+    assert winograd._rows_of_strip(small, batch=2, down=64, across=64) == 1
+    assert winograd._rows_of_strip(small, batch=2, down=16, across=8) == 4
+    assert winograd._rows_of_strip(small, batch=2, down=9, across=8) == 3
+    assert winograd._rows_of_strip(small, batch=1, down=64, across=64) == 64
+    assert winograd._rows_of_strip(large, batch=2, down=64, across=64) == 64
+
+
 @pytest.mark.parametrize(
     ("channels", "answer"),
-    [((3, 64), False), ((64, 64), False), ((64, 128), True), ((128, 64), True), ((512, 512), True)],
+    [((3, 64), False), ((64, 3), False), ((64, 64), True), ((128, 64), True), ((512, 512), True)],
 )
 def test_it_pays_only_where_channels_are_many(channels, answer):
     assert winograd.is_profitable(*channels) is answer

@@ -87,6 +87,7 @@ class VGG(nnx.Module):
         self.padding: layers.Padding = padding
         self.dtype = jnp.dtype(dtype)
         self.mean = nnx.Variable(jnp.asarray(np.asarray(mean, np.float32), jnp.float32))
+        self.ones = nnx.Variable(jnp.asarray(np.ones(3, self.dtype), self.dtype))
         self.convolutions = nnx.Dict(
             {
                 name: Convolution(*weights[name], dtype=self.dtype, use_winograd=use_winograd)
@@ -126,6 +127,10 @@ class VGG(nnx.Module):
         rim = 1 if self.padding == "replicate" else 0
         if rim:
             value = layers.replicate_border(value, size)
+        # By an argument, of which XLA knows nothing: a quotient is not computed twice. Without it
+        # the gradient, here a sum of nine taps, is summed again wherever it is used: nine times by
+        # a border that is repeated, and all that twice by Adam.
+        value = value / self.ones[...]
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
                 name = f"{block}_{index}"

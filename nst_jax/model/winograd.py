@@ -6,21 +6,25 @@ A 6x6 tile of the input gives a 4x4 tile of the output:
 
 The products of all tiles and channels become 36 matrix products. The kernel's transform
 is made beforehand. Only worth it where direct convolution already runs at the arithmetic
-limit, that is on CPUs, and where channels are many enough to pay for the transforms;
-`nst-jax bench` measures it. The error is about 1e-5 of the largest value, in
-float32; in bfloat16 it would be too large.
+limit, that is on CPUs, and where channels are many enough to pay for the transforms, which
+go through an image strip by strip; `nst-jax bench` measures it. The error is about 1e-5 of the
+largest value, in float32; in bfloat16 it would be too large.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 TILE = 6
 """Side of a transformed kernel; a kernel's side tells a transformed one from a plain one."""
 
 _OUT = 4
+
+# As measured: of numbers in a transformed kernel, and of tiles in a strip.
+_LARGEST_KERNEL = 36 * 256 * 256
+_FEWEST_TILES = 64
 
 # The transforms for interpolation at 0, 1, -1, 2, -2 and infinity.
 _INPUT = np.array(
@@ -55,7 +59,7 @@ _OUTPUT = np.array(
 
 def is_profitable(channels_in: int, channels_out: int) -> bool:
     """Whether a convolution of these channels is faster this way on a CPU, as measured."""
-    return min(channels_in, channels_out) >= 64 and max(channels_in, channels_out) >= 128
+    return min(channels_in, channels_out) >= 64
 
 
 def transform_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -82,17 +86,52 @@ def _correlate_vmap(_, in_batched, features, kernel):
 def _correlate_batch(
     features: Float[Array, "b h w c"], kernel: Float[Array, "6 6 c d"]
 ) -> Float[Array, "b h w d"]:
-    batch, height, width, channels = features.shape
+    batch, height, width, _ = features.shape
     down, across = -(-height // _OUT), -(-width // _OUT)
-    rim = ((0, 0), (1, _OUT * down + 1 - height), (1, _OUT * across + 1 - width), (0, 0))
-    tiles = _input_tiles(jnp.pad(features, rim), down, across)
+    rows = _rows_of_strip(kernel.size, batch, down, across)
+    strips = -(-down // rows)
+    rim = ((0, 0), (1, _OUT * strips * rows + 1 - height), (1, _OUT * across + 1 - width), (0, 0))
+    padded = jnp.pad(features, rim)
+    if strips == 1:
+        return _correlate_strip(padded, kernel, down, across)[:, :height, :width]
+
+    def add_strip(index: Int[Array, ""], images: Array) -> Array:
+        top = index * rows * _OUT
+        strip = jax.lax.dynamic_slice_in_dim(padded, top, rows * _OUT + 2, axis=1)
+        found = _correlate_strip(strip, kernel, rows, across)
+        return jax.lax.dynamic_update_slice_in_dim(images, found, top, axis=1)
+
+    # Filled with anything of this layer: of zeros XLA would keep one array, and copy it each time.
+    whole = (batch, strips * rows * _OUT, across * _OUT, kernel.shape[-1])
+    empty = jnp.broadcast_to(features[:, :1, :1, :1], whole)
+    images = jax.lax.fori_loop(0, strips, add_strip, empty)
+    return images[:, :height, :width]
+
+
+def _rows_of_strip(kernel_size: int, batch: int, down: int, across: int) -> int:
+    """How many rows of tiles are transformed together.
+
+    Few, so that a strip's tiles, more than twice its features, stay in a core's own cache until
+    they are images. All of them where the kernel is so large that to read it again for each
+    strip costs more, and for one picture alone, whose operations are shared out to all cores.
+    """
+    if batch == 1 or kernel_size > _LARGEST_KERNEL:
+        return down
+    strips = -(-down // min(down, -(-_FEWEST_TILES // (batch * across))))
+    return -(-down // strips)
+
+
+def _correlate_strip(
+    padded: Float[Array, "b m n c"], kernel: Float[Array, "6 6 c d"], down: int, across: int
+) -> Float[Array, "b h w d"]:
+    batch, *_, channels = padded.shape
+    tiles = _input_tiles(padded, down, across)
     products = jnp.einsum(
         "ktc,kcd->ktd",
         tiles.reshape(TILE * TILE, batch * down * across, channels),
         kernel.reshape(TILE * TILE, channels, -1),
     )
-    images = _output_images(products.reshape(TILE, TILE, batch, down, across, -1))
-    return images[:, :height, :width]
+    return _output_images(products.reshape(TILE, TILE, batch, down, across, -1))
 
 
 def _input_tiles(padded: Array, down: int, across: int) -> Float[Array, "6 6 b down across c"]:

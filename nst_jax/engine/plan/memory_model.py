@@ -50,7 +50,7 @@ _TARGETS_OF_A_JOB = 8
 """As many targets as of its last level a job leaves at the most: those of each level, and the
 moments of its styles."""
 
-_VARIATION_BYTES = {"nine_point": 172}
+_VARIATION_BYTES = {"nine_point": 60}
 """Of one pixel, for its differences to all neighbours; fitted likewise."""
 
 
