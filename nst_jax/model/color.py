@@ -157,7 +157,14 @@ def is_grey(pixels: Pixels) -> bool:
     """Whether the channels of all pixels are equal, within 1 of 255."""
     blocks = (pixels[row : row + _ROWS_AT_ONCE] for row in range(0, len(pixels), _ROWS_AT_ONCE))
     # One after the other, because a coloured picture shows it in the first.
-    return all(bool((np.ptp(block, axis=-1) <= _GREY_WITHIN).all()) for block in blocks)
+    return all(bool((_spread(block) <= _GREY_WITHIN).all()) for block in blocks)
+
+
+def _spread(pixels: Pixels) -> npt.NDArray[Any]:
+    """The largest channel less the smallest; `np.ptp` over three takes ten times as long."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    largest = np.maximum(np.maximum(red, green), blue)
+    return largest - np.minimum(np.minimum(red, green), blue)
 
 
 def to_grey(pixels: Pixels) -> Pixels:
