@@ -71,36 +71,53 @@ def test_waste_is_a_share_of_the_canvas():
 SHALLOW: dict[str, Any] = {"content_taps": ("relu2_1",), "style_taps": ("relu1_1",)}
 
 
-@given(st.integers(16, 16384), st.integers(1, 16))
-def test_levels_grow_by_the_root_of_two_and_end_at_the_size(size, levels):
-    made = level_edges(size, levels)
+ratios = st.floats(1.2, 4)
+
+
+@given(st.integers(16, 16384), st.integers(1, 16), ratios)
+def test_levels_grow_by_the_ratio_and_end_at_the_size(size, levels, ratio):
+    made = level_edges(size, levels, ratio)
     assert made[-1] == size
     assert list(made) == sorted(set(made))
     assert len(made) <= levels
-    assert len(made) == levels or made[0] < 4, "only the tiniest ones are alike"
+    assert len(made) == levels or made[0] < 8, "only the tiniest ones are alike"
     for level, edge in enumerate(reversed(made)):
-        assert abs(edge - size / 2 ** (level / 2)) <= 0.5 or edge == 1
+        assert abs(edge - size / ratio**level) <= 0.5 or made[0] < 8
     for before, after in itertools.pairwise(made):
-        assert after / before == pytest.approx(2**0.5, rel=1.1 / before)
+        assert after / before == pytest.approx(ratio, rel=1.3 / before)
+
+
+@given(st.integers(16, 16384), ratios)
+def test_levels_begin_nearest_to_128_px_of_themselves(size, ratio):
+    made = level_edges(size, "auto", ratio)
+    chosen = abs(size / ratio ** (len(made) - 1) - 128)
+    others = [abs(size / ratio**levels - 128) for levels in range(30)]
+    assert chosen == pytest.approx(min(others))
+    assert made == level_edges(size, len(made), ratio)
 
 
 @pytest.mark.parametrize(
-    ("size", "edges"),
+    ("size", "ratio", "edges"),
     [
-        (64, (64,)),
-        (180, (180,)),
-        (181, (128, 181)),
-        (300, (150, 212, 300)),
-        (512, (128, 181, 256, 362, 512)),
+        (64, 2.0, (64,)),
+        (170, 2.0, (170,)),
+        (171, 2.0, (86, 171)),
+        (256, 2.0, (128, 256)),
+        (300, 2.0, (150, 300)),
+        (512, 2.0, (128, 256, 512)),
+        (180, 1.4142, (127, 180)),
+        (300, 1.4142, (106, 150, 212, 300)),
+        (512, 1.4142, (128, 181, 256, 362, 512)),
+        (1024, 4.0, (64, 256, 1024)),
     ],
 )
-def test_levels_begin_at_128_px_of_themselves(size, edges):
-    assert level_edges(size, "auto") == level_edges(size, len(edges)) == edges
+def test_levels_by_hand(size, ratio, edges):
+    assert level_edges(size, "auto", ratio) == edges
 
 
-@given(sizes, st.integers(64, 1024), st.integers(1, 6), st.floats(0.25, 4))
-def test_levels_follow_from_the_own_size_alone(size, edge, levels, scale):
-    options = Options(size=edge, levels=levels, **SHALLOW)
+@given(sizes, st.integers(64, 1024), st.integers(1, 6), st.floats(0.25, 4), ratios)
+def test_levels_follow_from_the_own_size_alone(size, edge, levels, scale, ratio):
+    options = Options(size=edge, levels=levels, level_ratio=ratio, **SHALLOW)
     own = JobOptions(style_scale=scale, **SHALLOW)
     if min(fit_long_edge(size, edge)) < 2:
         with pytest.raises(PictureError, match="at least 2 px"):
@@ -109,9 +126,9 @@ def test_levels_follow_from_the_own_size_alone(size, edge, levels, scale):
     made = make_levels(size, options, own)
     assert made == make_levels(size, options, own)
     assert made[-1].size == fit_long_edge(size, edge)
-    assert made[-1].index == len(level_edges(edge, levels)) - 1
+    assert made[-1].index == len(level_edges(edge, levels, ratio)) - 1
     for level in made:
-        assert level.size == fit_long_edge(size, level_edges(edge, levels)[level.index])
+        assert level.size == fit_long_edge(size, level_edges(edge, levels, ratio)[level.index])
         assert level.canvas == padded_shape(level.size)
         assert level.style_edge == max(2, round(max(level.size) * scale))
     assert [level.index for level in made] == list(range(made[0].index, made[-1].index + 1))

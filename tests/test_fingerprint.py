@@ -126,6 +126,7 @@ CHANGES = {
     "alpha": "black",
     "size": 64,
     "levels": 1,
+    "level_ratio": 3.0,
     "pooling": "average",
     "pooling_scale": 2.0,
     "padding": "zero",

@@ -71,7 +71,7 @@ def test_the_fields_are_the_pinned_ones():
     pinned = {"size", "levels", "style_loss", "pooling", "optimizer", "dtype", "weights"}
     assert set(SHARED_FIELDS) == pinned | {
         *("preset", "preprocessing", "tv_loss", "padding", "bit_depth", "batch_size"),
-        *("pooling_scale", "preview_every", "max_input_pixels", "metadata"),
+        *("pooling_scale", "preview_every", "max_input_pixels", "metadata", "level_ratio"),
     }
     assert not set(JOB_FIELDS) & set(SHARED_FIELDS)
 
@@ -154,6 +154,7 @@ RULES = {
     **dict.fromkeys(ABOVE_0, ((1e-9, 1), (0.0, 0, *NO_NUMBER), "above 0")),
     "style_scale": ((1e-9, 8.0), (0.0, 8.01, *NO_NUMBER), "above 0, at most 8"),
     "pooling_scale": ((1e-9, 16), (0.0, 16.1, *NO_NUMBER), "above 0, at most 16"),
+    "level_ratio": ((1.2, 2, 4), (1.19, 4.01, *NO_NUMBER), "a number from 1.2 to 4"),
     **dict.fromkeys(
         ("noise_ratio", "noise_range", "init_blend", "pixel_blend"),
         ((0, 0.0, 0.4, 1), (1 + 1e-9, *NO_NUMBER), "from 0 to 1"),

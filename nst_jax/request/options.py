@@ -44,6 +44,8 @@ from nst_jax.request.validators import (
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 """Pillow's own limit: 256 MiB of 8-bit grey."""
 
+DEFAULT_LEVEL_RATIO = 1.4142
+
 StyleLoss = Literal["gram", "wasserstein", "wasserstein_full", "moments"]
 """How styles are compared; each is a kind of target in the model."""
 
@@ -191,8 +193,12 @@ class Options(JobOptions):
     size: int = 512
     """Long edge of the output in pixels."""
     levels: int | Literal["auto"] = "auto"
-    """Resolutions from coarse to fine, each about 1.4 times the one before; 1: only the last.
-    More levels: larger strokes, and most steps are cheap ones. auto: from 128 px on."""
+    """Resolutions from coarse to fine, each level_ratio times the one before; 1: only the last.
+    More levels: larger strokes, and most steps are cheap ones. auto: as many as bring the
+    coarsest long edge nearest to 128 px."""
+    level_ratio: float = DEFAULT_LEVEL_RATIO
+    """How much larger a level is than the one before, 1.2 to 4. Smaller: more levels, each with
+    programs and steps of its own."""
     style_loss: StyleLoss = "wasserstein"
     """How styles are compared: wasserstein for means and covariances (full: slower, all
     directions alike), gram as Gatys et al. (weights: see the preset gram), moments for each
@@ -330,6 +336,7 @@ _RULES = {
     "seed": whole_number(0, 2**32 - 1),
     "size": whole_number(16, 16384, "pixels"),
     "levels": value_or("auto", whole_number(1, 16)),
+    "level_ratio": number_where("a number from 1.2 to 4", lambda value: 1.2 <= value <= 4),
     "pooling_scale": number_where("a number above 0, at most 16", lambda value: 0 < value <= 16),
     "weights": Validator("the name of a network or a file", TEXT.holds),
     "batch_size": value_or("auto", whole_number(1, 4096)),

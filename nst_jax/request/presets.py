@@ -170,6 +170,7 @@ _ALL = (
             "weights": "vgg19",
             "size": 512,
             "levels": "auto",
+            "level_ratio": 1.4142,
             "content_weight": 0.015,
             "content_normalization": "mean",
             "style_loss": "wasserstein_full",

@@ -20,6 +20,10 @@ _NOT_COUNTED = (
     "metadata",
 )
 
+# Options of later versions, which count only where they are not at their defaults: so the
+# fingerprints of what was made before them stay.
+_LATER = ("level_ratio",)
+
 
 def fingerprint(
     job: Job,
@@ -77,7 +81,11 @@ def session_fingerprint(
 
 def shared_options(options: Options) -> dict[str, Any]:
     """What all jobs of a run have in common and their pictures follow from."""
-    return {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
+    counted = {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
+    for name in _LATER:
+        if counted[name] == getattr(Options, name):
+            del counted[name]
+    return counted
 
 
 @functools.lru_cache(maxsize=256)

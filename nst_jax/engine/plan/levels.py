@@ -1,8 +1,8 @@
 """The levels of a job: its resolutions from coarse to fine, an image pyramid.
 
-The long edge grows by the square root of 2 from level to level, so that four levels see
-the picture at a third of its final size first. What a coarse level finds is enlarged and
-becomes the next one's start. A level is one program; nothing in it branches on the step.
+The long edge grows by the run's `level_ratio` from level to level. What a coarse level finds
+is enlarged and becomes the next one's start. A level is one program; nothing in it branches on
+the step.
 """
 
 import dataclasses
@@ -15,10 +15,8 @@ from nst_jax.request.errors import PictureError
 from nst_jax.request.options import JobOptions, Options, StaticOptions
 from nst_jax.request.taps import smallest_side
 
-_GROWTH = 2**0.5
 _COARSEST_PX = 128
-"""Long edge at which levels begin of themselves; below it strokes get as large as things."""
-_ROUNDING = 0.01  # of a level, so that 181 px, for one, is one level above 128 px
+"""Long edge near which levels begin of themselves; below it strokes get as large as things."""
 _TOO_SMALL_REMEDY = "Raise --size, crop the picture, or use taps of earlier blocks"
 
 
@@ -69,11 +67,19 @@ class Level:
 
 
 @functools.lru_cache(maxsize=4096)
-def level_edges(size: int, levels: int | Literal["auto"]) -> tuple[int, ...]:
-    """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away."""
+def level_edges(size: int, levels: int | Literal["auto"], ratio: float) -> tuple[int, ...]:
+    """Long edge of each level in pixels, ending with `size` exactly; equal ones fall away.
+
+    Args:
+        size: Long edge of the last level.
+        levels: How many; auto: as many as bring the first one's long edge nearest to 128 px.
+        ratio: How much larger each is than the one before.
+    """
     if levels == "auto":
-        levels = 1 + max(0, math.floor(math.log(size / _COARSEST_PX, _GROWTH) + _ROUNDING))
-    edges = (max(1, round(size / _GROWTH ** (levels - 1 - level))) for level in range(levels))
+        most = max(0, math.ceil(math.log(size / _COARSEST_PX, ratio)))
+        above = min(range(most + 1), key=lambda above: abs(size / ratio**above - _COARSEST_PX))
+        levels = 1 + above
+    edges = (max(1, round(size / ratio ** (levels - 1 - level))) for level in range(levels))
     return tuple(sorted(set(edges)))
 
 
@@ -87,7 +93,7 @@ def make_levels(
 
     Args:
         picture: Size of the content picture as it was opened.
-        options: The run's; `size` and `levels` count.
+        options: The run's; `size`, `levels` and `level_ratio` count.
         own: The job's, with canonical taps.
         regions: How many masks the job has.
 
@@ -98,7 +104,7 @@ def make_levels(
     scale = own.style_size / options.size if own.style_size else own.style_scale
     edges = [
         (index, edge, size)
-        for index, edge in enumerate(level_edges(options.size, options.levels))
+        for index, edge in enumerate(level_edges(options.size, options.levels, options.level_ratio))
         if min(size := fit_long_edge(picture, edge)) >= smallest
     ]
     if not edges:
