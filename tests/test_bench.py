@@ -281,7 +281,9 @@ def test_rates_shares_and_images_an_hour_agree_with_the_seconds(record):
         share = operations[counted] / seconds / peak
         assert record[f"share_of_peak_{name}"] == pytest.approx(share, rel=1e-4)
     levels = record["levels"]
-    assert [level["size"] for level in levels] == list(level_edges(32, "auto", Options().level_ratio))
+    assert [level["size"] for level in levels] == list(
+        level_edges(32, "auto", Options().level_ratio)
+    )
     assert {level["steps"] for level in levels} == {Options().steps}
     seconds = sum(level["steps"] * level["seconds_per_image_step"] for level in levels)
     assert record["images_per_hour"] == pytest.approx(3600 / seconds, rel=1e-4)

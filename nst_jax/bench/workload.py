@@ -110,17 +110,19 @@ class Workload:
     _programs: ProgramCache
     _states: Any
     _problems: Any
+    _is_transposed: bool
 
     def run(self, steps: int) -> None:
         """Takes every slot so many steps on, and waits for the end."""
         self._states, _ = self._programs.run_chunk(
-            self.canvas, self._states, self._problems, np.int32(steps)
+            self.canvas, self._states, self._problems, np.int32(steps), self._is_transposed
         )
         jax.block_until_ready(self._states)
 
     def fetch_images(self) -> Pixels:
-        """The images of all slots on the host, (slots, h, w, 3) on their canvas."""
-        return np.asarray(jax.device_get(self._states.image))
+        """The images of all slots on the host, (slots, h, w, 3) on their canvas, upright."""
+        images = np.asarray(jax.device_get(self._states.image))
+        return images.swapaxes(1, 2) if self._is_transposed else images
 
 
 class Harness:
@@ -185,6 +187,7 @@ class Harness:
             _programs=programs,
             _states=batch.states,
             _problems=batch.problems,
+            _is_transposed=examined[0].levels[-1].is_transposed,
         )
         made.run(1)
         made.compile_seconds = dict(programs.compiled)

@@ -20,6 +20,8 @@ from nst_jax.request.taps import PIXELS, Architecture, deepest_tap
 Weights = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 """Kernel (3, 3, c, d) and bias (d,) of each convolution by its name."""
 
+_KERNEL_AXES = 4  # rows, columns, channels in and out; no other array of a network has as many
+
 
 class Convolution(nnx.Module):
     """One 3x3 convolution's constants, ready for both directions.
@@ -147,6 +149,21 @@ class VGG(nnx.Module):
             mask = layers.region_mask(size, (value.shape[0] // 2, value.shape[1] // 2))
             value = jnp.where(mask, layers.pool(value, self.pooling, self.pooling_scale), 0)
             yield f"pool{block}", value
+
+
+def transpose_network(network: VGG) -> VGG:
+    """The network that makes of a transposed picture what this one makes of the picture.
+
+    Rows and columns of its kernels are swapped, plain ones and those in Winograd's domain alike.
+    Its features are those of the picture, transposed. Host arrays.
+    """
+
+    def transpose(array: Array) -> npt.NDArray[np.generic]:
+        host = np.asarray(array)
+        return np.ascontiguousarray(host.swapaxes(0, 1)) if host.ndim == _KERNEL_AXES else host
+
+    definition, state = nnx.split(network)
+    return nnx.merge(definition, jax.tree.map(transpose, state))
 
 
 def _convolutions_up_to(deepest: str, architecture: Architecture) -> list[str]:

@@ -22,7 +22,7 @@ def make_problem(own: JobOptions, level: Level, targets: Targets) -> Problem:
         targets: What its image is compared with there.
     """
     return Problem(
-        size=_host(level.size, np.int32),
+        size=_host(level.size_on_canvas, np.int32),
         targets=targets,
         weights=loss_weights(own, level.size),
         learning_rate=_host(own.learning_rate),

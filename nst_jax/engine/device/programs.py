@@ -24,7 +24,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.model import targets
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.style import Moments, RegionsTarget, StyleTarget
-from nst_jax.model.vgg import VGG
+from nst_jax.model.vgg import VGG, transpose_network
 from nst_jax.request.errors import say_count
 from nst_jax.request.options import StyleLoss
 
@@ -69,7 +69,7 @@ class ProgramCache:
         """
         self._session = session or CompiledSession()
         self.devices = devices
-        self.network = self._network_on(devices.subset_for(1), network)
+        self.network = self._network_on(devices.subset_for(1), network=network)
         self.compiled: dict[str, float] = {}
         self.compile_cpu_seconds = 0.0
         self.loaded: set[str] = set()
@@ -88,7 +88,13 @@ class ProgramCache:
         return {name: needed for name, needed in told.items() if needed is not None}
 
     def content_targets(
-        self, canvas: Size, taps: Taps, normalized: str, image: Any, size: Any
+        self,
+        canvas: Size,
+        taps: Taps,
+        normalized: str,
+        image: Any,
+        size: Any,
+        is_transposed: bool = False,
     ) -> dict[str, ContentTarget]:
         """The content's side of a job's targets by tap, on the first device.
 
@@ -98,13 +104,15 @@ class ProgramCache:
             normalized: A name in `model.normalization`.
             image: The picture on its canvas.
             size: Its own.
+            is_transposed: Whether it lies there with rows and columns swapped.
         """
 
         def content_targets(image, network, size):
             return targets.content_targets(image, network, size, taps, normalized)
 
         name = f"content targets {size_text(canvas)} {','.join(taps)} by {normalized}"
-        return self._call(name, content_targets, (image, self.network, size))
+        network = self._network_on(self.devices.subset_for(1), is_transposed)
+        return self._call(name, content_targets, (image, network, size))
 
     def style_moments(
         self, canvas: Size, taps: Taps, image: Any, size: Any, weights: Any = None
@@ -152,15 +160,24 @@ class ProgramCache:
         return self._call(name, style_targets, (tuple(moments), blend))
 
     def run_chunk(
-        self, canvas: Size, states: solver.State, problems: solver.Problem, num_steps: Any
+        self,
+        canvas: Size,
+        states: solver.State,
+        problems: solver.Problem,
+        num_steps: Any,
+        is_transposed: bool = False,
     ) -> tuple[solver.State, Any]:
-        """`num_steps` steps of a batch; the states given are consumed. With them comes a report."""
+        """`num_steps` steps of a batch; the states given are consumed. With them comes a report.
+
+        Where all images lie transposed, the network's kernels are transposed as well; they are
+        arguments, so the program is the same.
+        """
         name, slots = self.step_name(canvas, problems), len(problems.steps)
         used = self.devices.subset_for(slots)
         arguments = (
             states,
             problems,
-            self._network_on(used),
+            self._network_on(used, is_transposed),
             used.put(num_steps, used.replicated_sharding),
         )
         return self._call(name, solver.run_chunk, arguments, used.slot_sharding(slots), (0,))
@@ -282,12 +299,23 @@ class ProgramCache:
         arguments = (state, old_size, size, np.asarray(decays, np.float32), np.bool_(is_grey))
         return self._call(name, next_level, arguments)
 
-    def _network_on(self, used: Devices, network: VGG | None = None) -> VGG:
-        """The VGG on these of the devices; a copy of `network` where it is not there yet."""
+    def _network_on(
+        self, used: Devices, is_transposed: bool = False, *, network: VGG | None = None
+    ) -> VGG:
+        """The VGG on these of the devices; a copy of `network` where it is not there yet.
+
+        Args:
+            used: The devices.
+            is_transposed: Whether it is for images that lie with rows and columns swapped.
+            network: None: that of the first device.
+        """
+        key = used.count, is_transposed
         with self._session.lock:
-            if used.count not in self._session.networks:
-                self._session.networks[used.count] = used.replicate(network or self.network)
-            return self._session.networks[used.count]
+            if key not in self._session.networks:
+                whole = network or self.network
+                whole = transpose_network(whole) if is_transposed else whole
+                self._session.networks[key] = used.replicate(whole)
+            return self._session.networks[key]
 
     def _call(
         self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any

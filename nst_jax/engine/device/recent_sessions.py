@@ -22,13 +22,14 @@ class CompiledSession:
     """A network on its devices, and programs compiled for it.
 
     Attributes:
-        networks: By the number of devices that a batch is laid over.
+        networks: By the number of devices that a batch is laid over, and whether its images lie
+            transposed.
         lock: Held by whoever makes a network or compiles, so that no two calls make the same one.
     """
 
     def __init__(self) -> None:
         """Starts without any."""
-        self.networks: dict[int, Any] = {}
+        self.networks: dict[tuple[int, bool], Any] = {}
         self.lock = threading.RLock()
         self._programs: collections.OrderedDict[str, Any] = collections.OrderedDict()
 

@@ -58,17 +58,26 @@ class SlotBatch:
         canvas: Every slot's.
         first: Of the first slot; padding is made of it.
         count: How many slots there are.
+        is_transposed: Whether all images lie with rows and columns swapped.
     """
 
-    def __init__(self, programs: ProgramCache, canvas: Size, first: SlotInput, count: int) -> None:
+    def __init__(
+        self,
+        programs: ProgramCache,
+        canvas: Size,
+        first: SlotInput,
+        count: int,
+        is_transposed: bool = False,
+    ) -> None:
         self._programs = programs
         self._canvas = canvas
+        self._is_transposed = is_transposed
         self.states, self.problems = programs.open(canvas, count, tuple(first))
 
     def step(self, num_steps: int) -> Any:
         """Takes every slot so many steps further; the report, for `ChunkReport.read`."""
         self.states, report = self._programs.run_chunk(
-            self._canvas, self.states, self.problems, np.int32(num_steps)
+            self._canvas, self.states, self.problems, np.int32(num_steps), self._is_transposed
         )
         return report
 

@@ -84,7 +84,8 @@ class TargetCache:
         key = ("content", content.key, content.size, place, taps, normalized, others)
 
         def look_at(placed: PlacedImage, taps: Taps) -> dict[str, ContentTarget]:
-            return self._programs.content_targets(level.canvas, taps, normalized, *placed)
+            turned = level.is_transposed
+            return self._programs.content_targets(level.canvas, taps, normalized, *placed, turned)
 
         def make() -> Mapping[str, ContentTarget]:
             asked = look_at(content.place(*place), taps)
@@ -99,7 +100,9 @@ class TargetCache:
         if not job.masks:
             return self._blend_styles(job.styles, blend, own, level)
         apart = [self._blend_styles([style], (1.0,), own, level) for style in job.styles]
-        weights = masks.tap_weights(job.masks, level.size, level.canvas, own.style_taps)
+        weights = masks.tap_weights(
+            job.masks, level.size, level.canvas, own.style_taps, level.is_transposed
+        )
         strengths = np.asarray(blend, np.float32) * len(blend)  # 1 for each where none are given
         return {
             tap: RegionsTarget.of((one[tap] for one in apart), weights[tap], strengths)
@@ -146,7 +149,7 @@ def _pixel_target(job: LoadedJob, level: Level) -> PlacedImage:
         for weight, style in zip(weights, job.styles, strict=True)
     )
     mixed = (1 - blend) * job.content_at(size) + blend * styles
-    return place_on_canvas(np.asarray(mixed, np.float32), level.canvas)
+    return place_on_canvas(np.asarray(mixed, np.float32), level.canvas, level.is_transposed)
 
 
 def _size_bytes(statistics: Mapping[str, Any]) -> int:

@@ -35,7 +35,7 @@ EVIDENCE_STEPS = 1
 
 
 def cold_start(image: Pixels, canvas: Size, optimizer: OptimizerKind = "adam") -> State:
-    """The state before the first step of all, as host arrays."""
+    """The state before the first step of all, as host arrays; the image as it lies there."""
     pixels, _ = place_on_canvas(image, canvas)
     memory = optimizers.init_state(optimizer, canvas)
     averaged, finite = _host(np.float32(0)), _host(True)

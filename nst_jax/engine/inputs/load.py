@@ -70,7 +70,7 @@ class PlacedImage(NamedTuple):
 
     @property
     def pixels(self) -> images.Pixels:
-        """The image alone, (h, w, 3); a view."""
+        """The image alone as it lies, (h, w, 3); a view."""
         height, width = self.size
         return self.image[:height, :width]
 
@@ -86,6 +86,7 @@ class LoadedPicture:
         mask: Of a style: how much each part of it counts; (h, w) of any size, in [0, 1].
         is_grey: Whether it has no colours, in its file or before the job gave it others.
         placed: On the canvas of each level, by its own size there.
+        is_transposed: Whether it lies there with rows and columns swapped; see `Level`.
     """
 
     key: Hashable
@@ -94,6 +95,7 @@ class LoadedPicture:
     mask: MaskWeights | None = None
     is_grey: bool = False
     placed: Mapping[Size, PlacedImage] = dataclasses.field(default_factory=dict)
+    is_transposed: bool = False
 
     @property
     def size(self) -> Size:
@@ -110,8 +112,15 @@ class LoadedPicture:
         """The picture at a size, on a canvas; at hand for those of the job's levels."""
         found = self.placed.get(size)
         if found is None or found.image.shape[:2] != canvas:
-            return place_on_canvas(images.resize(self.pixels, size), canvas)
+            return place_on_canvas(images.resize(self.pixels, size), canvas, self.is_transposed)
         return found
+
+    def pixels_at(self, size: Size) -> images.Pixels:
+        """The picture at a size, as it is; at hand for those of the job's levels."""
+        found = self.placed.get(size)
+        if found is None:
+            return images.resize(self.pixels, size)
+        return turn(found.pixels, self.is_transposed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,8 +147,7 @@ class LoadedJob:
 
     def content_at(self, size: Size) -> images.Pixels:
         """The content's pixels at a size; at hand for each of the levels."""
-        found = self.content.placed.get(size)
-        return images.resize(self.content.pixels, size) if found is None else found.pixels
+        return self.content.pixels_at(size)
 
     @property
     def index(self) -> int:
@@ -157,6 +165,11 @@ class LoadedJob:
     @property
     def levels(self) -> tuple[Level, ...]:
         return self.examined.levels
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether its image lies on canvases with rows and columns swapped; see `Level`."""
+        return self.levels[-1].is_transposed
 
     @property
     def is_grey(self) -> bool:
@@ -207,8 +220,16 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
     )
 
 
-def place_on_canvas(pixels: images.Pixels, canvas: Size) -> PlacedImage:
-    """An image in the top left corner of a canvas of zeros, and its own size."""
+def turn(pixels: images.Pixels, is_transposed: bool) -> images.Pixels:
+    """A picture as it lies on its canvas, from the picture as it is; and back. A view."""
+    return pixels.swapaxes(0, 1) if is_transposed else pixels
+
+
+def place_on_canvas(
+    pixels: images.Pixels, canvas: Size, is_transposed: bool = False
+) -> PlacedImage:
+    """An image in the top left corner of a canvas of zeros, and its own size there."""
+    pixels = turn(pixels, is_transposed)
     height, width = pixels.shape[:2]
     image = np.zeros((*canvas, 3), np.float32)
     image[:height, :width] = pixels
@@ -338,6 +359,7 @@ def _load_content(
                 pixels=images.resize(pixels, size),
                 alpha=None if alpha is None else images.resize(alpha, size),
                 is_grey=is_grey(pixels),
+                is_transposed=examined.levels[-1].is_transposed,
             ),
             canvases,
         )
@@ -381,6 +403,5 @@ def _load_style(
 def _place_levels(picture: LoadedPicture, sizes: Iterable[tuple[Size, Size]]) -> LoadedPicture:
     """A picture, also scaled to the sizes of levels, each on its canvas."""
     placed = {size: picture.place(size, canvas) for size, canvas in sizes}
-    own = placed.get(picture.size)
-    pixels = picture.pixels if own is None else own.pixels  # which are not kept twice
-    return dataclasses.replace(picture, pixels=pixels, placed=placed)
+    whole = dataclasses.replace(picture, placed=placed)
+    return dataclasses.replace(whole, pixels=whole.pixels_at(picture.size))  # not kept twice

@@ -57,7 +57,11 @@ def resize_mask(mask: MaskWeights, size: Size) -> MaskWeights:
 
 
 def tap_weights(
-    masks: Sequence[MaskWeights], size: Size, canvas: Size, taps: Iterable[str]
+    masks: Sequence[MaskWeights],
+    size: Size,
+    canvas: Size,
+    taps: Iterable[str],
+    is_transposed: bool = False,
 ) -> dict[str, MaskWeights]:
     """The weights of each tap's positions in each region.
 
@@ -66,6 +70,7 @@ def tap_weights(
         size: Of the image.
         canvas: That it lies on.
         taps: Canonical names.
+        is_transposed: Whether it lies there with rows and columns swapped.
 
     Returns:
         For a tap behind n poolings (regions, canvas height // 2**n, canvas width // 2**n),
@@ -75,6 +80,8 @@ def tap_weights(
     depths = {tap: poolings_before(tap) for tap in taps}
     for _ in range(max(depths.values())):
         halved.append(_halve(halved[-1]))
+    if is_transposed:
+        halved = [weights.swapaxes(1, 2) for weights in halved]
     return {tap: _on_canvas(halved[depth], canvas, depth) for tap, depth in depths.items()}
 
 

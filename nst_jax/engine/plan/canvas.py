@@ -21,12 +21,12 @@ def fit_long_edge(size: Size, long_edge: int) -> Size:
 
 
 def padded_shape(size: Size) -> Size:
-    """The canvas of an image: at most eight for each long edge and orientation."""
-    height, width = size
+    """The canvas of an image: at most eight for each long edge.
+
+    None is wider than high; a wide image lies on it transposed.
+    """
     step = max(_SMALLEST_STEP_PX, -(-max(size) // _SHORT_EDGES_A_LONG_EDGE))
-    if height >= width:
-        return height, min(height, _round_up(width, step))
-    return min(width, _round_up(height, step)), width
+    return max(size), min(max(size), _round_up(min(size), step))
 
 
 def size_text(size: Size) -> str:

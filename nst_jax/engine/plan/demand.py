@@ -6,14 +6,13 @@ from their headers. Where that would be too many headers, each bucket counts as 
 jobs, whoever asks.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.levels import Bucket, Level, make_levels
+from nst_jax.engine.plan.levels import Bucket, Level, count_buckets, make_levels
 from nst_jax.request.errors import PictureError
 from nst_jax.request.job import Job, PictureSource
 from nst_jax.request.options import JobOptions, Options, with_canonical_taps
@@ -36,7 +35,8 @@ class Demand:
     """What all jobs of a batch need together.
 
     Attributes:
-        counts: Jobs by what they must share with others; empty where nobody looked.
+        counts: Jobs by what they must share with others, see `count_buckets`; empty where nobody
+            looked.
         taps: The sets of canonical taps that jobs have.
         jobs: How many there are.
     """
@@ -62,9 +62,8 @@ def measure_demand(
     """
     owns = (_canonical_options(job, options, architecture) for job in jobs)
     taps = {(own.content_taps, own.style_taps) for own in owns}
-    counts: collections.Counter[Bucket] = collections.Counter()
-    for job, size in _sizes(jobs, size_of):
-        counts.update({level.bucket for level in _levels(job, size, options, architecture)})
+    sizes = _sizes(jobs, size_of)
+    counts = count_buckets(_levels(job, size, options, architecture) for job, size in sizes)
     return Demand(counts, tuple(sorted(taps)), len(jobs))
 
 

@@ -5,9 +5,11 @@ is enlarged and becomes the next one's start. A level is one program; nothing in
 the step.
 """
 
+import collections
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, padded_shape
@@ -44,12 +46,14 @@ class Level:
     Attributes:
         index: 0 for the coarsest level of the run. A job too narrow for it starts later.
         size: The image's own size, (height, width) in pixels.
-        canvas: The shape it is computed in.
+        canvas: The shape it is computed in, never wider than high.
         style_edge: Long edge in pixels at which its styles are looked at.
         steps: Of the optimiser, at most.
         regions: Into how many parts masks cut the image, each with a style of its own; 0: no
             masks.
         static_options: The job's options that are no arrays.
+        is_transposed: Whether the image lies on its canvas with rows and columns swapped. Wide
+            pictures do, at all their levels, so that they share programs with high ones.
     """
 
     index: int
@@ -59,6 +63,13 @@ class Level:
     steps: int
     regions: int = 0
     static_options: StaticOptions = _NO_TAPS
+    is_transposed: bool = False
+
+    @property
+    def size_on_canvas(self) -> Size:
+        """The image's height and width as it lies there."""
+        height, width = self.size
+        return (width, height) if self.is_transposed else (height, width)
 
     @property
     def bucket(self) -> Bucket:
@@ -119,9 +130,25 @@ def make_levels(
             steps=own.first_steps if index == coarsest and own.first_steps else own.steps,
             regions=regions,
             static_options=own.static_options,
+            is_transposed=picture[0] < picture[1],
         )
         for index, edge, size in edges
     )
+
+
+def count_buckets(jobs: Iterable[tuple[Level, ...]]) -> dict[Bucket, int]:
+    """How many of the jobs are in each bucket; of both orientations the more, as no batch has two.
+
+    Args:
+        jobs: The levels of each.
+    """
+    counts: collections.Counter[tuple[Bucket, bool]] = collections.Counter()
+    for levels in jobs:
+        counts.update({(level.bucket, level.is_transposed) for level in levels})
+    most: dict[Bucket, int] = collections.defaultdict(int)
+    for (bucket, _), count in counts.items():
+        most[bucket] = max(most[bucket], count)
+    return dict(most)
 
 
 def _too_small(picture: Size, options: Options, smallest: int) -> str:

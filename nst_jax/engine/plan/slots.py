@@ -6,7 +6,6 @@ a program, and another program may round otherwise. So a resume reuses the plan 
 run, and every job meets the same program again.
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from nst_jax.engine.plan.canvas import Size, size_text
 from nst_jax.engine.plan.demand import Demand
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.examined_job import ExaminedJob
-from nst_jax.engine.plan.levels import Bucket, Level
+from nst_jax.engine.plan.levels import Bucket, Level, count_buckets
 from nst_jax.engine.plan.memory_model import (
     WAVE_JOBS,
     CostModel,
@@ -192,9 +191,7 @@ def choose_slots(
         OptionError: A batch, or even a single picture, fits no device.
     """
     pyramids = list(jobs)
-    needs: Mapping[Bucket, int] = collections.Counter(
-        bucket for levels in pyramids for bucket in {level.bucket for level in levels}
-    )
+    needs: Mapping[Bucket, int] = count_buckets(pyramids)
     if counts is not None:
         needs = {bucket: counts.get(bucket, WAVE_JOBS) for bucket in {*needs, *counts}}
     if budget:

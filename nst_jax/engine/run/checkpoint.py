@@ -167,6 +167,7 @@ def _unpack(
                 losses={str(name): float(value) for name, value in entry["losses"].items()},
                 curve=[LossPoint(int(step), *map(float, rest)) for step, *rest in entry["curve"]],
                 arrays={name: arrays[f"{n}/{place}"] for place, name in enumerate(entry["arrays"])},
+                is_transposed=bool(entry.get("is_transposed")),
             )
             for n, entry in enumerate(header)
             if (key := (entry["job"], entry["fingerprint"])) in wanted

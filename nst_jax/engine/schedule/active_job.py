@@ -18,7 +18,7 @@ from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.solver import State
 from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.inputs.initial_image import initial_image
-from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.load import LoadedJob, turn
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.results import LossCurve
 from nst_jax.engine.schedule.snapshot import JobSnapshot, from_named_leaves, to_named_leaves
@@ -109,6 +109,7 @@ class ActiveJob:
         first = self.loaded.first_image
         if first is None:
             first = initial_image(self.loaded, self.level.size)
+        first = turn(first, self.loaded.is_transposed)
         return cold_start(first, self.level.canvas, optimizer)
 
     def leave_level(self, state: State, programs: ProgramCache) -> Any:
@@ -129,7 +130,7 @@ class ActiveJob:
             return copy_to_host(state.average)
         self.state = programs.next_level(
             state,
-            (here.size, self.level.size),
+            (here.size_on_canvas, self.level.size_on_canvas),
             (here.canvas, self.level.canvas),
             (own.adam_b1, own.adam_b2),
             is_grey=self.loaded.is_grey,
@@ -150,8 +151,9 @@ class ActiveJob:
         elif isinstance(follows, State):
             self.keep(self.kept.levels_done + 1, follows)
         else:
-            height, width = self.loaded.levels[-1].size
-            self.image = np.clip(np.asarray(follows)[0, :height, :width], 0, 1)
+            height, width = self.loaded.levels[-1].size_on_canvas
+            lying = np.asarray(follows)[0, :height, :width]
+            self.image = np.clip(turn(lying, self.loaded.is_transposed), 0, 1, order="C")
             self.state, self.kept = None, KeptState()
 
     def keep(self, levels_done: int, state: State) -> None:
@@ -177,6 +179,7 @@ class ActiveJob:
             losses=self.losses,
             curve=self.curve.points,
             arrays=to_named_leaves(kept.state),
+            is_transposed=self.loaded.is_transposed,
         )
 
 
@@ -194,6 +197,8 @@ def restore_job(
     active = ActiveJob(job)
     numbers: Sequence[int] = [level.index for level in job.levels]
     if snapshot is None or snapshot.level not in numbers:
+        return active
+    if snapshot.is_transposed != job.is_transposed:
         return active
     done = numbers.index(snapshot.level)
     template = cold_start(np.zeros((1, 1, 3), np.float32), job.levels[done].canvas, optimizer)

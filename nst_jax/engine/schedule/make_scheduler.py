@@ -45,7 +45,7 @@ def make_programs(
     }
     compiled = recent_session(_session_key(session, needed)) if keep else CompiledSession()
     with compiled.lock:
-        network = compiled.networks.get(1) or session.network(needed)
+        network = compiled.networks.get((1, False)) or session.network(needed)
         return ProgramCache(
             network,
             session.devices,

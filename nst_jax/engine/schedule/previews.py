@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.device.solver import State
-from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.inputs.load import LoadedJob, turn
+from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.schedule.finish import composite_with_content
 from nst_jax.files.images import Pixels
 
@@ -61,8 +61,9 @@ class Previews:
         return np.flatnonzero((after > before) & (after % self.every == 0)).tolist()
 
 
-def make_preview(job: LoadedJob, state: State, size: Size, step: int) -> Preview:
-    """The preview of a job in a state of host arrays without a slot axis."""
-    shown = state.average if state.averaged > 0 else state.image
-    image = np.array(shown[: size[0], : size[1]])
+def make_preview(job: LoadedJob, state: State, level: Level, step: int) -> Preview:
+    """The preview of a job in a state of host arrays without a slot axis, at a level."""
+    shown = np.asarray(state.average if state.averaged > 0 else state.image)
+    height, width = level.size_on_canvas
+    image = np.array(turn(shown[:height, :width], level.is_transposed), order="C")
     return Preview(job.index, job.name, step, composite_with_content(job, image))

@@ -37,6 +37,7 @@ class RunningBatch:
     def __init__(self, bucket: Bucket, jobs: Sequence[ActiveJob]) -> None:
         """A batch whose slots are still to be opened, with the jobs that are to fill them."""
         self.bucket = bucket
+        self.is_transposed = jobs[0].loaded.is_transposed  # so are all that it will ever have
         self.slot_batch: SlotBatch | None = None
         self.jobs: list[ActiveJob | None] = list(jobs)
         self.taken: Steps = np.zeros(len(jobs), np.int64)
@@ -70,7 +71,9 @@ class RunningBatch:
 
     def open(self, programs: ProgramCache, first: SlotInput, num_slots: int) -> None:
         """Opens so many slots, with the first job's in the first one and padding in the others."""
-        self.slot_batch = SlotBatch(programs, self.bucket.canvas, first, num_slots)
+        self.slot_batch = SlotBatch(
+            programs, self.bucket.canvas, first, num_slots, self.is_transposed
+        )
         self._start(0)
 
     def place(self, slot: int, entry: SlotInput) -> None:

@@ -28,7 +28,7 @@ from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.recent_sessions import forget_programs
 from nst_jax.engine.device.targets import TargetProvider
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.plan.levels import Bucket
+from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.schedule.active_job import ActiveJob, copy_to_host, restore_job
@@ -141,8 +141,8 @@ class Scheduler:
         """
         self._jobs = [one for one in self._jobs if not one.is_finished]
         self._jobs += [restore_job(job, snapshots.get(job.index), self._optimizer) for job in jobs]
-        while not self.stop.is_requested and (bucket := self._next_bucket()):
-            yield from self._recover(lambda bucket=bucket: self._run_bucket(bucket))
+        while not self.stop.is_requested and (level := self._next_level()):
+            yield from self._recover(lambda level=level: self._run_level(level))
 
     def finish(self) -> Iterator[ActiveJob]:
         """Reads what is under way; where that fails its jobs are rendered again."""
@@ -155,18 +155,19 @@ class Scheduler:
         """Where the jobs are that have begun and are not finished, as far as the host knows."""
         return [snapshot for one in self._jobs if (snapshot := one.snapshot())]
 
-    def _next_bucket(self) -> Bucket | None:
-        """What the jobs share that are to step next: those of the coarsest level go first."""
+    def _next_level(self) -> Level | None:
+        """A level of jobs that are to step next: those of the coarsest level go first."""
         ready = [one.level for one in self._jobs if one.has_level_left]
-        return min(ready, key=lambda level: level.index).bucket if ready else None
+        return min(ready, key=lambda level: level.index) if ready else None
 
-    def _queue(self, bucket: Bucket) -> Queue:
-        """The jobs that go through this bucket next; the longest first, so that none waits long."""
-        coarsest = min(one.level.index for one in self._jobs if one.has_level_left)
+    def _queue(self, level: Level) -> Queue:
+        """The jobs that may share a batch there; the longest first, so that none waits long."""
+
+        def alike(one: Level) -> tuple[int, Bucket, bool]:
+            return one.index, one.bucket, one.is_transposed
+
         members = [
-            one
-            for one in self._jobs
-            if one.has_level_left and (one.level.index, one.level.bucket) == (coarsest, bucket)
+            one for one in self._jobs if one.has_level_left and alike(one.level) == alike(level)
         ]
         return Queue(sorted(members, key=lambda one: (-one.attempts, -one.level.steps)))
 
@@ -189,9 +190,9 @@ class Scheduler:
             self._recovery.handle(error, blamed, bucket)
             yield from (one for one in blamed if one.fault)
 
-    def _run_bucket(self, bucket: Bucket) -> Iterator[ActiveJob]:
-        """Takes every job of a bucket through its level; they come out in any order."""
-        waiting = self._queue(bucket)
+    def _run_level(self, level: Level) -> Iterator[ActiveJob]:
+        """Takes every job that is like one there through it; they come out in any order."""
+        waiting, bucket = self._queue(level), level.bucket
         is_alone = self._recovery.must_run_alone(waiting[0])
         if is_alone:
             yield from self._settle()
@@ -322,7 +323,7 @@ class Scheduler:
                 continue
             with self.stopwatch.beside_steps([one]):
                 state = unbatch(batch.take(slot))
-                previews.show(make_preview(one.loaded, state, one.level.size, int(after[slot])))
+                previews.show(make_preview(one.loaded, state, one.level, int(after[slot])))
 
     def _checkpoint(self, batch: RunningBatch) -> None:
         """Asks for a copy of every job that has begun, where that is due."""

@@ -28,7 +28,8 @@ class JobSnapshot:
         compile_seconds: Its share of the time in compilations so far.
         losses: The objective at the end of the level before.
         curve: The objective on the way, as far as it was looked at.
-        arrays: The solver's state in the level, by name.
+        arrays: The solver's state in the level, by name; images as they lie on their canvas.
+        is_transposed: Whether that is with rows and columns swapped.
     """
 
     index: int
@@ -39,6 +40,7 @@ class JobSnapshot:
     losses: Mapping[str, float]
     curve: Sequence[LossPoint]
     arrays: Mapping[str, np.ndarray]
+    is_transposed: bool = False
 
     @property
     def progress(self) -> int:

@@ -170,11 +170,12 @@ def _split_into_waves(
     jobs: Sequence[ExaminedJob], plan: Plan, wave_jobs: int
 ) -> list[list[ExaminedJob]]:
     """Whole batches of jobs that share a last level, gathered until a wave is full."""
-    buckets: dict[Bucket, list[ExaminedJob]] = collections.defaultdict(list)
+    alike: dict[tuple[Bucket, bool], list[ExaminedJob]] = collections.defaultdict(list)
     for job in jobs:
-        buckets[job.levels[-1].bucket].append(job)
+        last = job.levels[-1]
+        alike[last.bucket, last.is_transposed].append(job)
     waves: list[list[ExaminedJob]] = [[]]
-    for bucket, members in buckets.items():
+    for (bucket, _), members in alike.items():
         members.sort(key=lambda job: -job.options.steps)
         for batch in _cut(members, plan.slots[bucket]):
             if len(waves[-1]) + len(batch) > wave_jobs and waves[-1]:
