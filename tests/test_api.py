@@ -329,3 +329,22 @@ def test_a_batch_leaves_pictures_ledger_plan_and_run(files, options, tmp_path):
         np.testing.assert_allclose(pixels, image_of(result), rtol=0, atol=0.51 / 255)
     assert json.loads((folder / "plan.json").read_text())["groups"]
     assert json.loads((folder / "run.json").read_text())["summary"]["done"] == 2
+
+
+_LEFT_OPEN = """
+import sys
+import numpy as np
+from nst_jax import Job, Options, render_many
+content, style = np.random.default_rng(0).random((2, 24, 24, 3), np.float32)
+taps = {"content_taps": ("relu1_1",), "style_taps": ("relu1_1",)}
+options = Options(weights=sys.argv[1], size=24, levels=1, steps=3, batch_size=1, **taps)
+results = render_many([Job(content, style)] * 3, options)
+print(next(results).error)
+"""
+
+
+def test_a_script_may_end_with_results_left_open(narrow_file):
+    told = subprocess.run(
+        [sys.executable, "-c", _LEFT_OPEN, narrow_file], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "None\n", "")

@@ -1,9 +1,12 @@
 """Rendering for Python callers: pictures or paths in, results with pictures out."""
 
+import atexit
+import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +57,21 @@ def render_many(
         RequestError: The request is wrong in itself; raised before the first result.
         JobError: A job failed and `on_error` is "raise".
     """
-    options, progress = options or Options(), progress or NullProgress()
+    results = _render_each(
+        jobs, options or Options(), on_error, on_preview, progress or NullProgress(), devices
+    )
+    _open_results.add(results)
+    return results
+
+
+def _render_each(
+    jobs: Iterable[Job],
+    options: Options,
+    on_error: Literal["return", "raise"],
+    on_preview: Callable[[Preview], None] | None,
+    progress: Progress,
+    devices: Sequence[Any] | None,
+) -> Generator[Result, None, None]:
     session = open_session(options, devices)
     examined = examine_jobs(fill_defaults(jobs, options), session, progress)
     ready = [one for one in examined if isinstance(one, ExaminedJob)]
@@ -69,6 +86,17 @@ def render_many(
             raise result.error
         progress.on_finish(result.job.output, result.error)
         yield result
+
+
+_open_results: weakref.WeakSet[Generator[Result, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_results() -> None:
+    """Ends what a caller has left open, while the modules that this needs are still there."""
+    for results in list(_open_results):
+        with contextlib.suppress(ValueError):  # a thread is at it
+            results.close()
 
 
 def render(
