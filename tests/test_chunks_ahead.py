@@ -105,13 +105,13 @@ def test_a_device_that_is_lost_with_all_its_arrays_loses_no_job(studio, monkeypa
     usual = studio.render(JOBS[:4], batch_size=2)
     calls, original = itertools.count(1), studio.programs.run_chunk
 
-    def lose(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
+    def lose(canvas: Any, states: Any, problems: Any, *how: Any) -> Any:
         if next(calls) == call:
             waiting = [one.state for one in studio.scheduler._jobs if one.state is not None]
             for leaf in jax.tree.leaves((states, problems.size, waiting)):
                 leaf.delete()
             raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
-        return original(canvas, states, problems, num_steps)
+        return original(canvas, states, problems, *how)
 
     policy = RunPolicy(retries=2, checkpoint_every=0.0)
     with (
@@ -278,3 +278,4 @@ def test_workers_add_up_and_the_device_idles_by_the_mean_of_their_time(tmp_path:
     merged: Any = read_run_record(tmp_path)
     assert merged["summary"]["device_idle_share"] == pytest.approx(0.2)
     assert merged["summary"]["driving_seconds"] == 3.0
+    assert merged["summary"]["waiting_seconds"] == both.waiting_seconds

@@ -175,7 +175,8 @@ class Summary:
         waiting_seconds: Its wall seconds of waiting, by what it waited for: `device`, `inputs`,
             `compilation`.
         device_idle_share: The share of the time from the first step to the last in which the
-            devices had been asked for no steps.
+            devices had been asked for no steps whose report was still to be read. The last ones
+            before a compilation are read after it, unless previews are shown.
     """
 
     jobs: int

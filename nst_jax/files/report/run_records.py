@@ -20,6 +20,8 @@ _LONGEST = "seconds"
 _SHARE = "device_idle_share"
 """Of each worker's own time; by the seconds in steps a mean of all."""
 
+_WAITS = "waiting_seconds"
+
 
 def read_run_record(folder: Path) -> RunRecord | None:
     """The last run's record; None where there is none that can be read.
@@ -55,8 +57,13 @@ def _read(path: Path) -> RunRecord | None:
 def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     if not parts:
         return None
-    summary, phases = _add_up(parts, "summary"), _add_up(parts, "phases")
+    summary: dict[str, Any] = dict(_add_up(parts, "summary"))
+    phases = _add_up(parts, "phases")
     told = [_numbers(part, "summary") for part in parts]
+    if waits := [part for one in parts if (part := _waits(one))]:
+        summary[_WAITS] = {
+            what: round(sum(part.get(what, 0) for part in waits), 3) for what in waits[0]
+        }
     summary[_LONGEST] = max(one.get(_LONGEST, 0) for one in told)
     if _SHARE in summary:
         idle = sum(one.get(_SHARE, 0) * one.get("step_seconds", 0) for one in told)
@@ -68,6 +75,11 @@ def _numbers(part: RunRecord, name: str) -> dict[str, int | float]:
     values = part.get(name)
     listed = values.items() if isinstance(values, dict) else ()
     return {key: value for key, value in listed if isinstance(value, (int, float))}
+
+
+def _waits(part: RunRecord) -> dict[str, int | float]:
+    summary = part.get("summary")
+    return _numbers(summary, _WAITS) if isinstance(summary, dict) else {}
 
 
 def _add_up(parts: Sequence[RunRecord], name: str) -> dict[str, int | float]:
