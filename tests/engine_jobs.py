@@ -310,9 +310,9 @@ class Studio:
         programs = self._programs or self._make_programs(self.examine(jobs))
         original = programs.run_chunk
 
-        def spy(canvas, states, problems, num_steps):
+        def spy(canvas, states, problems, *how):
             before, asked = map(copy_to_host, (states, problems))
-            after, report = original(canvas, states, problems, num_steps)
+            after, report = original(canvas, states, problems, *how)
             seen.append(Call(canvas, before, asked, copy_to_host(after)))
             return after, report
 
@@ -339,7 +339,7 @@ class Studio:
         """What the step programs were told while this lasts."""
         seen: list[Chunk] = []
 
-        def note(canvas: Any, _: Any, problems: Any, num_steps: Any) -> None:
+        def note(canvas: Any, _: Any, problems: Any, num_steps: Any, *__: Any) -> None:
             seen.append(Chunk(canvas, len(problems.steps), int(num_steps)))
 
         with self.watch("run_chunk", note):
@@ -378,13 +378,13 @@ def set_pace(
     monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
     original = studio.programs.run_chunk
 
-    def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any) -> Any:
+    def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any, *how: Any) -> Any:
         def passes() -> None:
             for _ in range(int(num_steps)):
                 clock.now += seconds(clock.steps) if callable(seconds) else seconds
                 clock.steps += 1
 
-        states, report = original(canvas, states, problems, num_steps)
+        states, report = original(canvas, states, problems, num_steps, *how)
         return states, _TimedReport(report, passes)
 
     monkeypatch.setattr(studio.programs, "run_chunk", run_chunk)

@@ -228,11 +228,11 @@ def test_a_job_that_does_not_fit_even_alone_is_blamed_and_the_rest_is_done(batch
     """The device's word is injected: for every batch of one canvas, down to a single slot."""
     original, tried = ProgramCache.run_chunk, []
 
-    def run_chunk(self: ProgramCache, canvas: Any, states: Any, problems: Any, steps: Any) -> Any:
-        if canvas[0] < canvas[1]:
+    def run_chunk(self: ProgramCache, canvas: Any, states: Any, problems: Any, *how: Any) -> Any:
+        if canvas[0] > canvas[1]:
             tried.append(len(problems.steps))
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return original(self, canvas, states, problems, steps)
+        return original(self, canvas, states, problems, *how)
 
     monkeypatch.setattr(ProgramCache, "run_chunk", run_chunk)
     with Image.open("a.png") as image:

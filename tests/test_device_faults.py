@@ -45,7 +45,7 @@ def short_of_memory(
 ) -> Iterator[None]:
     """A device on which no batch of more than `most` slots runs, on a canvas or on any."""
 
-    def fault(where: Any, _: Any, problems: Any, __: Any) -> None:
+    def fault(where: Any, _: Any, problems: Any, *__: Any) -> None:
         if len(problems.steps) > most and canvas in (None, where):
             raise jax.errors.JaxRuntimeError(EXHAUSTED)
 
@@ -232,7 +232,7 @@ def test_a_job_that_breaks_the_device_is_blamed_alone(one_level, notes, monkeypa
     usual = one_level.render(JOBS[:3], batch_size=4)
     rate = np.float32(0.0123)
 
-    def fault(_: Any, __: Any, problems: Any, ___: Any) -> None:
+    def fault(_: Any, __: Any, problems: Any, *___: Any) -> None:
         if (np.asarray(problems.learning_rate)[np.asarray(problems.steps) > 0] == rate).any():
             raise jax.errors.JaxRuntimeError("INTERNAL: no such luck")
 

@@ -178,8 +178,9 @@ def test_pictures_that_jobs_share_are_loaded_once_and_lie_on_the_canvas_of_each_
         for level in one.levels:
             placed = one.content.placed[level.size]
             assert placed.image.shape[:2] == level.canvas
-            assert tuple(placed.size) == level.size
-            np.testing.assert_array_equal(one.content_at(level.size), placed.pixels)
+            assert tuple(placed.size) == level.size_on_canvas == level.size[::-1]
+            upright = placed.pixels.swapaxes(0, 1)
+            np.testing.assert_array_equal(one.content_at(level.size), upright)
         edges = {max(size) for size in one.styles[0].placed}
         assert edges == {level.style_edge for level in one.levels}
 

@@ -11,7 +11,6 @@ from networks import narrow_network, on_canvas, picture
 from test_vgg import build
 
 from nst_jax.engine.inputs import masks
-from nst_jax.engine.plan.canvas import padded_shape
 from nst_jax.engine.plan.levels import count_buckets, make_levels
 from nst_jax.engine.schedule.active_job import ActiveJob, restore_job
 from nst_jax.engine.schedule.waves import load_job
@@ -150,15 +149,6 @@ def test_a_square_level_of_a_wide_picture_lies_as_its_other_levels():
     assert levels[-1].size_on_canvas == levels[-1].size[::-1]
     assert not make_levels((501, 500), options, JobOptions())[0].is_transposed
     assert not make_levels((500, 500), options, JobOptions())[0].is_transposed
-
-
-@pytest.mark.parametrize("size", [(34, 48), (48, 34), (48, 48), (1, 700), (700, 1)])
-def test_no_canvas_is_wider_than_high_and_each_holds_its_picture(size):
-    height, width = padded_shape(size)
-    assert height >= width
-    assert padded_shape(size[::-1]) == (height, width)
-    assert height == max(size)
-    assert width >= min(size)
 
 
 def test_slots_are_for_the_more_of_both_orientations():

@@ -192,23 +192,25 @@ class MemoryBudget:
         return "unknown size" if self.limit_bytes is None else bytes_text(self.limit_bytes)
 
     def required_bytes(self, canvas: Size, slots: int) -> int:
-        """Bytes that stepping `slots` images on one device needs, by estimate."""
+        """Bytes that stepping `slots` images on one device needs, by estimate.
+
+        The network is there twice: pictures that lie transposed have kernels of their own.
+        """
         stepping = max(self.costs.step_bytes(canvas, slots, *pair) for pair in self.taps)
-        return self.resident_bytes(canvas) + stepping
+        transposed = max(self.costs.network_bytes((*ours, *theirs)) for ours, theirs in self.taps)
+        return self.resident_bytes(canvas) + transposed + stepping
 
     def resident_bytes(self, canvas: Size) -> int:
         """Bytes that stay on the first device whatever it steps.
 
-        They are the network once more, for pictures that lie transposed, the target cache, as far
-        as these jobs can fill it, and of each job that waits between two levels its state and its
-        content.
+        They are the target cache, as far as these jobs can fill it, and of each job that waits
+        between two levels its state and its content.
         """
-        transposed = max(self.costs.network_bytes((*ours, *theirs)) for ours, theirs in self.taps)
         targets = max(self.costs.target_bytes(canvas, *pair) for pair in self.taps)
         cache = target_cache_bytes(self.limit_bytes)
         pictures = PICTURES_OF_A_STATE[self.costs.optimizer] + 1
         waiting = pictures * _PICTURE_BYTES * self._waiting_pixels(canvas)
-        return transposed + min(cache, self.jobs * _TARGETS_OF_A_JOB * targets) + waiting
+        return min(cache, self.jobs * _TARGETS_OF_A_JOB * targets) + waiting
 
     def _waiting_pixels(self, canvas: Size) -> int:
         """Of the jobs that go through the levels together: many small ones, or few large ones."""
