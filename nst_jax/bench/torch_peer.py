@@ -7,7 +7,7 @@ peer is made and never before, so the rest of the benchmark does without it.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,9 @@ class TorchPeer:
     ) -> None:
         self._torch: Any = importlib.import_module("torch")
         self._device = _device(self._torch, platform)
-        self._dtype = self._torch.bfloat16 if dtype == "bfloat16" else self._torch.float32
+        self.form, self.dtype = form, dtype
+        is_narrow = dtype == "bfloat16"
+        self._network_dtype = self._torch.bfloat16 if is_narrow else self._torch.float32
         self._torch.backends.cuda.matmul.allow_tf32 = dtype == "tensorfloat32"
         self._torch.backends.cudnn.allow_tf32 = dtype == "tensorfloat32"
         self._own = own
@@ -69,7 +71,7 @@ class TorchPeer:
             self._style = {tap: self._gram(features[tap]) for tap in own.style_taps}
         images = np.repeat(content[None], batch_size, axis=0)
         self._images = self._image(images).requires_grad_()
-        self._loss = self._torch.compile(self._losses) if form == "compile" else self._losses
+        self._loss = self._compile_losses() if form == "compile" else self._losses
 
     @property
     def version(self) -> str:
@@ -93,7 +95,9 @@ class TorchPeer:
             self._torch.cuda.synchronize()
 
     def release_memory(self) -> None:
-        """Gives back what PyTorch keeps of a GPU's memory for its next need."""
+        """Gives back programs, and what PyTorch keeps of a GPU's memory for its next need."""
+        if self.form == "compile":
+            self._torch.compiler.reset()
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
 
@@ -106,6 +110,14 @@ class TorchPeer:
         losses, gradient = self._loss_and_gradient(self._image(images).requires_grad_())
         channels_last = gradient.permute(0, 2, 3, 1)
         return losses.detach().cpu().numpy(), channels_last.cpu().numpy()
+
+    def _compile_losses(self) -> Callable[[Tensor], Tensor]:
+        """The losses as a program for this shape alone, compiled as a whole or not at all.
+
+        Left alone, PyTorch makes one program for all later batch sizes, and goes on eager after
+        eight programs.
+        """
+        return self._torch.compile(self._losses, dynamic=False, fullgraph=True)
 
     def _loss_and_gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
         losses = self._loss(images)
@@ -125,7 +137,7 @@ class TorchPeer:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """On the device, in the network's data type; what has four axes is channels_last."""
-        tensor = tensor.to(device=self._device, dtype=self._dtype)
+        tensor = tensor.to(device=self._device, dtype=self._network_dtype)
         if tensor.ndim == 4:
             tensor = tensor.contiguous(memory_format=self._torch.channels_last)
         return tensor
@@ -156,7 +168,7 @@ class TorchPeer:
         """Every activation up to the deepest tap."""
         functional = self._torch.nn.functional
         features: dict[str, Tensor] = {}
-        value = (images - self._constants["mean"]).to(self._dtype)
+        value = (images - self._constants["mean"]).to(self._network_dtype)
         for block, depth in enumerate(self._depths, start=1):
             if block > 1:
                 value = functional.max_pool2d(value, 2)
@@ -164,12 +176,21 @@ class TorchPeer:
                 kernel, bias = self._constants[f"conv{block}_{index}"]
                 margin = 1
                 if block == index == 1:  # the border of the picture is repeated
-                    value, margin = functional.pad(value, (1, 1, 1, 1), mode="replicate"), 0
+                    value, margin = self._repeat_border(value), 0
                 value = functional.relu(functional.conv2d(value, kernel, bias, padding=margin))
                 features[f"relu{block}_{index}"] = value
                 if f"relu{block}_{index}" == self._deepest:
                     return features
         raise AssertionError(f"no tap {self._deepest}")
+
+    def _repeat_border(self, value: Tensor) -> Tensor:
+        """The picture with one pixel more on each side.
+
+        `pad` would do, but the compiled gradient of it fails in torch 2.13 for channels_last: it
+        expects other strides than it finds.
+        """
+        value = self._torch.cat((value[:, :, :1], value, value[:, :, -1:]), dim=2)
+        return self._torch.cat((value[..., :1], value, value[..., -1:]), dim=3)
 
     def _gram(self, features: Tensor) -> Tensor:
         count, channels, height, width = features.shape
