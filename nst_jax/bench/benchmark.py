@@ -7,6 +7,7 @@ for each number       of jobs: rendered from start to end
 
 import functools
 import importlib.metadata
+import itertools
 import platform
 import resource
 import statistics
@@ -128,11 +129,12 @@ class _Benchmark:
         ours = summarize(each["ours"])
         peers = [
             PeerMeasurement(
-                form=form,
-                seconds_per_image_step=summarize(each[form]),
-                ratio=ratio(each[form], each["ours"]),
+                form=rival.form,
+                dtype=rival.dtype,
+                seconds_per_image_step=summarize(each[name]),
+                ratio=ratio(each[name], each["ours"]),
             )
-            for form in rivals
+            for name, rival in rivals.items()
         ]
         return Measurement(
             batch_size=workload.batch_size,
@@ -164,22 +166,25 @@ class _Benchmark:
         return seconds.map(lambda each: operations / each / self._peak.operations_per_second)
 
     def _open_peers(self, workload: Workload) -> tuple[dict[str, TorchPeer], list[PeerMeasurement]]:
-        """The peer's forms that run here by name, and those that don't with the reason."""
+        """The peer's programs that run here by name, and those that don't with the reason."""
+        settings = self._settings
+        dtypes = settings.peer_dtypes or (self._harness.dtype,)
         ready: dict[str, TorchPeer] = {}
         notes = []
-        for form in self._settings.peer_forms if self._settings.peer else ():
-            self._progress.note(f"preparing {self._settings.peer} {form}")
-            peer = self._open_torch_peer(workload, form)
+        for dtype, form in itertools.product(dtypes, settings.peer_forms if settings.peer else ()):
+            name = f"{form} {dtype}"
+            self._progress.note(f"preparing {settings.peer} {name}")
+            peer = self._open_torch_peer(workload, form, dtype)
             try:
                 peer.run(1)
             except Exception as error:  # a missing compiler, or too little memory: many names
-                notes.append(PeerMeasurement(form=form, note=_first_line(error)))
+                notes.append(PeerMeasurement(form=form, dtype=dtype, note=_first_line(error)))
                 peer.release_memory()
             else:
-                ready[form] = peer
+                ready[name] = peer
         return ready, notes
 
-    def _open_torch_peer(self, workload: Workload, form: PeerForm) -> TorchPeer:
+    def _open_torch_peer(self, workload: Workload, form: PeerForm, dtype: str) -> TorchPeer:
         peer = TorchPeer(
             workload.weights,
             workload.own,
@@ -187,7 +192,7 @@ class _Benchmark:
             workload.pair.style,
             batch_size=self._settings.peer_batch_size or workload.batch_size,
             platform=self._harness.device.platform,
-            dtype=self._harness.dtype,
+            dtype=dtype,
             form=form,
         )
         self._peer_versions = {"torch": peer.version, "torch_threads": str(peer.threads)}

@@ -35,7 +35,7 @@ def _draw_rates(axes: Any, report: Report) -> None:
         series["nst_jax"][each.batch_size] = each.seconds_per_image_step
         for peer in each.peers:
             if peer.seconds_per_image_step:
-                name = f"{report.peer} {peer.form}, no optimiser"
+                name = f"{report.peer} {peer.name}, no optimiser"
                 series.setdefault(name, {})[each.batch_size] = peer.seconds_per_image_step
     for name, by_batch in series.items():
         rates = {batch: value.map(lambda each: 1 / each) for batch, value in by_batch.items()}

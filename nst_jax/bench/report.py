@@ -13,15 +13,22 @@ class PeerMeasurement:
 
     Attributes:
         form: `eager` or `compile`.
+        dtype: What its network computes in.
         seconds_per_image_step: Of its loss and gradient; None where it did not run.
         ratio: Its seconds over ours, round by round; above 1: ours is faster.
         note: Why it did not run.
     """
 
     form: str
+    dtype: str
     seconds_per_image_step: Stats | None = None
     ratio: Stats | None = None
     note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its form and data type."""
+        return f"{self.form} {self.dtype}"
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -45,7 +52,7 @@ class Measurement:
             device), `steps` (one chunk) and `transfer` (all images to the host).
         program_bytes: Arguments, results and temporary memory of the step program, by the
             compiler's account.
-        peers: The peer's forms.
+        peers: The peer's forms, in each of its data types.
     """
 
     batch_size: int
@@ -65,7 +72,7 @@ class Measurement:
 
     @property
     def best_peer(self) -> PeerMeasurement | None:
-        """The peer's fastest form; None where none ran."""
+        """The peer's fastest form and data type; None where none ran."""
         ran = [peer for peer in self.peers if peer.seconds_per_image_step]
         return min(ran, key=_seconds, default=None)
 
@@ -162,6 +169,7 @@ class Report:
             "peer": self.peer,
             "ratio": None if self.ratio is None else round_to_digits(self.ratio),
             "peer_form": peer.form if peer else None,
+            "peer_dtype": peer.dtype if peer else None,
             "peer_image_steps_per_second": _rate(peer.seconds_per_image_step) if peer else None,
             "images_per_hour": round_to_digits(self.images_per_hour),
             "share_of_peak_direct": round_to_digits(best.share_of_peak_direct.median),

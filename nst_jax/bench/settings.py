@@ -10,6 +10,7 @@ from nst_jax.request.taps import DEFAULT_CONTENT_TAPS, DEFAULT_STYLE_TAPS, small
 
 PeerForm = Literal["eager", "compile"]
 PEER_FORMS: tuple[PeerForm, ...] = get_args(PeerForm)
+PeerDtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Settings:
         weights: A network's name or file; see `Options.weights`.
         peer: Another program that does the same work in the same rounds; empty: none.
         peer_forms: Which of the peer's forms take part.
+        peer_dtypes: What the peer's network computes in, each in each form; none: what ours does.
         peer_batch_size: Its pictures in one step; 0: as many as ours. Others render one at a time.
 
     Raises:
@@ -46,6 +48,7 @@ class Settings:
     weights: str = dataclasses.field(default_factory=lambda: Options().weights)
     peer: Literal["", "torch"] = ""
     peer_forms: tuple[PeerForm, ...] = PEER_FORMS
+    peer_dtypes: tuple[PeerDtype, ...] = ()
     peer_batch_size: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +65,9 @@ class Settings:
             raise OptionError(f"content and style go together, {missing} is missing")
         if self.peer and not self.peer_forms:
             raise OptionError("peer_forms must name at least one form, got none")
+        _check_once("peer_dtype", "a type", self.peer_dtypes)
+        if self.peer_dtypes and not self.peer:
+            raise OptionError("peer_dtype needs a peer, got none", "Add --peer torch")
         if self.peer:
             check_installed("peer torch", "torch", extra="torch")
 
@@ -90,5 +96,9 @@ def _check_numbers(name: str, values: tuple[int, ...], largest: int) -> None:
     wrong = [value for value in values if not 1 <= value <= largest]
     if wrong:
         raise OptionError(f"{name} must be a whole number from 1 to {largest}, got {wrong[0]}")
+    _check_once(name, "a number", values)
+
+
+def _check_once(name: str, what: str, values: tuple[object, ...]) -> None:
     if len(set(values)) != len(values):
-        raise OptionError(f"{name} must not name a number twice, got {values}")
+        raise OptionError(f"{name} must not name {what} twice, got {values}")

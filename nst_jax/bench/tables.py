@@ -39,7 +39,7 @@ def headline_rows(report: Report) -> list[Row]:
 
 
 def batch_rows(report: Report) -> list[Row]:
-    """A heading and a row for each batch size, and for each form of the peer in it."""
+    """A heading and a row for each batch size, and for each form and type of the peer in it."""
     rows: list[Row] = [("batch", "program", "s an image-step", "lowest to highest", "ratio")]
     for each in report.measurements:
         rows.append(
@@ -51,7 +51,7 @@ def batch_rows(report: Report) -> list[Row]:
                 cells = (*texts, f"{peer.ratio.median:.2f}")
             else:
                 cells = ("did not run", peer.note, "")
-            rows.append((str(each.batch_size), f"{report.peer} {peer.form}", *cells))
+            rows.append((str(each.batch_size), f"{report.peer} {peer.name}", *cells))
     return rows
 
 
@@ -80,7 +80,9 @@ def speed_rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
     ]
     for record in records:
         for each in record["batch_sizes"]:
-            rows.append((f"{record['size']} px, {record['dtype']}", *_speed_cells(each)))
+            rows.append(
+                (f"{record['size']} px, {record['dtype']}", *_speed_cells(each, record["dtype"]))
+            )
     return rows
 
 
@@ -162,15 +164,17 @@ def _percent(share: Stats) -> str:
     return f"{100 * share.median:.3g} % ({100 * share.lowest:.3g} to {100 * share.highest:.3g})"
 
 
-def _speed_cells(record: Mapping[str, Any]) -> Row:
+def _speed_cells(record: Mapping[str, Any], dtype: str) -> Row:
+    """One batch size; where a peer's data type is not told, as in old records, it was ours."""
     ran = [peer for peer in record["peers"] if peer["seconds_per_image_step"]]
     best = min(ran, key=lambda peer: peer["seconds_per_image_step"]["median"], default=None)
+    program = f"{best['form']} {best.get('dtype', dtype)}" if best else ""
     return (
         str(record["batch_size"]),
         f"{record['seconds_per_image_step']['median']:.3g}",
         f"{100 * record['share_of_peak_direct']['median']:.0f} %",
         f"{100 * record['share_of_peak_executed']['median']:.0f} %",
-        f"{best['seconds_per_image_step']['median']:.3g} ({best['form']})" if best else "",
+        f"{best['seconds_per_image_step']['median']:.3g} ({program})" if best else "",
         f"{best['ratio']['median']:.2f}" if best else "",
     )
 
@@ -180,7 +184,7 @@ def _ratio_text(measurement: Measurement) -> str:
     if peer is None or peer.ratio is None:
         return "no form of it ran"
     spread = peer.ratio
-    return f"{spread.median:.2f} ({spread.lowest:.2f} to {spread.highest:.2f}), {peer.form}"
+    return f"{spread.median:.2f} ({spread.lowest:.2f} to {spread.highest:.2f}), {peer.name}"
 
 
 def _schedule(levels: Sequence[LevelRate]) -> str:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from nst_jax.bench.settings import PEER_FORMS, PeerForm, Settings, check_installed
+from nst_jax.bench.settings import (
+    PEER_FORMS,
+    PeerDtype,
+    PeerForm,
+    Settings,
+    check_installed,
+)
 from nst_jax.cli.console import print_json, print_table
 from nst_jax.cli.progress_bars import ProgressLines, Quiet
 from nst_jax.request.errors import OptionError
@@ -53,6 +59,8 @@ class Bench:
     """Another program to race. torch: PyTorch (extra `torch`)."""
     peer_forms: tuple[PeerForm, ...] = PEER_FORMS
     """The peer's forms that take part; the fastest is the one that counts."""
+    peer_dtype: tuple[PeerDtype, ...] = ()
+    """What the peer's network computes in, each in each form; none: what ours does."""
     peer_batch_size: int = 0
     """The peer's pictures in one step; 0: as many as ours. 1 is how other programs render."""
     plot: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
@@ -89,10 +97,13 @@ class Bench:
         return 0
 
     def _settings(self) -> Settings:
-        same = {field.name for field in dataclasses.fields(Settings)} - {"batch_sizes", "peer"}
-        values: dict[str, Any] = {name: getattr(self, name) for name in same}
-        peer = "" if self.peer == "none" else self.peer
-        return Settings(batch_sizes=self.batch_size, peer=peer, **values)
+        renamed: dict[str, Any] = {
+            "batch_sizes": self.batch_size,
+            "peer": "" if self.peer == "none" else self.peer,
+            "peer_dtypes": self.peer_dtype,
+        }
+        same = {field.name for field in dataclasses.fields(Settings)} - set(renamed)
+        return Settings(**renamed, **{name: getattr(self, name) for name in same})
 
 
 def _print_tables(report: "Report") -> None:

@@ -17,9 +17,9 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from nst_jax.bench.settings import Settings
+from nst_jax.bench.settings import PeerDtype, Settings
 from nst_jax.bench.tables import device_document, replace_speed_section, speed_text
 from nst_jax.cli.progress_bars import ProgressLines
 from nst_jax.files.atomic import write_bytes
@@ -66,6 +66,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", help="only these")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
     parser.add_argument("--peer", choices=("torch", "none"), default="torch")
+    parser.add_argument(
+        "--peer-dtype",
+        nargs="+",
+        choices=get_args(PeerDtype),
+        default=(),
+        help="what the peer's network computes in; none: what ours does",
+    )
     parser.add_argument("--weights", default=Options().weights, help="a network's name or file")
     parser.add_argument("--output-dir", type=Path, help="default: docs/benchmarks/")
     parser.add_argument("--readme", type=Path, help="default: README.md")
@@ -82,6 +89,8 @@ def _standard_set(platform: str, arguments: argparse.Namespace) -> Iterator[Sett
     """What is measured on such a platform, less what the arguments leave out."""
     peer = "" if arguments.peer == "none" else "torch"
     common: dict[str, Any] = {"weights": arguments.weights, "peer": peer}
+    if peer:
+        common["peer_dtypes"] = tuple(arguments.peer_dtype)
     if arguments.trial:
         everything = [Settings(size=32, batch_sizes=(1, 2), jobs=(2,), rounds=1, steps=1, **common)]
     elif platform == "cpu":
