@@ -104,7 +104,7 @@ def test_the_gradient_of_the_definition_is_the_one_by_finite_differences():
 def test_both_ways_are_one_distance(monkeypatch):
     features, style = (features_of(seed, (12, 12), 100, 1.0) for seed in (8, 9))
     value, slope = value_and_gradient(target_of(style), features)
-    monkeypatch.setattr(wasserstein, "_by_covariance", wasserstein._by_projection)
+    monkeypatch.setattr(wasserstein, "_ByCovariance", wasserstein._ByProjection)
     again, other = value_and_gradient(target_of(style), features)
     assert again == pytest.approx(value, rel=1e-4)
     assert relative_error(other, slope) < 3e-3

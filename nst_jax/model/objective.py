@@ -21,7 +21,7 @@ from nst_jax.model import losses
 from nst_jax.model.content import ContentTarget
 from nst_jax.model.layers import region_mask
 from nst_jax.model.region import Region
-from nst_jax.model.style import StyleTarget
+from nst_jax.model.style import Comparison, StyleTarget, sum_distances
 from nst_jax.model.variation import SquaredVariation, Variation
 from nst_jax.model.vgg import VGG
 from nst_jax.request.taps import poolings_before
@@ -88,13 +88,14 @@ def objective(
     taps = tuple(dict.fromkeys((*targets.content, *targets.style)))
     features = network(image, size, taps)
     content_seen, style_seen = _normalize_gradients(features, size, weights.gradient_norms)
-    content, style = jnp.float32(0), jnp.float32(0)
+    content = jnp.float32(0)
     for tap, target in targets.content.items():
         content += weights.content_taps[tap] * target.distance(content_seen[tap])
-    for tap, target in targets.style.items():
-        seen = style_seen[tap]
-        distance = target.distance(seen, own_region(size, tap, seen))
-        style += weights.style_taps[tap] * distance
+    asked = {
+        tap: Comparison(target, seen := style_seen[tap], own_region(size, tap, seen))
+        for tap, target in targets.style.items()
+    }
+    style = sum_distances((weights.style_taps[tap], one) for tap, one in asked.items())
     tv = targets.variation.of(image, size)
     total = weights.content * content + weights.style * style + weights.tv * tv
     return total, Terms(total, content, style, tv)

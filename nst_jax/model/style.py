@@ -6,6 +6,8 @@ them once and is called a target: it knows how far an image's features are
 from it. The kind of target is part of a program's structure, so there is no branch.
 """
 
+import collections
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -133,12 +135,50 @@ class RegionsTarget(NamedTuple):
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """Sum over regions of weight, share of the positions, and distance in the region."""
-        total = jnp.float32(0)
+        return sum_distances([(jnp.float32(1), Comparison(self, features, region))])
+
+    def split(
+        self, features: Float[Array, "h w c"], region: Region
+    ) -> "list[tuple[Float32[Array, ''], Comparison]]":
+        """The comparison of each region, and the factor on its distance."""
+        parts = []
         for number, target in enumerate(self.targets):
-            part = region_from_weights(self.masks[number])
             share = jnp.sum(self.masks[number]) / region.positions
-            total += self.region_weights[number] * share * target.distance(features, part)
-        return total
+            part = Comparison(target, features, region_from_weights(self.masks[number]))
+            parts.append((self.region_weights[number] * share, part))
+        return parts
+
+
+class Comparison(NamedTuple):
+    """Features of one tap, what they are compared with, and where."""
+
+    target: StyleTarget
+    features: Float[Array, "h w c"]
+    region: Region
+
+
+def sum_distances(
+    weighted: Iterable[tuple[Float32[Array, ""], Comparison]],
+) -> Float32[Array, ""]:
+    """The weighted sum of distances; those of one kind are asked together where it knows how."""
+    kinds: dict[Any, list[tuple[Array, Comparison]]] = collections.defaultdict(list)
+    for weight, one in weighted:
+        if isinstance(one.target, RegionsTarget):
+            parts = one.target.split(one.features, one.region)
+        else:
+            parts = [(jnp.float32(1), one)]
+        for factor, part in parts:
+            kinds[type(part.target)].append((weight * factor, part))
+    total = jnp.float32(0)
+    for kind, members in kinds.items():
+        weights, comparisons = zip(*members, strict=True)
+        if hasattr(kind, "distances"):
+            found = kind.distances(*zip(*comparisons, strict=True))
+        else:
+            found = [one.target.distance(one.features, one.region) for one in comparisons]
+        for weight, distance in zip(weights, found, strict=True):
+            total += weight * distance
+    return total
 
 
 def compute_moments(features: Float[Array, "h w c"], region: Region) -> Moments:

@@ -20,6 +20,8 @@ and 0 as well where C is Σ. Features then are projected on the strong direction
 the c by c covariance never appears. With as many strong directions as channels it is whole.
 """
 
+import collections
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -71,101 +73,186 @@ class WassersteinTarget(NamedTuple):
 
     def distance(self, features: Float[Array, "h w c"], region: Region) -> Float32[Array, ""]:
         """W² over the number of channels; see `model.style.StyleTarget`."""
-        flat = features.reshape(-1, features.shape[-1])
-        channels, rank = self.basis.shape[-2:]
-        by_covariance = rank == channels < len(flat)  # no rows of Y: half of the operations
-        return (_by_covariance if by_covariance else _by_projection)(flat, region.flatten(), self)
+        return self.distances([self], [features], [region])[0]
+
+    @staticmethod
+    def distances(
+        targets: "Sequence[WassersteinTarget]",
+        features: Sequence[Float[Array, "_ _ _"]],
+        regions: Sequence[Region],
+    ) -> tuple[Float32[Array, ""], ...]:
+        """The same of several taps and regions, whose matrix roots are taken together."""
+        flat = tuple(each.reshape(-1, each.shape[-1]) for each in features)
+        flat_regions = tuple(region.flatten() for region in regions)
+        return _distances(flat, flat_regions, tuple(targets))
 
 
 @jax.custom_vjp
-def _by_covariance(
-    flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
-) -> Float32[Array, ""]:
-    """W² over the number of channels, where all directions are strong.
+def _distances(
+    flats: tuple[Float[Array, "_ _"], ...],
+    regions: tuple[Region, ...],
+    targets: tuple[WassersteinTarget, ...],
+) -> tuple[Float32[Array, ""], ...]:
+    """W² over the number of channels, of each.
 
     Args:
-        flat: Features, one row a position; zero rows outside of the image's own region.
-        region: Which rows count.
-        target: The style's.
+        flats: Features, one row a position; zero rows outside of the image's own region.
+        regions: Which rows count.
+        targets: The styles'.
     """
-    return _by_covariance_forward(flat, region, target)[0]
+    return _distances_forward(flats, regions, targets)[0]
 
 
-def _by_covariance_forward(flat, region, target):
-    positions, shares = region.positions, region.root_weights()[:, None]
-    own_mean = _mean(flat, region)
-    # Centred first: the difference of two moments of a flat picture may be negative.
-    centred = (shares * (flat - own_mean)).astype(flat.dtype)
-    products = jnp.einsum("pc,pd->cd", centred, centred, preferred_element_type=jnp.float32)
-    own = products / positions
-    factor = target.basis * target.deviations
-    inner = product(factor.T, product(own, factor))
-    inverse = inverse_root(inner)
-    value = _distance(own_mean, jnp.trace(own), jnp.sum(inverse * inner), target)
-    trace_gradient = product(factor, product(inverse, factor.T))
-    # Both halves of the slope with respect to the features: 2 F G, and a row for each.
-    slope = 2 * (jnp.eye(len(trace_gradient)) - trace_gradient) / (len(trace_gradient) * positions)
-    row = 2 * (own_mean - target.mean) / (len(trace_gradient) * positions) - own_mean @ slope
-    return value, (flat, region, slope, row)
+def _distances_forward(flats, regions, targets):
+    asked = [_ask_root(*each) for each in zip(flats, regions, targets, strict=True)]
+    roots = _inverse_roots([one.inner for one in asked])
+    answers = [one.answer(root) for one, root in zip(asked, roots, strict=True)]
+    values, slopes = zip(*answers, strict=True)
+    return values, slopes
 
 
-def _by_covariance_backward(residuals, gradient):
-    """Weighted; rows outside of the own region mean nothing."""
-    flat, region, slope, row = residuals
-    slopes = flat @ (gradient * slope).astype(flat.dtype)
-    return region.apply_weights(slopes + (gradient * row).astype(flat.dtype)), None, None
+def _distances_backward(slopes, gradients):
+    pairs = zip(slopes, gradients, strict=True)
+    return tuple(slope.times(gradient) for slope, gradient in pairs), None, None
 
 
-_by_covariance.defvjp(_by_covariance_forward, _by_covariance_backward)
+_distances.defvjp(_distances_forward, _distances_backward)
 
 
-@jax.custom_vjp
-def _by_projection(
+def _ask_root(
     flat: Float[Array, "p c"], region: Region, target: WassersteinTarget
-) -> Float32[Array, ""]:
-    """The same by the features' projections on the strong directions."""
-    return _by_projection_forward(flat, region, target)[0]
+) -> "_ByCovariance | _ByProjection":
+    """What is there before the root is; by the covariance where all directions are strong."""
+    channels, rank = target.basis.shape[-2:]
+    if rank == channels < len(flat):  # no rows of Y: half of the operations
+        return _ByCovariance.of(flat, region, target)
+    return _ByProjection.of(flat, region, target)
 
 
-def _by_projection_forward(flat, region, target):
-    channels, positions, shares = flat.shape[-1], region.positions, region.root_weights()[:, None]
-    own_mean = _mean(flat, region)
-    centred = shares * (flat - own_mean)
-    projected = product(centred, target.basis)
-    common, polar = _polar(projected * target.deviations / jnp.sqrt(positions))
-    spread = jnp.sum(centred**2) / positions
-    rest = jnp.maximum(spread - jnp.sum(projected**2) / positions, _TINY)
-    ratio = jnp.sqrt(target.residual_variance / rest)
-    value = _distance(own_mean, spread, common + ratio * rest, target)
-    trace_gradient = jnp.sqrt(positions) * polar * target.deviations - ratio * projected
-    moved = (1 - ratio) * centred - product(trace_gradient, target.basis.T)
-    offset = shares**2 * (own_mean - target.mean)
-    slope = 2 * (shares * moved + offset) / (channels * positions)
-    return value, slope.astype(flat.dtype)
+def _inverse_roots(matrices: list[Float32[Array, "_ _"]]) -> list[Float32[Array, "_ _"]]:
+    """The inverse root of each; small ones in one batch, which is one program for all.
 
-
-def _by_projection_backward(slope, gradient):
-    return gradient.astype(slope.dtype) * slope, None, None
-
-
-_by_projection.defvjp(_by_projection_forward, _by_projection_backward)
-
-
-def _polar(matrix: Float32[Array, "p r"]) -> tuple[Float32[Array, ""], Float32[Array, "p r"]]:
-    """The sum of a matrix's singular values, and the matrix with all of them made 1.
-
-    The smaller one of both products with its transpose is inverted: the larger is singular.
+    Zeros around a matrix change nothing of its root.
     """
-    rows, columns = matrix.shape
-    if rows <= columns:
-        inner = product(matrix, matrix.T)
-        inverse = inverse_root(inner)
-        polar = product(inverse, matrix)
-    else:
-        inner = product(matrix.T, matrix)
-        inverse = inverse_root(inner)
-        polar = product(matrix, inverse)
-    return jnp.sum(inverse * inner), polar
+    groups: dict[int, list[int]] = collections.defaultdict(list)
+    for index, matrix in enumerate(matrices):
+        groups[max(len(matrix), RANK)].append(index)
+    roots: dict[int, Array] = {}
+    for members in groups.values():
+        side = max(len(matrices[index]) for index in members)
+        padded = [jnp.pad(matrices[index], (0, side - len(matrices[index]))) for index in members]
+        found = jax.vmap(inverse_root)(jnp.stack(padded))
+        for place, index in enumerate(members):
+            own = len(matrices[index])
+            roots[index] = found[place, :own, :own]
+    return [roots[index] for index in range(len(matrices))]
+
+
+class _ByCovariance(NamedTuple):
+    """A distance before its root is known; with C, the features' covariance."""
+
+    flat: Float[Array, "p c"]
+    region: Region
+    target: WassersteinTarget
+    own_mean: Float32[Array, " c"]
+    own: Float32[Array, "c c"]
+    inner: Float32[Array, "c c"]
+
+    @classmethod
+    def of(cls, flat: Any, region: Region, target: WassersteinTarget) -> "_ByCovariance":
+        shares, own_mean = region.root_weights()[:, None], _mean(flat, region)
+        # Centred first: the difference of two moments of a flat picture may be negative.
+        centred = (shares * (flat - own_mean)).astype(flat.dtype)
+        products = jnp.einsum("pc,pd->cd", centred, centred, preferred_element_type=jnp.float32)
+        own = products / region.positions
+        factor = target.basis * target.deviations
+        inner = product(factor.T, product(own, factor))
+        return cls(flat, region, target, own_mean, own, inner)
+
+    def answer(
+        self, inverse: Float32[Array, "c c"]
+    ) -> tuple[Float32[Array, ""], "_SlopeOfCovariance"]:
+        """The distance and its slope, by the inverse root of `inner`."""
+        target, positions, channels = self.target, self.region.positions, len(self.own)
+        common = jnp.sum(inverse * self.inner)
+        value = _distance(self.own_mean, jnp.trace(self.own), common, target)
+        factor = target.basis * target.deviations
+        trace_gradient = product(factor, product(inverse, factor.T))
+        # Both halves of the slope with respect to the features: 2 F G, and a row for each.
+        slope = 2 * (jnp.eye(channels) - trace_gradient) / (channels * positions)
+        row = 2 * (self.own_mean - target.mean) / (channels * positions) - self.own_mean @ slope
+        return value, _SlopeOfCovariance(self.flat, self.region, slope, row)
+
+
+class _SlopeOfCovariance(NamedTuple):
+    """The slope of a distance, as a product that is still to be made."""
+
+    flat: Float[Array, "p c"]
+    region: Region
+    slope: Float32[Array, "c c"]
+    row: Float32[Array, " c"]
+
+    def times(self, gradient: Float32[Array, ""]) -> Float[Array, "p c"]:
+        """Weighted; rows outside of the own region mean nothing."""
+        slopes = self.flat @ (gradient * self.slope).astype(self.flat.dtype)
+        whole = slopes + (gradient * self.row).astype(self.flat.dtype)
+        return self.region.apply_weights(whole)
+
+
+class _ByProjection(NamedTuple):
+    """A distance before its root is known; with Y, the features on the strong directions.
+
+    The smaller one of both products of Y with its transpose is inverted: the larger is singular.
+    """
+
+    flat: Float[Array, "p c"]
+    region: Region
+    target: WassersteinTarget
+    own_mean: Float32[Array, " c"]
+    centred: Float32[Array, "p c"]
+    projected: Float32[Array, "p r"]
+    matrix: Float32[Array, "p r"]
+    inner: Float32[Array, "n n"]
+
+    @classmethod
+    def of(cls, flat: Any, region: Region, target: WassersteinTarget) -> "_ByProjection":
+        shares, own_mean = region.root_weights()[:, None], _mean(flat, region)
+        centred = shares * (flat - own_mean)
+        projected = product(centred, target.basis)
+        matrix = projected * target.deviations / jnp.sqrt(region.positions)
+        rows, columns = matrix.shape
+        few_rows = rows <= columns
+        inner = product(matrix, matrix.T) if few_rows else product(matrix.T, matrix)
+        return cls(flat, region, target, own_mean, centred, projected, matrix, inner)
+
+    def answer(self, inverse: Float32[Array, "n n"]) -> tuple[Float32[Array, ""], "_Slope"]:
+        """The distance and its slope, by the inverse root of `inner`."""
+        target, (channels, positions) = self.target, (self.flat.shape[-1], self.region.positions)
+        rows, columns = self.matrix.shape
+        few_rows = rows <= columns
+        # Y with all of its singular values made 1, and their sum.
+        polar = product(inverse, self.matrix) if few_rows else product(self.matrix, inverse)
+        common = jnp.sum(inverse * self.inner)
+        spread = jnp.sum(self.centred**2) / positions
+        rest = jnp.maximum(spread - jnp.sum(self.projected**2) / positions, _TINY)
+        ratio = jnp.sqrt(target.residual_variance / rest)
+        value = _distance(self.own_mean, spread, common + ratio * rest, target)
+        strong = jnp.sqrt(positions) * polar * target.deviations - ratio * self.projected
+        moved = (1 - ratio) * self.centred - product(strong, target.basis.T)
+        shares = self.region.root_weights()[:, None]
+        offset = shares**2 * (self.own_mean - target.mean)
+        slope = 2 * (shares * moved + offset) / (channels * positions)
+        return value, _Slope(slope.astype(self.flat.dtype))
+
+
+class _Slope(NamedTuple):
+    """The slope of a distance."""
+
+    slope: Float[Array, "p c"]
+
+    def times(self, gradient: Float32[Array, ""]) -> Float[Array, "p c"]:
+        """Weighted."""
+        return gradient.astype(self.slope.dtype) * self.slope
 
 
 def _mean(flat: Float[Array, "p c"], region: Region) -> Float32[Array, " c"]:
