@@ -19,6 +19,7 @@ as the program itself. It can be deleted at any time.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -149,17 +150,25 @@ class CacheHits:
 
 @contextlib.contextmanager
 def count_cache_hits() -> Iterator[CacheHits]:
-    """Counts what is loaded from JAX's persistent cache in this `with` block."""
-    loads = CacheHits()
-
-    def listen(event: str, **_: object) -> None:
-        loads.count += event == _HIT
-
-    jax.monitoring.register_event_listener(listen)
+    """Counts what this thread loads from JAX's persistent cache in this `with` block."""
+    _listen_to_hits()
+    before, loads = getattr(_thread, "watched_hits", None), CacheHits()
+    _thread.watched_hits = loads
     try:
         yield loads
     finally:
-        jax.monitoring.unregister_event_listener(listen)
+        _thread.watched_hits = before
+
+
+@functools.cache
+def _listen_to_hits() -> None:
+    """Has JAX tell of hits from now on, always in the thread that compiles."""
+
+    def listen(event: str, **_: object) -> None:
+        if event == _HIT and (loads := getattr(_thread, "watched_hits", None)):
+            loads.count += 1
+
+    jax.monitoring.register_event_listener(listen)
 
 
 def cache_folder() -> Path | None:
