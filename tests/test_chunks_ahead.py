@@ -220,7 +220,7 @@ def test_a_stopwatch_tells_steps_from_compilation_and_finds_the_gaps(one_level, 
     fake = types.SimpleNamespace(perf_counter=lambda: clock.now, thread_time=lambda: clock.now)
     monkeypatch.setattr(timing, "time", fake)
     programs = one_level.programs
-    monkeypatch.setattr(programs, "compiled", {})
+    monkeypatch.setattr(programs, "waiting_seconds", 0.0)
     watch = Stopwatch(programs)
 
     def until(now: float) -> Any:
@@ -228,7 +228,7 @@ def test_a_stopwatch_tells_steps_from_compilation_and_finds_the_gaps(one_level, 
 
     watch.begin_chunk()
     until(1.0)()
-    programs.compiled["another"] = 2.0  # while it runs: from 1 to 3 s
+    programs.waiting_seconds += 2.0  # while it runs: from 1 to 3 s
     until(3.0)()
     watch.begin_chunk()
     assert watch.end_chunk(until(4.0)) == pytest.approx(2.0)

@@ -83,7 +83,7 @@ def test_every_tap_has_a_cost_and_a_shallower_beside_it_none(architecture):
 )
 def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss):
     options = Options(preset="gram", tv_loss=tv_loss)
-    where = data_mesh(one_device()), Bucket(canvas, static_options=StaticOptions(*TAPS)), slots
+    where = Bucket(canvas, static_options=StaticOptions(*TAPS)), slots
     seen = analyze_step(make_programs(), *where, options)
     costs = dataclasses.replace(make_costs(), tv_loss=tv_loss)
     assert seen.bytes_per_device is not None
@@ -94,7 +94,7 @@ def test_bytes_of_a_step_are_the_compilers_within_a_fifth(canvas, slots, tv_loss
 def test_bytes_of_a_step_by_winograd_are_the_compilers_within_a_fifth():
     channels = (16, 64, 128, 128, 128)
     programs = make_programs(channels, use_winograd=True)
-    where = data_mesh(one_device()), Bucket((96, 128), static_options=StaticOptions(*TAPS)), 2
+    where = Bucket((96, 128), static_options=StaticOptions(*TAPS)), 2
     seen = analyze_step(programs, *where, Options(preset="gram"))
     costs = make_costs(channels, use_winograd=True)
     network = sum(leaf.nbytes for leaf in jax.tree.leaves(programs.network))
@@ -123,8 +123,7 @@ def test_what_is_compiled_beforehand_is_the_program_of_the_run_and_its_memory_is
     one_level.render([job], batch_size=2)
     programs, before = one_level.programs, dict(one_level.programs.compiled)
     [level] = one_level.examine([job])[0].levels
-    devices = one_level.session.devices
-    seen = analyze_step(programs, devices, level.bucket, 2, one_level.options)
+    seen = analyze_step(programs, level.bucket, 2, one_level.options)
     assert programs.compiled == before
     assert set(programs.memory) == set(programs.compiled)
     assert seen.bytes_per_device in programs.memory.values()

@@ -18,11 +18,12 @@ from engine_jobs import (
     tiny_options,
 )
 
+from nst_jax.engine.device.program_shapes import ProgramShapes
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.plan.devices import choose_precision, data_mesh
 from nst_jax.engine.plan.levels import Bucket
+from nst_jax.engine.plan.program_list import StepBatch
 from nst_jax.engine.progress import NullProgress
-from nst_jax.forecast.compiled_step import batch_shapes
 from nst_jax.request.options import Options, StaticOptions
 
 DEEP = {"content_taps": ("relu3_1",), "style_taps": ("relu1_1", "relu2_1", "relu4_1")}
@@ -112,7 +113,7 @@ def test_products_are_as_exact_as_asked_for(studios, products):
     network, devices = studios["float32"][2].programs.network, data_mesh(one_device())
     programs = ProgramCache(network, devices, NullProgress(), products=products)
     bucket = Bucket((32, 48), static_options=StaticOptions(**TAPS))
-    states, problems = batch_shapes(network, devices, bucket, 2, Options(preset="gram"))
-    text = programs.compiled_step((32, 48), states, problems).as_text()
+    shapes = ProgramShapes(programs, Options(preset="gram"))
+    text = shapes.find(StepBatch(bucket, 2)).compile().as_text()
     said = {"highest": "{highest,highest}", "tensorfloat32": "{high,high}"}[products]
     assert set(re.findall(r"operand_precision=(\{[a-z,]+\})", text)) == {said}

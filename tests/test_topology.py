@@ -10,13 +10,15 @@ from engine_jobs import tiny_options
 from jax.experimental import topologies as jax_topologies
 
 from nst_jax.cli.main import run
+from nst_jax.engine.device.program_shapes import ProgramShapes
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.levels import Bucket
+from nst_jax.engine.plan.program_list import StepBatch
 from nst_jax.engine.progress import NullProgress
 from nst_jax.forecast import topologies
 from nst_jax.forecast.chips import CHIPS, published_peak
-from nst_jax.forecast.compiled_step import CompiledStep, analyze_step, batch_shapes
+from nst_jax.forecast.compiled_step import CompiledStep, analyze_step
 from nst_jax.forecast.report import StepReport
 from nst_jax.forecast.roofline import StepRoofline
 from nst_jax.forecast.topologies import FAMILIES, open_topology, parse_topology
@@ -125,7 +127,7 @@ def test_what_libtpu_or_the_compiler_refuses_is_a_wrong_request(faked, monkeypat
         return fail
 
     exhausted = fails_with("RESOURCE_EXHAUSTED: Ran out of memory")
-    monkeypatch.setattr(ProgramCache, "compiled_step", exhausted)
+    monkeypatch.setattr(ProgramCache, "compile", exhausted)
     assert "Ran out of memory. Lower --batch-size or --size" in refuse("v5e:2x2")
     refused = fails_with("INVALID_ARGUMENT: not divisible")
     monkeypatch.setattr(jax_topologies, "get_topology_desc", refused)
@@ -230,17 +232,17 @@ def test_a_step_compiled_for_tpus_is_bfloat16_and_keeps_to_itself(narrow_file):
     assert not session.use_winograd
     structure = StaticOptions(options.content_taps, options.style_taps)
     devices = topology.devices
-    asked = devices, Bucket((48, 48), static_options=structure), 8, options
+    bucket = Bucket((48, 48), static_options=structure)
     programs = ProgramCache(session.network(options.style_taps), devices, NullProgress())
-    seen = analyze_step(programs, *asked)
+    seen = analyze_step(programs, bucket, 8, options)
     assert seen.collectives == []
     assert seen.bytes_per_device is not None
     assert 0 < seen.network_bytes < seen.bytes_per_device < 16e9
     assert seen.flops_per_device
     assert seen.bytes_accessed_per_device
 
-    shapes = batch_shapes(programs.network, *asked)
-    text = programs.compiled_step((48, 48), *shapes).as_text()
+    step = ProgramShapes(programs, options).find(StepBatch(bucket, 8))
+    text = step.compile().as_text()
     assert "num_partitions=4" in text
     assert re.search(r"\bwhile\(", text)
     convolutions = re.findall(r"= (\w+)\[[^=]*? convolution\(.*op_name=\"([^\"]*)\"", text)

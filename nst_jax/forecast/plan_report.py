@@ -7,7 +7,6 @@ the engine's own model of it, or from the compiled programs themselves where the
 import collections
 import dataclasses
 import heapq
-import itertools
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -17,23 +16,21 @@ import jax
 import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache
-from nst_jax.engine.inputs.examine import examine_jobs
-from nst_jax.engine.inputs.session import Session, open_session
+from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.canvas import Size
-from nst_jax.engine.plan.demand import measure_demand
 from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket, Level
 from nst_jax.engine.plan.memory_model import TapPair
 from nst_jax.engine.plan.slots import Plan, padding_note
 from nst_jax.engine.progress import NullProgress, Progress
-from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.make_scheduler import make_programs
 from nst_jax.forecast.compiled_step import analyze_step
+from nst_jax.forecast.planned_run import plan_run
 from nst_jax.forecast.report import CanvasReport, PlanReport, StepReport
-from nst_jax.request.job import Job, fill_defaults
+from nst_jax.request.job import Job
 from nst_jax.request.options import Options
-from nst_jax.request.taps import PIXELS, deepest_tap
+from nst_jax.request.taps import deepest_tap
 
 # A picture of this long edge keeps a device reasonably busy and is soon looked at.
 _PROBE_EDGE_PX = {"cpu": 128}
@@ -66,25 +63,20 @@ def make_plan_report(
         RequestError: The request is wrong in itself, or fits no device.
     """
     options, progress = options or Options(), progress or NullProgress()
-    session = open_session(options, devices)
-    listed = fill_defaults(jobs, options)
-    examined = examine_jobs(listed, session, progress)
-    whole = measure_demand(listed, options, session.weights.architecture, session.pictures.size)
-    planned = [one for one in examined if isinstance(one, ExaminedJob)]
-    failures = [one for one in examined if isinstance(one, Result)]
-    made = session.make_plan(planned, NullProgress(), whole=whole)
+    run = plan_run(jobs, options, progress, devices)
+    session, planned = run.session, run.jobs
     programs = None
     if planned and (compile_steps or measure):
         programs = make_programs(session, planned, progress)
-    canvases = _canvas_reports(planned, session, made, programs if compile_steps else None)
+    canvases = _canvas_reports(planned, session, run.plan, programs if compile_steps else None)
     rate = measure_rate(programs, session, planned) if programs and measure else 0.0
     note = padding_note(len(planned), options)
     return PlanReport(
-        jobs=len(examined),
-        failures=failures,
+        jobs=len(planned) + len(run.failures),
+        failures=run.failures,
         canvases=canvases,
         levels=len({level.index for one in planned for level in one.levels}),
-        compilations=len(_program_names(planned, made)),
+        compilations=len(list(run.programs)),
         device={
             name: getattr(session.devices, name)
             for name in ("platform", "kind", "count", "memory_bytes")
@@ -189,7 +181,7 @@ def _canvas_report(
 
 def _step_report(part: _BucketJobs, session: Session, programs: ProgramCache) -> StepReport:
     options = session.options
-    seen = analyze_step(programs, session.devices, part.bucket, part.slots, options)
+    seen = analyze_step(programs, part.bucket, part.slots, options)
     return StepReport(options.style_loss, part.slots, part.batch_steps, seen)
 
 
@@ -202,27 +194,3 @@ def _batch_steps(job_steps: Iterable[int], slots: int) -> int:
     for steps in sorted(job_steps, reverse=True):
         heapq.heapreplace(busy, busy[0] + steps)
     return max(busy)
-
-
-def _program_names(jobs: Sequence[ExaminedJob], plan: Plan) -> set[tuple[Any, ...]]:
-    """What tells the programs of a run apart."""
-    names: set[tuple[Any, ...]] = set()
-    jobs_in = collections.Counter(level.bucket for one in jobs for level in one.levels)
-    for one in jobs:
-        own, masked = one.options, bool(one.job.style_masks)
-        together = 1 if one.job.masks else len(one.job.styles)
-        names.add(("style targets", own.style_taps, own.style_normalization, together))
-        contents = {own.content_taps}
-        if own.pixel_blend and PIXELS in own.content_taps:
-            contents.add((PIXELS,))
-        for level in one.levels:
-            names |= {("open", level.bucket), ("step", level.bucket)}
-            if jobs_in[level.bucket] > 1:
-                names.add(("place", level.bucket))
-            names.add(("take", level.canvas, plan.slots[level.bucket]))
-            for taps in contents:
-                names.add(("content targets", level.canvas, taps, own.content_normalization))
-            names.add(("style moments", level.style_edge, own.style_taps, masked))
-        for old, new in itertools.pairwise(one.levels):
-            names.add(("next level", old.canvas, new.canvas))
-    return names

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from nst_jax.engine.device import runtime, solver
 from nst_jax.engine.device.compiled_facts import bytes_on_each_device
+from nst_jax.engine.device.program_names import taps_text
 from nst_jax.engine.device.recent_sessions import CompiledSession
 from nst_jax.engine.device.warm_start import warm_start
 from nst_jax.engine.plan.canvas import Size, size_text
@@ -23,7 +24,7 @@ from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.progress import Progress
 from nst_jax.model import targets
 from nst_jax.model.content import ContentTarget
-from nst_jax.model.style import Moments, RegionsTarget, StyleTarget
+from nst_jax.model.style import Moments, StyleTarget
 from nst_jax.model.vgg import VGG, transpose_network
 from nst_jax.request.errors import say_count
 from nst_jax.request.options import StyleLoss
@@ -38,14 +39,18 @@ class _NetworkLeaves(NamedTuple):
 
 
 class ProgramCache:
-    """Programs by name, compiled when they are first called.
+    """Programs by name, compiled when they are first called, or ahead of that by other threads.
 
     Attributes:
         network: The VGG, on the first device.
         devices: What programs run on.
-        compiled: Seconds of compilation by the program's name, in order; of loading, where
-            a cache on disk had it.
-        compile_cpu_seconds: CPU seconds that the compiling threads took themselves.
+        session: What earlier calls have compiled, and this one.
+        products: How exactly float32 numbers are multiplied; see `devices.Precision`.
+        progress: Told of compilations.
+        compiled: Seconds of compilation by the program's name, in order, whoever waited for it; of
+            loading, where a cache on disk had it.
+        waiting_seconds: Wall seconds that callers waited for programs to be there.
+        compile_cpu_seconds: CPU seconds that they took for it themselves.
         loaded: Names of those that came from the cache.
     """
 
@@ -67,14 +72,16 @@ class ProgramCache:
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
             session: What earlier calls have compiled; None: nothing.
         """
-        self._session = session or CompiledSession()
+        self.session = session or CompiledSession()
         self.devices = devices
+        self.products = products
         self.network = self._network_on(devices.subset_for(1), network=network)
         self.compiled: dict[str, float] = {}
+        self.waiting_seconds = 0.0
         self.compile_cpu_seconds = 0.0
         self.loaded: set[str] = set()
-        self._progress = progress
-        self._products = products
+        self.progress = progress
+        self._untold: set[str] = set()
         self._programs: dict[str, Any] = {}
         self._leaves: dict[int, _NetworkLeaves] = {}
 
@@ -172,40 +179,12 @@ class ProgramCache:
         Where all images lie transposed, the network's kernels are transposed as well; they are
         arguments, so the program is the same.
         """
-        name, slots = self.step_name(canvas, problems), len(problems.steps)
+        slots = _slots_of(problems)
         used = self.devices.subset_for(slots)
-        arguments = (
-            states,
-            problems,
-            self._network_on(used, is_transposed),
-            used.put(num_steps, used.replicated_sharding),
-        )
+        count = self._copy_to(used, num_steps, even_alone=True)
+        arguments = (states, problems, self._network_on(used, is_transposed), count)
+        name = f"step {size_text(canvas)} x {slots} {taps_text(problems)}"
         return self._call(name, solver.run_chunk, arguments, used.slot_sharding(slots), (0,))
-
-    def compiled_step(self, canvas: Size, states: Any, problems: Any) -> Any:
-        """The compiled program of `run_chunk`, made from shapes alone; nothing runs.
-
-        Args:
-            canvas: Every slot's.
-            states: `jax.ShapeDtypeStruct`s with their shardings, as `run_chunk` gets arrays.
-            problems: Likewise.
-        """
-        name, slots = self.step_name(canvas, problems), problems.steps.shape[0]
-        used = self.devices.subset_for(slots)
-        num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=used.replicated_sharding)
-        arguments = (states, problems, self._network_on(used), num_steps)
-        with runtime.without_debugging():
-            return self._program(
-                name,
-                solver.run_chunk,
-                self._flatten_network(arguments),
-                used.slot_sharding(slots),
-                donate=(0,),
-            )
-
-    def step_name(self, canvas: Size, problems: Any) -> str:
-        """What the program of `run_chunk` is known by."""
-        return f"step {size_text(canvas)} x {problems.steps.shape[0]} {_taps_text(problems)}"
 
     def open(self, canvas: Size, slots: int, one: Any) -> Any:
         """A batch of so many slots with this state and problem in the first.
@@ -220,8 +199,9 @@ class ProgramCache:
             return states, problems._replace(steps=steps)
 
         used = self.devices.subset_for(slots)
-        name = f"open {size_text(canvas)} x {slots} {_taps_text(one[1])}"
-        return self._call(name, open_batch, (_copy_to(used, one),), used.slot_sharding(slots))
+        name = f"open {size_text(canvas)} x {slots} {taps_text(one[1])}"
+        arguments = (self._copy_to(used, one),)
+        return self._call(name, open_batch, arguments, used.slot_sharding(slots))
 
     def place(self, canvas: Size, batch: Any, slot: int, one: Any) -> Any:
         """A batch with one slot's states and problems replaced; the batch given is consumed."""
@@ -241,8 +221,8 @@ class ProgramCache:
             return jax.tree.map(replace, batch, one)
 
         where = map(np.int32, divmod(slot, slots // count))
-        arguments = (batch, *_copy_to(used, (*where, one)))
-        name = f"place {size_text(canvas)} x {slots} {_taps_text(batch[1])}"
+        arguments = (batch, *self._copy_to(used, (*where, one)))
+        name = f"place {size_text(canvas)} x {slots} {taps_text(batch[1])}"
         return self._call(name, place, arguments, used.slot_sharding(slots), (0,))
 
     def take(self, canvas: Size, states: solver.State, slot: int) -> solver.State:
@@ -263,7 +243,7 @@ class ProgramCache:
             return jax.tree.map(index, states)
 
         device, row = divmod(slot, slots // count)
-        arguments = (states, _copy_to(used, np.int32(row)))
+        arguments = (states, self._copy_to(used, np.int32(row)))
         name = f"take {size_text(canvas)} x {slots}"
         taken = self._call(name, take, arguments, used.slot_sharding(slots))
         if count == 1:
@@ -310,20 +290,34 @@ class ProgramCache:
             network: None: that of the first device.
         """
         key = used.count, is_transposed
-        with self._session.lock:
-            if key not in self._session.networks:
+        with self.session.lock:
+            if key not in self.session.networks:
                 whole = network or self.network
                 whole = transpose_network(whole) if is_transposed else whole
-                self._session.networks[key] = used.replicate(whole)
-            return self._session.networks[key]
+                self.session.networks[key] = used.replicate(whole)
+            return self.session.networks[key]
+
+    def _copy_to(self, used: Devices, tree: Any, *, even_alone: bool = False) -> Any:
+        """Arrays of the host or the first device on all of these; as they are on one alone."""
+        if used.count == 1 and not even_alone:
+            return tree
+        return jax.device_put(tree, used.replicated_sharding)
 
     def _call(
-        self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], *how: Any
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        layout: NamedSharding | None = None,
+        donate: tuple[int, ...] = (),
     ) -> Any:
-        """Runs a program; `how` is the rest of what `_program` takes."""
+        """Runs a program, whose results lie as `layout` says; None: on the first device."""
         arguments = self._flatten_network(arguments)
         with runtime.without_debugging():
-            return self._program(name, function, arguments, *how)(*arguments)
+            if name not in self._programs:
+                asked = name, function, arguments, layout, donate
+                self._programs[name] = self.session.find(name) or self._wait_for(*asked)
+            return self._programs[name](*arguments)
 
     def _flatten_network(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a program with the VGG's arrays alone: to find them takes a while."""
@@ -337,21 +331,51 @@ class ProgramCache:
 
         return tuple(map(flatten, arguments))
 
-    def _program(
+    def _wait_for(self, name: str, *asked: Any) -> Any:
+        """A program that is not there yet; what is waited for is told and timed."""
+
+        def tell() -> None:
+            if name in self._untold:
+                self.progress.on_compile(name)
+
+        began, cpu_began = time.perf_counter(), time.thread_time()
+        program = self.compile(name, *asked, on_wait=tell)
+        self.waiting_seconds += time.perf_counter() - began
+        self.compile_cpu_seconds += time.thread_time() - cpu_began
+        return program
+
+    def compile(
         self,
         name: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
-        layout: NamedSharding | None = None,
-        donate: tuple[int, ...] = (),
+        layout: NamedSharding | None,
+        donate: tuple[int, ...],
+        *,
+        is_told: bool = True,
+        on_wait: Callable[[], object] = lambda: None,
     ) -> Any:
-        """A program by its name, whose results lie as `layout` says; None: on the first device."""
-        if name not in self._programs:
-            program = self._session.get(
-                name, lambda: self._compile(name, function, arguments, layout, donate)
-            )
-            self._programs[name] = program
-        return self._programs[name]
+        """A program by its name, compiled where it is not there; any thread may ask for it.
+
+        Args:
+            name: What it is known by.
+            function: What it computes.
+            arguments: Arrays or their shapes, the network's by `_flatten_network`.
+            layout: Of its results; None: on the first device.
+            donate: Which arguments it consumes.
+            is_told: Whether the progress hears of it at once; else once it is waited for.
+            on_wait: Called before another thread is waited for that compiles it.
+        """
+
+        def compile_now() -> Any:
+            if is_told:
+                self.progress.on_compile(name)
+            else:
+                self._untold.add(name)
+            with runtime.without_debugging():
+                return self._compile(name, function, arguments, layout, donate)
+
+        return self.session.get(name, compile_now, on_wait)
 
     def _compile(
         self,
@@ -361,10 +385,10 @@ class ProgramCache:
         layout: NamedSharding | None,
         donate: tuple[int, ...],
     ) -> Any:
-        self._progress.on_compile(name)
-        began, cpu_began = time.perf_counter(), time.thread_time()
+        began = time.perf_counter()
         structure = jax.tree.structure(self.network)
         results = layout or self.devices.subset_for(1).replicated_sharding
+        shapes = jax.tree.map(functools.partial(_shape_for, results, layout), arguments)
 
         # JAX remembers a program for as long as its function lives, and this one dies here.
         @functools.wraps(function)
@@ -375,18 +399,23 @@ class ProgramCache:
             return jax.tree.unflatten(structure, one[0]) if type(one) is _NetworkLeaves else one
 
         jitted = jax.jit(passing, donate_argnums=donate, out_shardings=results)
-        with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self._products):
-            program = jitted.lower(*arguments).compile()
+        with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self.products):
+            program = jitted.lower(*shapes).compile()
         self.compiled[name] = time.perf_counter() - began
-        self.compile_cpu_seconds += time.thread_time() - cpu_began
         if loads.count:
             self.loaded.add(name)
         return program
 
 
-def _copy_to(used: Devices, tree: Any) -> Any:
-    """Arrays of the host or the first device on all of these; as they are where it is alone."""
-    return tree if used.count == 1 else jax.device_put(tree, used.replicated_sharding)
+def _shape_for(results: NamedSharding, layout: NamedSharding | None, leaf: Any) -> Any:
+    """What a program knows of an argument: the same of the host's, the first device's, a shape's.
+
+    So a program does not depend on who asks for it first.
+    """
+    sharding = getattr(leaf, "sharding", None)
+    if layout is None or not isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(results.mesh, PartitionSpec())
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _split_by_device(whole: Any, count: int) -> Any:
@@ -394,19 +423,5 @@ def _split_by_device(whole: Any, count: int) -> Any:
     return whole.reshape(count, len(whole) // count, *whole.shape[1:])
 
 
-def _taps_text(problems: solver.Problem) -> str:
-    asked = problems.targets
-    content, style = (",".join(taps) for taps in (asked.content, asked.style))
-    kinds = set(map(_kind_text, asked.style.values()))
-    gradients = " with unit gradients" if problems.weights.gradient_norms else ""
-    return f"content {content} style {style} by {' and '.join(sorted(kinds))}{gradients}"
-
-
-def _kind_text(target: Any) -> str:
-    if isinstance(target, RegionsTarget):
-        return f"{_kind_text(target.targets[0])} in regions {len(target.targets)}"
-    return type(target).__name__.removesuffix("Target")
-
-
 def _slots_of(batch: Any) -> int:
-    return len(jax.tree.leaves(batch)[0])
+    return jax.tree.leaves(batch)[0].shape[0]

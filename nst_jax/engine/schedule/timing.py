@@ -94,10 +94,10 @@ class Stopwatch:
     @contextlib.contextmanager
     def _share_compilation(self, jobs: Sequence[ActiveJob]) -> Iterator[list[float]]:
         """Gives the wall seconds of the block without compilation, once it is over."""
-        compiled_before, began = self._compile_seconds, time.perf_counter()
+        waited_before, began = self._programs.waiting_seconds, time.perf_counter()
         seconds: list[float] = []
         yield seconds
-        compilation = self._compile_seconds - compiled_before
+        compilation = self._programs.waiting_seconds - waited_before
         seconds.append(time.perf_counter() - began - compilation)
         self.timing.compilation += compilation
         self.timing.waiting.compilation += compilation
@@ -170,8 +170,4 @@ class Stopwatch:
 
     @property
     def _away_seconds(self) -> float:
-        return self._compile_seconds + self._with_caller
-
-    @property
-    def _compile_seconds(self) -> float:
-        return sum(self._programs.compiled.values(), 0.0)
+        return self._programs.waiting_seconds + self._with_caller

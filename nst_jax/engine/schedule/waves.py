@@ -1,6 +1,6 @@
 """Examined jobs in, results out: while one wave is on the device the next one is being decoded.
 
-    _split_into_waves   jobs that share programs together, a bounded number at a time
+    split_into_waves    jobs that share programs together, a bounded number at a time
     _load               decode and scale, in threads, one wave ahead
     Scheduler.render    the device
     make_result         what is kept of the content is laid over the picture
@@ -72,9 +72,9 @@ def run_jobs(
     """
     begun = [one for one in jobs if one.index in snapshots]
     fresh = [one for one in jobs if one.index not in snapshots]
-    limit = max(1, min(WAVE_JOBS, WAVE_PIXELS // session.options.size**2))
+    size = session.options.size
     waves = [
-        wave for some in (begun, fresh) for wave in _split_into_waves(some, scheduler.plan, limit)
+        wave for some in (begun, fresh) for wave in split_into_waves(some, scheduler.plan, size)
     ]
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
     outcomes = _render_waves(pool, waves, session, scheduler, snapshots)
@@ -166,10 +166,15 @@ def _load(examined: ExaminedJob, session: Session) -> LoadedJob | Result:
         )
 
 
-def _split_into_waves(
-    jobs: Sequence[ExaminedJob], plan: Plan, wave_jobs: int
-) -> list[list[ExaminedJob]]:
-    """Whole batches of jobs that share a last level, gathered until a wave is full."""
+def split_into_waves(jobs: Sequence[ExaminedJob], plan: Plan, size: int) -> list[list[ExaminedJob]]:
+    """Whole batches of jobs that share a last level, gathered until a wave is full.
+
+    Args:
+        jobs: In any order.
+        plan: Slots by bucket.
+        size: Long edge of the last level in pixels.
+    """
+    wave_jobs = max(1, min(WAVE_JOBS, WAVE_PIXELS // size**2))
     alike: dict[tuple[Bucket, bool], list[ExaminedJob]] = collections.defaultdict(list)
     for job in jobs:
         last = job.levels[-1]
