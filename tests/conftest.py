@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import jax
 import jaxtyping
@@ -108,6 +109,15 @@ def programs_of_its_own() -> Iterator[None]:
     yield
     if sessions := sys.modules.get("nst_jax.engine.device.recent_sessions"):
         sessions.forget_programs()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def threads_where_asked_for() -> Iterator[None]:
+    """Programs are compiled ahead where a test wants it, however many cores there are."""
+    from nst_jax.engine.schedule import make_scheduler
+
+    with mock.patch.object(make_scheduler, "count_threads", return_value=0):
+        yield
 
 
 @pytest.fixture

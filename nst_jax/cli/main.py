@@ -11,12 +11,14 @@
 mid-schedule before they end so; see `nst_jax.cli.signals`.
 """
 
+import contextlib
 import errno
 import io
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -43,6 +45,7 @@ from nst_jax.cli.signals import (
 )
 from nst_jax.cli.study import Study
 from nst_jax.cli.weights import Weights
+from nst_jax.engine.progress import AHEAD_THREAD
 from nst_jax.request.errors import NstJaxError, PictureError, RequestError
 from nst_jax.request.paths import expand_home
 
@@ -77,7 +80,18 @@ _Command = (
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line of this process; never returns."""
     end_on_signals()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    if status > SHELL_BASE and any(one.name == AHEAD_THREAD for one in threading.enumerate()):
+        _end_without_waiting(status)
+    sys.exit(status)
+
+
+def _end_without_waiting(status: int) -> NoReturn:
+    """Ends a run that was stopped while threads still compile; Python would wait for them."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:

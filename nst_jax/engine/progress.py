@@ -4,6 +4,9 @@ from typing import Protocol, runtime_checkable
 
 from nst_jax.request.errors import NstJaxError
 
+AHEAD_THREAD = "nst-jax compiles ahead"
+"""The name of threads that compile what may not be needed any more."""
+
 
 @runtime_checkable
 class Progress(Protocol):

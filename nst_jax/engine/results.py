@@ -163,10 +163,10 @@ class Summary:
         failed: Failed now, or before.
         skipped: Done before, with the same fingerprint and the picture unharmed.
         seconds: From start to end.
-        compile_seconds: Of these, in compilations.
+        compile_seconds: Of these, in compilations: those that were waited for.
         step_seconds: Of these, in steps.
         image_steps: Steps of single images.
-        compiled: Seconds of each compilation by the program's name.
+        compiled: Seconds of each compilation by the program's name, by whatever thread.
         loaded: Names of those that were kept from an earlier run and only loaded.
         shard: Whose jobs these are, as `0/4`; empty: all.
         given_up: Of the failed, those that failed before by their own fault and were not tried

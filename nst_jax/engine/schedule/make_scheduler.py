@@ -12,6 +12,7 @@ from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
+from nst_jax.engine.schedule.compile_ahead import count_threads
 from nst_jax.engine.schedule.previews import Preview, Previews
 from nst_jax.engine.schedule.scheduler import NO_RETRIES, Scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
@@ -88,6 +89,7 @@ def make_scheduler(
     on_plan_change: Callable[[Plan], object] | None = None,
     show: Callable[[Preview], None] | None = None,
     timing: Timing | None = None,
+    threads_ahead: int | None = None,
 ) -> Scheduler:
     """A scheduler for the jobs of a session; see `Scheduler`.
 
@@ -105,13 +107,17 @@ def make_scheduler(
         on_plan_change: Called with a plan that has shrunk.
         show: Gets previews, where the session's options ask for them.
         timing: Where the seconds are added up.
+        threads_ahead: How many compile programs ahead of need; None: as many as have cores. Those
+            of targets of another kind are not known ahead.
     """
     options: Options = session.options
     programs = programs or make_programs(session, jobs, progress, keep=True)
+    targets = targets or TargetCache(programs, options)
+    threads = count_threads(session.devices) if threads_ahead is None else threads_ahead
     every = options.preview_every
     return Scheduler(
         programs,
-        targets or TargetCache(programs, options),
+        targets,
         plan,
         progress,
         optimizer=options.optimizer,
@@ -121,4 +127,5 @@ def make_scheduler(
         on_plan_change=on_plan_change,
         previews=Previews(every, show) if every and show else None,
         timing=timing,
+        threads_ahead=threads if isinstance(targets, TargetCache) else 0,
     )

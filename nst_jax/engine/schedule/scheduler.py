@@ -67,6 +67,7 @@ class Scheduler:
         progress: Told what happens.
         stop: Whether the run shall stop.
         stopwatch: Where the seconds go.
+        threads_ahead: How many may compile its programs ahead of need.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Scheduler:
         on_plan_change: Callable[[Plan], object] | None = None,
         previews: Previews | None = None,
         timing: Timing | None = None,
+        threads_ahead: int = 0,
     ) -> None:
         """A scheduler of one run.
 
@@ -98,8 +100,10 @@ class Scheduler:
             on_plan_change: Called with the plan when it has shrunk, because a batch did not fit.
             previews: When the running jobs are shown, and to whom.
             timing: Where the seconds are added up; None: a new one.
+            threads_ahead: See the attribute.
         """
         self.programs = programs
+        self.threads_ahead = threads_ahead
         self.stop = stop or StopToken()
         self.stopwatch = Stopwatch(programs, timing)
         self._loader = SlotLoader(programs, targets, optimizer)

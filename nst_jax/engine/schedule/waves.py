@@ -13,7 +13,7 @@ pictures in memory is bounded by the wave, whatever the number of jobs.
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from nst_jax.engine.device.runtime import without_debugging
@@ -24,9 +24,11 @@ from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Bucket
 from nst_jax.engine.plan.memory_model import WAVE_JOBS, WAVE_PIXELS
+from nst_jax.engine.plan.program_list import list_programs
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
+from nst_jax.engine.schedule.compile_ahead import CompileAhead
 from nst_jax.engine.schedule.finish import make_result
 from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
@@ -76,6 +78,14 @@ def run_jobs(
     waves = [
         wave for some in (begun, fresh) for wave in split_into_waves(some, scheduler.plan, size)
     ]
+    to_come = (_skip_levels(wave, snapshots) for wave in waves)
+    ahead = CompileAhead(
+        scheduler.programs,
+        session.options,
+        list_programs(to_come, scheduler.plan),
+        threads=scheduler.threads_ahead,
+        stop=scheduler.stop,
+    )
     pool = concurrent.futures.ThreadPoolExecutor(DECODERS)
     outcomes = _render_waves(pool, waves, session, scheduler, snapshots)
     try:
@@ -86,7 +96,23 @@ def run_jobs(
             with scheduler.stopwatch.time_caller():
                 yield outcome
     finally:
+        ahead.close()
         pool.shutdown(cancel_futures=True)
+
+
+def _skip_levels(
+    wave: Iterable[ExaminedJob], snapshots: Mapping[int, JobSnapshot]
+) -> list[ExaminedJob]:
+    """Jobs with the levels alone that they will go through."""
+
+    def skip(one: ExaminedJob) -> ExaminedJob:
+        if one.index not in snapshots:
+            return one
+        first = snapshots[one.index].level
+        left = tuple(level for level in one.levels if level.index >= first)
+        return dataclasses.replace(one, levels=left)
+
+    return [skip(one) for one in wave]
 
 
 def _render_waves(
