@@ -62,6 +62,7 @@ def test_what_renders_nothing_does_not_import_jax_and_what_renders_does():
         COMMAND.format(arguments=["--help"]),
         COMMAND.format(arguments=["batch", "--help"]),
         COMMAND.format(arguments=["bench", "--help"]),
+        COMMAND.format(arguments=["warmup", "--help"]),
         COMMAND.format(arguments=["--version"]),
         COMMAND.format(arguments=["weights", "list"]),
         COMMAND.format(arguments=["programs"]),

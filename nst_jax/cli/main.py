@@ -44,6 +44,7 @@ from nst_jax.cli.signals import (
     exit_message,
 )
 from nst_jax.cli.study import Study
+from nst_jax.cli.warmup import Warmup
 from nst_jax.cli.weights import Weights
 from nst_jax.engine.progress import AHEAD_THREAD
 from nst_jax.request.errors import NstJaxError, PictureError, RequestError
@@ -73,6 +74,7 @@ _Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Study, tyro.conf.subcommand("study")]
+    | Annotated[Warmup, tyro.conf.subcommand("warmup")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
 )
 

@@ -43,10 +43,13 @@ from nst_jax.files.kept_programs import (
     programs_folder,
     size_limit,
     tidy_programs,
+    unkept_text,
 )
+from nst_jax.request.errors import OptionError
 
 _HIT = "/jax/compilation_cache/cache_hits"
 _FOLDER_SETTING = "jax_compilation_cache_dir"
+_ENABLED_SETTING = "jax_enable_compilation_cache"
 _LIMIT_SETTING = "jax_compilation_cache_max_size"
 
 # JAX keeps nothing that compiled in less than a second, unless it is told to.
@@ -169,6 +172,17 @@ def _listen_to_hits() -> None:
             loads.count += 1
 
     jax.monitoring.register_event_listener(listen)
+
+
+def check_programs_kept() -> None:
+    """Refuses to go on where nothing that this process compiles is kept.
+
+    Raises:
+        OptionError: So it is.
+    """
+    if not (_setting(_FOLDER_SETTING) and _setting(_ENABLED_SETTING)):
+        why = unkept_text() or "no room is allowed, or this processor rejects what was kept"
+        raise OptionError(f"programs must be kept from run to run, and are not: {why}")
 
 
 def cache_folder() -> Path | None:
