@@ -375,7 +375,7 @@ def set_pace(
     clock = types.SimpleNamespace(now=0.0, steps=0)
     time = types.SimpleNamespace(perf_counter=lambda: clock.now, thread_time=lambda: clock.now)
     monkeypatch.setattr("nst_jax.engine.schedule.timing.time", time)
-    monkeypatch.setattr("nst_jax.engine.device.programs.time", time)
+    monkeypatch.setattr("nst_jax.engine.device.compiled_programs.time", time)
     original = studio.programs.run_chunk
 
     def run_chunk(canvas: Any, states: Any, problems: Any, num_steps: Any, *how: Any) -> Any:

@@ -1,21 +1,18 @@
-"""The compiled programs of a run: each made once, named, timed, and kept.
+"""The programs of a run: what each computes, on what it runs, and its name.
 
 Nothing else in the engine compiles. A program is known by its name, which says the canvas,
 the slots and the taps, so whoever watches can name every compilation.
 """
 
-import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
-from nst_jax.engine.device import runtime, solver
-from nst_jax.engine.device.compiled_facts import bytes_on_each_device
+from nst_jax.engine.device import solver
+from nst_jax.engine.device.compiled_programs import CompiledPrograms
 from nst_jax.engine.device.program_names import taps_text
 from nst_jax.engine.device.recent_sessions import CompiledSession
 from nst_jax.engine.device.warm_start import warm_start
@@ -32,26 +29,11 @@ from nst_jax.request.options import StyleLoss
 Taps = tuple[str, ...]
 
 
-class _NetworkLeaves(NamedTuple):
-    """The arrays of a VGG."""
-
-    arrays: tuple[Any, ...]
-
-
-class ProgramCache:
-    """Programs by name, compiled when they are first called, or ahead of that by other threads.
+class ProgramCache(CompiledPrograms):
+    """The programs of a run, one method for each kind; see `CompiledPrograms`.
 
     Attributes:
         network: The VGG, on the first device.
-        devices: What programs run on.
-        session: What earlier calls have compiled, and this one.
-        products: How exactly float32 numbers are multiplied; see `devices.Precision`.
-        progress: Told of compilations.
-        compiled: Seconds of compilation by the program's name, in order, whoever waited for it; of
-            loading, where a cache on disk had it.
-        waiting_seconds: Wall seconds that callers waited for programs to be there.
-        compile_cpu_seconds: CPU seconds that they took for it themselves.
-        loaded: Names of those that came from the cache.
     """
 
     def __init__(
@@ -72,27 +54,8 @@ class ProgramCache:
             products: How exactly float32 numbers are multiplied; see `devices.Precision`.
             session: What earlier calls have compiled; None: nothing.
         """
-        self.session = session or CompiledSession()
-        self.devices = devices
-        self.products = products
+        super().__init__(devices, progress, products, session or CompiledSession())
         self.network = self._network_on(devices.subset_for(1), network=network)
-        self.compiled: dict[str, float] = {}
-        self.waiting_seconds = 0.0
-        self.compile_cpu_seconds = 0.0
-        self.loaded: set[str] = set()
-        self.progress = progress
-        self._untold: set[str] = set()
-        self._programs: dict[str, Any] = {}
-        self._leaves: dict[int, _NetworkLeaves] = {}
-
-    @property
-    def memory(self) -> dict[str, int]:
-        """Bytes on each device, by the compiler's own account, by the program's name.
-
-        A backend may tell nothing.
-        """
-        told = {name: bytes_on_each_device(one) for name, one in self._programs.items()}
-        return {name: needed for name, needed in told.items() if needed is not None}
 
     def content_targets(
         self,
@@ -302,120 +265,6 @@ class ProgramCache:
         if used.count == 1 and not even_alone:
             return tree
         return jax.device_put(tree, used.replicated_sharding)
-
-    def _call(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None = None,
-        donate: tuple[int, ...] = (),
-    ) -> Any:
-        """Runs a program, whose results lie as `layout` says; None: on the first device."""
-        arguments = self._flatten_network(arguments)
-        with runtime.without_debugging():
-            if name not in self._programs:
-                asked = name, function, arguments, layout, donate
-                self._programs[name] = self.session.find(name) or self._wait_for(*asked)
-            return self._programs[name](*arguments)
-
-    def _flatten_network(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Arguments of a program with the VGG's arrays alone: to find them takes a while."""
-
-        def flatten(one: Any) -> Any:
-            if not isinstance(one, VGG):
-                return one
-            if id(one) not in self._leaves:  # which outlives nothing: the session holds the VGG
-                self._leaves[id(one)] = _NetworkLeaves(tuple(jax.tree.leaves(one)))
-            return self._leaves[id(one)]
-
-        return tuple(map(flatten, arguments))
-
-    def _wait_for(self, name: str, *asked: Any) -> Any:
-        """A program that is not there yet; what is waited for is told and timed."""
-
-        def tell() -> None:
-            if name in self._untold:
-                self.progress.on_compile(name)
-
-        began, cpu_began = time.perf_counter(), time.thread_time()
-        program = self.compile(name, *asked, on_wait=tell)
-        self.waiting_seconds += time.perf_counter() - began
-        self.compile_cpu_seconds += time.thread_time() - cpu_began
-        return program
-
-    def compile(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None,
-        donate: tuple[int, ...],
-        *,
-        is_told: bool = True,
-        on_wait: Callable[[], object] = lambda: None,
-    ) -> Any:
-        """A program by its name, compiled where it is not there; any thread may ask for it.
-
-        Args:
-            name: What it is known by.
-            function: What it computes.
-            arguments: Arrays or their shapes, the network's by `_flatten_network`.
-            layout: Of its results; None: on the first device.
-            donate: Which arguments it consumes.
-            is_told: Whether the progress hears of it at once; else once it is waited for.
-            on_wait: Called before another thread is waited for that compiles it.
-        """
-
-        def compile_now() -> Any:
-            if is_told:
-                self.progress.on_compile(name)
-            else:
-                self._untold.add(name)
-            with runtime.without_debugging():
-                return self._compile(name, function, arguments, layout, donate)
-
-        return self.session.get(name, compile_now, on_wait)
-
-    def _compile(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None,
-        donate: tuple[int, ...],
-    ) -> Any:
-        began = time.perf_counter()
-        structure = jax.tree.structure(self.network)
-        results = layout or self.devices.subset_for(1).replicated_sharding
-        shapes = jax.tree.map(functools.partial(_shape_for, results, layout), arguments)
-
-        # JAX remembers a program for as long as its function lives, and this one dies here.
-        @functools.wraps(function)
-        def passing(*values: Any) -> Any:
-            return function(*(restore(one) for one in values))
-
-        def restore(one: Any) -> Any:
-            return jax.tree.unflatten(structure, one[0]) if type(one) is _NetworkLeaves else one
-
-        jitted = jax.jit(passing, donate_argnums=donate, out_shardings=results)
-        with runtime.count_cache_hits() as loads, jax.default_matmul_precision(self.products):
-            program = jitted.lower(*shapes).compile()
-        self.compiled[name] = time.perf_counter() - began
-        if loads.count:
-            self.loaded.add(name)
-        return program
-
-
-def _shape_for(results: NamedSharding, layout: NamedSharding | None, leaf: Any) -> Any:
-    """What a program knows of an argument: the same of the host's, the first device's, a shape's.
-
-    So a program does not depend on who asks for it first.
-    """
-    sharding = getattr(leaf, "sharding", None)
-    if layout is None or not isinstance(sharding, NamedSharding):
-        sharding = NamedSharding(results.mesh, PartitionSpec())
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _split_by_device(whole: Any, count: int) -> Any:
