@@ -240,6 +240,21 @@ class Notes(NullProgress):
         self.image_steps += image_steps
 
 
+def turn_upright(call: Call) -> Call:
+    """A call whose images lay transposed, as if they had not."""
+
+    def turn(path: Any, leaf: np.ndarray) -> np.ndarray:
+        if ".masks" in jax.tree_util.keystr(path):
+            return leaf.swapaxes(2, 3)
+        return leaf.swapaxes(1, 2) if leaf.ndim == 4 else leaf
+
+    states, problems, after = jax.tree_util.tree_map_with_path(
+        turn, (call.states, call.problems, call.after)
+    )
+    problems = problems._replace(size=problems.size[:, ::-1])
+    return Call(call.canvas[::-1], states, problems, after)
+
+
 class Studio:
     """What `render_many` does, but programs and targets are kept from one call to the next.
 
@@ -303,6 +318,8 @@ class Studio:
     def calls(self, jobs: Iterable[Job], *, one_by_one: bool = False, **changes: Any) -> list[Call]:
         """Renders, and tells what went into the step programs and came out, call by call.
 
+        All upright, whichever way it lay.
+
         Args:
             one_by_one: Whether each call takes one step.
         """
@@ -310,10 +327,11 @@ class Studio:
         programs = self._programs or self._make_programs(self.examine(jobs))
         original = programs.run_chunk
 
-        def spy(canvas, states, problems, *how):
+        def spy(canvas, states, problems, num_steps, is_transposed):
             before, asked = map(copy_to_host, (states, problems))
-            after, report = original(canvas, states, problems, *how)
-            seen.append(Call(canvas, before, asked, copy_to_host(after)))
+            after, report = original(canvas, states, problems, num_steps, is_transposed)
+            call = Call(canvas, before, asked, copy_to_host(after))
+            seen.append(turn_upright(call) if is_transposed else call)
             return after, report
 
         with mock.patch.object(programs, "run_chunk", spy), pytest.MonkeyPatch.context() as patch:

@@ -140,7 +140,7 @@ NO_ENTRIES = [
 ]
 NO_PLANS = [
     *({}, [], None, "plan", {"version": 2}, {"groups": [ENTRY]}, {"version": 2, "groups": 3}),
-    {"version": 3, "groups": []},
+    {"version": 4, "groups": []},
     *({"version": 2, "groups": [], "devices": devices} for devices in (0, "two", None)),
     *({"version": 2, "groups": [entry]} for entry in NO_ENTRIES),
 ]
@@ -184,3 +184,9 @@ def test_a_plan_is_halved_down_to_one_slot_a_device(devices, slots):
         assert now == Plan({SMALL: fewer, OTHER: 5}, devices)
     with pytest.raises(NoRoomError, match="64x64"):
         now.halve(SMALL)
+
+
+def test_a_plan_of_the_version_before_had_wide_canvases_which_are_high_ones_now():
+    groups = [{**ENTRY, "canvas": [34, 48], "slots": 2}, {**ENTRY, "canvas": [48, 34], "slots": 4}]
+    made = Plan.from_json({"version": 2, "groups": groups})
+    assert {bucket.canvas: slots for bucket, slots in made.slots.items()} == {(48, 34): 4}

@@ -94,7 +94,7 @@ ADAMS = [
 # is so near zero that rounding turns Adam around.
 EVEN = {"init": "noise", "learning_rate": 0.05, "style_tap_weights": (1.0, 1.0)}
 ADAM_JOBS = [
-    tiny_job(number, steps=STEPS, seed=number, **EVEN | changes)
+    tiny_job(number, steps=STEPS, seed=10 + number, **EVEN | changes)
     for number, changes in enumerate(ADAMS)
 ]
 

@@ -62,8 +62,9 @@ def test_a_target_s_value_and_gradient_are_those_of_float64(features, tap, few):
         value, slope = value_and_gradient(target, image)
         wanted = WassersteinTarget(*references.strong_directions(seen, RANK))
         expected, exact = value_and_gradient(wanted, image)
-        assert value == pytest.approx(expected, rel=1e-4)
-        assert np.linalg.norm(slope - exact) < 1e-4 * np.linalg.norm(exact)
+        close = 3e-4 if few else 1e-4  # rounding in what is empty is raised as well
+        assert value == pytest.approx(expected, rel=close)
+        assert np.linalg.norm(slope - exact) < close * np.linalg.norm(exact)
 
 
 _style_targets = jax.jit(style_targets, static_argnums=2)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from nst_jax.engine.inputs.load import place_on_canvas
+from nst_jax.engine.inputs.placed_image import place_on_canvas
 from nst_jax.engine.plan.canvas import square_canvas
 from nst_jax.files.images import Pixels
 from nst_jax.model.receptive_field import ReceptiveField

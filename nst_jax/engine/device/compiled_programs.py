@@ -26,6 +26,7 @@ class CompiledPrograms:
     """Programs by name, compiled when they are first called, or ahead of that by other threads.
 
     Attributes:
+        network: The VGG, on the first device; whoever inherits from this opens it.
         devices: What programs run on.
         session: What earlier calls have compiled, and this one.
         products: How exactly float32 numbers are multiplied; see `devices.Precision`.
@@ -36,6 +37,8 @@ class CompiledPrograms:
         compile_cpu_seconds: CPU seconds that they took for it themselves.
         loaded: Names of those that came from the cache.
     """
+
+    network: VGG
 
     def __init__(
         self, devices: Devices, progress: Progress, products: str, session: CompiledSession
@@ -52,7 +55,6 @@ class CompiledPrograms:
         self._untold: set[str] = set()
         self._programs: dict[str, Any] = {}
         self._leaves: dict[int, _NetworkLeaves] = {}
-        self._network_structure: Any = None
 
     @property
     def memory(self) -> dict[str, int]:
@@ -86,8 +88,7 @@ class CompiledPrograms:
             if not isinstance(one, VGG):
                 return one
             if id(one) not in self._leaves:  # which outlives nothing: the session holds the VGG
-                leaves, self._network_structure = jax.tree.flatten(one)
-                self._leaves[id(one)] = _NetworkLeaves(tuple(leaves))
+                self._leaves[id(one)] = _NetworkLeaves(tuple(jax.tree.leaves(one)))
             return self._leaves[id(one)]
 
         return tuple(map(flatten, arguments))
@@ -147,7 +148,7 @@ class CompiledPrograms:
         donate: tuple[int, ...],
     ) -> Any:
         began = time.perf_counter()
-        structure = self._network_structure
+        structure = jax.tree.structure(self.network)
         results = layout or self.devices.subset_for(1).replicated_sharding
         shapes = jax.tree.map(functools.partial(_shape_for, results, layout), arguments)
 

@@ -30,11 +30,7 @@ Taps = tuple[str, ...]
 
 
 class ProgramCache(CompiledPrograms):
-    """The programs of a run, one method for each kind; see `CompiledPrograms`.
-
-    Attributes:
-        network: The VGG, on the first device.
-    """
+    """The programs of a run, one method for each kind; see `CompiledPrograms`."""
 
     def __init__(
         self,

@@ -13,7 +13,8 @@ import numpy as np
 
 from nst_jax.engine.device.programs import ProgramCache, Taps
 from nst_jax.engine.inputs import masks
-from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture, PlacedImage, place_on_canvas
+from nst_jax.engine.inputs.load import LoadedJob, LoadedPicture
+from nst_jax.engine.inputs.placed_image import PlacedImage, place_on_canvas
 from nst_jax.engine.inputs.recent_cache import RecentCache
 from nst_jax.engine.plan.canvas import fit_long_edge, square_canvas
 from nst_jax.engine.plan.levels import Level

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from nst_jax.engine.device import optimizers
 from nst_jax.engine.device.solver import LossTrend, State
-from nst_jax.engine.inputs.load import place_on_canvas
+from nst_jax.engine.inputs.placed_image import place_on_canvas
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.files.images import Pixels
 from nst_jax.model.color import LUMA

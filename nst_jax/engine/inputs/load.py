@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.inputs.masks import MaskWeights, check_any_white, mask_weights
 from nst_jax.engine.inputs.picture_index import PictureIndex
+from nst_jax.engine.inputs.placed_image import PlacedImage, place_on_canvas, turn
 from nst_jax.engine.plan.canvas import Size, fit_long_edge, size_text, square_canvas
 from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.plan.levels import Level
@@ -55,24 +56,6 @@ class StyleKey(NamedTuple):
     edge: int
     colors_of: tuple[str, Hashable, int] | None = None
     mask: str = ""
-
-
-class PlacedImage(NamedTuple):
-    """An image in the top left corner of a canvas of zeros.
-
-    Attributes:
-        image: (canvas height, canvas width, 3) float32.
-        size: (2,) int32, the image's own height and width.
-    """
-
-    image: images.Pixels
-    size: npt.NDArray[np.int32]
-
-    @property
-    def pixels(self) -> images.Pixels:
-        """The image alone as it lies, (h, w, 3); a view."""
-        height, width = self.size
-        return self.image[:height, :width]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,22 +201,6 @@ def load_job(examined: ExaminedJob, options: Options, pictures: PictureIndex) ->
         init_image=None if start is None else _load_on_white(start, last.size, pictures),
         exif=_load_exif(job.content, options),
     )
-
-
-def turn(pixels: images.Pixels, is_transposed: bool) -> images.Pixels:
-    """A picture as it lies on its canvas, from the picture as it is; and back. A view."""
-    return pixels.swapaxes(0, 1) if is_transposed else pixels
-
-
-def place_on_canvas(
-    pixels: images.Pixels, canvas: Size, is_transposed: bool = False
-) -> PlacedImage:
-    """An image in the top left corner of a canvas of zeros, and its own size there."""
-    pixels = turn(pixels, is_transposed)
-    height, width = pixels.shape[:2]
-    image = np.zeros((*canvas, 3), np.float32)
-    image[:height, :width] = pixels
-    return PlacedImage(image, np.asarray((height, width), np.int32))
 
 
 def fit_styles(

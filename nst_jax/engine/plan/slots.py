@@ -29,7 +29,8 @@ from nst_jax.request.options import Options, StaticOptions
 _MANY_WAVES = 4
 """From so many on, what the last one leaves empty is no reason for smaller batches."""
 
-_VERSION = 2
+_VERSION = 3
+_WITH_WIDE_CANVASES = 2  # the version before, in which no picture lay transposed
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -87,16 +88,23 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: Any) -> "Plan":
-        """The plan that `to_json` gave. One of the first version has fixed nothing.
+        """The plan that `to_json` gave, now or in the version before; the first has fixed nothing.
+
+        Of a wide canvas and a high one of that version, which are one now, the more slots count.
 
         Raises:
             ValueError: The content is no plan.
         """
         try:
-            if content["version"] not in (1, _VERSION):
+            if content["version"] not in (1, _WITH_WIDE_CANVASES, _VERSION):
                 raise ValueError(f"unknown version {content['version']!r}")
-            entries = content["groups"] if content["version"] == _VERSION else ()
-            slots = {_bucket(entry): int(entry["slots"]) for entry in entries}
+            entries = content["groups"] if content["version"] != 1 else ()
+            slots: dict[Bucket, int] = {}
+            for entry in entries:
+                bucket = _bucket(entry)
+                if content["version"] == _WITH_WIDE_CANVASES:
+                    bucket = bucket._replace(canvas=(max(bucket.canvas), min(bucket.canvas)))
+                slots[bucket] = max(int(entry["slots"]), slots.get(bucket, 0))
             devices = int(content.get("devices", 1))
             batch = str(content.get("batch", ""))
         except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -18,7 +18,8 @@ from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.solver import State
 from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.inputs.initial_image import initial_image
-from nst_jax.engine.inputs.load import LoadedJob, turn
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.placed_image import turn
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.results import LossCurve
 from nst_jax.engine.schedule.snapshot import JobSnapshot, from_named_leaves, to_named_leaves

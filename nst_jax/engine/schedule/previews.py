@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.device.solver import State
-from nst_jax.engine.inputs.load import LoadedJob, turn
+from nst_jax.engine.inputs.load import LoadedJob
+from nst_jax.engine.inputs.placed_image import turn
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.schedule.finish import composite_with_content
 from nst_jax.files.images import Pixels
