@@ -34,7 +34,7 @@ from nst_jax.engine.plan.devices import Devices
 from nst_jax.engine.plan.program_list import PlannedProgram, list_programs
 from nst_jax.engine.progress import AHEAD_THREAD
 from nst_jax.engine.schedule import compile_ahead, make_scheduler
-from nst_jax.engine.schedule.compile_ahead import CompileAhead, count_threads
+from nst_jax.engine.schedule.compile_ahead import AheadCompiler, count_threads
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.engine.schedule.waves import split_into_waves
 
@@ -167,7 +167,7 @@ def test_after_the_end_nothing_begins(one_level, monkeypatch, how):
     studio = Studio(one_level.options)
     planned = list_planned(studio, [tiny_job(0)])
     stop = StopToken()
-    ahead = CompileAhead(studio.programs, studio.options, planned, threads=1, stop=stop)
+    ahead = AheadCompiler(studio.programs, studio.options, planned, threads=1, stop=stop)
     while not begun:
         pass
     (stop.request if how == "stopped" else ahead.close)()

@@ -220,18 +220,16 @@ class _ByProjection(NamedTuple):
         centred = shares * (flat - own_mean)
         projected = product(centred, target.basis)
         matrix = projected * target.deviations / jnp.sqrt(region.positions)
-        rows, columns = matrix.shape
-        few_rows = rows <= columns
-        inner = product(matrix, matrix.T) if few_rows else product(matrix.T, matrix)
+        few = _has_few_rows(matrix)
+        inner = product(matrix, matrix.T) if few else product(matrix.T, matrix)
         return cls(flat, region, target, own_mean, centred, projected, matrix, inner)
 
     def answer(self, inverse: Float32[Array, "n n"]) -> tuple[Float32[Array, ""], "_Slope"]:
         """The distance and its slope, by the inverse root of `inner`."""
         target, (channels, positions) = self.target, (self.flat.shape[-1], self.region.positions)
-        rows, columns = self.matrix.shape
-        few_rows = rows <= columns
+        few = _has_few_rows(self.matrix)
         # Y with all of its singular values made 1, and their sum.
-        polar = product(inverse, self.matrix) if few_rows else product(self.matrix, inverse)
+        polar = product(inverse, self.matrix) if few else product(self.matrix, inverse)
         common = jnp.sum(inverse * self.inner)
         spread = jnp.sum(self.centred**2) / positions
         rest = jnp.maximum(spread - jnp.sum(self.projected**2) / positions, _TINY)
@@ -243,6 +241,10 @@ class _ByProjection(NamedTuple):
         offset = shares**2 * (self.own_mean - target.mean)
         slope = 2 * (shares * moved + offset) / (channels * positions)
         return value, _Slope(slope.astype(self.flat.dtype))
+
+
+def _has_few_rows(matrix: Float32[Array, "p r"]) -> bool:
+    return matrix.shape[0] <= matrix.shape[1]
 
 
 class _Slope(NamedTuple):

@@ -22,6 +22,24 @@ class _NetworkLeaves(NamedTuple):
     arrays: tuple[Any, ...]
 
 
+class ProgramRequest(NamedTuple):
+    """A program as it is asked for.
+
+    Attributes:
+        name: What it is known by.
+        function: What it computes.
+        arguments: Arrays or their shapes; of a network its leaves alone.
+        layout: How its results lie; None: on the first device.
+        donate: Which arguments it consumes.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    layout: NamedSharding | None
+    donate: tuple[int, ...]
+
+
 class CompiledPrograms:
     """Programs by name, compiled when they are first called, or ahead of that by other threads.
 
@@ -73,13 +91,17 @@ class CompiledPrograms:
         layout: NamedSharding | None = None,
         donate: tuple[int, ...] = (),
     ) -> Any:
-        """Runs a program, whose results lie as `layout` says; None: on the first device."""
+        """Runs a program; see `ProgramRequest`."""
         arguments = self._flatten_network(arguments)
+        return self._answer(ProgramRequest(name, function, arguments, layout, donate))
+
+    def _answer(self, asked: ProgramRequest) -> Any:
+        """The results of a program, which is compiled where it is not there."""
+        name = asked.name
         with runtime.without_debugging():
             if name not in self._programs:
-                asked = name, function, arguments, layout, donate
-                self._programs[name] = self.session.find(name) or self._wait_for(*asked)
-            return self._programs[name](*arguments)
+                self._programs[name] = self.session.find(name) or self._wait_for(asked)
+            return self._programs[name](*asked.arguments)
 
     def _flatten_network(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments of a program with the VGG's arrays alone: to find them takes a while."""
@@ -93,26 +115,22 @@ class CompiledPrograms:
 
         return tuple(map(flatten, arguments))
 
-    def _wait_for(self, name: str, *asked: Any) -> Any:
+    def _wait_for(self, asked: ProgramRequest) -> Any:
         """A program that is not there yet; what is waited for is told and timed."""
 
         def tell() -> None:
-            if name in self._untold:
-                self.progress.on_compile(name)
+            if asked.name in self._untold:
+                self.progress.on_compile(asked.name)
 
         began, cpu_began = time.perf_counter(), time.thread_time()
-        program = self.compile(name, *asked, on_wait=tell)
+        program = self.compile(asked, on_wait=tell)
         self.waiting_seconds += time.perf_counter() - began
         self.compile_cpu_seconds += time.thread_time() - cpu_began
         return program
 
     def compile(
         self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None,
-        donate: tuple[int, ...],
+        asked: ProgramRequest,
         *,
         is_told: bool = True,
         on_wait: Callable[[], object] = lambda: None,
@@ -120,33 +138,23 @@ class CompiledPrograms:
         """A program by its name, compiled where it is not there; any thread may ask for it.
 
         Args:
-            name: What it is known by.
-            function: What it computes.
-            arguments: Arrays or their shapes, the network's by `_flatten_network`.
-            layout: Of its results; None: on the first device.
-            donate: Which arguments it consumes.
+            asked: The program.
             is_told: Whether the progress hears of it at once; else once it is waited for.
             on_wait: Called before another thread is waited for that compiles it.
         """
 
         def compile_now() -> Any:
             if is_told:
-                self.progress.on_compile(name)
+                self.progress.on_compile(asked.name)
             else:
-                self._untold.add(name)
+                self._untold.add(asked.name)
             with runtime.without_debugging():
-                return self._compile(name, function, arguments, layout, donate)
+                return self._compile(asked)
 
-        return self.session.get(name, compile_now, on_wait)
+        return self.session.get(asked.name, compile_now, on_wait)
 
-    def _compile(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None,
-        donate: tuple[int, ...],
-    ) -> Any:
+    def _compile(self, asked: ProgramRequest) -> Any:
+        name, function, arguments, layout, donate = asked
         began = time.perf_counter()
         structure = jax.tree.structure(self.network)
         results = layout or self.devices.subset_for(1).replicated_sharding

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import numpy as np
 import numpy.typing as npt
-from jax.sharding import NamedSharding
 
+from nst_jax.engine.device.compiled_programs import ProgramRequest
 from nst_jax.engine.device.problem import make_problem
 from nst_jax.engine.device.programs import ProgramCache
 from nst_jax.engine.device.targets import VARIATIONS
@@ -126,16 +126,9 @@ class ProgramShapes(ProgramCache):
     def _copy_to(self, used: Devices, tree: Any, *, even_alone: bool = False) -> Any:
         return tree
 
-    def _call(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        layout: NamedSharding | None = None,
-        donate: tuple[int, ...] = (),
-    ) -> NoReturn:
-        asked = name, function, self._flatten_network(arguments), layout, donate
-        raise _FoundProgram(NamedProgram(name, functools.partial(self._run.compile, *asked)))
+    def _answer(self, asked: ProgramRequest) -> NoReturn:
+        compile_it = functools.partial(self._run.compile, asked)
+        raise _FoundProgram(NamedProgram(asked.name, compile_it))
 
     def _input_shapes(self, bucket: Bucket) -> Any:
         """What goes into a slot of a bucket, as a `SlotInput` has it: state and problem."""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_jax.engine.plan.canvas import Size
+from nst_jax.engine.plan.levels import Level
 from nst_jax.files import images
 
 
@@ -30,6 +31,12 @@ class PlacedImage(NamedTuple):
 def turn(pixels: images.Pixels, is_transposed: bool) -> images.Pixels:
     """A picture as it lies on its canvas, from the picture as it is; and back. A view."""
     return pixels.swapaxes(0, 1) if is_transposed else pixels
+
+
+def lift_from_canvas(image: images.Pixels, level: Level) -> images.Pixels:
+    """A level's picture as it is, from its canvas; a view."""
+    height, width = level.size_on_canvas
+    return turn(image[:height, :width], level.is_transposed)
 
 
 def place_on_canvas(

@@ -39,6 +39,18 @@ class Bucket(NamedTuple):
     static_options: StaticOptions = _NO_TAPS
 
 
+class BatchKey(NamedTuple):
+    """What jobs must have alike at a level to be in one batch: a network is upright or transposed.
+
+    Attributes:
+        bucket: Of their program.
+        is_transposed: See `Level`.
+    """
+
+    bucket: Bucket
+    is_transposed: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Level:
     """One resolution of one job.
@@ -73,8 +85,13 @@ class Level:
 
     @property
     def bucket(self) -> Bucket:
-        """Who it may share a batch with."""
+        """Whose program it shares."""
         return Bucket(self.canvas, self.regions, self.static_options)
+
+    @property
+    def batch_key(self) -> BatchKey:
+        """Who it may share a batch with."""
+        return BatchKey(self.bucket, self.is_transposed)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -142,9 +159,9 @@ def count_buckets(jobs: Iterable[tuple[Level, ...]]) -> dict[Bucket, int]:
     Args:
         jobs: The levels of each.
     """
-    counts: collections.Counter[tuple[Bucket, bool]] = collections.Counter()
+    counts: collections.Counter[BatchKey] = collections.Counter()
     for levels in jobs:
-        counts.update({(level.bucket, level.is_transposed) for level in levels})
+        counts.update({level.batch_key for level in levels})
     most: dict[Bucket, int] = collections.defaultdict(int)
     for (bucket, _), count in counts.items():
         most[bucket] = max(most[bucket], count)

@@ -127,8 +127,8 @@ def _wave_programs(wave: Sequence[ExaminedJob], plan: Plan) -> Iterator[PlannedP
         for one, level in members[place]:
             yield from _target_programs(one, level)
         yield OpenBatch(bucket, slots)
-        lying = collections.Counter(level.is_transposed for _, level in members[place])
-        if max(lying.values()) > 1:
+        in_batch = collections.Counter(level.batch_key for _, level in members[place])
+        if max(in_batch.values()) > 1:
             yield PlaceJob(bucket, slots)
         yield StepBatch(bucket, slots)
         yield TakeState(bucket.canvas, slots)

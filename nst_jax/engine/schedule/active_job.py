@@ -19,7 +19,7 @@ from nst_jax.engine.device.solver import State
 from nst_jax.engine.device.warm_start import cold_start
 from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.inputs.placed_image import turn
+from nst_jax.engine.inputs.placed_image import lift_from_canvas, turn
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.results import LossCurve
 from nst_jax.engine.schedule.snapshot import JobSnapshot, from_named_leaves, to_named_leaves
@@ -152,9 +152,8 @@ class ActiveJob:
         elif isinstance(follows, State):
             self.keep(self.kept.levels_done + 1, follows)
         else:
-            height, width = self.loaded.levels[-1].size_on_canvas
-            lying = np.asarray(follows)[0, :height, :width]
-            self.image = np.clip(turn(lying, self.loaded.is_transposed), 0, 1, order="C")
+            lifted = lift_from_canvas(np.asarray(follows)[0], self.loaded.levels[-1])
+            self.image = np.clip(lifted, 0, 1, order="C")
             self.state, self.kept = None, KeptState()
 
     def keep(self, levels_done: int, state: State) -> None:

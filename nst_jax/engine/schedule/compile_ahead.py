@@ -39,7 +39,7 @@ def count_threads(devices: Devices) -> int:
     return min(MOST_THREADS, free) if free >= _FEWEST_CORES else 0
 
 
-class CompileAhead:
+class AheadCompiler:
     """Threads that compile programs in the order in which they will be needed."""
 
     def __init__(

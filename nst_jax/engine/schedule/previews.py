@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nst_jax.engine.device.solver import State
 from nst_jax.engine.inputs.load import LoadedJob
-from nst_jax.engine.inputs.placed_image import turn
+from nst_jax.engine.inputs.placed_image import lift_from_canvas
 from nst_jax.engine.plan.levels import Level
 from nst_jax.engine.schedule.finish import composite_with_content
 from nst_jax.files.images import Pixels
@@ -65,6 +65,5 @@ class Previews:
 def make_preview(job: LoadedJob, state: State, level: Level, step: int) -> Preview:
     """The preview of a job in a state of host arrays without a slot axis, at a level."""
     shown = np.asarray(state.average if state.averaged > 0 else state.image)
-    height, width = level.size_on_canvas
-    image = np.array(turn(shown[:height, :width], level.is_transposed), order="C")
+    image = np.array(lift_from_canvas(shown, level), order="C")
     return Preview(job.index, job.name, step, composite_with_content(job, image))

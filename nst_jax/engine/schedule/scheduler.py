@@ -166,12 +166,11 @@ class Scheduler:
 
     def _queue(self, level: Level) -> Queue:
         """The jobs that may share a batch there; the longest first, so that none waits long."""
-
-        def alike(one: Level) -> tuple[int, Bucket, bool]:
-            return one.index, one.bucket, one.is_transposed
-
+        alike = level.index, level.batch_key
         members = [
-            one for one in self._jobs if one.has_level_left and alike(one.level) == alike(level)
+            one
+            for one in self._jobs
+            if one.has_level_left and (one.level.index, one.level.batch_key) == alike
         ]
         return Queue(sorted(members, key=lambda one: (-one.attempts, -one.level.steps)))
 

@@ -22,13 +22,13 @@ from nst_jax.engine.inputs.initial_image import initial_image
 from nst_jax.engine.inputs.load import DECODERS, LoadedJob, load_job, read_with_retries
 from nst_jax.engine.inputs.session import Session
 from nst_jax.engine.plan.examined_job import ExaminedJob
-from nst_jax.engine.plan.levels import Bucket
+from nst_jax.engine.plan.levels import BatchKey
 from nst_jax.engine.plan.memory_model import WAVE_JOBS, WAVE_PIXELS
 from nst_jax.engine.plan.program_list import list_programs
 from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.results import Result
 from nst_jax.engine.schedule.active_job import ActiveJob
-from nst_jax.engine.schedule.compile_ahead import CompileAhead
+from nst_jax.engine.schedule.compile_ahead import AheadCompiler
 from nst_jax.engine.schedule.finish import make_result
 from nst_jax.engine.schedule.scheduler import Scheduler
 from nst_jax.engine.schedule.snapshot import JobSnapshot
@@ -79,7 +79,7 @@ def run_jobs(
         wave for some in (begun, fresh) for wave in split_into_waves(some, scheduler.plan, size)
     ]
     to_come = (_skip_levels(wave, snapshots) for wave in waves)
-    ahead = CompileAhead(
+    ahead = AheadCompiler(
         scheduler.programs,
         session.options,
         list_programs(to_come, scheduler.plan),
@@ -201,10 +201,9 @@ def split_into_waves(jobs: Sequence[ExaminedJob], plan: Plan, size: int) -> list
         size: Long edge of the last level in pixels.
     """
     wave_jobs = max(1, min(WAVE_JOBS, WAVE_PIXELS // size**2))
-    alike: dict[tuple[Bucket, bool], list[ExaminedJob]] = collections.defaultdict(list)
+    alike: dict[BatchKey, list[ExaminedJob]] = collections.defaultdict(list)
     for job in jobs:
-        last = job.levels[-1]
-        alike[last.bucket, last.is_transposed].append(job)
+        alike[job.levels[-1].batch_key].append(job)
     waves: list[list[ExaminedJob]] = [[]]
     for (bucket, _), members in alike.items():
         members.sort(key=lambda job: -job.options.steps)

@@ -20,7 +20,7 @@ _LONGEST = "seconds"
 _SHARE = "device_idle_share"
 """Of each worker's own time; by the seconds in steps a mean of all."""
 
-_WAITS = "waiting_seconds"
+_ADDED = "summary", "phases"
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
@@ -57,13 +57,8 @@ def _read(path: Path) -> RunRecord | None:
 def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     if not parts:
         return None
-    summary: dict[str, Any] = dict(_add_up(parts, "summary"))
-    phases = _add_up(parts, "phases")
-    told = [_numbers(part, "summary") for part in parts]
-    if waits := [part for one in parts if (part := _waits(one))]:
-        summary[_WAITS] = {
-            what: round(sum(part.get(what, 0) for part in waits), 3) for what in waits[0]
-        }
+    summary, phases = (_add_up([part.get(name) for part in parts]) for name in _ADDED)
+    told = [_numbers(part.get("summary")) for part in parts]
     summary[_LONGEST] = max(one.get(_LONGEST, 0) for one in told)
     if _SHARE in summary:
         idle = sum(one.get(_SHARE, 0) * one.get("step_seconds", 0) for one in told)
@@ -71,20 +66,24 @@ def _merge_workers(parts: Sequence[RunRecord]) -> RunRecord | None:
     return {**parts[0], "shard": None, "workers": len(parts), "summary": summary, "phases": phases}
 
 
-def _numbers(part: RunRecord, name: str) -> dict[str, int | float]:
-    values = part.get(name)
+def _numbers(values: Any) -> dict[str, int | float]:
     listed = values.items() if isinstance(values, dict) else ()
     return {key: value for key, value in listed if isinstance(value, (int, float))}
 
 
-def _waits(part: RunRecord) -> dict[str, int | float]:
-    summary = part.get("summary")
-    return _numbers(summary, _WAITS) if isinstance(summary, dict) else {}
-
-
-def _add_up(parts: Sequence[RunRecord], name: str) -> dict[str, int | float]:
-    sums: dict[str, int | float] = collections.defaultdict(int)
+def _add_up(parts: Sequence[Any]) -> dict[str, Any]:
+    """The sums of what the parts have in numbers, and of tables of numbers within."""
+    within: dict[str, list[Any]] = collections.defaultdict(list)
     for part in parts:
-        for key, value in _numbers(part, name).items():
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, dict):
+                within[key].append(value)
+    return _add_numbers(parts) | {key: _add_numbers(tables) for key, tables in within.items()}
+
+
+def _add_numbers(tables: Sequence[Any]) -> dict[str, int | float]:
+    sums: dict[str, int | float] = collections.defaultdict(int)
+    for table in tables:
+        for key, value in _numbers(table).items():
             sums[key] = round(sums[key] + value, 3)
     return dict(sums)
