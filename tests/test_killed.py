@@ -59,7 +59,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches):
-    """Each time after a random part of the seconds that an unbroken run takes."""
+    """In turns at a random moment of its start, and when some more pictures are there."""
     rng = random.Random(0)
     command = batches.arguments(
         *("--steps", "60", "--batch-size", "2", "--checkpoint-every", "0.02")
@@ -76,7 +76,10 @@ def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches
     kills, kept, finished_before = 0, 0, set[int]()
     while kills < KILLS:
         with runner.started(command) as process:
-            time.sleep(rng.uniform(0.1, 0.9) * whole_s)
+            if kills % 2:
+                more = len(pictures(batches.out)) + rng.randint(1, 4)
+                _wait_for_pictures(batches.out, min(more, JOBS), timeout_s=10 * whole_s)
+            time.sleep(rng.uniform(0, 0.9) * whole_s * (1 - kills % 2 * 0.9))
             runner.send(process, signal.SIGKILL)
             status = runner.status()
         assert status in (0, -signal.SIGKILL), runner.said
@@ -92,6 +95,12 @@ def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches
     _assert_finished(batches, unbroken)
     assert kept, "no kill has met a state"
     assert len(finished_before) > 3, "every kill has met the same moment"
+
+
+def _wait_for_pictures(folder: Path, count: int, timeout_s: float) -> None:
+    began = time.monotonic()
+    while len(pictures(folder)) < count and time.monotonic() - began < timeout_s:
+        time.sleep(0.002)
 
 
 def _assert_finished(batches: Batches, unbroken: dict[str, bytes]) -> None:

@@ -19,10 +19,11 @@ def test_a_long_batch_takes_no_more_memory_than_a_short_one(tmp_path: Path):
     host.write_network(tmp_path / "network.h5")
     host.write_pictures(tmp_path)
     short, long = (
-        host.run_in_fresh_process(host.render_seeds, tmp_path, jobs) for jobs in (400, 1400)
+        host.run_in_fresh_process(host.render_seeds, tmp_path, jobs) for jobs in (400, 2400)
     )
-    # A picture of 64 px as the engine has it is 48 KiB: to keep one a job would be 47 MiB.
-    assert long["peak_mib"] - short["peak_mib"] < 24
+    # A picture of 64 px as the engine has it is 48 KiB: to keep one a job would be 94 MiB. The
+    # allocator's arenas, one a thread, take up to 30 MiB more or less from run to run.
+    assert long["peak_mib"] - short["peak_mib"] < 47
     assert long["files_after"] <= short["files_after"]
     assert long["threads_after"] <= short["threads_after"]
 
