@@ -131,7 +131,7 @@ def _backward(
 def _convolve(
     features: Float[Array, "m n c"],
     kernel: Float[Array, "k k c d"],
-    flipped: Float[Array, "k k d c"],
+    flipped: Float[Array, "l l d c"],
     bias: Float[Array, " d"],
     mask: Bool[Array, "h w 1"],
     rim: int = 0,

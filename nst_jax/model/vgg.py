@@ -42,15 +42,18 @@ class Convolution(nnx.Module):
         use_winograd: bool,
     ) -> None:
         forward, backward = kernel, layers.flip_kernel(kernel)
-        if use_winograd and winograd.is_profitable(*kernel.shape[2:]):
+        self.is_transformed = use_winograd and winograd.is_profitable(*kernel.shape[2:])
+        if self.is_transformed:
+            self.plain = nnx.Param(jnp.asarray(kernel, dtype))
             forward, backward = map(winograd.transform_kernel, (forward, backward))
         self.kernel = nnx.Param(jnp.asarray(forward, dtype))
         self.flipped = nnx.Variable(jnp.asarray(backward, dtype))
         self.bias = nnx.Param(jnp.asarray(bias, dtype))
 
-    @property
-    def constants(self) -> tuple[Array, Array, Array]:
-        return self.kernel[...], self.flipped[...], self.bias[...]
+    def constants(self, is_plain: bool) -> tuple[Array, Array, Array]:
+        """Kernel, flipped kernel and bias; the first in Winograd's domain, unless it is plain."""
+        kernel = self.plain if is_plain and self.is_transformed else self.kernel
+        return kernel[...], self.flipped[...], self.bias[...]
 
 
 class VGG(nnx.Module):
@@ -98,7 +101,11 @@ class VGG(nnx.Module):
         )
 
     def __call__(
-        self, image: Float[Array, "h w 3"], size: Int[Array, "2"], taps: Sequence[str]
+        self,
+        image: Float[Array, "h w 3"],
+        size: Int[Array, "2"],
+        taps: Sequence[str],
+        is_once: bool = False,
     ) -> dict[str, Float[Array, "..."]]:
         """Features of one image at each of `taps`, exactly zero outside of its region.
 
@@ -106,6 +113,8 @@ class VGG(nnx.Module):
             image: float32 RGB in [0, 1] in the top left corner of its canvas.
             size: Height and width of the image on the canvas.
             taps: Canonical names; static.
+            is_once: Whether the features are made once, without a gradient. Then no convolution
+                is by Winograd's algorithm, whose compilation takes longer than it saves; static.
 
         Returns:
             For a tap behind n poolings an array (h // 2**n, w // 2**n, channels); the
@@ -113,14 +122,14 @@ class VGG(nnx.Module):
         """
         deepest = deepest_tap(taps, self.architecture)
         features = {}
-        for name, value in self._layers(image, size, before_activation=taps):
+        for name, value in self._layers(image, size, taps, is_once):
             features[name] = value
             if name == deepest:
                 break
         return {tap: features[tap] for tap in taps}
 
     def _layers(
-        self, image: Array, size: Array, before_activation: Sequence[str]
+        self, image: Array, size: Array, before_activation: Sequence[str], is_plain: bool
     ) -> Iterator[tuple[str, Array]]:
         """Every tap's value in the order of computation; `conv…` only where it is asked for."""
         mask = layers.region_mask(size, (image.shape[0], image.shape[1]))
@@ -136,7 +145,7 @@ class VGG(nnx.Module):
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
                 name = f"{block}_{index}"
-                constants = self.convolutions[f"conv{name}"].constants
+                constants = self.convolutions[f"conv{name}"].constants(is_plain)
                 if f"conv{name}" in before_activation:
                     value = layers.convolve(value, *constants, mask, rim)
                     yield f"conv{name}", value

@@ -124,12 +124,14 @@ class CostModel:
     def network_bytes(self, taps: tuple[str, ...]) -> int:
         """Bytes of the kernels up to the deepest tap, prepared for both directions."""
         return sum(
-            self.value_bytes * (2 * self._kernel_positions(pair) * pair[0] * pair[1] + pair[1])
+            self.value_bytes * (self._kernel_numbers(pair) * pair[0] * pair[1] + pair[1])
             for _, pair in self.convolutions((1, 1), taps)
         )
 
-    def _kernel_positions(self, pair: tuple[int, int]) -> int:
-        return winograd.TILE**2 if self.use_winograd and winograd.is_profitable(*pair) else 9
+    def _kernel_numbers(self, pair: tuple[int, int]) -> int:
+        """For each pair of channels: both ways, and a plain one where those are transformed."""
+        is_transformed = self.use_winograd and winograd.is_profitable(*pair)
+        return 2 * winograd.TILE**2 + 9 if is_transformed else 2 * 9
 
     def convolutions(
         self, canvas: Size, taps: tuple[str, ...]
