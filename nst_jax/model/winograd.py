@@ -11,6 +11,8 @@ go through an image strip by strip; `nst-jax bench` measures it. The error is ab
 largest value, in float32; in bfloat16 it would be too large.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +66,8 @@ def is_profitable(channels_in: int, channels_out: int) -> bool:
 
 def transform_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """G g Gᵀ for each pair of channels: (3, 3, c, d) to (6, 6, c, d), computed in float64."""
-    columns_first = np.einsum("ai,ijcd,bj->bacd", _KERNEL, kernel.astype(np.float64), _KERNEL)
+    by_row = np.tensordot(_KERNEL, kernel.astype(np.float64), (1, 0))
+    columns_first = np.tensordot(_KERNEL, by_row, (1, 1))
     return columns_first.astype(np.float32)
 
 
@@ -83,6 +86,7 @@ def _correlate_vmap(_, in_batched, features, kernel):
     return _correlate_batch(features, kernel), True
 
 
+@jax.jit
 def _correlate_batch(
     features: Float[Array, "b h w c"], kernel: Float[Array, "6 6 c d"]
 ) -> Float[Array, "b h w d"]:
@@ -153,10 +157,13 @@ def _output_images(products: Float[Array, "6 6 b down across d"]) -> Float[Array
 
 
 def _weighted_sum(weights: npt.NDArray[np.number], arrays: list[Array]) -> Array:
-    """The weighted sum of arrays, spelled out so that zeros and ones cost nothing."""
+    """The weighted sum of arrays, spelled out so that zeros and ones cost nothing.
+
+    By `jax.lax`: a program has thousands of these terms, and `jax.numpy` is slower to trace.
+    """
     terms = [
-        array if weight == 1 else float(weight) * array
+        array if weight == 1 else jax.lax.mul(array, float(weight))
         for weight, array in zip(weights, arrays, strict=True)
         if weight != 0
     ]
-    return sum(terms[1:], start=terms[0])
+    return functools.reduce(jax.lax.add, terms)
