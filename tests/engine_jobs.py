@@ -76,6 +76,7 @@ def tiny_options(weights: str, **changes: Any) -> Options:
     defaults: dict[str, Any] = {
         "size": 48,
         "levels": 2,
+        "level_ratio": 1.4142,
         "steps": 4,
         "batch_size": 4,
         "weights": weights,

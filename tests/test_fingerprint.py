@@ -10,7 +10,7 @@ from engine_jobs import content_of, one_device, style_of, tiny_options, write_na
 
 from nst_jax import Job, Options
 from nst_jax.engine.inputs.examine import examine_jobs
-from nst_jax.engine.inputs.fingerprint import fingerprint
+from nst_jax.engine.inputs.fingerprint import fingerprint, shared_options
 from nst_jax.engine.inputs.picture_index import PictureIndex
 from nst_jax.engine.inputs.session import open_session
 from nst_jax.engine.plan.examined_job import ExaminedJob
@@ -159,6 +159,23 @@ def test_every_option_that_matters_changes_it_be_it_the_runs_or_the_jobs_own(fil
 def test_a_taps_other_name_and_what_auto_stands_for_are_the_same(files, options, word):
     named = dataclasses.replace(options, **word)
     assert numbers([Job(*files)], named) == numbers([Job(*files)], options)
+
+
+def test_how_levels_grow_counts_where_there_are_several_and_as_it_always_was_not_at_all(
+    files, options
+):
+    """What an older method has made is known by a number that knew nothing of the option."""
+    by_ratio = {
+        (levels, ratio): numbers(
+            [Job(*files)], dataclasses.replace(options, levels=levels, level_ratio=ratio)
+        )
+        for levels in (1, 2)
+        for ratio in (1.4142, 2.0, 3.0)
+    }
+    assert len({tuple(one) for one in by_ratio.values()}) == 4
+    assert by_ratio[1, 1.4142] == by_ratio[1, 2.0] == by_ratio[1, 3.0]
+    for shared in (Options(levels=1), Options(level_ratio=1.4142)):
+        assert "level_ratio" not in shared_options(shared)
 
 
 def test_the_suffix_counts_and_the_name_does_not(files, options):

@@ -95,10 +95,10 @@ RUN: dict[str, Any] = {"preset": "fast", "steps": 7}
     ("own", "said"),
     [
         (JobOptions(seed=1), {"seed": 1}),
-        (JobOptions(steps=50), {"steps": 50}),  # which is the default
-        (dataclasses.replace(JobOptions(steps=50), seed=1), {"steps": 50, "seed": 1}),
-        (dataclasses.replace(JobOptions(seed=1), steps=50), {"steps": 50, "seed": 1}),
-        (copy.deepcopy(copy.copy(JobOptions(steps=50))), {"steps": 50}),
+        (JobOptions(steps=75), {"steps": 75}),  # which is the default
+        (dataclasses.replace(JobOptions(steps=75), seed=1), {"steps": 75, "seed": 1}),
+        (dataclasses.replace(JobOptions(seed=1), steps=75), {"steps": 75, "seed": 1}),
+        (copy.deepcopy(copy.copy(JobOptions(steps=75))), {"steps": 75}),
         (pickle.loads(pickle.dumps(JobOptions(seed=1))), {"seed": 1}),
         (Options(seed=1), {"seed": 1}),
         (pickle.loads(pickle.dumps(Options(preset="gram", steps=9, style_loss="gram"))),
@@ -116,12 +116,12 @@ def test_a_job_has_the_runs_value_of_whatever_it_does_not_say(own, said):
 
 
 def test_what_was_given_by_name_is_no_part_of_the_options_value():
-    plain, named = JobOptions(), JobOptions(steps=50)
+    plain, named = JobOptions(), JobOptions(steps=75)
     assert (plain.given_names, named.given_names) == (frozenset(), {"steps"})
     assert plain == named
     assert hash(plain) == hash(named)
     assert repr(plain) == repr(named) == repr(pickle.loads(pickle.dumps(plain)))
-    assert plain.steps == 50
+    assert plain.steps == 75
 
 
 def test_a_jobs_own_value_of_what_all_share_is_refused_unless_it_is_the_runs():

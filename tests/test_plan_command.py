@@ -34,7 +34,13 @@ def pictures(tmp_path, monkeypatch):
 
 
 def _flags(weights, **changes):
-    options = {"weights": weights, "size": 48, "levels": 2, "steps": 4} | changes
+    options = {
+        "weights": weights,
+        "size": 48,
+        "levels": 2,
+        "level_ratio": 1.4142,
+        "steps": 4,
+    } | changes
     taps = ["--content-taps", "relu2_1", "--style-taps", "relu1_1", "relu2_1"]
     named = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items()]
     return [*taps, *(word for pair in named for word in pair)]

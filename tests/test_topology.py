@@ -167,7 +167,7 @@ def test_the_pinned_names_are_there(faked, plan):
     assert plan["batch_that_fits"] % 4 == 0
     assert "estimate" in plan["seconds_are"]
     assert plan["images_per_hour"] == pytest.approx(3600 * 32 / plan["seconds"])
-    assert [one["canvas"] for one in plan["canvases"]] == [[34, 34], [48, 48]]
+    assert [one["canvas"] for one in plan["canvases"]] == [[24, 24], [48, 48]]
     for one in plan["canvases"]:
         (step,) = one["steps"]
         assert step["bytes_per_chip"] == one["bytes_per_chip"]

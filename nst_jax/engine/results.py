@@ -16,7 +16,7 @@ from nst_jax.request.options import JobOptions, non_default_options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import find_path
 
-METHOD_VERSION = 9
+METHOD_VERSION = 10
 """Raised whenever the same request gives another picture than before."""
 
 MOST_POINTS = 48

@@ -66,9 +66,13 @@ def is_profitable(channels_in: int, channels_out: int) -> bool:
 
 def transform_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """G g Gᵀ for each pair of channels: (3, 3, c, d) to (6, 6, c, d), computed in float64."""
-    by_row = np.tensordot(_KERNEL, kernel.astype(np.float64), (1, 0))
-    columns_first = np.tensordot(_KERNEL, by_row, (1, 1))
-    return columns_first.astype(np.float32)
+    *_, channels_in, channels_out = kernel.shape
+    rows_last = kernel.swapaxes(0, 1).astype(np.float64).reshape(3, -1)
+    by_column = (_KERNEL @ rows_last).reshape(TILE, 3, -1)
+    transformed = np.empty((TILE, TILE, channels_in * channels_out), np.float32)
+    for column, rows in zip(transformed, by_column, strict=True):
+        column[:] = _KERNEL @ rows
+    return transformed.reshape(TILE, TILE, channels_in, channels_out)
 
 
 @jax.custom_batching.custom_vmap

@@ -44,8 +44,6 @@ from nst_jax.request.validators import (
 DEFAULT_MAX_INPUT_PIXELS = 89_478_485
 """Pillow's own limit: 256 MiB of 8-bit grey."""
 
-DEFAULT_LEVEL_RATIO = 1.4142
-
 StyleLoss = Literal["gram", "wasserstein", "wasserstein_full", "moments"]
 """How styles are compared; each is a kind of target in the model."""
 
@@ -121,7 +119,7 @@ class JobOptions(WithGivenNames, metaclass=OptionsType):
     """Memory of the moving average of the image, which is the result; 0: the last image."""
     clip: Literal["each_step", "end"] = "each_step"
     """When pixels are brought back into their range: after each step, or when a level is over."""
-    steps: int = 50
+    steps: int = 75
     """Steps of the optimiser at each level, at most."""
     first_steps: int = 0
     """Steps at the job's first level; 0: as many as at the others."""
@@ -196,7 +194,7 @@ class Options(JobOptions):
     """Resolutions from coarse to fine, each level_ratio times the one before; 1: only the last.
     More levels: larger strokes, and most steps are cheap ones. auto: as many as bring the
     coarsest long edge nearest to 128 px."""
-    level_ratio: float = DEFAULT_LEVEL_RATIO
+    level_ratio: float = 2.0
     """How much larger a level is than the one before, 1.2 to 4. Smaller: more levels, each with
     programs and steps of its own."""
     style_loss: StyleLoss = "wasserstein"

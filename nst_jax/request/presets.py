@@ -35,6 +35,7 @@ _GRAM: Mapping[str, Any] = {
     "learning_rate": 0.02,
     "learning_rate_schedule": "constant",
     "adam_b1": 0.9,
+    "level_ratio": 1.4142,
     "steps": 100,
 }
 """Gram matrices, contents and styles relative to their own norms."""
@@ -91,6 +92,7 @@ _ALL = (
         "fast",
         "a good look at about a tenth of the default's cost at 512 px",
         values={
+            "level_ratio": 1.4142,
             "steps": 5,
             "first_steps": 16,
             "learning_rate": 0.04,

@@ -1,7 +1,7 @@
 """What a schedule of levels, step sizes and steps is worth, by the objective that all minimise.
 
     python scripts/measure/compare_schedules.py [CONTENT STYLE ...] [--sizes 192]
-        [--schedules NAME ...] [--output FILE.json] [--pictures-dir DIR]
+        [--schedules NAME ...] [--output FILE.json] [--sheet FILE.jpg]
 
 Renders the pairs of pictures (two of the examples, where none are named) once for each schedule
 and size, and prints crowsonkb/style-transfer-pytorch's objective at each result, as `nst-jax
@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import tyro
-from PIL import Image
 from tyro.conf import Positional
 
 from nst_jax import Job, Options, render_many
 from nst_jax.engine.plan.levels import make_levels
 from nst_jax.engine.results import Result
-from nst_jax.files.images import composite, load_picture, resize, to_8_bit
+from nst_jax.files.contact_sheet import Tile, draw_grid
+from nst_jax.files.images import composite, load_picture, resize
 from nst_jax.request.presets import PRESETS
 from nst_jax.scores import compare
 
@@ -32,16 +32,23 @@ PICTURES = tuple(EXAMPLES / name for name in NAMES)
 CONSTANT = {"learning_rate": 0.02, "learning_rate_schedule": "constant", "adam_b1": 0.9}
 FAST = dict(PRESETS["fast"].values)
 BY_ROOT_OF_2 = {"level_ratio": 1.4142}
+FIFTH_OF_CROWSONKB = {
+    **{name: value for name, value in PRESETS["crowsonkb"].values.items() if name != "size"},
+    "weights": "vgg16",
+    "steps": 100,
+    "first_steps": 200,
+}
+"""The program's own method and a fifth of its steps, on the network that scores it."""
 SCHEDULES: dict[str, dict[str, Any]] = {
     "default": {},
     "1.41, 50 steps": {**BY_ROOT_OF_2, "steps": 50},
-    "2, 50 steps": {"level_ratio": 2.0, "steps": 50},
-    "2, 75 steps": {"level_ratio": 2.0, "steps": 75},
-    "2, 100 steps": {"level_ratio": 2.0, "steps": 100},
+    "2, 60 steps": {"steps": 60},
+    "2, 60 steps, larger": {"steps": 60, "learning_rate": 0.06},
+    "2, 60 steps, first 150": {"steps": 60, "first_steps": 150},
+    "2, 100 steps": {"steps": 100},
+    "crowsonkb, a fifth": FIFTH_OF_CROWSONKB,
     "fast": FAST,
-    "fast, 1.41": {**FAST, **BY_ROOT_OF_2, "steps": 5, "first_steps": 16},
-    "fast, 2, 8 steps": {**FAST, "level_ratio": 2.0, "steps": 8, "first_steps": 16},
-    "fast, 2, 6 steps": {**FAST, "level_ratio": 2.0, "steps": 6, "first_steps": 24},
+    "fast, 1.41, 16 and 5": {**FAST, **BY_ROOT_OF_2, "steps": 5, "first_steps": 16},
     "Adam's usual memory": {"adam_b1": 0.9},
     "a shorter memory": {"adam_b1": 0.6},
     "constant, average of 10": CONSTANT,
@@ -56,7 +63,7 @@ def main(
     sizes: tuple[int, ...] = (192,),
     schedules: tuple[str, ...] = (),
     output: Path | None = None,
-    pictures_dir: Path | None = None,
+    sheet: Path | None = None,
 ) -> None:
     """Renders each pair of a content and a style, once for each schedule and size.
 
@@ -65,38 +72,42 @@ def main(
         sizes: Long edges in pixels.
         schedules: Names of those to try; none: all.
         output: Takes every objective, as JSON.
-        pictures_dir: Takes every picture, as PNG.
+        sheet: Takes every picture of the last size, small.
     """
     pairs = list(zip(pictures[::2], pictures[1::2], strict=True))
-    rows = []
+    names, rows = list(schedules or SCHEDULES), []
+    tiles: dict[tuple[int, int], Tile] = {}
     for size in sizes:
-        for name in schedules or SCHEDULES:
-            row = render_pairs(pairs, name, Options(size=size, **SCHEDULES[name]), pictures_dir)
-            rows.append({"size": size, "schedule": name, **row})
+        for row, name in enumerate(names):
+            found, images = render_pairs(pairs, name, Options(size=size, **SCHEDULES[name]))
+            rows.append({"size": size, "schedule": name, **found})
+            for column, image in enumerate(images):
+                tiles[row, column] = Tile(image, (f"{found['objectives'][column]:.4f}",))
             if output:
                 output.write_text(json.dumps(rows, indent=1) + "\n")
+    if sheet:
+        headings = [f"{content.stem}, {style.stem}" for content, style in pairs]
+        drawn = draw_grid("", names, headings, tiles, cell_px=max(sizes))
+        drawn.convert("RGB").save(sheet, quality=80, optimize=True)
 
 
 def render_pairs(
-    pairs: list[tuple[Path, Path]], name: str, options: Options, pictures_dir: Path | None
-) -> dict[str, Any]:
-    """Renders all pairs by one schedule and prints a line; the same for a file."""
+    pairs: list[tuple[Path, Path]], name: str, options: Options
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Renders all pairs by one schedule; prints a line, and answers with it and the pictures."""
     jobs = [Job(content, style) for content, style in pairs]
     results = sorted(render_many(jobs, options, on_error="raise"), key=lambda one: one.index)
-    objectives = []
-    for (content, style), result in zip(pairs, results, strict=True):
+    objectives, images = [], []
+    for pair, result in zip(pairs, results, strict=True):
         assert result.image is not None
-        shown, asked = (open_fitted(path, max(result.image.shape)) for path in (content, style))
+        shown, asked = (open_fitted(path, max(result.image.shape)) for path in pair)
         objectives.append(compare(shown, asked, result.image).crowsonkb)
-        if pictures_dir:
-            path = f"{content.stem}-{style.stem}-{options.size}-{name}.png".replace(" ", "_")
-            pictures_dir.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(to_8_bit(result.image)).save(pictures_dir / path)
+        images.append(result.image)
     seconds = sum(result.seconds for result in results) / len(results)
     cost = sum(step_cost(result, options) for result in results) / len(results)
     told = " ".join(f"{value:.4f}" for value in objectives)
     print(f"{options.size} px  {name:26} {cost:6.1f} {seconds:7.1f} s  {told}", flush=True)
-    return {"cost": cost, "seconds_in_steps": seconds, "objectives": objectives}
+    return {"cost": cost, "seconds_in_steps": seconds, "objectives": objectives}, images
 
 
 def step_cost(result: Result, options: Options) -> float:

@@ -20,9 +20,8 @@ _NOT_COUNTED = (
     "metadata",
 )
 
-# Options of later versions, which count only where they are not at their defaults: so the
-# fingerprints of what was made before them stay.
-_LATER = ("level_ratio",)
+_ONLY_LEVEL_RATIO = 1.4142
+"""Before there was the option. It does not count, as it did not then."""
 
 
 def fingerprint(
@@ -82,9 +81,8 @@ def session_fingerprint(
 def shared_options(options: Options) -> dict[str, Any]:
     """What all jobs of a run have in common and their pictures follow from."""
     counted = {name: getattr(options, name) for name in SHARED_FIELDS if name not in _NOT_COUNTED}
-    for name in _LATER:
-        if counted[name] == getattr(Options, name):
-            del counted[name]
+    if options.levels == 1 or options.level_ratio == _ONLY_LEVEL_RATIO:
+        del counted["level_ratio"]
     return counted
 
 
