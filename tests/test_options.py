@@ -88,7 +88,7 @@ def test_options_are_given_by_name_can_be_compared_hashed_and_not_changed():
 # What a job does not say is the run's.
 
 RUN: dict[str, Any] = {"preset": "fast", "steps": 7}
-"""`fast` says first_steps 16 and adam_b1 0.6, among others."""
+"""`fast` says first_steps 24 and adam_b1 0.6, among others."""
 
 
 @pytest.mark.parametrize(
