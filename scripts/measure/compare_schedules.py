@@ -38,7 +38,7 @@ FIFTH_OF_CROWSONKB = {
     "steps": 100,
     "first_steps": 200,
 }
-"""The program's own method and a fifth of its steps, on the network that scores it."""
+"""The preset with a fifth of its steps, on the network that scores it."""
 SCHEDULES: dict[str, dict[str, Any]] = {
     "default": {},
     "1.41, 50 steps": {**BY_ROOT_OF_2, "steps": 50},
