@@ -79,7 +79,9 @@ def test_a_batch_that_is_killed_30_times_ends_as_if_it_never_was(runner, batches
             if kills % 2:
                 more = len(pictures(batches.out)) + rng.randint(1, 4)
                 _wait_for_pictures(batches.out, min(more, JOBS), timeout_s=10 * whole_s)
-            time.sleep(rng.uniform(0, 0.9) * whole_s * (1 - kills % 2 * 0.9))
+                time.sleep(rng.uniform(0, 0.09) * whole_s)
+            else:
+                time.sleep(rng.uniform(0, 0.9) * whole_s)
             runner.send(process, signal.SIGKILL)
             status = runner.status()
         assert status in (0, -signal.SIGKILL), runner.said

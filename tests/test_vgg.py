@@ -82,6 +82,18 @@ def test_the_algorithm_for_cpus_gives_the_same_features(monkeypatch):
         assert references.relative_error(features[tap], value) < CLOSE, tap
 
 
+def test_what_is_made_once_is_made_by_plain_kernels_to_the_last_bit(monkeypatch):
+    """A prepared network answers then as one that was never prepared; by Winograd's it differs."""
+    monkeypatch.setattr(winograd, "is_profitable", lambda channels_in, _: channels_in > 3)
+    network, size = narrow_network("vgg16"), jnp.asarray((40, 48))
+    image, tap = jnp.asarray(picture(40, 48)), "relu4_1"
+    plain, prepared = (build(network, use_winograd=prepare) for prepare in (False, True))
+    expected = plain(image, size, (tap,))[tap]
+    once = prepared(image, size, (tap,), use_winograd=False)[tap]
+    np.testing.assert_array_equal(once, expected)
+    assert (prepared(image, size, (tap,))[tap] != expected).any()
+
+
 def test_only_wide_layers_are_prepared_for_the_algorithm_for_cpus():
     network = narrow_network("vgg16", channels=(64, 128, 128, 4, 4))
     sides = _kernel_sides(build(network, deepest="relu4_1", use_winograd=True))

@@ -42,7 +42,7 @@ def content_targets(
         taps: Where; static.
         normalized: A name in `model.normalization`; static.
     """
-    features = network(image, size, taps, is_once=True)
+    features = network(image, size, taps, use_winograd=False)
 
     def target(tap: str) -> ContentTarget:
         positions = own_region(size, tap, features[tap]).positions
@@ -67,7 +67,7 @@ def style_moments(
         taps: Where; static.
         weights: By tap, of each position; None: the whole picture counts.
     """
-    features = network(image, size, taps, is_once=True)
+    features = network(image, size, taps, use_winograd=False)
     return {
         tap: compute_moments(
             features[tap],

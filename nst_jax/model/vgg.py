@@ -50,9 +50,9 @@ class Convolution(nnx.Module):
         self.flipped = nnx.Variable(jnp.asarray(backward, dtype))
         self.bias = nnx.Param(jnp.asarray(bias, dtype))
 
-    def constants(self, is_plain: bool) -> tuple[Array, Array, Array]:
-        """Kernel, flipped kernel and bias; the first in Winograd's domain, unless it is plain."""
-        kernel = self.plain if is_plain and self.is_transformed else self.kernel
+    def constants(self, use_winograd: bool) -> tuple[Array, Array, Array]:
+        """Kernel, flipped kernel and bias; the first plain where Winograd's is not to be used."""
+        kernel = self.plain if self.is_transformed and not use_winograd else self.kernel
         return kernel[...], self.flipped[...], self.bias[...]
 
 
@@ -105,7 +105,7 @@ class VGG(nnx.Module):
         image: Float[Array, "h w 3"],
         size: Int[Array, "2"],
         taps: Sequence[str],
-        is_once: bool = False,
+        use_winograd: bool = True,
     ) -> dict[str, Float[Array, "..."]]:
         """Features of one image at each of `taps`, exactly zero outside of its region.
 
@@ -113,8 +113,9 @@ class VGG(nnx.Module):
             image: float32 RGB in [0, 1] in the top left corner of its canvas.
             size: Height and width of the image on the canvas.
             taps: Canonical names; static.
-            is_once: Whether the features are made once, without a gradient. Then no convolution
-                is by Winograd's algorithm, whose compilation takes longer than it saves; static.
+            use_winograd: Whether by Winograd's algorithm where the network is prepared for it. What
+                is made once, without a gradient, needs none: it takes longer to compile than it
+                saves. Static.
 
         Returns:
             For a tap behind n poolings an array (h // 2**n, w // 2**n, channels); the
@@ -122,14 +123,14 @@ class VGG(nnx.Module):
         """
         deepest = deepest_tap(taps, self.architecture)
         features = {}
-        for name, value in self._layers(image, size, taps, is_once):
+        for name, value in self._layers(image, size, taps, use_winograd):
             features[name] = value
             if name == deepest:
                 break
         return {tap: features[tap] for tap in taps}
 
     def _layers(
-        self, image: Array, size: Array, before_activation: Sequence[str], is_plain: bool
+        self, image: Array, size: Array, before_activation: Sequence[str], use_winograd: bool
     ) -> Iterator[tuple[str, Array]]:
         """Every tap's value in the order of computation; `conv…` only where it is asked for."""
         mask = layers.region_mask(size, (image.shape[0], image.shape[1]))
@@ -145,7 +146,7 @@ class VGG(nnx.Module):
         for block, depth in enumerate(self.architecture.depths, start=1):
             for index in range(1, depth + 1):
                 name = f"{block}_{index}"
-                constants = self.convolutions[f"conv{name}"].constants(is_plain)
+                constants = self.convolutions[f"conv{name}"].constants(use_winograd)
                 if f"conv{name}" in before_activation:
                     value = layers.convolve(value, *constants, mask, rim)
                     yield f"conv{name}", value

@@ -67,8 +67,8 @@ def is_profitable(channels_in: int, channels_out: int) -> bool:
 def transform_kernel(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """G g Gᵀ for each pair of channels: (3, 3, c, d) to (6, 6, c, d), computed in float64."""
     *_, channels_in, channels_out = kernel.shape
-    rows_last = kernel.swapaxes(0, 1).astype(np.float64).reshape(3, -1)
-    by_column = (_KERNEL @ rows_last).reshape(TILE, 3, -1)
+    by_columns = kernel.swapaxes(0, 1).astype(np.float64).reshape(3, -1)
+    by_column = (_KERNEL @ by_columns).reshape(TILE, 3, -1)
     transformed = np.empty((TILE, TILE, channels_in * channels_out), np.float32)
     for column, rows in zip(transformed, by_column, strict=True):
         column[:] = _KERNEL @ rows

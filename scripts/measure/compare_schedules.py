@@ -87,7 +87,7 @@ def main(
                 output.write_text(json.dumps(rows, indent=1) + "\n")
     if sheet:
         headings = [f"{content.stem}, {style.stem}" for content, style in pairs]
-        drawn = draw_grid("", names, headings, tiles, cell_px=max(sizes))
+        drawn = draw_grid("", names, headings, tiles, cell_px=sizes[-1])
         drawn.convert("RGB").save(sheet, quality=80, optimize=True)
 
 
