@@ -42,19 +42,18 @@ def warm_start(
 def _start_by_hand(state: Any, old: Size, new: Size) -> dict[str, np.ndarray]:
     """What the next level begins with, in float64, from the last state of the one before."""
     height, width = old
-    image, first, second, average = (
+    average, first, second = (
         np.array(array[:height, :width], np.float64)
-        for array in (state.image, state.optimizer.mu, state.optimizer.nu, state.average)
+        for array in (state.average, state.optimizer.mu, state.optimizer.nu)
     )
     count = int(state.optimizer.count)
     ratio = height * width / (new[0] * new[1])
     first = ratio * resample(bicubic, first / (1 - B1**count), new)
     second = ratio**2 * resample(triangle, second / (1 - B2**count), new)
     return {
-        "image": np.clip(resample(lanczos, image, new), 0, 1),
+        "image": np.clip(resample(lanczos, average, new), 0, 1),
         "mu": (1 - B1) * first,
         "nu": (1 - B2) * second,
-        "average": np.clip(resample(lanczos, average, new), 0, 1),
     }
 
 
@@ -63,7 +62,6 @@ def _arrays(state: Any) -> dict[str, np.ndarray]:
         "image": state.image,
         "mu": state.optimizer.mu,
         "nu": state.optimizer.nu,
-        "average": state.average,
     }
 
 
@@ -155,11 +153,13 @@ def test_a_second_moment_never_falls_below_zero():
     assert after.optimizer.nu.max() > 0
 
 
-def test_a_level_begins_at_step_0_with_a_new_trend_and_a_filled_average():
+def test_a_level_begins_at_step_0_with_a_new_trend_and_a_new_average():
+    """Where nothing counts yet, it is the image itself."""
     state = _state((8, 12), (16, 16), count=3, outside=9.0)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
     assert int(after.step) == 0
-    assert float(after.averaged) == pytest.approx(1 - 0.9**3)
+    assert float(after.averaged) == 0
+    assert np.array_equal(after.average, after.image)
     assert np.isinf(after.trend.smoothed)
     assert np.isinf(after.trend.reference)
     assert not after.trend.converged
@@ -183,11 +183,10 @@ def test_an_image_stays_in_its_range_where_lanczos_would_leave_it():
     edge = np.zeros((8, 12, 3), np.float32)
     edge[:, 6:] = 1
     assert np.abs(resample(lanczos, edge, (11, 17)) - 0.5).max() > 0.51
-    state = _state((8, 12), (8, 12), count=1)._replace(image=edge, average=edge)
+    state = _state((8, 12), (8, 12), count=1)._replace(average=edge)
     after: Any = warm_start(state, (8, 12), (11, 17), (16, 17))
-    for array in (after.image, after.average):
-        assert array.min() == 0
-        assert array.max() == 1
+    assert after.image.min() == 0
+    assert after.image.max() == 1
 
 
 def test_a_job_that_left_the_finite_numbers_stands_still_at_the_next_level_too():
@@ -212,11 +211,10 @@ def test_a_grey_job_starts_without_colours_and_grey_pixels_keep_their_grey():
     old, new, canvas = (9, 13), (13, 19), (16, 24)
     state = _state(old, (12, 16), count=3, outside=np.nan)
     after = warm_start(state, old, new, canvas, is_grey=True)
-    for got, before in ((after.image, state.image), (after.average, state.average)):
-        assert (got == got[..., :1]).all()
-        luma = np.float64(before[: old[0], : old[1]]) @ [0.299, 0.587, 0.114]
-        expected = np.clip(resample(lanczos, luma[..., None].repeat(3, -1), new), 0, 1)
-        assert relative_error(got[: new[0], : new[1]], expected) < 3e-6
+    assert (after.image == after.image[..., :1]).all()
+    luma = np.float64(state.average[: old[0], : old[1]]) @ [0.299, 0.587, 0.114]
+    expected = np.clip(resample(lanczos, luma[..., None].repeat(3, -1), new), 0, 1)
+    assert relative_error(after.image[: new[0], : new[1]], expected) < 3e-6
     coloured = warm_start(state, old, new, canvas)
     assert np.ptp(coloured.image, axis=-1).max() > 0.1
     for name in ("mu", "nu", "count"):
@@ -224,7 +222,7 @@ def test_a_grey_job_starts_without_colours_and_grey_pixels_keep_their_grey():
         assert np.array_equal(moment, same)
 
     grey = _arrays(state)["image"][..., :1].repeat(3, axis=-1)
-    state = state._replace(image=grey, average=grey)
+    state = state._replace(average=grey)
     kept, looked_at = (warm_start(state, old, new, canvas, is_grey=one) for one in (False, True))
     assert np.array_equal(kept.image[..., 0], looked_at.image[..., 0]), "to the bit"
 
@@ -235,7 +233,7 @@ def test_line_searches_begin_with_an_empty_memory_on_the_new_canvas():
     after = warm_start(state, (8, 12), (11, 17), (16, 17))
     fresh = cold_start(np.zeros((1, 1, 3), np.float32), (16, 17), "lbfgs")
     jax.tree.map(np.testing.assert_array_equal, after.optimizer, fresh.optimizer)
-    expected = resample(lanczos, state.image[:8, :12], (11, 17))
+    expected = resample(lanczos, state.average[:8, :12], (11, 17))
     assert relative_error(after.image[:11, :17], np.clip(expected, 0, 1)) < 3e-6
 
 
@@ -294,15 +292,13 @@ def test_the_fine_level_begins_where_the_coarse_one_ended_and_steps_on_by_hand(s
         assert relative_error(got[:height, :width], expected) < 3e-6, name
         assert not got[height:].any(), name
     assert (int(first.optimizer.count), int(first.step)) == (1, 0)
-    assert float(first.averaged) == pytest.approx(1 - 0.9**COARSE_STEPS)
+    assert float(first.averaged) == 0
 
     total, terms, gradient = expected_objective(job, studio.options, start["image"])
     mean = B1 * start["mu"] + (1 - B1) * gradient
     square = B2 * start["nu"] + (1 - B2) * gradient**2
     direction = mean / (1 - B1**2) / (np.sqrt(square / (1 - B2**2)) + EPSILON)
     image = np.clip(start["image"] - own_of(job).learning_rate * direction, 0, 1)
-    filled = 0.9 * (1 - 0.9**COARSE_STEPS)
-    average = (filled * start["average"] + 0.1 * image) / (filled + 0.1)
 
     assert int(after.step) == 1
     got = [after.terms.total, after.terms.content, after.terms.style, after.terms.tv]
@@ -310,8 +306,8 @@ def test_the_fine_level_begins_where_the_coarse_one_ended_and_steps_on_by_hand(s
     assert relative_error(after.optimizer.mu[:height, :width], mean) < 1e-4
     assert relative_error(after.optimizer.nu[:height, :width], square) < 1e-4
     np.testing.assert_allclose(after.image[:height, :width], image, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(after.average[:height, :width], average, rtol=0, atol=1e-4)
-    assert float(after.averaged) == pytest.approx(filled + 0.1)
+    np.testing.assert_allclose(after.average[:height, :width], image, rtol=0, atol=1e-4)
+    assert float(after.averaged) == pytest.approx(0.1)
 
     alone = start["image"] - own_of(job).learning_rate * np.sign(gradient)
     assert np.abs(image - alone).max() > 0.005, "the moments must matter, or this shows nothing"

@@ -190,7 +190,7 @@ _ALL = (
         (
             "Adam's moments count as one step at the next level, scaled as gradients are; there "
             "they keep all their weight",
-            "a level begins from the last image; there from the average, in which its start counts",
+            "a level's start has no part in its average; there it counts as one step",
             "pictures are scaled by Lanczos for its bicubic, and small styles are enlarged",
         ),
     ),

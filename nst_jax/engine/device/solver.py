@@ -75,7 +75,8 @@ class State(NamedTuple):
     Attributes:
         image: float32 RGB in [0, 1], in the top left corner of its canvas.
         optimizer: Adam's moments, an `optax.ScaleByAdamState`, or L-BFGS's memory.
-        average: Moving average of the image over the steps; the job's result.
+        average: Moving average of the image over the level's steps, at its start the image itself;
+            that of the last level is the job's result.
         averaged: How much of the average's weight is filled, from 0 to nearly 1.
         step: Steps taken.
         terms: The objective at the image before the last step.

@@ -3,13 +3,14 @@
 The first is made on the host. The other is made where the level before has ended, on the device, by
 one program for each pair of canvases: sizes and decays are traced.
 
-From level to level image, Adam's moments and average are enlarged. The moments are scaled as the
-gradients are, which shrink with the number of pixels, and then count as little evidence: a coarse
-level's gradients say something about the finer one's, but not much. From 91 to 128 px, 60 steps
-each, two pairs, the objective at the end was 1.2 and 5.1 % above that of a fresh start when they
-kept all their weight, and 0.3 and 1.0 % when they count as one step (measured at commit ca8d296
-by its `scripts/compare_carrying.py`). L-BFGS begins each level afresh: what it remembers are
-differences of images of one size.
+A level begins from the average of the images that the level before has ended with, and with an
+average of its own: one that went on would keep the blur of coarser levels. Adam's moments are
+enlarged as well. They are scaled as the gradients are, which shrink with the number of pixels, and
+then count as little evidence: a coarse level's gradients say something about the finer one's, but
+not much. From 91 to 128 px, 60 steps each, two pairs, the objective at the end was 1.2 and
+5.1 % above that of a fresh start when they kept all their weight, and 0.3 and 1.0 % when they count
+as one step (measured at commit ca8d296 by its `scripts/compare_carrying.py`). L-BFGS begins each
+level afresh: what it remembers are differences of images of one size.
 """
 
 from typing import Any
@@ -38,8 +39,7 @@ def cold_start(image: Pixels, canvas: Size, optimizer: OptimizerKind = "adam") -
     """The state before the first step of all, as host arrays; the image as it lies there."""
     pixels, _ = place_on_canvas(image, canvas)
     memory = optimizers.init_state(optimizer, canvas)
-    averaged, finite = _host(np.float32(0)), _host(True)
-    return _first_state(pixels, memory, np.zeros_like(pixels), averaged, finite)
+    return _first_state(pixels, memory, _host(True))
 
 
 def warm_start(
@@ -65,21 +65,20 @@ def warm_start(
         is_grey: Whether the job's pictures have no colours. It starts without any again, or they
             would add up to speckle.
     """
-    given = [_without_colours(one, is_grey) for one in (state.image, state.average)]
-    kernels = [lanczos, lanczos]
+    given, kernels = [_without_colours(state.average, is_grey)], [lanczos]
     has_moments = isinstance(state.optimizer, optax.ScaleByAdamState)
     if has_moments:
         given += [state.optimizer.mu, state.optimizer.nu]
         kernels += [bicubic, bilinear]
     large = resample_each(jnp.stack(given), old_size, size, canvas, kernels)
     # Grey once more, because a product of matrices may round equal columns differently.
-    image, average = (_without_colours(jnp.clip(one, 0, 1), is_grey) for one in large[:2])
+    image = _without_colours(jnp.clip(large[0], 0, 1), is_grey)
     if has_moments:
         shrinks = jnp.prod(old_size / size)
-        memory = _weigh_moments(large[2], large[3], state.optimizer.count, shrinks, decays)
+        memory = _weigh_moments(large[1], large[2], state.optimizer.count, shrinks, decays)
     else:
         memory = jax.tree.map(jnp.zeros_like, optimizers.init_state("lbfgs", canvas))
-    return _first_state(image, memory, average, state.averaged, state.finite)
+    return _first_state(image, memory, state.finite)
 
 
 def _without_colours(
@@ -125,14 +124,14 @@ def _evidence_weights(count: Int32[Array, ""], decays: Float32[Array, "2"]) -> F
     return jnp.expm1(EVIDENCE_STEPS * logarithms) / jnp.expm1(jnp.maximum(count, 1) * logarithms)
 
 
-def _first_state(image: Any, optimizer: Any, average: Any, averaged: Any, finite: Any) -> State:
+def _first_state(image: Any, optimizer: Any, finite: Any) -> State:
     """A state before a step: its numbers are NumPy's, on the host or as a program's constants."""
     zero, far, false = map(_host, (np.float32(0), np.float32(np.inf), False))
     return State(
         image=image,
         optimizer=optimizer,
-        average=average,
-        averaged=averaged,
+        average=image,
+        averaged=zero,
         step=_host(np.int32(0)),
         terms=Terms(zero, zero, zero, zero),
         trend=LossTrend(far, far, false),

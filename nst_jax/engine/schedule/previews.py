@@ -64,6 +64,5 @@ class Previews:
 
 def make_preview(job: LoadedJob, state: State, level: Level, step: int) -> Preview:
     """The preview of a job in a state of host arrays without a slot axis, at a level."""
-    shown = np.asarray(state.average if state.averaged > 0 else state.image)
-    image = np.array(lift_from_canvas(shown, level), order="C")
+    image = np.array(lift_from_canvas(np.asarray(state.average), level), order="C")
     return Preview(job.index, job.name, step, composite_with_content(job, image))
