@@ -67,7 +67,14 @@ class Scores:
 
 
 def score(content: Path, style: Path, output: Path, *, size: int | None = None) -> Scores:
-    """Scores a picture.
+    """Scores a picture; see `load_together`."""
+    return compare(*load_together(content, style, output, size=size))
+
+
+def load_together(
+    content: Path, style: Path, output: Path, *, size: int | None = None
+) -> tuple[Pixels, Pixels, Pixels]:
+    """A picture that is to be scored with what it was made of, at their sizes.
 
     Args:
         content: Is scaled to the output's size.
@@ -83,7 +90,7 @@ def score(content: Path, style: Path, output: Path, *, size: int | None = None) 
     own = composite(load_picture(finished), "white")
     edge = size or max(own.shape[:2])
     wanted, asked = (composite(load_picture(file, edge_px=edge), "white") for file in inputs)
-    return compare(*_resize_together(wanted, asked, own, size=edge))
+    return _resize_together(wanted, asked, own, size=edge)
 
 
 def compare(content: Pixels, style: Pixels, output: Pixels) -> Scores:

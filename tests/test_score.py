@@ -73,7 +73,11 @@ def test_the_command_tells_every_score(pictures, capsys):
     assert set(told) > {"content", "gram", "wasserstein", "lpips", "colors_to_style"}
     assert list(told["wasserstein"]) == [f"relu{block}_1" for block in range(1, 6)]
     assert run(["score", *map(str, pictures)]) == 0
-    assert f"{told['lpips']:.6g}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for scores in (told, told["untouched"]):
+        assert f"{scores['lpips']:.4g}" in said
+        assert f"{scores['wasserstein']['relu3_1']:.4g}" in said
+    assert told["untouched"]["content"] == 0
 
 
 @pytest.mark.parametrize(

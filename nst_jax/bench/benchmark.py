@@ -57,13 +57,12 @@ def benchmark(
 
 
 def _options(settings: Settings) -> Options:
-    """Grams, as the peer's mathematics; levels and steps as the default schedule has them."""
-    default = Options()
+    """The default look; beside a peer Grams, which are its mathematics, by the same schedule."""
     return Options(
-        preset="gram",
+        preset="gram" if settings.peer else "default",
         weights=settings.weights,
         dtype=settings.dtype,
-        steps=default.steps,
+        steps=Options().steps,
     )
 
 

@@ -20,6 +20,8 @@ def headline_rows(report: Report) -> list[Row]:
     rows = [
         ("device", f"{report.hardware['kind']} ({report.hardware['platform']})"),
         ("network", f"{report.weights}, {report.dtype}, {report.size} px, {report.pictures}"),
+        ("look", _look_text(report)),
+        ("fastest batch", _batch_text(report)),
         ("image-steps a second", f"{best.image_steps_per_second:.4g} at {best.batch_size} a batch"),
         ("images an hour", f"{report.images_per_hour:.4g} ({_schedule(report.levels)})"),
         ("peak", f"{tera:.4g} TFLOP/s, {peak['source']}"),
@@ -53,6 +55,42 @@ def batch_rows(report: Report) -> list[Row]:
                 cells = ("did not run", peer.note, "")
             rows.append((str(each.batch_size), f"{report.peer} {peer.name}", *cells))
     return rows
+
+
+def explanations(report: Report) -> list[str]:
+    """What the words of the tables mean, a sentence each."""
+    lines = [
+        "An image-step is one step of one picture: its loss, its gradient and the optimiser.",
+        "The peak is what the device's products reach when nothing else is to do.",
+        "The share by direct convolutions counts them by their definition. Winograd's algorithm "
+        "takes fewer operations for the same result, so this share may be above 100 %.",
+        "The share by executed operations counts what is really done, but for the small matrix "
+        "roots of the default look.",
+        "Lowest to highest: of all rounds. What stands before is their median.",
+    ]
+    if report.peer:
+        lines.append("A ratio is the peer's seconds over ours: above 1, ours is faster.")
+    return lines
+
+
+def _look_text(report: Report) -> str:
+    if report.peer:
+        return f"{report.style_loss}, as the preset gram has it, because that is what the peer does"
+    return f"{report.style_loss}, the default"
+
+
+def _batch_text(report: Report) -> str:
+    """Which batch size to take, of those that were measured."""
+    best = report.best
+    if len(report.measurements) == 1:
+        return f"{best.batch_size}, the only one measured; --batch-size tries others"
+    others = [one for one in report.measurements if one is not best]
+    gains = (
+        f"{one.seconds_per_image_step.median / best.seconds_per_image_step.median - 1:.0%} slower "
+        f"at {one.batch_size}"
+        for one in others
+    )
+    return f"take {best.batch_size}: a picture's step is {', '.join(gains)}"
 
 
 def jobs_rows(record: Mapping[str, Any]) -> list[Row]:

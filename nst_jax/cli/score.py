@@ -1,6 +1,7 @@
 """`nst-jax score`: how near a picture is to its content and its style."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -33,24 +34,40 @@ class Score:
         if self.size < 0 or self.size > 16384:
             raise OptionError(f"size must be 0 or pixels up to 16384, got {self.size}")
         from nst_jax.engine.plan.local_devices import find_devices
-        from nst_jax.scores import score  # jax takes a second to import
+        from nst_jax.scores import compare, load_together  # jax takes a second to import
 
         find_devices()  # or why there are none
-        scores = score(*map(Path, (self.content, self.style, self.output)), size=self.size or None)
-        record = dataclasses.asdict(scores)
+        paths = map(Path, (self.content, self.style, self.output))
+        content, style, output = load_together(*paths, size=self.size or None)
+        scores = dataclasses.asdict(compare(content, style, output))
+        untouched = dataclasses.asdict(compare(content, style, content))
         if self.json:
-            print_json(record)
+            print_json(scores | {"untouched": untouched})
             return 0
-        for name, value in _rows(record):
-            print(f"{name:24} {value:.6g}")
+        height, width, _ = output.shape
+        print(f"Distances at {width}x{height} px; 0 is the best of each.")
+        print(f"{'':26}{'the picture':>14}{'untouched photo':>18}")
+        for name, sentence in _SENTENCES.items():
+            print(f"\n{sentence}")
+            for (row, value), (_, before) in zip(
+                _rows(name, scores[name]), _rows(name, untouched[name]), strict=True
+            ):
+                print(f"  {row:24}{value:>14.4g}{before:>18.4g}")
         return 0
 
 
-def _rows(record: dict[str, float | dict[str, float]]) -> list[tuple[str, float]]:
-    rows: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, dict):
-            rows += [(f"{name} {tap}", part) for tap, part in value.items()]
-        else:
-            rows.append((name, value))
-    return rows
+_SENTENCES = {
+    "crowsonkb": "All together, as the default look weighs it: content, style and smoothness.",
+    "content": "Content: how far features at relu4_2 are from the photo's, of their own size.",
+    "content_mse": "The same as a mean squared difference.",
+    "lpips": "Content as people see it: LPIPS, a learned distance from the photo.",
+    "wasserstein": "Style: how far means and covariances of features are from the style's.",
+    "gram": "Style: the same by Gram matrices, of the style's own size.",
+    "colors_to_style": "Colours: how far those of the picture are from the style's.",
+    "colors_to_content": "Colours: how far they are from the photo's.",
+}
+"""What each score says, in the order of interest."""
+
+
+def _rows(name: str, value: float | Mapping[str, float]) -> list[tuple[str, float]]:
+    return [*value.items()] if isinstance(value, Mapping) else [(name, value)]
