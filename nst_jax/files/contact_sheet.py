@@ -36,11 +36,12 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One job on a batch's sheet."""
+    """One job on a batch's sheet; its result is called by the caption, or else by its file."""
 
     content: Path
     styles: Sequence[Path]
     output: Path
+    caption: str = ""
 
 
 class _Layout(NamedTuple):
@@ -87,7 +88,34 @@ def write_contact_sheet(path: Path, rows: Sequence[Row]) -> None:
     }
     thumbnails = {picture: _thumbnail(picture) for picture in set(places.values())}
     cells = {place: (thumbnails[path], [path.name]) for place, path in places.items()}
+    for index, row in enumerate(rows):
+        if row.caption:
+            cells[index, columns - 1] = thumbnails[row.output], [row.caption]
     write_sheet(path, _draw("", [""] * len(rows), [""] * columns, cells, _BATCH_LAYOUT))
+
+
+def write_grid_sheet(
+    path: Path,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    pictures: Mapping[tuple[int, int], Path],
+    edge_px: int,
+) -> None:
+    """Writes files as a grid under headings, none enlarged. A missing picture leaves a blank.
+
+    Args:
+        path: Of the PNG.
+        rows: A heading at the left of each row.
+        columns: A heading above each column.
+        pictures: By (row, column).
+        edge_px: Most that a picture's long edge may have.
+
+    Raises:
+        WriteError: The file can't be written.
+    """
+    layout = _BATCH_LAYOUT._replace(cell_px=edge_px)
+    cells = {place: (_thumbnail(one, layout), [one.name]) for place, one in pictures.items()}
+    write_sheet(path, _draw("", rows, columns, cells, layout))
 
 
 def write_sheet(path: Path, sheet: Image.Image) -> None:
@@ -174,11 +202,11 @@ def _scale(image: Pixels | None, layout: _Layout) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _thumbnail(path: Path) -> Image.Image:
+def _thumbnail(path: Path, layout: _Layout = _BATCH_LAYOUT) -> Image.Image:
     try:
-        return load_thumbnail(path, _BATCH_LAYOUT.cell_px)
+        return load_thumbnail(path, layout.cell_px)
     except JobError:
-        return _scale(None, _BATCH_LAYOUT)
+        return _scale(None, layout)
 
 
 def _fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

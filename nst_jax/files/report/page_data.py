@@ -4,15 +4,18 @@
     run         run.json as it is, or those of several workers as one, or null
     defaults    the per-job options' defaults
     pictures    contents and styles, each once: name, thumb, view
-    jobs        a ledger line each, newest state; content and styles are places in `pictures`
+    jobs        a ledger line each, newest state; content and styles are places in `pictures`;
+                previews are [step, URL]; unasked: the last run did not ask for it any more
 
 A `thumb` or a `view` is [URL relative to the page, width, height], or null where there is
 no picture to show.
 """
 
+import collections
 import dataclasses
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -22,6 +25,7 @@ from nst_jax.files.ledger import Record, is_done, read_ledger
 from nst_jax.files.report.run_records import read_run_record
 from nst_jax.files.report.thumbnails import FOLDER, ThumbnailRequest, Thumbnails
 from nst_jax.request.options import JobOptions
+from nst_jax.request.outputs import PREVIEWS_NAME
 
 THUMB_PX = 440
 VIEW_PX = 1280
@@ -30,9 +34,12 @@ VIEW_PX = 1280
 # What every browser of today shows as it is.
 _SHOWN_BY_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
+_PREVIEW = re.compile(r"(.+)\.(\d{6,})\.png")
+"""A preview's name: the output's, and after which step."""
+
 _JOB_KEYS = (
     *("job", "status", "steps", "seconds", "compile_seconds", "losses", "error"),
-    *("options", "curve", "sha256"),
+    *("options", "curve", "level_ends", "sha256"),
 )
 
 
@@ -86,14 +93,41 @@ def page_data(batch: BatchRecords, thumbnails: Thumbnails, *, live: bool) -> dic
     """
     inputs = batch.inputs()
     places = {name: place for place, name in enumerate(inputs)}
+    previews, unasked = _list_previews(batch.folder), _unasked(batch.run)
     return {
         "title": batch.folder.resolve().name or "renders",
         "live": live,
         "run": batch.run,
         "defaults": dataclasses.asdict(JobOptions()),
         "pictures": [_picture_entry(name, thumbnails) for name in inputs],
-        "jobs": [_job_entry(record, batch, places, thumbnails) for record in batch.records],
+        "jobs": [
+            _job_entry(record, batch, places, thumbnails)
+            | {
+                "previews": previews.get(record["job"], []),
+                "unasked": record["job"] in unasked,
+            }
+            for record in batch.records
+        ],
     }
+
+
+def _list_previews(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """Previews by the job's output: after which step, and where."""
+    found: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+    root = folder / PREVIEWS_NAME
+    for path in sorted(root.rglob("*.png")) if root.is_dir() else ():
+        name = path.relative_to(root).as_posix()
+        if match := _PREVIEW.fullmatch(name):
+            place = urllib.parse.quote(os.fsencode(f"{PREVIEWS_NAME}/{name}"))
+            found[match[1]].append((int(match[2]), f"../{place}"))
+    return found
+
+
+def _unasked(run: Mapping[str, Any] | None) -> frozenset[str]:
+    """Outputs that the last run no longer asked for."""
+    told = (run or {}).get("unasked")
+    names = told if isinstance(told, list) else ()
+    return frozenset(one for one in names if isinstance(one, str))
 
 
 def _picture_entry(name: str, thumbnails: Thumbnails) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 "use strict";
-// The report: a grid of jobs, filters, and a job's own view. Names from outside enter the page
-// as text alone, never as markup. The state of filters and the open job stand in the address.
+// The report: cards of jobs, or a grid of them by content, style or an option; filters, and a job's
+// own view. Names from outside enter the page as text alone, never as markup. The state of filters
+// and the open job stand in the address.
 
 const AT_ONCE = 90, NEWS_MS = 4000;
 const MEASURES = {
@@ -9,14 +10,18 @@ const MEASURES = {
 };
 const SORTS = {order: "in order", name: "by name", content: "by content", style: "by style",
   status: "by status", ...Object.fromEntries(Object.entries(MEASURES).map(([k, v]) => [k, `by ${v}`]))};
+const NARROWING = ["search", "content", "style", "status", "least", "most"];
 const STATUSES = {"": "any status", done: "done", failed: "failed"};
 const FILTERS = {search: "", content: "", style: "", status: "", sort: "order", direction: "",
-  measure: "total", least: "", most: ""};
+  measure: "total", least: "", most: "", rows: "", columns: ""};
+const OPTION = "o.";  // begins what asks for an option's value, in the address
+const MOST_OPTIONS = 6, MOST_CELLS = 2500;
 const TERMS = {total: "var(--total)", content: "var(--content-line)", style: "var(--style-line)",
   tv: "var(--tv-line)"};
 
 let data = {jobs: [], pictures: [], defaults: {}, run: null, live: false};
 let matching = [], shown = 0, listed = null, opened = null, timer = 0;
+let differing = [];  // names of the options in which jobs differ
 const cards = new Map();
 const end = new IntersectionObserver(seen => {
   if (seen.at(-1).isIntersecting && shown < matching.length) showMore();
@@ -53,13 +58,15 @@ function asked() {
   for (const name of Object.keys(FILTERS)) if (given.has(name)) wanted[name] = given.get(name);
   if (!(wanted.sort in SORTS)) wanted.sort = "order";
   if (!(wanted.measure in MEASURES)) wanted.measure = "total";
+  for (const name of ["rows", "columns"]) if (!axes().has(wanted[name])) wanted[name] = "";
+  for (const name of differing) wanted[OPTION + name] = given.get(OPTION + name) || "";
   return {...wanted, job: given.get("job")};
 }
 
 function address(changes) {
   const given = new URLSearchParams(location.hash.slice(1));
   for (const [name, value] of Object.entries(changes)) {
-    if (value == null || value === FILTERS[name]) given.delete(name); else given.set(name, value);
+    if (value == null || value === (FILTERS[name] ?? "")) given.delete(name); else given.set(name, value);
   }
   return `#${given}`;
 }
@@ -79,6 +86,7 @@ const pictureName = place => place == null || !data.pictures[place] ? "" : data.
 function fits(job, wanted) {
   if (wanted.status && job.status !== wanted.status) return false;
   if (wanted.content && data.pictures[job.content]?.path !== wanted.content) return false;
+  if (differing.some(name => wanted[OPTION + name] && saidOption(job, name) !== wanted[OPTION + name])) return false;
   if (wanted.style && !job.styles.some(place => data.pictures[place]?.path === wanted.style)) return false;
   const value = measured(job, wanted.measure);
   if (wanted.least !== "" && !(value >= Number(wanted.least))) return false;
@@ -101,7 +109,31 @@ function sorter(wanted) {
   };
 }
 
-// The grid.
+// Options: those that differ tell jobs of a sweep apart.
+
+const optionOf = (job, name) => name in (job.options || {}) ? job.options[name] : data.defaults[name];
+const saidOption = (job, name) => said(optionOf(job, name));
+const byValue = (one, other) => (Number(one) - Number(other)) || one.localeCompare(other);
+
+function findDiffering() {
+  const names = new Set(data.jobs.flatMap(job => Object.keys(job.options || {})));
+  return [...names].filter(name => new Set(data.jobs.map(job => saidOption(job, name))).size > 1).sort();
+}
+
+const sweepText = job => differing.slice(0, MOST_OPTIONS).map(name => `${name} ${saidOption(job, name)}`).join(", ");
+
+const stylesText = job => job.styles.map(pictureName).join(" + ");
+
+// What rows and columns of a grid may be: of a job the text that says in which it stands.
+function axes() {
+  return new Map([
+    ["content", job => pictureName(job.content)], ["style", stylesText],
+    ["pair", job => `${pictureName(job.content)}, ${stylesText(job)}`],
+    ...differing.map(name => [name, job => saidOption(job, name)]),
+  ]);
+}
+
+// The cards, or the grid.
 
 function refresh() {
   const wanted = asked(), list = JSON.stringify({...wanted, job: null});
@@ -114,11 +146,30 @@ function showGrid(wanted) {
   matching = data.jobs.filter(job => fits(job, wanted)).sort(sorter(wanted));
   shown = 0;
   at("grid").replaceChildren();
-  showMore();
+  const isGrid = Boolean(wanted.rows && wanted.columns);
+  at("grid").hidden = isGrid;
+  at("matrix").hidden = !isGrid;
+  at("matrix").replaceChildren(...(isGrid ? [matrix(axes().get(wanted.rows), axes().get(wanted.columns), wanted)] : []));
+  if (!isGrid) showMore();
   at("count").value = matching.length === data.jobs.length
     ? plural(data.jobs.length, "job") : `${matching.length.toLocaleString("en")} of ${plural(data.jobs.length, "job")}`;
   at("empty").hidden = matching.length > 0 || data.jobs.length === 0;
   showFilters(wanted);
+}
+
+function matrix(row, column, wanted) {
+  const jobs = matching.slice(0, MOST_CELLS);
+  const rows = [...new Set(jobs.map(row))].sort(byValue), columns = [...new Set(jobs.map(column))].sort(byValue);
+  const cells = new Map();
+  for (const job of jobs) {
+    const place = JSON.stringify([row(job), column(job)]);
+    cells.set(place, [...(cells.get(place) || []), job]);
+  }
+  const head = text => text || "–";
+  return make("table", {},
+    make("thead", {}, make("tr", {}, make("td", {}, `${wanted.rows} by ${wanted.columns}`), columns.map(text => make("th", {scope: "col"}, head(text))))),
+    make("tbody", {}, rows.map(one => make("tr", {}, make("th", {scope: "row"}, head(one)),
+      columns.map(other => make("td", {}, (cells.get(JSON.stringify([one, other])) || []).map(newCard)))))));
 }
 
 function showMore(upTo = shown + AT_ONCE) {
@@ -147,12 +198,13 @@ function newCard(job) {
   const content = data.pictures[job.content], failed = job.status === "failed";
   const shot = job.thumb || content?.thumb;
   const small = [content, ...job.styles.slice(0, 2).map(place => data.pictures[place])];
-  const values = failed ? (job.error?.kind || "failed") : `${number(job.losses?.total)} · ${duration(job.seconds)}`;
-  return make("a", {class: `card ${failed ? "failed" : ""}`, href: address({job: job.key}), title: job.job,
+  const values = failed ? (job.error?.kind || "failed") : `loss ${number(job.losses?.total)}, ${duration(job.seconds)}`;
+  const told = [job.unasked && "no longer asked for", sweepText(job), values].filter(Boolean);
+  return make("a", {class: `card ${failed ? "failed" : ""} ${job.unasked ? "unasked" : ""}`, href: address({job: job.key}), title: job.job,
     "data-job": job.key, style: {"--ratio": ratio(shot)}, onclick: event => follow(event, job)},
   make("div", {class: "frame"}, image(shot, ""), failed && make("div", {class: "why"}, job.error?.message || "failed")),
   make("div", {class: "caption"}, small.map(one => one && image(one.thumb, "")),
-    make("div", {}, make("b", {}, job.job), make("small", {}, values))));
+    make("div", {}, make("b", {}, job.job), told.map(text => make("small", {}, text)))));
 }
 
 function follow(event, job) {
@@ -182,18 +234,37 @@ function showFilters(wanted) {
   fill(at("content"), pictureOptions(data.jobs.map(job => job.content), "every content"), wanted.content);
   fill(at("style"), pictureOptions(data.jobs.flatMap(job => job.styles), "every style"), wanted.style);
   fill(at("status"), Object.entries(STATUSES), wanted.status);
+  showOptionFilters(wanted);
+  const places = [["", "–"], ...[...axes().keys()].map(name => [name, name])];
+  for (const name of ["rows", "columns"]) fill(at(name), places, wanted[name]);
   fill(at("sort"), Object.entries(SORTS), wanted.sort);
   fill(at("measure"), Object.entries(MEASURES), wanted.measure);
   for (const name of ["search", "least", "most"]) if (at(name).value !== wanted[name]) at(name).value = wanted[name];
   at("direction").textContent = wanted.direction ? "↓" : "↑";
   at("direction").title = wanted.direction ? "largest first" : "smallest first";
-  const narrowed = ["search", "content", "style", "status", "least", "most"].filter(name => wanted[name]);
+  const narrowed = [...NARROWING, ...differing.map(name => OPTION + name)].filter(name => wanted[name]);
   for (const name of ["search", "content", "style", "status"]) at(name).classList.toggle("set", narrowed.includes(name));
   at("range").firstElementChild.classList.toggle("set", Boolean(wanted.least || wanted.most));
   at("clear").hidden = !narrowed.length;
 }
 
-function clearFilters() { ask({search: null, content: null, style: null, status: null, least: null, most: null}); }
+function showOptionFilters(wanted) {
+  const names = differing.slice(0, MOST_OPTIONS), text = JSON.stringify(names);
+  if (at("options").dataset.names !== text) {
+    at("options").dataset.names = text;
+    at("options").replaceChildren(...names.map(name => make("select", {id: OPTION + name, "aria-label": name,
+      onchange: event => ask({[OPTION + name]: event.target.value})})));
+  }
+  for (const name of names) {
+    const values = [...new Set(data.jobs.map(job => saidOption(job, name)))].sort(byValue);
+    fill(at(OPTION + name), [["", `every ${name}`], ...values.map(value => [value, `${name} ${value}`])], wanted[OPTION + name]);
+    at(OPTION + name).classList.toggle("set", Boolean(wanted[OPTION + name]));
+  }
+}
+
+function clearFilters() {
+  ask(Object.fromEntries([...NARROWING, ...differing.map(name => OPTION + name)].map(name => [name, null])));
+}
 
 // The head.
 
@@ -295,8 +366,14 @@ function jobBody(job) {
   const shots = [["content", content], ...styles.map(style => ["style", style]), ["result", result]];
   return make("div", {class: "jobbody"},
     make("div", {}, make("div", {class: "side"}, shots.map(([role, one]) => one && figure(role, one))),
-      content?.view && result && wipe(content.view, result.view)),
+      content?.view && result && wipe(content.view, result.view), job.previews?.length && previews(job)),
     make("aside", {class: "facts"}, job.error && fault(job.error), curveSection(job), numbers(job), optionsOf(job)));
+}
+
+function previews(job) {
+  return make("section", {class: "previews"}, make("h3", {}, "On the way"), make("div", {class: "side"}, job.previews.map(([step, file]) =>
+    make("figure", {style: {"--ratio": ratio(job.thumb)}}, make("a", {href: file, target: "_blank", rel: "noopener"},
+      make("img", {src: file, alt: `after step ${step}`, loading: "lazy"})), make("figcaption", {}, `after step ${step}`)))));
 }
 
 function figure(role, one) {
@@ -338,22 +415,44 @@ function optionsOf(job) {
     make("details", {class: "fold"}, make("summary", {}, "All options"), pairs(Object.entries(all).map(([name, value]) => [name, said(value)]))));
 }
 
-// Loss curves: value by step, both sides of zero left out, on a logarithmic scale.
+// Loss curves: value by step, on a logarithmic scale that ends three powers of ten under the top. The
+// parts have their weights, so that they add up to the total, where that is how it was made.
+
+const FLOOR = 1e-3, MISFIT = 0.02;
+
+function weigh(job) {
+  const option = name => optionOf(job, name), curve = job.curve || [];
+  const [content, style, tv] = ["content_weight", "style_weight", "tv_weight"].map(option);
+  const weighed = curve.map(([step, total, c, s, t]) => {
+    const parts = [content * c, style * s];
+    const rest = total - parts[0] - parts[1];  // a sum over pixels has another unit
+    return [step, total, ...parts, option("tv_normalization") === "sum" ? Math.max(rest, 0) : tv * t];
+  });
+  const adds = ([, total, ...parts]) => Math.abs(total - parts.reduce((sum, part) => sum + part, 0)) <= MISFIT * Math.abs(total);
+  return weighed.every(adds) ? {curve: weighed, title: "Loss, its parts weighted"} : {curve, title: "Loss, its parts unweighted"};
+}
 
 function curveSection(job) {
-  const curve = job.curve || [];
+  const {curve, title} = weigh(job);
   if (curve.length < 2) return null;
   const values = curve.flatMap(point => point.slice(1)).filter(value => value > 0);
   if (!values.length) return null;
-  return make("section", {}, make("h3", {}, "Loss curves"), ...chart(curve, values));
+  const least = FLOOR * Math.max(...curve.map(point => point[1] || 0));
+  return make("section", {}, make("h3", {}, title),
+    ...chart(curve, values.map(value => Math.max(value, least)), levelEnds(job)));
 }
 
-function chart(curve, values) {
+// Steps after which a level was over; the last one's end is the chart's.
+function levelEnds(job) {
+  return (job.level_ends || []).slice(0, -1);
+}
+
+function chart(curve, values, ends) {
   const [width, height, left, bottom] = [380, 210, 44, 22];
   const low = Math.floor(Math.log10(Math.min(...values))), high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values))));
   const last = curve.at(-1)[0], first = curve[0][0];
   const x = step => left + (width - left) * (step - first) / Math.max(1, last - first);
-  const y = value => (height - bottom) * (high - Math.log10(value)) / (high - low);
+  const y = value => Math.min(height - bottom, (height - bottom) * (high - Math.log10(value)) / (high - low));
   const svg = shape("svg", {viewBox: `-2 -8 ${width + 8} ${height + 10}`, class: "chart", role: "img", "aria-label": "Loss by step"});
   const every = Math.ceil((high - low) / 6);
   for (let power = low; power <= high; power += every) {
@@ -361,6 +460,10 @@ function chart(curve, values) {
       shape("text", {x: left - 8, y: y(10 ** power) + 4, "text-anchor": "end"}, Math.abs(power) > 3 ? `1e${power}` : String(Number(10 ** power))));
   }
   for (const step of [first, last]) svg.append(shape("text", {x: x(step), y: height - 4, "text-anchor": step === last ? "end" : "start"}, `step ${step}`));
+  for (const step of ends) if (step > first && step < last) {
+    svg.append(shape("line", {class: "level", x1: x(step), x2: x(step), y1: 0, y2: height - bottom}, ""));
+    svg.lastChild.append(shape("title", {}, `a level ends after step ${step}`));
+  }
   Object.values(TERMS).forEach((tone, term) => svg.append(shape("path", {d: path(curve, term + 1, x, y), style: `stroke: ${tone}`})));
   const line = shape("line", {class: "at", y1: 0, y2: height - bottom, x1: x(last), x2: x(last)});
   svg.append(line);
@@ -436,14 +539,15 @@ function showReport(news) {
   data.jobs.forEach((job, order) => {
     job.order = order;
     job.key = job.job.toWellFormed();  // as an address can hold it
-    job.state = `${job.status} ${job.sha256} ${job.thumb?.[0]} ${job.error?.message}`;
+    job.state = `${job.unasked} ${job.previews?.length} ${job.status} ${job.sha256} ${job.thumb?.[0]} ${job.error?.message}`;
     job.text = [job.job, pictureName(job.content), ...job.styles.map(pictureName), job.error?.message || ""].join("\n").toLowerCase();
   });
+  differing = findDiffering();
   const reached = shown, focused = document.activeElement?.dataset.job;
   listed = null;
   showHead();
   refresh();
-  if (reached > shown) showMore(reached);
+  if (reached > shown && !at("grid").hidden) showMore(reached);
   if (focused) cards.get(focused)?.card.focus({preventScroll: true});
   clearTimeout(timer);
   if (data.live) timer = setTimeout(askForNews, NEWS_MS);
@@ -455,7 +559,7 @@ function askForNews() {
   document.head.append(script);
 }
 
-for (const name of ["content", "style", "status", "sort", "measure"]) at(name).addEventListener("change", event => ask({[name]: event.target.value}));
+for (const name of ["content", "style", "status", "sort", "measure", "rows", "columns"]) at(name).addEventListener("change", event => ask({[name]: event.target.value}));
 for (const name of ["search", "least", "most"]) at(name).addEventListener("input", event => ask({[name]: event.target.value}));
 at("direction").addEventListener("click", () => ask({direction: asked().direction ? null : "down"}));
 for (const name of ["clear", "clear-too"]) at(name).addEventListener("click", clearFilters);
