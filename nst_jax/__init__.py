@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from nst_jax.engine.device.recent_sessions import forget_programs
 from nst_jax.request.errors import JobError, NstJaxError, RequestError
-from nst_jax.request.job import Job, every_pair
-from nst_jax.request.manifest import read_manifest
+from nst_jax.request.job import Job
 from nst_jax.request.options import JobOptions, Options
 from nst_jax.request.run_policy import RunPolicy
 
 if TYPE_CHECKING:
-    from nst_jax.engine.batch import render_batch
+    from nst_jax.api import render, render_batch, render_many
     from nst_jax.engine.cluster.ray_batch import render_on_ray
-    from nst_jax.engine.render import render, render_many
     from nst_jax.engine.results import Result, Summary
+    from nst_jax.files.find_jobs import every_pair, read_manifest
 
 Handling = RunPolicy  # its earlier name
 
@@ -49,18 +48,25 @@ __all__ = [
     "render_on_ray",
 ]
 
-_NEEDS_JAX = {
-    "render": "nst_jax.engine.render",
-    "render_many": "nst_jax.engine.render",
-    "render_batch": "nst_jax.engine.batch",
+_IMPORTED_LATE = {
+    "every_pair": "nst_jax.files.find_jobs",
+    "read_manifest": "nst_jax.files.find_jobs",
+    "render": "nst_jax.api",
+    "render_many": "nst_jax.api",
+    "render_batch": "nst_jax.api",
     "render_on_ray": "nst_jax.engine.cluster.ray_batch",
     "Result": "nst_jax.engine.results",
     "Summary": "nst_jax.engine.results",
 }
 
 
+def __dir__() -> list[str]:
+    """For completion, which would not know of what is imported late."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
-    """Imports what needs jax when it is first asked for."""
-    if name in _NEEDS_JAX:
-        return getattr(importlib.import_module(_NEEDS_JAX[name]), name)
+    """Imports what needs jax, or takes a while, when it is first asked for."""
+    if name in _IMPORTED_LATE:
+        return getattr(importlib.import_module(_IMPORTED_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ from nst_jax.cli.signals import Termination
 RECORD = {
     *("job", "status", "output", "fingerprint", "sha256", "steps"),
     *("seconds", "compile_seconds", "losses", "error", "method"),
-    *("content", "style", "options", "curve", "time", "stamp", "inputs"),
+    *("content", "style", "options", "curve", "level_ends", "time", "stamp", "inputs"),
 }
 SUMMARY = {
     *("jobs", "done", "failed", "skipped", "seconds", "compile_seconds"),
@@ -99,10 +99,11 @@ def test_progress_is_plain_lines_where_stderr_is_no_terminal(nst, small):
     lines = answer.err.splitlines()
     assert all(re.fullmatch(r"\[ *\d+\.\d s\] .+", line) for line in lines)
     assert "on 8 CPU devices, float32, " in lines[0]
-    assert "rendering 1 job, 2 image-steps" in answer.err
+    assert "1 picture to render" in answer.err
+    assert "preparing 32x26 (1 of 1)" in answer.err
+    assert "wrote x.jpg (32x26) in " in answer.err
     assert "tap block1_conv1 is taken for relu1_1" in answer.err
-    assert any("compiling" in line for line in lines)
-    assert lines[-1].endswith("done x.jpg")
+    assert lines[-2].endswith("done x.jpg")
     assert "\x1b" not in answer.err
 
 
@@ -159,7 +160,8 @@ def test_a_second_run_renders_what_is_missing_or_changed_and_nothing_else(nst):
         done = re.findall(r"done (\S+)", answer.err)
         for path, before in times.items():
             assert (path.name in done) or path.stat().st_mtime_ns == before
-        assert f"{len(done)} done, 0 failed, {3 - len(done)} skipped" in answer.out
+        said = f"{len(done)} done, 0 failed, {3 - len(done)} up to date"
+        assert said in answer.out if done else answer.out.startswith("3 of 3 pictures up to date")
         return sorted(done)
 
     rows("a.png,b.png,x.png,", "b.png,c.png,y.png,", "c.png,d.png,z.png,")

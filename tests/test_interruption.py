@@ -251,7 +251,7 @@ def test_the_memory_of_lbfgs_is_kept_too(narrow_file, tmp_path):
 def test_a_stop_before_the_first_step_loses_nothing(batch, unbroken, tmp_path):
     watch = StopAfter(0)
     watch.stop.request()
-    with pytest.raises(StoppedError, match="0 of 5 jobs finished, 0 kept"):
+    with pytest.raises(StoppedError, match="0 of 5 jobs finished, 5 to go, 0 kept"):
         batch(tmp_path, watch)
     batch(tmp_path)
     assert same_pictures(tmp_path, unbroken[0])

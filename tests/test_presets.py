@@ -15,6 +15,7 @@ from networks import Network, narrow_network, picture
 
 from nst_jax import Job, Options
 from nst_jax.cli.main import run
+from nst_jax.cli.option_groups import GROUPS
 from nst_jax.engine.device.problem import make_problem
 from nst_jax.engine.device.targets import VARIATIONS
 from nst_jax.engine.plan.levels import Level
@@ -25,7 +26,7 @@ from nst_jax.model.style import GramTarget, Moments
 from nst_jax.model.targets import make_style_target
 from nst_jax.model.vgg import VGG
 from nst_jax.request.errors import OptionError
-from nst_jax.request.options import job_options
+from nst_jax.request.options import JOB_FIELDS, SHARED_FIELDS, job_options
 from nst_jax.request.presets import PRESETS
 from nst_jax.request.taps import ARCHITECTURES, DEFAULT_STYLE_TAPS, VGG19
 from nst_jax.weights.network import NetworkWeights
@@ -292,14 +293,14 @@ def test_the_command_line_tells_every_preset(capsys):
         assert all(departure in text for departure in preset.departures)
 
 
-@pytest.mark.parametrize("line", ["--preset crowsonkb --help", "--help --preset=crowsonkb"])
+@pytest.mark.parametrize("line", ["--preset crowsonkb --help-all", "--help-all --preset=crowsonkb"])
 def test_help_shows_a_preset_s_own_defaults(capsys, monkeypatch, line):
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit, match="0"):
         run(["render", *line.split()])
     text = capsys.readouterr().out
     assert "(default: crowsonkb)" in text
-    assert "at most. (default: 500)" in text
+    assert "(default: 500)" in text.split("--steps INT")[1][:600]
     assert "(default: 256.0 64.0 16.0 4.0 1.0)" in text
 
 
@@ -309,3 +310,23 @@ def test_flags_go_before_a_preset_wherever_they_stand(capsys, monkeypatch):
     assert run(["plan", "--steps", "3", "--preset", "crowsonkb", "--size", "64"]) == 0
     assert run(["plan", "--preset", "crowsonkb"]) == 0
     assert seen == [Options(preset="crowsonkb", steps=3, size=64), Options(preset="crowsonkb")]
+
+
+def test_help_shows_the_first_groups_and_all_of_them_if_asked(capsys, monkeypatch):
+    """None is left out of them, and none is in two."""
+    listed = [name for names in GROUPS.values() for name in names]
+    assert sorted(listed) == sorted({*JOB_FIELDS, *SHARED_FIELDS})
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {}
+    for asked in ("--help", "--help-all"):
+        with pytest.raises(SystemExit, match="0"):
+            run(["batch", asked])
+        shown[asked] = capsys.readouterr().out
+    for name in listed:
+        flag = f"--{name.replace('_', '-')} "
+        assert flag in shown["--help-all"], name
+        is_first = any(name in GROUPS[group] for group in ("look", "strokes and colours", "start"))
+        assert (flag in shown["--help"]) == is_first, name
+    assert "(default: )" not in shown["--help-all"]
+    _, *boxed = shown["--help-all"].split("positional arguments")
+    assert max(map(len, "".join(boxed).splitlines())) <= 80

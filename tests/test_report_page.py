@@ -3,6 +3,7 @@
 Skipped where there is no Chromium.
 """
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from browsers import Browser, chromium
 from report_folders import result, save, small_batch, write
 from test_report import HOSTILE
 
+from nst_jax.engine.results import LossPoint
 from nst_jax.files.report.page import write_report
 from nst_jax.request.job import Job
+from nst_jax.request.options import JobOptions
 
 RIGHT, LEFT, ESCAPE, ENTER = "\ue014", "\ue012", "\ue00c", "\ue007"
 CARDS = "document.querySelectorAll('.card').length"
@@ -274,3 +277,80 @@ def test_two_thousand_jobs_are_quick(tmp_path, browser):
     )
     assert took < 1000
     assert len(names(browser)) == sum("77" in str(number) for number in range(2000))
+
+
+def test_options_that_differ_stand_on_cards_and_can_be_chosen(page):
+    """The failed job has the default weight."""
+    assert "style_weight 11" in page.texts(".card small")
+    chosen = "[id='o.style_weight']"
+    assert page.texts(f"{chosen} option") == [
+        *("every style_weight", "style_weight 1", "style_weight 10", "style_weight 11"),
+        "style_weight 12",
+    ]
+    page.choose(chosen, "11")
+    assert names(page) == ["deep/cat_stars.jpg"]
+    page.one("#clear").click()
+    assert len(names(page)) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "heads"),
+    [
+        ("content", "style", ["stars.png", "waves.png", "waves.png + stars.png"]),
+        ("pair", "style_weight", ["1", "10", "11", "12"]),
+    ],
+)
+def test_jobs_stand_in_a_grid_by_what_is_chosen(folder, page, rows, columns, heads):
+    page.choose("#rows", rows)
+    page.choose("#columns", columns)
+    assert page.texts("#matrix thead th") == heads
+    assert len(page.texts("#matrix tbody tr")) >= 2
+    assert not page.one("#grid").is_displayed()
+    assert len(page.texts("#matrix .card")) == 4
+    page.open(folder / "report/index.html", page.js("location.hash"))
+    assert page.texts("#matrix thead th") == heads
+    page.choose("#rows", "")
+    assert page.one("#grid").is_displayed()
+    assert len(names(page)) == 4
+
+
+def test_a_job_that_is_no_longer_asked_for_is_marked(folder, browser):
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"unasked": ["deep/cat_stars.jpg"]}))
+    browser.open(write_report(folder))
+    assert browser.texts(".card.unasked b") == ["deep/cat_stars.jpg"]
+    assert "no longer asked for" in browser.one(".card.unasked").text
+
+
+def test_previews_stand_in_a_job_s_own_view(folder, browser):
+    for step in (20, 1000000):
+        save(folder / f"previews/deep/cat_waves.png.{step:06d}.png")
+    browser.open(write_report(folder))
+    open_job(browser)
+    assert browser.texts(".previews figcaption") == ["after step 20", "after step 1000000"]
+    browser.wait(f"{LOADED} === document.images.length")
+
+
+def test_parts_of_the_loss_have_their_weights_where_they_add_up(folder, browser):
+    """The total is 2 times the content, 3 times the style and the smoothness; a level ends."""
+    weights = JobOptions(content_weight=2.0, style_weight=3.0, tv_weight=1.0)
+    parts = [(1, 8.0, 4.0, 0.5), (5, 4.0, 2.0, 0.3), (40, 1e-9, 1.0, 0.2)]
+    curve = tuple(LossPoint(step, 2 * c + 3 * s + t, c, s, t) for step, c, s, t in parts)
+    inputs = folder.parent / "inputs"
+    job = Job(inputs / "cat.png", inputs / "waves.png", output="sum.png", options=weights)
+    made = dataclasses.replace(result(folder, job, 9), curve=curve, level_ends=(10, 40))
+    write(folder, [made])
+    browser.open(write_report(folder), "#job=sum.png")
+    browser.wait(OPEN)
+    assert "Loss, its parts weighted" in browser.texts(".facts h3")
+    assert browser.texts(".legend li") == [
+        *("total3.2", "content2.00e-9", "style3", "tv0.2", "after step 40")
+    ]
+    assert len(browser.js("[...document.querySelectorAll('.chart .level')]")) == 1
+    lowest = browser.js("document.querySelector('.chart').getBBox().height")
+    assert lowest < 260, "what is nearly nothing stays at the floor"
+
+
+def test_parts_that_do_not_add_up_stay_as_they_are(page):
+    open_job(page)
+    assert "Loss, its parts unweighted" in page.texts(".facts h3")

@@ -10,8 +10,14 @@ import tyro
 
 from nst_jax.cli.console import print_json, print_note, print_table
 from nst_jax.cli.job_arguments import JobsCommand, note_another_network, open_run
-from nst_jax.request.errors import NstJaxError, OptionError, OutputError, WriteError
-from nst_jax.request.job import Job, fill_defaults, picture_name
+from nst_jax.request.errors import (
+    NstJaxError,
+    OptionError,
+    OutputError,
+    WriteError,
+    say_count,
+)
+from nst_jax.request.job import Job, fill_defaults
 from nst_jax.request.outputs import CONTACT_SHEET_NAME, is_url
 from nst_jax.request.paths import find_path
 from nst_jax.request.run_policy import RunPolicy
@@ -37,7 +43,8 @@ class Batch(JobsCommand):
     output_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """Where the pictures and the ledger go. (required)"""
     contact_sheet: bool = False
-    """Also write index.png: content, style and result of each job in rows."""
+    """Also write index.png: a grid of contents by styles or by the options that differ; of other
+    lists content, style and result of each job in rows."""
     no_report: bool = False
     """Don't write report/index.html, the page that shows the pictures and the run."""
     shard: Annotated[str, tyro.conf.arg(metavar="auto|distributed|I/N")] = ""
@@ -56,6 +63,8 @@ class Batch(JobsCommand):
     handling: RunPolicy = dataclasses.field(default_factory=RunPolicy)
     quiet: bool = False
     """Say nothing but faults."""
+    verbose: bool = False
+    """Also name each program that is compiled or loaded; they stand in the report page too."""
     json: bool = False
     """Print the summary as one JSON object, of a run that is stopped too."""
 
@@ -73,15 +82,19 @@ class Batch(JobsCommand):
         summary = self._render(jobs)
         folder = Path(find_path(self.output_dir))
         if self.contact_sheet:
-            _write_contact_sheet(folder, jobs)
+            from nst_jax.files.batch_sheet import write_batch_sheet
+
+            write_batch_sheet(folder / CONTACT_SHEET_NAME, jobs, size=self.options.size)
         no_page = self.no_report or self.shard or is_url(self.output_dir)
         page = None if no_page else _write_page(folder)
         if self.json:
             print_json(summary.record())
+        elif summary.is_up_to_date and not self.quiet:
+            print(f"{summary.skipped} of {say_count(summary.jobs, 'picture')} up to date")
         elif not self.quiet:
-            _print_table(summary)
-            if page:
-                print(f"Look at {page}")
+            _print_table(summary, verbose=self.verbose)
+        if page and not (self.quiet or self.json):
+            print(f"Look at {page}")
         if summary.given_up:
             print_note(_given_up_text(summary.given_up))
         return 3 if summary.failed else 0
@@ -115,7 +128,8 @@ class Batch(JobsCommand):
             where = {"shard": resolve_shard(self.shard)}  # before anything asks for devices
         asked = jobs, self.output_dir, self.options
         is_here, quiet = self.engine == "local", self.quiet or self.json
-        with open_run(self.options, quiet=quiet, is_here=is_here) as run:
+        told = {"quiet": quiet, "verbose": self.verbose}
+        with open_run(self.options, **told, is_here=is_here) as run:
             try:
                 return render(*asked, handling=self.handling, **run, **where)
             except NstJaxError as fault:
@@ -152,32 +166,18 @@ def _check_contact_sheet(jobs: Sequence[Job], output_dir: str) -> None:
     check_inputs_not_overwritten(pictures, [CONTACT_SHEET_NAME], folder_at(output_dir))
 
 
-def _write_contact_sheet(folder: Path, jobs: Sequence[Job]) -> None:
-    from nst_jax.files.contact_sheet import Row, write_contact_sheet
-
+def _print_table(summary: "Summary", *, verbose: bool) -> None:
+    """The closing table: jobs, seconds, speed, and if asked for what was compiled."""
     rows = [
-        Row(
-            content=Path(find_path(picture_name(job.content))),
-            styles=[Path(find_path(picture_name(style))) for style in job.styles],
-            output=folder / job.output,
-        )
-        for job in jobs
-    ]
-    write_contact_sheet(folder / CONTACT_SHEET_NAME, rows)
-
-
-def _print_table(summary: "Summary") -> None:
-    """The closing table: jobs, seconds, speed, and what was compiled."""
-    rows = [
-        ("jobs", f"{summary.done} done, {summary.failed} failed, {summary.skipped} skipped"),
+        ("pictures", f"{summary.done} done, {summary.failed} failed, {summary.skipped} up to date"),
         *([("shard", summary.shard)] if summary.shard else []),
         ("seconds", f"{summary.seconds:.1f}"),
         ("  of these in steps", f"{summary.step_seconds:.1f}"),
-        ("  in compilations", f"{summary.compile_seconds:.1f}"),
-        ("image-steps", str(summary.image_steps)),
-        ("image-steps a second", f"{summary.image_steps_per_second:.2f}"),
+        ("  preparing programs", f"{summary.compile_seconds:.1f}"),
+        ("steps of a picture", str(summary.image_steps)),
+        ("  of these a second", f"{summary.image_steps_per_second:.2f}"),
     ]
-    for program, seconds in summary.compiled.items():
+    for program, seconds in summary.compiled.items() if verbose else ():
         how = "loaded" if program in summary.loaded else "compiled"
         rows.append((f"{how} in {seconds:.1f} s", program))
     print_table(rows)

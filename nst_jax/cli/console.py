@@ -65,3 +65,15 @@ def print_table(
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
+
+
+_UNITS = (("day", 86400.0), ("hour", 3600.0), ("min", 60.0))
+
+
+def say_duration(seconds: float) -> str:
+    """A time in the unit that suits it: 31 s, 4.5 min, 3.2 hours, 20 days."""
+    for unit, length in _UNITS:
+        if (count := seconds / length) >= 1:
+            text = f"{count:.0f}" if count >= 10 else f"{count:.1f}".removesuffix(".0")
+            return f"{text} {unit}" + "s" * (unit != "min" and text != "1")
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,18 +1,24 @@
 """What `nst-jax plan` prints: a row a canvas or a compiled step, then a line a figure."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nst_jax.cli.console import print_table, printable
+from nst_jax.cli.console import print_table, printable, say_duration
 
 if TYPE_CHECKING:
+    from nst_jax.forecast.folder_state import FolderState
     from nst_jax.forecast.report import CanvasReport, PlanReport
     from nst_jax.forecast.roofline import StepRoofline, TopologyReport
 
 _CANVAS_HEADINGS = (
-    *("canvas", "jobs", "slots", "batches", "waste"),
-    *("GFLOP/image-step", "MB/device"),
+    *("canvas", "pictures", "slots", "batches", "waste"),
+    *("GFLOP\na step", "MB on\na device"),
 )
+_MOST_CANVASES = 12
+"""More are put together by their long edge, which is a level's."""
+_NAMES_SHOWN = 20
+
 # Two lines each, so that ten columns go into eighty characters.
 _STEP_HEADINGS = (
     *("canvas", "style", "slots\na chip", "would\nfit", "MB\na chip"),
@@ -21,22 +27,32 @@ _STEP_HEADINGS = (
 
 
 def print_plan(made: "PlanReport") -> None:
-    """A row a canvas, and what concerns the whole run."""
-    print_table(map(_canvas_cells, made.canvases), _CANVAS_HEADINGS, justify="right")
+    """What concerns the whole run, then a row a canvas, or of many canvases a row a level."""
     device = made.device
     memory = device["memory_bytes"]
     room = "" if memory is None else f", {memory / 1e6:.0f} MB each to use"
     dtype, jobs, levels, steps, waste = _common_lines(made)
     lines = [
+        jobs,
+        ("time", _time_text(made)),
         ("devices", f"{device['count']} x {device['kind']} ({device['platform']}){room}"),
-        *(dtype, jobs, levels),
-        ("compilations", str(made.compilations)),
+        *(dtype, levels),
+        ("programs", f"{made.compilations} to compile at most"),
         *(steps, waste),
         ("operations", f"{made.operations / 1e12:.3f} TFLOP of convolutions"),
-        ("time in steps", _time_text(made)),
         ("memory", _memory_text(made)),
     ]
     _print_lines(lines, made.notes, made)
+    if made.folder:
+        _print_folder(made.folder)
+    if len(made.canvases) > _MOST_CANVASES:
+        print_table(
+            _level_rows(made.canvases),
+            ("level", "canvases", *_CANVAS_HEADINGS[1:]),
+            justify="right",
+        )
+    else:
+        print_table(map(_canvas_cells, made.canvases), _CANVAS_HEADINGS, justify="right")
 
 
 def print_forecast(made: "TopologyReport") -> None:
@@ -66,13 +82,29 @@ def print_forecast(made: "TopologyReport") -> None:
     _print_lines(lines, made.notes, plan)
 
 
+def _print_folder(state: "FolderState") -> None:
+    """What the output folder has: counts, and under them names, the first of many."""
+    print(f"{'up to date':<22}{state.up_to_date}")
+    for name, listed in (
+        ("missing", state.missing),
+        ("out of date", [f"{one}: {why}" for one, why in state.outdated.items()]),
+        ("failed before", [f"{one}: {why}" for one, why in state.failed.items()]),
+        ("no longer asked for", state.unasked),
+    ):
+        print(f"{name:<22}{len(listed)}")
+        for text in listed[:_NAMES_SHOWN]:
+            print(f"  {printable(text)}")
+        if len(listed) > _NAMES_SHOWN:
+            print(f"  and {len(listed) - _NAMES_SHOWN} more; --json lists all")
+
+
 def _common_lines(plan: "PlanReport") -> list[tuple[str, str]]:
     failed = len(plan.failures)
     return [
         ("computes in", plan.dtype),
-        ("jobs", f"{plan.jobs - failed} planned, {failed} failed"),
+        ("pictures", f"{plan.jobs - failed} planned, {failed} failed"),
         ("levels", str(plan.levels)),
-        ("image-steps", str(plan.image_steps)),
+        ("steps", f"{plan.image_steps} of single pictures"),
         ("wasted pixels", f"{100 * plan.waste:.1f} % (rims of canvases, empty slots)"),
     ]
 
@@ -105,6 +137,26 @@ def _canvas_cells(one: "CanvasReport") -> tuple[str, ...]:
     )
 
 
+def _level_rows(canvases: Sequence["CanvasReport"]) -> Iterator[tuple[str, ...]]:
+    """Canvases put together by their long edge; per step and device the largest counts."""
+    by_edge: dict[int, list[CanvasReport]] = collections.defaultdict(list)
+    for one in canvases:
+        by_edge[max(one.canvas)].append(one)
+    for edge, members in sorted(by_edge.items()):
+        computed = sum(one.computed_pixel_steps for one in members)
+        waste = 1 - sum(one.own_pixel_steps for one in members) / computed
+        yield (
+            f"{edge} px",
+            str(len(members)),
+            str(sum(one.jobs for one in members)),
+            str(max(one.slots for one in members)),
+            str(sum(one.batches for one in members)),
+            f"{100 * waste:.0f} %",
+            f"{max(one.flops_per_image_step for one in members) / 1e9:.2f}",
+            f"{max(one.bytes_per_chip for one in members) / 1e6:.0f}",
+        )
+
+
 def _step_cells(step: "StepRoofline") -> Sequence[str]:
     seen = step.step.compiled
     memory, fit, seconds = seen.bytes_per_device, step.slots_that_fit, step.chip_seconds
@@ -125,8 +177,9 @@ def _time_text(made: "PlanReport") -> str:
         return "not known: no rate was measured"
     rate = made.flops_per_second / 1e9
     return (
-        f"about {made.seconds:.0f} s at {rate:.0f} GFLOP/s, measured just now on a forward pass "
-        "over a small picture"
+        f"about {say_duration(made.seconds + made.preparing_seconds)} on this machine: "
+        f"{say_duration(made.seconds)} in steps, at {rate:.0f} GFLOP/s as measured just now on a "
+        f"small picture, {say_duration(made.preparing_seconds)} preparing programs, if none is kept"
     )
 
 

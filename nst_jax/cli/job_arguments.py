@@ -1,88 +1,28 @@
-"""What the commands that render have in common: options, jobs, and how a run is watched.
-
-A line gives some options; the preset, which may stand anywhere in it, decides the rest. So the
-parser passes on what was given and nothing else, and shows a preset's values in `--help` alone.
-"""
+"""What the commands that render have in common: jobs, and how a run is watched."""
 
 import contextlib
 import dataclasses
 import os
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro._singleton import EXCLUDE_FROM_CALL  # as tyro's own TypedDicts have it: not passed on
-from tyro.constructors import (
-    ConstructorRegistry,
-    StructConstructorSpec,
-    StructFieldSpec,
-    StructTypeInfo,
-)
 
 from nst_jax.cli.console import print_note
 from nst_jax.cli.progress_bars import open_progress
 from nst_jax.cli.signals import stop_on_signal
-from nst_jax.request.errors import ManifestError, OptionError
+from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, every_pair
-from nst_jax.request.manifest import parse_manifest, read_manifest
 from nst_jax.request.options import Options
-from nst_jax.request.outputs import is_url
-from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+from nst_jax.request.presets import find_preset
 
 if TYPE_CHECKING:
     from nst_jax.engine.progress import Progress
 
-Rendering = Annotated[Options, tyro.conf.arg(name="rendering")]
-"""Options under a heading of their own in `--help`."""
+Rendering = Annotated[Options, tyro.conf.arg(name="")]
+"""Options under headings of their own in `--help`; see `option_groups`."""
 
 PicturePaths = Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH...")]
-
-
-def options_registry(arguments: Sequence[str]) -> ConstructorRegistry:
-    """How tyro makes Options that have no default: of what the line gives alone.
-
-    Args:
-        arguments: The line. Where it asks for help, its preset's values are shown as defaults.
-
-    Raises:
-        OptionError: Help is asked for, with a preset that there is not.
-    """
-    named: list[str] = []
-    if not {"-h", "--help"}.isdisjoint(arguments):
-        named = re.findall(r"--preset[= ]([^\s-]\S*)", " ".join(arguments))
-    shown = Options(preset=named[-1] if named else DEFAULT_PRESET)
-    registry = ConstructorRegistry()
-    is_asking = False  # for tyro's own rule, from within this one
-
-    @registry.struct_rule
-    def make_of_what_is_given(info: StructTypeInfo) -> StructConstructorSpec | None:
-        nonlocal is_asking
-        if info.type is not Options or is_asking:
-            return None
-        has_default = isinstance(info.default, Options)
-        default = info.default if has_default else shown
-        is_asking = True
-        spec = registry.get_struct_spec(dataclasses.replace(info, default=default))
-        is_asking = False
-        assert isinstance(spec, StructConstructorSpec)  # of a dataclass and its own instance
-        fields = (one for one in spec.fields if one.name != "given_names")
-        return dataclasses.replace(
-            spec, fields=tuple(fields if has_default else map(_omit_default, fields))
-        )
-
-    return registry
-
-
-def _omit_default(field: StructFieldSpec) -> StructFieldSpec:
-    """The same field, which only shows its default."""
-    value = field.default
-    text = shlex.join(map(str, value)) if isinstance(value, tuple) else str(value)
-    hint = tyro.conf.arg(help_behavior_hint=f"(default: {text})")
-    kind: Any = Annotated[field.type, hint]
-    return dataclasses.replace(field, type=kind, default=EXCLUDE_FROM_CALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +58,9 @@ class JobsCommand:
                 f"See nst-jax {command} --help",
             )
         if not pairs:
-            return _read_manifest(self.manifest, self.options)
+            from nst_jax.files.find_jobs import read_manifest
+
+            return read_manifest(self.manifest, self.options)
         if not (self.contents and self.styles):
             missing = "--styles" if self.contents else "--contents"
             raise OptionError(f"--contents and --styles go together, {missing} is missing")
@@ -155,7 +97,9 @@ def find_pictures(
 
 
 @contextlib.contextmanager
-def open_run(options: Options, *, quiet: bool, is_here: bool = True) -> Iterator[dict[str, Any]]:
+def open_run(
+    options: Options, *, quiet: bool, verbose: bool = False, is_here: bool = True
+) -> Iterator[dict[str, Any]]:
     """Prepares this process for rendering in a `with` block, until a signal stops it.
 
     Gives what the engine's functions are told of it: `progress` and `stop`.
@@ -163,20 +107,22 @@ def open_run(options: Options, *, quiet: bool, is_here: bool = True) -> Iterator
     Args:
         options: The run's.
         quiet: Whether to say nothing but faults.
+        verbose: Whether to name each program that is compiled or loaded.
         is_here: Whether it renders itself; else its devices are left alone.
     """
     from nst_jax.engine.schedule.stop import StopToken  # jax takes a second to import
 
     stop = StopToken()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(stop_on_signal(stop))
-        progress = stack.enter_context(open_progress(quiet=quiet))
+        progress = stack.enter_context(open_progress(quiet=quiet, verbose=verbose))
+        stack.enter_context(stop_on_signal(stop, progress.note))
         if is_here:
             from nst_jax.engine.device.runtime import configure_process
 
             stack.enter_context(configure_process())
             _note_unkept_programs()
             _note_devices(options, progress)
+            _note_converted_weights(options, progress)
         yield {"progress": progress, "stop": stop}
 
 
@@ -199,6 +145,17 @@ def _note_devices(options: Options, progress: "Progress") -> None:
         print_note(missed)
 
 
+def _note_converted_weights(options: Options, progress: "Progress") -> None:
+    """Says what a file of another program holds, and where it lies once it is converted."""
+    from nst_jax.weights.find import describe_source, find_weights, known_weights
+
+    if options.weights in {entry.name for entry in known_weights()}:
+        return
+    path = find_weights(options.weights)
+    if path.name != os.path.basename(options.weights):
+        progress.note(f"weights {options.weights!r} are kept as {path}: {describe_source(path)}")
+
+
 def note_another_network(options: Options) -> None:
     """Says so where a preset's weights were chosen for features of another size."""
     network = find_preset(options.preset).network
@@ -207,16 +164,3 @@ def note_another_network(options: Options) -> None:
             f"preset {options.preset} is exact on {network} alone; on {options.weights} its terms "
             "have another balance: see content_weight, style_weight and tv_weight"
         )
-
-
-def _read_manifest(name: str, options: Options) -> Sequence[Job]:
-    if not is_url(name):
-        return read_manifest(Path(name), options)
-    from nst_jax.files.storage import RemoteFile
-
-    try:
-        content = RemoteFile(name).content
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ManifestError(f"manifest {name!r} can't be read: {reason}") from error
-    return parse_manifest(content, name, options)

@@ -28,7 +28,7 @@ from nst_jax import __version__
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
 from nst_jax.cli.console import drop_output, print_note
-from nst_jax.cli.job_arguments import options_registry
+from nst_jax.cli.option_groups import HELP_ALL, options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
 from nst_jax.cli.programs import Programs
@@ -159,7 +159,7 @@ def _run(arguments: Sequence[str]) -> int:
         _Command,
         prog="nst-jax",
         description=_DESCRIPTION,
-        args=[_expand_home(one) for one in arguments],
+        args=["--help" if one == HELP_ALL else _expand_home(one) for one in arguments],
         config=(
             tyro.conf.OmitSubcommandPrefixes,
             tyro.conf.OmitArgPrefixes,

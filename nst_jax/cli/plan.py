@@ -32,6 +32,9 @@ class Plan(JobsCommand):
     topology: Annotated[str, tyro.conf.arg(metavar="CHIP:GRID")] = ""
     """Compile the step programs for TPU chips that need not be here: v5e:2x2, v5p:2x2x1, v6e:2x4.
     It needs the extra `tpu` and takes a minute or more a program."""
+    output_dir: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """Also list what this folder has of the jobs: up to date, missing, out of date and why, no
+    longer asked for."""
     quiet: bool = False
     """Say nothing on the way."""
     json: bool = False
@@ -47,7 +50,11 @@ class Plan(JobsCommand):
 
         with open_progress(quiet=self.quiet or self.json) as progress, configure_process():
             made = make_plan_report(
-                jobs, self.options, compile_steps=self.compile, progress=progress
+                jobs,
+                self.options,
+                compile_steps=self.compile,
+                progress=progress,
+                output_dir=self.output_dir,
             )
         if self.json:
             print_json(made.record())
@@ -73,7 +80,7 @@ class Plan(JobsCommand):
     def _jobs(self) -> Sequence[Job]:
         """Those asked for; else squares: one, or with a topology as many as go together."""
         if self.manifest or self.contents or self.styles:
-            return self.load_jobs(quiet=self.quiet)
+            return self.load_jobs(output_dir=self.output_dir, quiet=self.quiet)
         import numpy as np
 
         from nst_jax.engine.plan.slots import WAVE_JOBS

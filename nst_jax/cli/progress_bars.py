@@ -1,6 +1,7 @@
 """Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -17,11 +17,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nst_jax.cli.console import drop_output, print_on_stderr, printable
+from nst_jax.cli.console import drop_output, print_on_stderr, printable, say_duration
 from nst_jax.engine.progress import NullProgress
 from nst_jax.request.errors import NstJaxError, say_count
 
 _LINE_EVERY_S = 10.0
+_BAR_LETTERS = 16
+"""With what is said beside it a line has eighty."""
+
 _Bar = TypeVar("_Bar", bound="TerminalBar")
 _Watch = TypeVar("_Watch")
 
@@ -32,10 +35,10 @@ class TerminalBar:
     def __init__(self, *amounts: ProgressColumn) -> None:
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=_BAR_LETTERS),
             *amounts,
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
         )
 
@@ -85,49 +88,138 @@ class TimedLines:
             self.say(f"{message} ({100 * done / max(total, 1):.0f} %)")
 
 
-class ProgressBar(TerminalBar):
-    """A bar of image-steps."""
+@dataclasses.dataclass
+class Tally:
+    """How far a run is.
 
-    def __init__(self) -> None:
-        super().__init__(MofNCompleteColumn(), TextColumn("image-steps"))
+    Attributes:
+        jobs: Of the batch, those finished before included, without any that failed before.
+        finished: Of these, so far.
+        image_steps: Of the jobs that this run renders.
+        taken: Of these, so far.
+        failed: Jobs, in this run.
+    """
+
+    jobs: int = 0
+    finished: int = 0
+    image_steps: int = 0
+    taken: int = 0
+    failed: int = 0
+
+    def begin(
+        self, jobs: int, image_steps: int, finished: int, taken: int, seconds: float | None
+    ) -> str:
+        """Notes what there is to do, and says it."""
+        self.jobs, self.finished = jobs + finished, finished
+        self.image_steps, self.taken = image_steps + taken, taken
+        told = [f"{say_count(jobs, 'picture')} to render"]
+        if finished:
+            told.append(f"{finished} of {self.jobs} finished before")
+        if taken:
+            told.append(f"{taken} of {self.image_steps} steps taken before")
+        if seconds is not None:
+            told.append(f"about {say_duration(seconds)} in steps")
+        return ", ".join(told)
+
+    def end_job(self, error: NstJaxError | None) -> None:
+        """Notes that a job has its picture, or none."""
+        self.finished += not error
+        self.failed += bool(error)
+
+    def __str__(self) -> str:
+        told = [f"{self.finished} of {say_count(self.jobs, 'picture')}"]
+        if self.failed:
+            told.append(f"{self.failed} failed")
+        if self.image_steps:  # which a cluster does not tell
+            told.append(f"{self.taken} of {self.image_steps} steps")
+        return ", ".join(told)
+
+
+class ProgressBar(TerminalBar):
+    """A bar of steps, with the pictures that are finished."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        super().__init__()
+        self._is_verbose = verbose
+        self._tally = Tally()
         self._task = self._bar.add_task("looking at the pictures", total=None)
 
-    def on_start(self, jobs: int, image_steps: int) -> None:
-        self._bar.update(
-            self._task, total=image_steps, description=f"rendering {say_count(jobs, 'job')}"
+    def on_start(
+        self,
+        jobs: int,
+        image_steps: int,
+        *,
+        finished: int = 0,
+        taken: int = 0,
+        seconds: float | None = None,
+    ) -> None:
+        self.say(self._tally.begin(jobs, image_steps, finished, taken, seconds))
+        self._bar.reset(
+            self._task, total=self._tally.image_steps or None, completed=self._tally.taken
         )
+        self._show()
+
+    def on_prepare(self, size: str, number: int, count: int) -> None:
+        self._show(f"preparing {size} ({number} of {count})")
 
     def on_compile(self, program: str) -> None:
-        self._bar.update(self._task, description=f"compiling {program.split(' content ')[0]}")
+        if self._is_verbose:
+            self.say(f"preparing {program}")
+        elif not self._tally.jobs:  # nothing else is told, as by `plan`
+            self._show(f"preparing {shorten_program(program)}")
 
     def on_step(self, image_steps: int) -> None:
-        self._bar.update(self._task, advance=image_steps, description="rendering")
+        self._tally.taken += image_steps
+        self._bar.update(self._task, completed=self._tally.taken)
+        self._show()
 
     def on_finish(self, job: str, error: NstJaxError | None) -> None:
+        self._tally.end_job(error)
         if error:
             self.say(_line(job, error), style="red")
+        self._show()
 
     def note(self, message: str) -> None:
         self.say(message)
 
+    def _show(self, message: str = "") -> None:
+        self._bar.update(self._task, description=message or str(self._tally))
+
 
 class ProgressLines(TimedLines):
-    """Lines about image-steps."""
+    """Lines about pictures and steps."""
 
-    _done = _total = 0
+    def __init__(self, *, verbose: bool = False) -> None:
+        super().__init__()
+        self._is_verbose = verbose
+        self._tally = Tally()
 
-    def on_start(self, jobs: int, image_steps: int) -> None:
-        self._total = image_steps
-        self.say(f"rendering {say_count(jobs, 'job')}, {image_steps} image-steps")
+    def on_start(
+        self,
+        jobs: int,
+        image_steps: int,
+        *,
+        finished: int = 0,
+        taken: int = 0,
+        seconds: float | None = None,
+    ) -> None:
+        self.say(self._tally.begin(jobs, image_steps, finished, taken, seconds))
+
+    def on_prepare(self, size: str, number: int, count: int) -> None:
+        self.say(f"preparing {size} ({number} of {count})")
 
     def on_compile(self, program: str) -> None:
-        self.say(f"compiling {program}")
+        if self._is_verbose:
+            self.say(f"preparing {program}")
+        elif not self._tally.jobs:
+            self.say(f"preparing {shorten_program(program)}")
 
     def on_step(self, image_steps: int) -> None:
-        self._done += image_steps
-        self.say_share(f"{self._done} of {self._total} image-steps", self._done, self._total)
+        self._tally.taken += image_steps
+        self.say_share(str(self._tally), self._tally.taken, self._tally.image_steps)
 
     def on_finish(self, job: str, error: NstJaxError | None) -> None:
+        self._tally.end_job(error)
         self.say(_line(job, error))
 
     def note(self, message: str) -> None:
@@ -147,11 +239,22 @@ class Quiet(NullProgress):
             print_on_stderr(_line(job, error))
 
 
-def open_progress(*, quiet: bool) -> ProgressBar | ProgressLines | Quiet:
-    """What suits the place that stderr goes to."""
+def open_progress(*, quiet: bool, verbose: bool = False) -> ProgressBar | ProgressLines | Quiet:
+    """What suits the place that stderr goes to: a terminal, a notebook, a log.
+
+    Args:
+        quiet: Whether to say nothing but what failed.
+        verbose: Whether to name each program that is compiled or loaded.
+    """
     if quiet:
         return Quiet()
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+    has_bar = sys.stderr.isatty() or Console(stderr=True).is_jupyter
+    return ProgressBar(verbose=verbose) if has_bar else ProgressLines(verbose=verbose)
+
+
+def shorten_program(program: str) -> str:
+    """A program's name without what it has alike with most others."""
+    return program.split(" content ")[0]
 
 
 def _line(job: str, error: NstJaxError | None) -> str:

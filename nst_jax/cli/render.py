@@ -1,7 +1,8 @@
 """`nst-jax render`: one content in the manner of one style or several."""
 
 import dataclasses
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -11,6 +12,9 @@ from nst_jax.request.errors import OptionError
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.outputs import check_output_suffix
 from nst_jax.request.validators import SECONDS
+
+if TYPE_CHECKING:
+    from nst_jax.engine.results import Result
 
 Masks = Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]
 
@@ -41,6 +45,8 @@ class Render:
     only when it is interrupted. The same command goes on from there."""
     quiet: bool = False
     """Say nothing but faults."""
+    verbose: bool = False
+    """Also name each program that is compiled or loaded."""
     json: bool = False
     """Print the result as one JSON object."""
 
@@ -64,9 +70,19 @@ class Render:
             note_another_network(self.options)
         from nst_jax.engine.render import render  # jax takes a second to import
 
-        with open_run(self.options, quiet=self.quiet or self.json) as run:
+        began, quiet = time.monotonic(), self.quiet or self.json
+        with open_run(self.options, quiet=quiet, verbose=self.verbose) as run:
             every = self.checkpoint_every
             result = render(job, self.output, self.options, checkpoint_every=every, **run)
+            run["progress"].note(_end_text(result, time.monotonic() - began))
         if self.json:
             print_json(result.record())
         return 0
+
+
+def _end_text(result: "Result", seconds: float) -> str:
+    """What was written where, and how long that took."""
+    assert result.image is not None
+    height, width, _ = result.image.shape
+    parts = f"{result.seconds:.1f} s in steps, {result.compile_seconds:.1f} s preparing them"
+    return f"wrote {result.output} ({width}x{height}) in {seconds:.1f} s: {parts}"

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -95,10 +96,16 @@ class SignalExit(Exception):
 
 
 @contextlib.contextmanager
-def stop_on_signal(stop: "StopToken") -> Iterator[None]:
+def stop_on_signal(
+    stop: "StopToken", say: Callable[[str], object] = lambda _: None
+) -> Iterator[None]:
     """In this `with` block the first signal asks the run to stop, the second ends the process.
 
     Where nobody listens to the wish, the first one ends the process too: nothing is lost there.
+
+    Args:
+        stop: The wish.
+        say: Told at once, by another thread, what the signal does and what a second one would.
 
     Raises:
         SignalExit: The run has stopped because of one.
@@ -111,7 +118,7 @@ def stop_on_signal(stop: "StopToken") -> Iterator[None]:
     first: list[int] = []
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    thread = threading.Thread(target=_pass_on, args=(reader, stop, first), daemon=True)
+    thread = threading.Thread(target=_pass_on, args=(reader, stop, first, say), daemon=True)
     with _handle_signals(handle):
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         thread.start()
@@ -153,7 +160,9 @@ def _raise(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt if signum == signal.SIGINT else Termination(signum)
 
 
-def _pass_on(reader: socket.socket, stop: "StopToken", first: list[int]) -> None:
+def _pass_on(
+    reader: socket.socket, stop: "StopToken", first: list[int], say: Callable[[str], object]
+) -> None:
     """The thread: reads a byte for each signal, which is its number; keeps the first one's."""
     is_impatient = False
     while (number := reader.recv(1)[0]) != _END:
@@ -167,7 +176,17 @@ def _pass_on(reader: socket.socket, stop: "StopToken", first: list[int]) -> None
             is_impatient = True
         if not first:
             first.append(number)
+            is_heard = stop.is_watched
             stop.request()
+            if is_heard:
+                say(_stopping_text(number, stop.saved_at))
+
+
+def _stopping_text(number: int, saved_at: float) -> str:
+    """What a first signal does, and what a second one would."""
+    since = time.strftime("%H:%M", time.localtime(saved_at))
+    again = f"; Ctrl-C again ends now and loses the steps since {since}"
+    return f"stopping after the steps under way{again if number == signal.SIGINT else ''}"
 
 
 def _end_at_once(number: int) -> None:

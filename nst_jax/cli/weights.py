@@ -20,14 +20,14 @@ _LISTED = (
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Show the known networks and where they lie."""
+    """Show the known networks and where they lie, and what was converted of other files."""
 
     json: bool = False
     """Print one JSON object a network."""
 
     def run(self) -> int:
         """Prints; returns the exit status."""
-        from nst_jax.weights.find import known_weights
+        from nst_jax.weights.find import describe_source, known_weights, list_converted
 
         for entry in known_weights():
             record = {name: getattr(entry, name) for name in _LISTED}
@@ -36,6 +36,13 @@ class List:
                 print_json(record)
             else:
                 _print_entry(record)
+        for path in list_converted():
+            record = {"name": path.stem, "path": str(path), "source": describe_source(path)}
+            if self.json:
+                print_json(record)
+            else:
+                print(f"{path.stem}  converted when it was first used: {record['source']}")
+                print(f"  file      {path}")
         return 0
 
 

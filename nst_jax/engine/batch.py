@@ -23,6 +23,7 @@ from nst_jax.engine.plan.demand import job_costs, measure_demand
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Summary
 from nst_jax.engine.run.folder_run import FolderRun
+from nst_jax.engine.run.outdated import explain_outdated, say_outdated
 from nst_jax.engine.run.plan_file import WholeBatch, batch_hash, check_shared_batch
 from nst_jax.engine.run.preflight import (
     FolderLock,
@@ -30,9 +31,14 @@ from nst_jax.engine.run.preflight import (
     check_outputs,
     warn_if_disk_is_short,
 )
-from nst_jax.engine.run.remaining import read_records, remaining_work, say_older
+from nst_jax.engine.run.remaining import (
+    list_unasked,
+    read_records,
+    remaining_work,
+    say_older,
+)
 from nst_jax.engine.run.renamed import say_renamed
-from nst_jax.engine.run.run_record import RUN_NAME, end_run, run_record
+from nst_jax.engine.run.run_record import RUN_NAME, end_run, read_run, run_record
 from nst_jax.engine.run.shard import WorkerFiles, resolve_shard
 from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.folders import folder_at
@@ -105,7 +111,9 @@ def render_batch(
         examined = examine_jobs(own, session, progress)
         lock.prepare(one.job.output for one in examined)
         work = remaining_work(examined, records, folder, policy, session)
-        say_older(work.older, progress)
+        say_older(len(work.older), progress)
+        why = explain_outdated(work.outdated, folder, session)
+        say_outdated(why.values(), progress)
         warn_if_disk_is_short(work.jobs, options, folder, progress)
         run = FolderRun(
             folder=folder,
@@ -119,6 +127,13 @@ def render_batch(
         )
         fault = run.render()
         summary = run.summary(time.perf_counter() - began, str(worker or ""))
-        record = run_record(summary, session, run.scheduler)
-        end_run(folder, files.name(RUN_NAME), record, fault)
+        before = (
+            None if fault or not summary.is_up_to_date else read_run(folder, files.name(RUN_NAME))
+        )
+        record = before or run_record(summary, session, run.scheduler)
+        unasked = list_unasked((job.output for job in batch), records)
+        if before is None or before.get("unasked", []) != unasked:
+            told = {name: value for name, value in record.items() if name != "unasked"}
+            told |= {"unasked": unasked} if unasked else {}
+            end_run(folder, files.name(RUN_NAME), told, fault)
         return summary

@@ -16,6 +16,7 @@ from nst_jax.engine.plan.examined_job import ExaminedJob
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.results import Result
 from nst_jax.engine.run.checkpoint import CheckpointFile
+from nst_jax.engine.run.estimate import estimate_seconds, remember_speed
 from nst_jax.engine.run.preflight import check_output_file
 from nst_jax.engine.run.writer import save_preview, write_result
 from nst_jax.engine.schedule.make_scheduler import make_scheduler
@@ -158,7 +159,9 @@ def render(
         save=checkpoint.save_behind,
         show=on_preview,
     )
-    progress.on_start(1, examined.image_steps - checkpoint.steps_taken)
+    taken = checkpoint.steps_taken
+    seconds = estimate_seconds([examined], session, taken)
+    progress.on_start(1, examined.image_steps - taken, taken=taken, seconds=seconds)
     with stop.watch(), checkpoint:
         result = next(render_jobs([examined], session, scheduler, checkpoint.snapshots), None)
     if result is None:
@@ -173,6 +176,7 @@ def render(
         written = write_result(result, folder, name, options)
         result = dataclasses.replace(written, image=result.image, alpha=result.alpha)
     checkpoint.remove()
+    remember_speed([examined], session, scheduler.timing)
     return result
 
 

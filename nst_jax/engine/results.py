@@ -1,16 +1,23 @@
 """What comes out: a result for every job, its loss curve, and a summary of a batch."""
 
+import base64
 import dataclasses
+import html
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from nst_jax.files.encode import encode_picture, quantize, write_error
 from nst_jax.files.exif import ExifTexts
-from nst_jax.request.errors import NstJaxError
+from nst_jax.files.folders import folder_and_name
+from nst_jax.request.errors import NstJaxError, OptionError, say_count
 from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, non_default_options
 from nst_jax.request.outputs import is_url
@@ -21,6 +28,9 @@ METHOD_VERSION = 10
 
 MOST_POINTS = 48
 """Points kept of a job, however long it takes."""
+
+_NOTEBOOK_PX = 512
+"""The long edge of a picture that a notebook shows."""
 
 CHUNKS_A_LEVEL = 8
 """A chunk of a long level is at most this part of what is left, so that a curve has a shape."""
@@ -96,6 +106,7 @@ class Result:
         losses: `total`, `content`, `style` and `tv` at the last step; parts unweighted.
         curve: The same on the way there, at most `MOST_POINTS` times.
         steps: Steps taken over all levels.
+        level_ends: After how many of them each level was over; empty where `early_stop` decided.
         seconds: The job's share of the time in steps.
         compile_seconds: The job's share of the time in compilations.
         error: Why it failed; None where it is done.
@@ -115,6 +126,7 @@ class Result:
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curve: tuple[LossPoint, ...] = ()
     steps: int = 0
+    level_ends: tuple[int, ...] = ()
     seconds: float = 0.0
     compile_seconds: float = 0.0
     error: NstJaxError | None = None
@@ -128,6 +140,77 @@ class Result:
     @property
     def status(self) -> Literal["done", "failed"]:
         return "failed" if self.error else "done"
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture as Pillow's image, 8 bits a channel: RGB, or RGBA where it has `alpha`.
+
+        Raises:
+            NstJaxError: The job failed, or its picture went to a file.
+        """
+        return Image.fromarray(quantize(self._pixels(), 8))
+
+    def save(self, path: str | os.PathLike[str], *, bit_depth: Literal[8, 16] = 8) -> None:
+        """Writes the picture; the suffix chooses the format: .png, .jpg, .webp or .tif.
+
+        The file appears whole under its name, in place of an older one, or not at all. Folders that
+        are missing are made. The options are not in the file; `render` and `render_batch` write
+        them.
+
+        Args:
+            path: A path or an address (`s3://`, `gs://`).
+            bit_depth: 16 for PNG and TIFF only.
+
+        Raises:
+            NstJaxError: The job failed, its picture went to a file, or this file can't be written.
+        """
+        pixels = self._pixels()[..., :3]
+        place = PurePath(os.fspath(path))
+        content = encode_picture(
+            place, pixels, alpha=self.alpha, bit_depth=bit_depth, exif=self.exif
+        )
+        folder, name = folder_and_name(path)
+        try:
+            folder.write(name, content)
+        except (OSError, ValueError) as error:
+            raise write_error(place, error) from error
+
+    def __repr__(self) -> str:
+        told = [self.job.output or f"job {self.index}", self.status]
+        if self.error:
+            told.append(str(self.error))
+        if self.image is not None:
+            height, width, _ = self.image.shape
+            told.append(f"{width}x{height} px")
+        if not self.error:
+            told += [say_count(self.steps, "step"), f"{self.seconds:.1f} s"]
+        if "total" in self.losses:
+            told.append(f"loss {self.losses['total']:.4g}")
+        return f"<Result {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """The picture and its losses, as a notebook shows them."""
+        words = html.escape(repr(self).removeprefix("<Result ").removesuffix(">"))
+        if self.image is None:
+            return f"<p>{words}</p>"
+        shown = self.picture
+        shown.thumbnail((_NOTEBOOK_PX, _NOTEBOOK_PX))
+        file = io.BytesIO()
+        shown.save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        parts = (f"{name} {value:.4g}" for name, value in self.losses.items() if name != "total")
+        return (
+            f'<figure><img src="data:image/png;base64,{data}" alt="{words}">'
+            f"<figcaption>{words} ({', '.join(parts)}, unweighted)</figcaption></figure>"
+        )
+
+    def _pixels(self) -> npt.NDArray[np.float32]:
+        """(h, w, 3) or with transparency (h, w, 4)."""
+        if self.error:
+            raise self.error
+        if self.image is None:
+            raise OptionError(f"the picture of {self!r} went to a file", f"Open {self.output!r}")
+        return self.image if self.alpha is None else np.dstack([self.image, self.alpha])
 
     def record(self) -> dict[str, Any]:
         """The result as a ledger line has it."""
@@ -147,6 +230,7 @@ class Result:
             "style": [_place(style) for style in self.job.styles],
             "options": non_default_options(self.job.options or JobOptions()),
             "curve": [_round(point) for point in self.curve],
+            "level_ends": list(self.level_ends),
             "time": round(time.time(), 3),
             "stamp": self.stamp,
             "inputs": self.inputs,
@@ -171,6 +255,7 @@ class Summary:
         shard: Whose jobs these are, as `0/4`; empty: all.
         given_up: Of the failed, those that failed before by their own fault and were not tried
             again, because nothing of them has changed.
+        failures: Of the failed, each one's output name and why, in the order of the jobs.
         driving_seconds: CPU seconds of the thread that drives the devices, compilation apart.
         waiting_seconds: Its wall seconds of waiting, by what it waited for: `device`, `inputs`,
             `compilation`.
@@ -194,6 +279,7 @@ class Summary:
     driving_seconds: float = 0.0
     waiting_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     device_idle_share: float = 0.0
+    failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, other: "Summary") -> "Summary":
         """What two workers have done together; jobs and seconds are left as they are."""
@@ -204,11 +290,17 @@ class Summary:
         return dataclasses.replace(
             self,
             **sums,
+            failures={**self.failures, **other.failures},
             waiting_seconds={
                 name: sum(one.waiting_seconds.get(name, 0.0) for one in both) for name in reasons
             },
             device_idle_share=idle / (sums["step_seconds"] or 1.0),
         )
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether every job was finished before, or had failed for good: nothing was to do."""
+        return self.skipped + self.given_up == self.jobs
 
     @property
     def image_steps_per_second(self) -> float:

@@ -178,14 +178,15 @@ def _to_samples(
 ) -> np.ndarray:
     """uint8 or uint16, (h, w, 3) or with alpha (h, w, 4)."""
     if alpha is None:
-        return _quantize(pixels, bit_depth)
+        return quantize(pixels, bit_depth)
     if kind == "JPEG":
         whole = [np.clip(each, 0.0, 1.0).astype(np.float32) for each in (pixels, alpha)]
-        return _quantize(composite(Picture(whole[0], whole[1]), "white"), bit_depth)
-    return _quantize(np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), bit_depth)
+        return quantize(composite(Picture(whole[0], whole[1]), "white"), bit_depth)
+    return quantize(np.concatenate([pixels, alpha[..., np.newaxis]], axis=-1), bit_depth)
 
 
-def _quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
+def quantize(values: np.ndarray, bit_depth: Literal[8, 16]) -> np.ndarray:
+    """Values from 0 to 1 as whole numbers of so many bits: the nearest, half to even."""
     steps = 2**bit_depth - 1
     # float64 holds a float32 times 65535 exactly, so nothing is rounded twice.
     scaled = np.clip(values, 0.0, 1.0).astype(np.float64) * steps

@@ -21,7 +21,7 @@ LIMIT_BYTES = 2 * 10**9
 
 _LIMIT_VARIABLE = "JAX_COMPILATION_CACHE_MAX_SIZE"
 _BUILD = re.compile(r"jax-.+-jaxlib-.+-[0-9a-f]{12}")
-_OURS = re.compile(r".*-(cache|atime)|tried|\.lockfile|probe-.*")
+_OURS = re.compile(r".*-(cache|atime)|tried|\.lockfile|probe-.*|speed\.json")
 _MARK = "tried"
 
 

@@ -10,7 +10,7 @@ import heapq
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,9 @@ from nst_jax.engine.plan.memory_model import TapPair
 from nst_jax.engine.plan.slots import Plan, padding_note
 from nst_jax.engine.progress import NullProgress, Progress
 from nst_jax.engine.schedule.make_scheduler import make_programs
+from nst_jax.files.folders import folder_at
 from nst_jax.forecast.compiled_step import analyze_step
+from nst_jax.forecast.folder_state import inspect_folder
 from nst_jax.forecast.planned_run import plan_run
 from nst_jax.forecast.report import CanvasReport, PlanReport, StepReport
 from nst_jax.request.job import Job
@@ -46,6 +48,7 @@ def make_plan_report(
     measure: bool = True,
     progress: Progress | None = None,
     devices: Sequence[Any] | Devices | None = None,
+    output_dir: str = "",
 ) -> PlanReport:
     """Reports what rendering these jobs would be. A job that can't be planned is listed as failed.
 
@@ -58,6 +61,7 @@ def make_plan_report(
             one compilation and some turns of the network over a small picture.
         progress: Told of compilations.
         devices: What to plan for; None: all devices of this process.
+        output_dir: Also tell what this folder has of the jobs.
 
     Raises:
         RequestError: The request is wrong in itself, or fits no device.
@@ -69,7 +73,7 @@ def make_plan_report(
     if planned and (compile_steps or measure):
         programs = make_programs(session, planned, progress)
     canvases = _canvas_reports(planned, session, run.plan, programs if compile_steps else None)
-    rate = measure_rate(programs, session, planned) if programs and measure else 0.0
+    probe = measure_rate(programs, session, planned) if programs and measure else Probe(0.0, 0.0)
     note = padding_note(len(planned), options)
     return PlanReport(
         jobs=len(planned) + len(run.failures),
@@ -83,12 +87,21 @@ def make_plan_report(
         },
         dtype=session.precision.name,
         compiled=dict(programs.compiled) if programs else {},
-        flops_per_second=rate,
+        flops_per_second=probe.flops_per_second,
         notes=[note] if note and planned else [],
+        probe_compile_seconds=probe.compile_seconds,
+        folder=inspect_folder(run, folder_at(output_dir)) if output_dir else None,
     )
 
 
-def measure_rate(programs: ProgramCache, session: Session, planned: Sequence[ExaminedJob]) -> float:
+class Probe(NamedTuple):
+    """How fast a forward pass over a small picture is, over all devices, and to compile."""
+
+    flops_per_second: float
+    compile_seconds: float
+
+
+def measure_rate(programs: ProgramCache, session: Session, planned: Sequence[ExaminedJob]) -> Probe:
     """Model operations a second, as the network looks at a small grey picture, over all devices.
 
     It compiles the way to the deepest tap and takes the fastest of some turns. A step goes
@@ -109,7 +122,7 @@ def measure_rate(programs: ProgramCache, session: Session, planned: Sequence[Exa
     operations = session.costs.operations((edge, edge), deepest) / 2
     # Processors that are simulated devices are one and the same.
     parallel = 1 if session.devices.platform == "cpu" else session.devices.count
-    return parallel * operations / min(seconds[1:])
+    return Probe(parallel * operations / min(seconds[1:]), max(seconds[0] - min(seconds[1:]), 0.0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,10 @@ from typing import Any
 from nst_jax.engine.plan.canvas import Size
 from nst_jax.engine.results import Result
 from nst_jax.forecast.compiled_step import CompiledStep
+from nst_jax.forecast.folder_state import FolderState
+
+_COMPILE_SHARE = 0.5
+"""Seconds of the mean program over those of a forward pass, by `--verbose` runs on two cores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,9 @@ class PlanReport:
         dtype: What the network computes in.
         compiled: Seconds of what was compiled for this report, by name.
         flops_per_second: Measured just now; see `measure_rate`. 0: not measured.
+        probe_compile_seconds: Of the program that measured it, a forward pass; 0: not measured.
         notes: What the user may want to know.
+        folder: What the output folder has of the jobs; None: not asked for.
     """
 
     jobs: int
@@ -110,6 +116,8 @@ class PlanReport:
     compiled: Mapping[str, float]
     flops_per_second: float
     notes: Sequence[str]
+    probe_compile_seconds: float = 0.0
+    folder: FolderState | None = None
 
     @property
     def image_steps(self) -> int:
@@ -125,6 +133,11 @@ class PlanReport:
     def seconds(self) -> float | None:
         """Of steps alone, at the measured rate; None where none was measured."""
         return self.operations / self.flops_per_second if self.flops_per_second else None
+
+    @property
+    def preparing_seconds(self) -> float:
+        """About how long all programs take to compile, where none is kept."""
+        return _COMPILE_SHARE * self.compilations * self.probe_compile_seconds
 
     @property
     def waste(self) -> float:
@@ -158,8 +171,9 @@ class PlanReport:
             "flops": self.operations,
             "flops_per_second": self.flops_per_second or None,
             "seconds": self.seconds,
+            "preparing_seconds": round(self.preparing_seconds, 3) if self.seconds else None,
             "device": dict(self.device),
             "dtype": self.dtype,
             "compiled": {name: round(seconds, 3) for name, seconds in self.compiled.items()},
             "notes": list(self.notes),
-        }
+        } | ({"folder": self.folder.record()} if self.folder else {})

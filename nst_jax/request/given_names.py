@@ -2,10 +2,14 @@
 
 import dataclasses
 import functools
+import inspect
 import typing
+from collections.abc import Mapping
 from typing import Any
 
-from nst_jax.request.presets import DEFAULT_PRESET, find_preset
+from nst_jax.request.errors import OptionError
+from nst_jax.request.presets import DEFAULT_PRESET, Preset, find_preset
+from nst_jax.request.validators import did_you_mean
 
 
 class WithGivenNames:
@@ -39,20 +43,48 @@ class OptionsType(type):
 
     if not typing.TYPE_CHECKING:  # to a checker the options are as the fields declare them
 
+        @property
+        def __signature__(cls) -> inspect.Signature:
+            """What `help` and notebooks show: the options with their types and defaults."""
+            whole = inspect.signature(cls.__init__)
+            hidden = ("self", "given_names")
+            shown = [one for name, one in whole.parameters.items() if name not in hidden]
+            return whole.replace(parameters=shown)
+
         def __call__(cls, **values: Any) -> Any:
             names = tuple(values)
+            unknown = values.keys() - cls.__dataclass_fields__.keys() - {"given_names"}
+            if unknown:
+                raise OptionError(*_explain_unknown(cls, min(unknown)))
             if "given_names" in values:
                 changed = names[: names.index("given_names")]
                 names = tuple(sorted(values.pop("given_names").union(changed)))
             elif "preset" in cls.__dataclass_fields__:
                 preset = find_preset(values.get("preset", DEFAULT_PRESET))
-                values = {**preset.values, **values}
+                values = {**preset.values, **without_first_steps(preset, values), **values}
                 names = tuple(values)
             options = super().__call__(**values)
             object.__setattr__(options, "given_names", _as_set(names))
             return options
 
 
+def without_first_steps(preset: Preset, given: Mapping[str, Any]) -> dict[str, int]:
+    """What `first_steps` is where `steps` was given and a preset says the other: the same.
+
+    Else a small picture, whose first level is its only one, would not have the steps that it was
+    given.
+    """
+    is_given_alone = "steps" in given and "first_steps" not in given
+    return {"first_steps": 0} if is_given_alone and "first_steps" in preset.values else {}
+
+
 @functools.lru_cache(maxsize=1024)  # a list may have a million jobs that give the same few
 def _as_set(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(names)
+
+
+def _explain_unknown(kind: type, name: str) -> tuple[str, str]:
+    """A fault and its remedy: there is no such option."""
+    names = [one.name for one in dataclasses.fields(kind)]
+    guess = did_you_mean(name, names) or f"help({kind.__name__}) explains all"
+    return f"{kind.__name__} must be given options that there are, got {name!r}", guess.strip()

@@ -164,7 +164,10 @@ def _read_size(given: Any) -> tuple[int, int] | None:
         return None
     size = given if type(given) is tuple and {*map(type, given)} == {int} else to_plain(given)
     if not isinstance(size, tuple) or list(map(type, size)) != [int, int] or min(size) < 1:
-        raise OptionError(f"size of a job must be its height and width in pixels, got {size!r}")
+        raise OptionError(
+            f"size of a job must be its content's height and width in pixels, got {size!r}",
+            "How large the output becomes is an option of the run: Options(size=512)",
+        )
     return size
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from nst_jax.request.errors import ManifestError, NstJaxError, say_count
 from nst_jax.request.job import Job, check_job
 from nst_jax.request.manifest_rows import OPTION_TYPES, SIZE_COLUMNS, rows_of
-from nst_jax.request.options import JOB_FIELDS, JobOptions, Options
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, fill_steps
 from nst_jax.request.outputs import OutputNames, is_url, validate_output
 from nst_jax.request.paths import expand_home, find_path, hint_at_spelling, is_absolute
 from nst_jax.request.taps import VGG19, canonical_tap
@@ -124,6 +124,7 @@ class RowParser:
     def __init__(self, name: str, options: Options) -> None:
         self._folder = name.rpartition("/")[0] if is_url(name) else str(Path(name).parent)
         self._beside = "" if self._folder == "." else os.path.join(self._folder, "")
+        self._options = options
         self._bit_depth = options.bit_depth
         self._defaults = {name: getattr(options, name) for name in JOB_FIELDS}
         self._chosen: dict[str, JobOptions] = {}
@@ -174,7 +175,7 @@ class RowParser:
         read = {name: _READERS[name](name, given) for name, given in own.items()}
         for tap in (*read.get("content_taps", ()), *read.get("style_taps", ())):
             canonical_tap(tap, VGG19)  # which has all that VGG-16 has
-        return JobOptions(**{**self._defaults, **read})
+        return JobOptions(**{**self._defaults, **fill_steps(read, self._options)})
 
     def _pictures(self, values: Mapping[str, Any], name: str) -> tuple[str, ...]:
         if name not in values:

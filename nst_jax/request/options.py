@@ -13,11 +13,13 @@ import math
 import operator
 import os
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from nst_jax.request.errors import OptionError
-from nst_jax.request.given_names import OptionsType, WithGivenNames
-from nst_jax.request.presets import DEFAULT_PRESET
+from nst_jax.request.field_docs import document_fields
+from nst_jax.request.given_names import OptionsType, WithGivenNames, without_first_steps
+from nst_jax.request.presets import DEFAULT_PRESET, find_preset
 from nst_jax.request.taps import (
     DEFAULT_CONTENT_TAPS,
     DEFAULT_STYLE_TAPS,
@@ -56,6 +58,7 @@ WEIGHTS_VARIABLE = "NST_JAX_WEIGHTS"
 """The environment variable that names the network where no option does."""
 
 
+@document_fields
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobOptions(WithGivenNames, metaclass=OptionsType):
     """What may differ from job to job."""
@@ -63,11 +66,13 @@ class JobOptions(WithGivenNames, metaclass=OptionsType):
     if not typing.TYPE_CHECKING:  # first, as `OptionsType` needs it
         given_names: dataclasses.InitVar[frozenset[str]] = dataclasses.field(default=frozenset())
     content_weight: float = 0.015
-    """How strongly the content's features are kept."""
+    """How strongly the content's features are kept. Useful: 0.004 to 0.06."""
     style_weight: float = 1.0
-    """How strongly the style's statistics are matched. Larger: more style, less content."""
+    """How strongly the style's statistics are matched. Larger: more style, less content. Useful:
+    0.25 to 4."""
     tv_weight: float = 2.0
-    """Smoothness: weight of the mean difference of neighbouring pixels; see tv_loss."""
+    """Smoothness: weight of the mean difference of neighbouring pixels; see tv_loss. Useful: 0 to
+    8."""
     content_normalization: Literal["relative", "mean", "quarter_mean", "half_sum", "half_root"] = (
         "mean"
     )
@@ -83,23 +88,26 @@ class JobOptions(WithGivenNames, metaclass=OptionsType):
     """l1: each term's gradient at its tap gets its weight as L1 norm, as jcjohnson's
     -normalize_gradients has it; then terms count by their direction alone."""
     content_taps: tuple[str, ...] = DEFAULT_CONTENT_TAPS
-    """Where the content is compared, for example relu4_2, or pixels for the picture itself."""
+    """Where the content is compared. There are relu1_1 to relu5_3 (relu5_4 on vgg19), conv1_1 and
+    so on, which are the same before their activation, pool1 to pool5, and pixels for the picture
+    itself."""
     style_taps: tuple[str, ...] = DEFAULT_STYLE_TAPS
-    """Where the style is compared. Deeper taps hold larger structures."""
+    """Where the style is compared, of the same list. Deeper taps hold larger structures."""
     content_tap_weights: tuple[float, ...] = ()
     """One a content tap, scaled to sum to 1; none: all equal."""
     style_tap_weights: tuple[float, ...] = ()
     """One a style tap, scaled to sum to 1; none: as style_tap_ratio says."""
     style_tap_ratio: float = 0.25
     """Weight of a style tap over that of the one before it. Large weights on deep taps, which
-    hold whole motifs, print ghosts of them over the content."""
+    hold whole motifs, print ghosts of them over the content. Useful: 0.1 to 1."""
     style_blend_weights: tuple[float, ...] = ()
     """One a style picture, scaled to sum to 1; none: all equal."""
     pixel_blend: float = 0.0
     """What the tap pixels compares with: 0 the content, 1 the style picture stretched over it,
     between them their blend. For experiments."""
     style_scale: float = 1.0
-    """Long edge of the style picture over that of the output. Larger: larger strokes."""
+    """Long edge of the style picture over that of the output. Larger: larger strokes. Useful: 0.5
+    to 2."""
     style_size: int = 0
     """Long edge of the style picture in pixels at the last level, in place of style_scale. At
     coarser levels it is as much smaller as the output is. 0: as style_scale says."""
@@ -120,9 +128,10 @@ class JobOptions(WithGivenNames, metaclass=OptionsType):
     clip: Literal["each_step", "end"] = "each_step"
     """When pixels are brought back into their range: after each step, or when a level is over."""
     steps: int = 75
-    """Steps of the optimiser at each level, at most."""
+    """Steps of the optimiser at each level, at most. Useful: 30 to 300."""
     first_steps: int = 0
-    """Steps at the job's first level; 0: as many as at the others."""
+    """Steps at the job's first level; 0: as many as at the others, as also where steps is given
+    and a preset has this."""
     early_stop: float = 0.0
     """End a level once 20 steps have lowered the objective by less than this share, asked every
     20 steps from the 40th on. 0: never."""
@@ -143,9 +152,10 @@ class JobOptions(WithGivenNames, metaclass=OptionsType):
     color: Literal[
         "style", "content", "lab", "luminance", "match-mean-covariance", "match-histogram"
     ] = "style"
-    """Whose colours the output has. content: only the style's light and dark is kept, by lab,
-    the lightness in CIELAB; luminance: likewise in linear-light YCbCr. match-...: the style
-    gets the content's colours first, by their mean and covariance or channel by channel."""
+    """Whose colours the output has. content, which is another name of lab: the photo's colours
+    under the result's lightness in CIELAB; luminance: likewise in linear-light YCbCr. match-...:
+    the style gets the content's colours first, by their mean and covariance or channel by
+    channel."""
     alpha: Literal["keep", "white", "black"] = "keep"
     """A content's transparency: kept in the output, or laid on white or black. Where it is
     kept, the network sees the picture on white."""
@@ -182,6 +192,7 @@ def _default_weights() -> str:
     return os.environ.get(WEIGHTS_VARIABLE) or "vgg16"
 
 
+@document_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(JobOptions):
     """What a run is asked for: defaults for every job, and what all jobs share."""
@@ -278,7 +289,17 @@ def complete_options(own: JobOptions, options: Options) -> JobOptions:
     said = own.given_names.intersection(JOB_FIELDS)
     if len(said) == len(JOB_FIELDS) and type(own) is JobOptions:
         return own
-    return job_options(options, **{name: getattr(own, name) for name in said})
+    return job_options(options, **fill_steps({name: getattr(own, name) for name in said}, options))
+
+
+def fill_steps(given: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """What a job is given, with `first_steps` where it has `steps` and the run's preset the other.
+
+    What the run itself was given stays; see `without_first_steps`.
+    """
+    preset = find_preset(options.preset)
+    is_of_preset = options.first_steps == preset.values.get("first_steps")
+    return (without_first_steps(preset, given) if is_of_preset else {}) | dict(given)
 
 
 def non_default_options(options: JobOptions) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import dataclasses
 
+from nst_jax.request.field_docs import document_fields
 from nst_jax.request.validators import SECONDS, to_plain, whole_number
 
 
+@document_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunPolicy:
     """How often to try again, when to give up, what to look at again, what to keep."""
@@ -19,8 +21,8 @@ class RunPolicy:
     max_failures: int = 0
     """Stop once so many jobs have failed; 0: never."""
     keep_older: bool = False
-    """Leave finished pictures that an older version of the method has made and that are otherwise
-    up to date; else they are rendered again."""
+    """Leave finished pictures that an older version of the method, other options or other inputs
+    have made; else they are rendered again."""
     verify: bool = False
     """Read every input and every finished output again; else sizes and times stand in for files
     that were read before."""

@@ -7,6 +7,7 @@ import difflib
 import math
 import numbers
 import os
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -103,6 +104,15 @@ def to_plain(value: Any) -> Any:
             return to_plain(plain)
         return float(plain) if isinstance(plain, numbers.Real) else plain  # NumPy's long double
     return value
+
+
+def shorten(value: Any) -> str:
+    """A value as a sentence shows it that refuses it: short, and of large things the kind alone."""
+    if isinstance(value, (str, bytes, int, float, list, tuple, dict, set, type(None))):
+        short = reprlib.Repr()
+        short.maxstring = short.maxother = 60
+        return " ".join(short.repr(value).split())
+    return type(value).__name__
 
 
 def did_you_mean(name: Any, choices: Iterable[str]) -> str:

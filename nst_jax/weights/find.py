@@ -19,7 +19,7 @@ from nst_jax.request.errors import WeightsError
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import expand_home, find_path, hint_at_spelling
 from nst_jax.weights import registry
-from nst_jax.weights.checksums import check_source, sha256_of
+from nst_jax.weights.checksums import Checksum, check_source, sha256_of
 from nst_jax.weights.convert import convert, no_progress
 from nst_jax.weights.errors import InvalidWeights, explain_read_errors, reason_of
 from nst_jax.weights.format import SUFFIX
@@ -83,6 +83,35 @@ def known_weights() -> list[KnownWeights]:
         dataclasses.replace(entry, path=_converted_file(entry))
         for entry in registry.read_registry()
     ]
+
+
+def list_converted() -> list[Path]:
+    """Converted files of networks that are not known by name, as their first use has left them."""
+    known = {entry.name + SUFFIX for entry in registry.read_registry()}
+    found = {path.name: path for folder in reversed(_folders()) for path in _files_in(folder)}
+    return [path for name, path in sorted(found.items()) if name not in known]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.glob(f"*{SUFFIX}") if path.is_file() and is_sealed(path)]
+    except OSError:
+        return []
+
+
+def describe_source(path: Path) -> str:
+    """Whose numbers a converted file holds; of a source that is not known, in whose layout.
+
+    Raises:
+        WeightsError: The file can't be read.
+    """
+    with explain_read_errors(path):
+        header = peek_header(path)
+    checksums = (Checksum.parse(entry.checksum) for entry in registry.read_registry())
+    digits = header["source_sha256"]
+    if any(one.algorithm == "sha256" and digits.startswith(one.digits) for one in checksums):
+        return header["source"]
+    return f"the layout of {header['source']}, its numbers unknown"
 
 
 def known_network(name: str) -> KnownWeights:

@@ -15,6 +15,7 @@ from nst_jax.engine.plan.slots import Plan
 from nst_jax.engine.progress import Progress
 from nst_jax.engine.results import Result, Summary
 from nst_jax.engine.run.checkpoint import STATE_NAME, CheckpointFile
+from nst_jax.engine.run.estimate import estimate_seconds, remember_speed
 from nst_jax.engine.run.plan_file import WholeBatch, load_or_make_plan, save_plan
 from nst_jax.engine.run.remaining import RemainingWork
 from nst_jax.engine.run.shard import WorkerFiles
@@ -99,14 +100,18 @@ class FolderRun:
         done, jobs = writer.tally.total(), len(self.work.jobs) + len(self.work.failures)
         if done == jobs and not self.policy.ends_at(failures):
             self._checkpoint.remove()
+            if self.scheduler:
+                remember_speed(self.work.jobs, self.session, self.scheduler.timing)
             return None
         kept = self._checkpoint.save(self.scheduler.snapshots() if self.scheduler else [])
         if writer.fault:
             return writer.fault
         failed = max(failures, writer.tally["failed"])
         why = f"stopped at {failed} failed" if self.policy.ends_at(failed) else "stopped"
+        finished, whole = (self.work.skipped + count for count in (done, jobs))
         return StoppedError(
-            f"{why} with {done} of {say_count(jobs, 'job')} finished, {kept} kept in mid-schedule",
+            f"{why} with {finished} of {say_count(whole, 'job')} finished, {whole - finished} to "
+            f"go, {kept} kept in mid-schedule",
             "Run the same command again to go on",
         )
 
@@ -134,8 +139,15 @@ class FolderRun:
             on_plan_change=functools.partial(save_plan, self.folder) if self.whole else None,
             show=self._writer.put_preview,
         )
-        steps = sum(job.image_steps for job in jobs) - self._checkpoint.steps_taken
-        self.progress.on_start(len(jobs), steps)
+        taken = self._checkpoint.steps_taken
+        steps = sum(job.image_steps for job in jobs) - taken
+        self.progress.on_start(
+            len(jobs),
+            steps,
+            finished=self.work.skipped,
+            taken=taken,
+            seconds=estimate_seconds(jobs, self.session, taken),
+        )
         yield from run_jobs(jobs, self.session, self.scheduler, self._checkpoint.snapshots)
 
     def _make_plan(self) -> Plan:
@@ -155,10 +167,11 @@ class FolderRun:
         timing = self.scheduler.timing if self.scheduler else Timing()
         programs = self.scheduler.programs if self.scheduler else None
         work, tally = self.work, self._writer.tally
+        failures = {**work.given_up, **self._writer.failures}
         return Summary(
-            jobs=len(work.jobs) + len(work.failures) + work.skipped + work.given_up,
+            jobs=len(work.jobs) + len(work.failures) + work.skipped + len(work.given_up),
             done=tally["done"],
-            failed=tally["failed"] + work.given_up,
+            failed=tally["failed"] + len(work.given_up),
             skipped=work.skipped,
             seconds=seconds,
             compile_seconds=timing.compilation,
@@ -167,7 +180,8 @@ class FolderRun:
             compiled=dict(programs.compiled) if programs else {},
             loaded=frozenset(programs.loaded) if programs else frozenset(),
             shard=shard,
-            given_up=work.given_up,
+            given_up=len(work.given_up),
+            failures=dict(failures[index] for index in sorted(failures)),
             driving_seconds=timing.driving,
             waiting_seconds=dataclasses.asdict(timing.waiting),
             device_idle_share=timing.idle_share,

@@ -53,15 +53,18 @@ class RemainingWork:
         jobs: To be rendered.
         failures: Failed just now, when they were examined, and not likewise before.
         skipped: Finished before and up to date.
-        given_up: Failed before by their own fault, nothing of them having changed.
+        given_up: Failed before by their own fault, nothing of them having changed: of each its
+            output name and why, by its index.
         older: Of the jobs, those that an older version of the method has finished.
+        outdated: Of the jobs, those that were finished before something else has changed.
     """
 
     jobs: Sequence[ExaminedJob]
     failures: Sequence[Result]
     skipped: int
-    given_up: int
-    older: int = 0
+    given_up: Mapping[int, tuple[str, str]]
+    older: Sequence[ExaminedJob] = ()
+    outdated: Sequence[ExaminedJob] = ()
 
 
 def remaining_work(
@@ -78,7 +81,10 @@ def remaining_work(
     """
     jobs: list[ExaminedJob] = []
     failures: list[Result] = []
-    skipped = given_up = older = 0
+    given_up: dict[int, tuple[str, str]] = {}
+    older: list[ExaminedJob] = []
+    outdated: list[ExaminedJob] = []
+    skipped = 0
     for one in examined:
         lines = records.get(one.job.output, ())
         own = [line for line in lines if line.get("fingerprint") == one.fingerprint]
@@ -86,16 +92,26 @@ def remaining_work(
         has_unharmed = functools.partial(_has_unharmed, one, folder=folder, verify=policy.verify)
         was_done = has_unharmed(own)
         is_older = not was_done and has_unharmed(_lines_by_older_methods(one, lines, session))
-        if was_done or (is_older and policy.keep_older):
+        is_outdated = not (was_done or is_older) and has_unharmed(lines)
+        if was_done or ((is_older or is_outdated) and policy.keep_older):
             skipped += 1
         elif failed_before and _fails_again(one, own[-1]) and not policy.retry_failed:
-            given_up += 1
+            given_up[one.index] = one.job.output, own[-1]["error"].get("message", "")
         elif isinstance(one, Result):
             failures.append(dataclasses.replace(one, attempt=failed_before + 1))
         else:
             jobs.append(dataclasses.replace(one, attempts=failed_before))
-            older += is_older
-    return RemainingWork(jobs, failures, skipped, given_up, older)
+            if is_older or is_outdated:
+                (older if is_older else outdated).append(jobs[-1])
+    return RemainingWork(jobs, failures, skipped, given_up, older, outdated)
+
+
+def list_unasked(outputs: Iterable[str], records: Mapping[str, JobLines]) -> list[str]:
+    """Finished outputs that no job of a batch has any more, by the ledger."""
+    asked = set(outputs)
+    return sorted(
+        name for name, lines in records.items() if name not in asked and any(map(is_done, lines))
+    )
 
 
 def say_older(count: int, progress: Progress) -> None:

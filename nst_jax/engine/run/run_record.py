@@ -70,6 +70,15 @@ def end_run(
         raise fault
 
 
+def read_run(folder: Folder, name: str = RUN_NAME) -> dict[str, Any] | None:
+    """The record of the last run; None where there is none that can be read."""
+    try:
+        run = json.loads(folder.read(name) or b"null")
+    except (OSError, ValueError, RecursionError):
+        return None
+    return run if isinstance(run, dict) else None
+
+
 def write_json(folder: Folder, name: str, content: Mapping[str, Any]) -> None:
     """Writes a file of the run.
 

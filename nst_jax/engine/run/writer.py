@@ -108,6 +108,7 @@ class ResultWriter:
 
     Attributes:
         tally: How many results there were of each status.
+        failures: Of each that failed its output name and why, by its index.
         fault: Why nothing more can be written into the folder; None as long as it can. What
             is put after it is left to the next run.
     """
@@ -126,6 +127,7 @@ class ResultWriter:
         A fault of the folder is tried again so many times; a picture's own is not.
         """
         self.tally = collections.Counter[str]()
+        self.failures: dict[int, tuple[str, str]] = {}
         self.fault: WriteError | None = None
         self._folder = folder
         self._options = options
@@ -180,6 +182,8 @@ class ResultWriter:
             self.fault = self._ledger_fault(error)
             return
         self.tally[done.status] += 1
+        if done.error:
+            self.failures[done.index] = done.job.output, str(done.error)
         self._progress.on_finish(done.job.output, done.error)
         if cause := fatal_cause(done.error, self._folder):
             self.fault = WriteError(

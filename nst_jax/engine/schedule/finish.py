@@ -1,5 +1,7 @@
 """A finished job's result, with what it keeps of the content laid over its picture."""
 
+import itertools
+
 import numpy as np
 
 from nst_jax.engine.inputs.load import LoadedJob
@@ -34,6 +36,7 @@ def make_result(active: ActiveJob, session: Session) -> Result:
         losses=active.losses,
         curve=active.curve.points,
         steps=active.steps_before,
+        level_ends=_level_ends(active),
         seconds=active.seconds,
         compile_seconds=active.compile_seconds,
         error=error,
@@ -41,6 +44,12 @@ def make_result(active: ActiveJob, session: Session) -> Result:
         attempt=examined.attempts + active.attempts,
         inputs=session.pictures.records(examined.job.pictures),
     )
+
+
+def _level_ends(active: ActiveJob) -> tuple[int, ...]:
+    """After how many steps each level was over; nothing where one ended early."""
+    ends = tuple(itertools.accumulate(level.steps for level in active.loaded.levels))
+    return ends if ends[-1] == active.steps_before else ()
 
 
 def composite_with_content(job: LoadedJob, image: Pixels) -> Pixels:

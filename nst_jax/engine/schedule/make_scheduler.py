@@ -128,4 +128,5 @@ def make_scheduler(
         previews=Previews(every, show) if every and show else None,
         timing=timing,
         threads_ahead=threads if isinstance(targets, TargetCache) else 0,
+        bucket_count=len({level.bucket for one in jobs for level in one.levels}),
     )

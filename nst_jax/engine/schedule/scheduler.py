@@ -85,6 +85,7 @@ class Scheduler:
         previews: Previews | None = None,
         timing: Timing | None = None,
         threads_ahead: int = 0,
+        bucket_count: int = 0,
     ) -> None:
         """A scheduler of one run.
 
@@ -101,6 +102,7 @@ class Scheduler:
             previews: When the running jobs are shown, and to whom.
             timing: Where the seconds are added up; None: a new one.
             threads_ahead: See the attribute.
+            bucket_count: How many buckets its jobs will go through, as far as is known.
         """
         self.programs = programs
         self.threads_ahead = threads_ahead
@@ -118,6 +120,8 @@ class Scheduler:
         self._under_way: DispatchedChunk | None = None
         self._at_work = _Work((), None)  # to blame where the devices fail
         self._step_seconds: dict[Bucket, float] = {}
+        self._bucket_count = bucket_count
+        self._opened: set[Bucket] = set()
 
     @property
     def plan(self) -> Plan:
@@ -220,6 +224,7 @@ class Scheduler:
 
     def _open_batch(self, bucket: Bucket, first: ActiveJob, waiting: Queue) -> RunningBatch:
         """Slots on the devices, filled as far as there are jobs."""
+        self._tell_opening(bucket, first.level)
         num_slots, jobs = self.plan.slots[bucket], [first]
         while len(jobs) < num_slots and (new := self._pop_job(waiting)):
             jobs.append(new)
@@ -228,6 +233,14 @@ class Scheduler:
         with self.stopwatch.beside_steps(jobs):
             self._loader.fill_batch(batch, num_slots)
         return batch
+
+    def _tell_opening(self, bucket: Bucket, level: Level) -> None:
+        """Says what is prepared, the first time that it is."""
+        if bucket not in self._opened:
+            self._opened.add(bucket)
+            number = len(self._opened)
+            height, width = level.size
+            self.progress.on_prepare(f"{width}x{height}", number, max(number, self._bucket_count))
 
     def _pop_job(self, waiting: Queue) -> ActiveJob | None:
         """The next job of a queue; None where none is left that may have neighbours."""
@@ -274,6 +287,7 @@ class Scheduler:
             raise
         if chunk.is_checkpoint and self._save:
             self._save(self.snapshots())
+            self.stop.saved_at = time.time()
         yield from chunk.finished
 
     def _read(self, chunk: DispatchedChunk) -> None:

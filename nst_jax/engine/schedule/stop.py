@@ -5,6 +5,7 @@ The device finishes its steps, and the jobs in flight are kept in mid-schedule.
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 
@@ -13,10 +14,12 @@ class StopToken:
 
     Attributes:
         is_watched: Whether somebody will look soon; else whoever asks must end the run himself.
+        saved_at: When the jobs in mid-schedule were last saved, or the run began, as `time.time`.
     """
 
     def __init__(self) -> None:
         self.is_watched = False
+        self.saved_at = time.time()
         self._event = threading.Event()
 
     @property
