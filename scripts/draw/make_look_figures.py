@@ -9,7 +9,7 @@ draws. `presets` renders at 256 and 512 px, the others at 256 px.
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,19 +61,19 @@ class Figure:
 
     Attributes:
         rows: Cells, row by row.
-        headings: Of the rows; may be empty.
         cell_px: Long edge of a picture on the sheet.
     """
 
     rows: Sequence[Sequence[Cell]]
-    headings: Sequence[str] = ()
     cell_px: int = 256
 
 
-def _dial(pair: tuple[str, str], option: str, values: Iterable[Any]) -> list[Cell]:
+def _dial(pair: tuple[str, str], option: str, values: Sequence[Any]) -> list[Cell]:
     """A row in which one option changes."""
     flag = f"--{option.replace('_', '-')}"
-    return [Cell(*pair, f"{flag} {value}", {option: value}) for value in values]
+    texts = [f"{value:g}" if isinstance(value, float) else value for value in values]
+    given = zip(texts, values, strict=True)
+    return [Cell(*pair, f"{flag} {text}", {option: value}) for text, value in given]
 
 
 def _presets(pair: tuple[str, str], size: int) -> list[Cell]:
@@ -94,7 +94,7 @@ FIGURES = {
     "weights": Figure(
         [
             _dial(LIGHTHOUSE, "style_weight", (0.25, 1.0, 4.0)),
-            _dial(LAKE, "content_weight", (0.06, 0.015, 0.004)),
+            _dial(LAKE, "content_weight", (0.015, 0.06, 0.24)),
         ]
     ),
     "strokes": Figure(
@@ -120,16 +120,23 @@ def render_missing(cells: Sequence[Cell], folder: Path) -> None:
 
 
 def draw(figure: Figure, folder: Path) -> Image.Image:
-    """The sheet of a figure."""
+    """The sheet of a figure: its rows one below the other, each as high as its pictures."""
+    sheets = [_draw_row(cells, folder, figure.cell_px) for cells in figure.rows]
+    width, height = max(one.width for one in sheets), sum(one.height for one in sheets)
+    whole, top = Image.new("RGB", (width, height), sheets[0].getpixel((0, 0))), 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def _draw_row(cells: Sequence[Cell], folder: Path, cell_px: int) -> Image.Image:
     tiles = {}
-    for row, cells in enumerate(figure.rows):
-        for column, cell in enumerate(cells):
-            with Image.open(folder / cell.name) as picture:
-                pixels = np.asarray(picture.convert("RGB"), np.float32) / 255
-            tiles[row, column] = Tile(pixels, [cell.caption])
-    rows = figure.headings or [""] * len(figure.rows)
-    columns = [""] * max(map(len, figure.rows))
-    return draw_grid("", rows, columns, tiles, figure.cell_px)
+    for column, cell in enumerate(cells):
+        with Image.open(folder / cell.name) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(np.float32) / np.float32(255)
+        tiles[0, column] = Tile(pixels, [cell.caption])
+    return draw_grid("", [""], [""] * len(cells), tiles, cell_px)
 
 
 def main() -> None:
