@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/choose-a-look.md from the project's own examples.
+"""Makes the pictures of docs/choose-a-look.md and docs/start.md from the project's own examples.
 
     python scripts/draw/make_look_figures.py [FIGURE ...] [--work FOLDER]
 
@@ -87,14 +87,22 @@ def _presets(pair: tuple[str, str], size: int) -> list[Cell]:
 LIGHTHOUSE, STILL_LIFE, LAKE = ("lighthouse", "flow"), ("still_life", "mosaic"), ("lake", "woodcut")
 
 FIGURES = {
+    "start": Figure(
+        [
+            [
+                *_dial(LIGHTHOUSE, "style_weight", (1.0, 4.0)),
+                *_dial(LIGHTHOUSE, "color", ("content",)),
+            ]
+        ],
+    ),
     "presets": Figure(
-        [_presets(pair, size) for pair in (LIGHTHOUSE, STILL_LIFE) for size in (256, 512)],
+        [_presets(LIGHTHOUSE, size) for size in (256, 512)],
         cell_px=320,
     ),
     "weights": Figure(
         [
             _dial(LIGHTHOUSE, "style_weight", (0.25, 1.0, 4.0)),
-            _dial(LAKE, "content_weight", (0.015, 0.06, 0.24)),
+            _dial(LAKE, "content_weight", (0.004, 0.015, 0.06)),
         ]
     ),
     "strokes": Figure(
