@@ -1,10 +1,12 @@
 """How the command line talks: results on stdout, everything else on stderr."""
 
 import contextlib
+import io
 import json
 import os
 import stat
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -65,6 +67,34 @@ def print_table(
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
+
+
+class WrappedOutput(io.TextIOBase):
+    """A stream that breaks long lines between words, but for those of a box or with colours."""
+
+    def __init__(self, stream: Any, width: int) -> None:
+        self._stream, self._width = stream, width
+
+    def write(self, text: str) -> int:
+        """Writes whole lines, broken where they are longer than the width."""
+        for line in text.splitlines(keepends=True):
+            body, end = line.rstrip("\n"), "\n" * line.endswith("\n")
+            is_text = len(body) > self._width and body.isascii() and "\x1b" not in body
+            self._stream.write((textwrap.fill(body, self._width) if is_text else body) + end)
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Whether colours are seen."""
+        return self._stream.isatty()
+
+    def flush(self) -> None:
+        """Flushes the stream."""
+        self._stream.flush()
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The stream's own."""
+        return self._stream.encoding
 
 
 _UNITS = (("day", 86400.0), ("hour", 3600.0), ("min", 60.0))

@@ -16,19 +16,20 @@ import errno
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
 from nst_jax import __version__
 from nst_jax.cli.batch import Batch
 from nst_jax.cli.bench import Bench
-from nst_jax.cli.console import drop_output, print_note
-from nst_jax.cli.option_groups import HELP_ALL, options_registry
+from nst_jax.cli.console import WrappedOutput, drop_output, print_note
+from nst_jax.cli.option_groups import HELP_ALL, is_help, options_registry
 from nst_jax.cli.plan import Plan
 from nst_jax.cli.presets import Presets
 from nst_jax.cli.programs import Programs
@@ -155,6 +156,16 @@ def _run(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         print(f"nst-jax {__version__}")
         return 0
+    with contextlib.ExitStack() as stack:
+        if is_help(arguments) and sys.stdout:
+            width = min(shutil.get_terminal_size().columns, 100)
+            stack.enter_context(contextlib.redirect_stdout(WrappedOutput(sys.stdout, width)))
+        command = _parse(arguments)
+    return command.run()
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    """The command of a line; where that asks for help, prints it and ends."""
     return tyro.cli(
         _Command,
         prog="nst-jax",
@@ -166,7 +177,7 @@ def _run(arguments: Sequence[str]) -> int:
             tyro.conf.FlagCreatePairsOff,
         ),
         registry=options_registry(arguments),
-    ).run()
+    )
 
 
 def _expand_home(argument: str) -> str:

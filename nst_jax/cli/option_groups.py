@@ -61,6 +61,11 @@ _MORE = (
 )
 
 
+def is_help(arguments: Sequence[str]) -> bool:
+    """Whether a line asks for help."""
+    return not {"-h", "--help", HELP_ALL}.isdisjoint(arguments)
+
+
 def options_registry(arguments: Sequence[str]) -> ConstructorRegistry:
     """How tyro makes Options, and how it shows all of our commands.
 
@@ -70,10 +75,10 @@ def options_registry(arguments: Sequence[str]) -> ConstructorRegistry:
     Raises:
         OptionError: Help is asked for, with a preset that there is not.
     """
-    is_help = not {"-h", "--help", HELP_ALL}.isdisjoint(arguments)
-    named = re.findall(r"--preset[= ]([^\s-]\S*)", " ".join(arguments)) if is_help else []
+    shows_help = is_help(arguments)
+    named = re.findall(r"--preset[= ]([^\s-]\S*)", " ".join(arguments)) if shows_help else []
     shown = Options(preset=named[-1] if named else DEFAULT_PRESET)
-    groups = _SHOWN if is_help and HELP_ALL not in arguments else tuple(GROUPS)
+    groups = _SHOWN if shows_help and HELP_ALL not in arguments else tuple(GROUPS)
     registry = ConstructorRegistry()
     is_asking = False  # for tyro's own rule, from within this one
 
