@@ -11,7 +11,7 @@ from nst_jax.files.batch_sheet import differing_options, write_batch_sheet
 from nst_jax.request.job import Job, every_pair, fill_defaults
 from nst_jax.request.options import JobOptions, Options
 
-CELL, GAP, CAPTION, LABEL, HEAD = 64, 12, 24, 150, 30
+CELL, GAP, CAPTION, LABEL, HEAD = 160, 12, 24, 150, 30
 
 
 def filled(folder: Path, jobs: list[Job]) -> list[Job]:

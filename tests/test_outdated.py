@@ -69,6 +69,7 @@ def test_a_changed_row_or_input_is_said_of_its_own_picture(done, capsys):
 def test_pictures_by_other_options_are_left_where_that_is_asked_for(done, capsys):
     before = done.sums(["x.png", "y.png", "z.png"])
     answer = say(done, capsys, "--steps", "3", "--keep-older")
+    assert "3 finished pictures are left as an older method, other options" in answer.err
     assert answer.out.splitlines() == ["3 of 3 pictures up to date"]
     assert done.sums(before) == before
 

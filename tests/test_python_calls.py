@@ -92,6 +92,12 @@ def test_the_texts_are_those_under_the_fields():
         (lambda: render_batch([JOB], 3), "output_dir must be a folder's path, got 3"),  # type: ignore
         (lambda: every_pair(3, "art"), "contents and styles must be paths, arrays"),  # type: ignore
         (lambda: every_pair("art/*.jpg", "art"), "pattern 'art/*.jpg' must hold at least one"),
+        (lambda: Options(64), "Options must be given each option by its name, got 64."),  # type: ignore
+        (lambda: render_batch([JOB], "a", retries=1), "handling=RunPolicy(retries=...)"),
+        (
+            lambda: [*render_many([JOB, Job("a", "b", masks=["c", "d"])])],
+            "job 1 of the list, 'a': ",
+        ),
         (lambda: Options(stlye_weight=3), "Options must be given options that there are"),  # type: ignore
         (lambda: JobOptions(size=3), "JobOptions must be given options that there are"),  # type: ignore
         (lambda: [*render_many([Job("a", "b", size=128)])], "Options(size=512)"),  # type: ignore
@@ -187,9 +193,15 @@ def test_a_batch_writes_its_page_and_says_which_jobs_failed_and_why(tmp_path, ti
 class _Interrupting(NullProgress):
     """Presses Ctrl-C after the first steps."""
 
-    is_pressed = False
+    def __init__(self, *, is_pressed: bool = False) -> None:
+        self.is_pressed = is_pressed
+        self.steps = self.taken = self.left = 0
+
+    def on_start(self, jobs: int, image_steps: int, **more: Any) -> None:
+        self.left, self.taken = image_steps, more["taken"]
 
     def on_step(self, image_steps: int) -> None:
+        self.steps += image_steps
         if not self.is_pressed:
             self.is_pressed = True
             signal.raise_signal(signal.SIGINT)
@@ -207,11 +219,13 @@ def test_an_interrupted_call_keeps_its_state_and_goes_on(tmp_path, tiny, kind, u
             render_batch([JOB], tmp_path, progress=progress, devices=one_device(), **asked)
 
     with pytest.raises(KeyboardInterrupt, match=r"stopped.*to go on"):
-        call(_Interrupting())
+        call(pressing := _Interrupting())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not (tmp_path / "a.png").exists()
     assert any("state" in name for name in os.listdir(tmp_path))
-    call()
+    call(going_on := _Interrupting(is_pressed=True))
+    assert going_on.taken == pressing.steps > 0, "what was kept is counted"
+    assert going_on.steps == going_on.left == 120 - going_on.taken
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), np.asarray(whole.picture))
 
@@ -238,6 +252,8 @@ def test_a_result_is_a_picture_and_can_be_saved(result, tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), expected)
     result.save(str(tmp_path / "deep.png"), bit_depth=16)
+    with pytest.raises(OptionError, match="save must be given a path, got 3"):
+        result.save(3)  # type: ignore
     with pytest.raises(NstJaxError, match=r"must end in"):
         result.save(tmp_path / "a.bmp")
 

@@ -93,8 +93,11 @@ class Batch(JobsCommand):
             print(f"{summary.skipped} of {say_count(summary.jobs, 'picture')} up to date")
         elif not self.quiet:
             _print_table(summary, verbose=self.verbose)
-        if page and not (self.quiet or self.json):
-            print(f"Look at {page}")
+        if not (self.quiet or self.json):
+            for place in filter(
+                None, (page, folder / CONTACT_SHEET_NAME if self.contact_sheet else None)
+            ):
+                print(f"Look at {place}")
         if summary.given_up:
             print_note(_given_up_text(summary.given_up))
         return 3 if summary.failed else 0
@@ -174,7 +177,7 @@ def _print_table(summary: "Summary", *, verbose: bool) -> None:
         ("seconds", f"{summary.seconds:.1f}"),
         ("  of these in steps", f"{summary.step_seconds:.1f}"),
         ("  preparing programs", f"{summary.compile_seconds:.1f}"),
-        ("steps of a picture", str(summary.image_steps)),
+        ("steps of all pictures", str(summary.image_steps)),
         ("  of these a second", f"{summary.image_steps_per_second:.2f}"),
     ]
     for program, seconds in summary.compiled.items() if verbose else ():

@@ -17,8 +17,8 @@ from nst_jax.request.job import Job
 class Plan(JobsCommand):
     """Show canvases, batches, compilations, memory, operations and time; render nothing.
 
-    Without a manifest and pictures it is the plan of one square picture at --size, or with
-    --topology of a wave of them.
+    Without a manifest and pictures it is the plan of one square picture at --size, or of a wave
+    of them with --topology.
 
     Example: nst-jax plan jobs.csv
 

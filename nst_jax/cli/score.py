@@ -57,7 +57,7 @@ class Score:
 
 
 _SENTENCES = {
-    "crowsonkb": "All together, as the default look weighs it: content, style and smoothness.",
+    "crowsonkb": "All together, as crowsonkb's program and the default look weigh it.",
     "content": "Content: how far features at relu4_2 are from the photo's, of their own size.",
     "content_mse": "The same as a mean squared difference.",
     "lpips": "Content as people see it: LPIPS, a learned distance from the photo.",

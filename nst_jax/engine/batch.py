@@ -35,6 +35,7 @@ from nst_jax.engine.run.remaining import (
     list_unasked,
     read_records,
     remaining_work,
+    say_kept_older,
     say_older,
 )
 from nst_jax.engine.run.renamed import say_renamed
@@ -112,6 +113,7 @@ def render_batch(
         lock.prepare(one.job.output for one in examined)
         work = remaining_work(examined, records, folder, policy, session)
         say_older(len(work.older), progress)
+        say_kept_older(work.kept_older, progress)
         why = explain_outdated(work.outdated, folder, session)
         say_outdated(why.values(), progress)
         warn_if_disk_is_short(work.jobs, options, folder, progress)

@@ -22,6 +22,7 @@ from nst_jax.request.job import Job, PictureSource, picture_name
 from nst_jax.request.options import JobOptions, non_default_options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import find_path
+from nst_jax.request.validators import shorten
 
 METHOD_VERSION = 10
 """Raised whenever the same request gives another picture than before."""
@@ -164,6 +165,8 @@ class Result:
         Raises:
             NstJaxError: The job failed, its picture went to a file, or this file can't be written.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise OptionError(f"save must be given a path, got {shorten(path)}")
         pixels = self._pixels()[..., :3]
         place = PurePath(os.fspath(path))
         content = encode_picture(

@@ -11,6 +11,8 @@ from nst_jax.request.paths import find_path
 
 _MOST_CELLS = 400
 _MOST_EDGE_PX = 512
+_LEAST_EDGE_PX = 160
+"""Of a cell, or no heading would fit."""
 
 _Key = Callable[[Job], Any]
 
@@ -48,7 +50,8 @@ def write_batch_sheet(path: Path, jobs: Sequence[Job], *, size: int) -> None:
     cells = {
         (rows_of[str(row(job))], columns_of[str(column(job))]): folder / job.output for job in jobs
     }
-    write_grid_sheet(path, list(rows_of), list(columns_of), cells, min(size, _MOST_EDGE_PX))
+    cell_px = max(_LEAST_EDGE_PX, min(size, _MOST_EDGE_PX))
+    write_grid_sheet(path, list(rows_of), list(columns_of), cells, cell_px)
 
 
 def differing_options(jobs: Sequence[Job]) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from nst_jax.request.errors import OptionError
 from nst_jax.request.presets import DEFAULT_PRESET, Preset, find_preset
-from nst_jax.request.validators import did_you_mean
+from nst_jax.request.run_policy import RunPolicy
+from nst_jax.request.validators import did_you_mean, shorten
 
 
 class WithGivenNames:
@@ -51,7 +52,13 @@ class OptionsType(type):
             shown = [one for name, one in whole.parameters.items() if name not in hidden]
             return whole.replace(parameters=shown)
 
-        def __call__(cls, **values: Any) -> Any:
+        def __call__(cls, *unnamed: Any, **values: Any) -> Any:
+            if unnamed:
+                name, got = cls.__name__, shorten(unnamed[0])
+                raise OptionError(
+                    f"{name} must be given each option by its name, got {got}",
+                    f"Write {name}(steps=50)",
+                )
             names = tuple(values)
             unknown = values.keys() - cls.__dataclass_fields__.keys() - {"given_names"}
             if unknown:
@@ -87,4 +94,6 @@ def _explain_unknown(kind: type, name: str) -> tuple[str, str]:
     """A fault and its remedy: there is no such option."""
     names = [one.name for one in dataclasses.fields(kind)]
     guess = did_you_mean(name, names) or f"help({kind.__name__}) explains all"
+    if name in {one.name for one in dataclasses.fields(RunPolicy)}:
+        guess = f"It belongs to a batch's handling: handling=RunPolicy({name}=...)"
     return f"{kind.__name__} must be given options that there are, got {name!r}", guess.strip()

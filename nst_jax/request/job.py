@@ -115,10 +115,16 @@ def fill_defaults(jobs: Iterable[Job], options: Options) -> list[Job]:
     for own in (job.options for job in listed):
         if own is not None and id(own) not in complete:
             complete[id(own)] = complete_options(own, options)
-    return [
-        _fill_in(job, name or next(free), complete[id(job.options)], options)
-        for job, name in zip(listed, given, strict=True)
-    ]
+    filled = []
+    for index, (job, name) in enumerate(zip(listed, given, strict=True)):
+        try:
+            filled.append(_fill_in(job, name or next(free), complete[id(job.options)], options))
+        except OptionError as fault:
+            if len(listed) == 1:
+                raise
+            called = f"job {index} of the list, {picture_name(job.content)!r}"
+            raise OptionError(f"{called}: {fault.message}", fault.remedy) from fault
+    return filled
 
 
 def _check_types(job: Job) -> None:

@@ -57,8 +57,8 @@ class CheckpointFile:
 
     @property
     def steps_taken(self) -> int:
-        """Steps that need not be taken again, in levels that are behind them."""
-        return sum(snapshot.steps for snapshot in self.snapshots.values())
+        """Steps that need not be taken again."""
+        return sum(snapshot.taken for snapshot in self.snapshots.values())
 
     def __enter__(self) -> "CheckpointFile":
         return self

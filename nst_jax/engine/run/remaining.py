@@ -57,6 +57,7 @@ class RemainingWork:
             output name and why, by its index.
         older: Of the jobs, those that an older version of the method has finished.
         outdated: Of the jobs, those that were finished before something else has changed.
+        kept_older: Of the skipped, those that are older or out of date and are to stay.
     """
 
     jobs: Sequence[ExaminedJob]
@@ -65,6 +66,7 @@ class RemainingWork:
     given_up: Mapping[int, tuple[str, str]]
     older: Sequence[ExaminedJob] = ()
     outdated: Sequence[ExaminedJob] = ()
+    kept_older: int = 0
 
 
 def remaining_work(
@@ -84,7 +86,7 @@ def remaining_work(
     given_up: dict[int, tuple[str, str]] = {}
     older: list[ExaminedJob] = []
     outdated: list[ExaminedJob] = []
-    skipped = 0
+    skipped = kept_older = 0
     for one in examined:
         lines = records.get(one.job.output, ())
         own = [line for line in lines if line.get("fingerprint") == one.fingerprint]
@@ -95,6 +97,7 @@ def remaining_work(
         is_outdated = not (was_done or is_older) and has_unharmed(lines)
         if was_done or ((is_older or is_outdated) and policy.keep_older):
             skipped += 1
+            kept_older += not was_done
         elif failed_before and _fails_again(one, own[-1]) and not policy.retry_failed:
             given_up[one.index] = one.job.output, own[-1]["error"].get("message", "")
         elif isinstance(one, Result):
@@ -103,7 +106,7 @@ def remaining_work(
             jobs.append(dataclasses.replace(one, attempts=failed_before))
             if is_older or is_outdated:
                 (older if is_older else outdated).append(jobs[-1])
-    return RemainingWork(jobs, failures, skipped, given_up, older, outdated)
+    return RemainingWork(jobs, failures, skipped, given_up, older, outdated, kept_older)
 
 
 def list_unasked(outputs: Iterable[str], records: Mapping[str, JobLines]) -> list[str]:
@@ -120,6 +123,15 @@ def say_older(count: int, progress: Progress) -> None:
         progress.note(
             f"{count} {'picture was' if count == 1 else 'pictures were'} made by an older method "
             f"and {'is' if count == 1 else 'are'} rendered again; --keep-older leaves them"
+        )
+
+
+def say_kept_older(count: int, progress: Progress) -> None:
+    """Says that finished pictures are left that would be made otherwise now."""
+    if count:
+        pictures = "1 finished picture is" if count == 1 else f"{count} finished pictures are"
+        progress.note(
+            f"{pictures} left as an older method, other options or other inputs have made them"
         )
 
 

@@ -43,6 +43,11 @@ class JobSnapshot:
     is_transposed: bool = False
 
     @property
+    def taken(self) -> int:
+        """Steps taken over all levels."""
+        return self.steps + int(self.arrays.get(".step", 0))
+
+    @property
     def progress(self) -> int:
         """Steps taken over all levels, as far as the curve tells."""
         return self.curve[-1].step if self.curve else self.steps
