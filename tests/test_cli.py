@@ -305,12 +305,12 @@ def test_a_terminal_that_has_gone_ends_no_run(nst, monkeypatch):
 def test_a_signal_ends_a_batch_at_once_and_the_next_run_goes_on(nst, small, name, status):
     rows("a.png,b.png,x.png,")
     assert nst("batch", "jobs.csv", "--output-dir", "out").status == 0
-    endless = [*small, "--steps", "1000000"]
+    endless = [*small, "--steps", "1000000", "--verbose"]
     command = [sys.executable, "-m", "nst_jax.cli.main", "batch", "--output-dir", "out", *endless]
     with subprocess.Popen([*command, "jobs.csv"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "compiling step" in line:
+            if "preparing step" in line:
                 break
         time.sleep(3)
         process.send_signal(getattr(signal, name))

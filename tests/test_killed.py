@@ -27,7 +27,7 @@ import threading
 from nst_jax.cli.signals import stop_on_signal
 
 class Stop:
-    is_watched = True
+    is_watched, saved_at = True, 0.0
     def request(self):
         print("asked", flush=True)
 
@@ -148,7 +148,7 @@ def test_a_second_signal_ends_a_batch_and_corrupts_nothing(runner, batches, numb
     shutil.rmtree(batches.out)
     endless = batches.arguments("--steps", "60000")
     with runner.started(endless) as process:
-        while "compiling" not in runner.said:
+        while "preparing" not in runner.said:
             time.sleep(0.05)
         time.sleep(3)  # long chunks by then
         runner.send(process, number)

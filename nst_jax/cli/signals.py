@@ -178,8 +178,9 @@ def _pass_on(
             first.append(number)
             is_heard = stop.is_watched
             stop.request()
-            if is_heard:
-                say(_stopping_text(number, stop.saved_at))
+            if is_heard:  # by a thread, as this one must hear the next signal whatever happens
+                text = _stopping_text(number, stop.saved_at)
+                threading.Thread(target=say, args=(text,), daemon=True).start()
 
 
 def _stopping_text(number: int, saved_at: float) -> str:
