@@ -199,7 +199,7 @@ import os, pty, sys, time
 process, terminal = pty.fork()
 if not process:
     os.execv(sys.executable, [sys.executable, "-m", "nst_jax.cli.main", *sys.argv[1:]])
-while b"rendering" not in (shown := os.read(terminal, 9999)):
+while b"to render" not in (shown := os.read(terminal, 9999)):
     pass
 time.sleep(5)
 os.close(terminal)

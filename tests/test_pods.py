@@ -54,7 +54,7 @@ def killed_at_work(process: subprocess.Popen) -> None:
     """Kills a process as soon as it renders."""
     assert process.stderr is not None
     for line in process.stderr:
-        if re.search("rendering", line):
+        if re.search("to render", line):
             break
     process.send_signal(signal.SIGKILL)
 
