@@ -129,7 +129,8 @@ def test_an_older_state_costs_time_and_nothing_else(gone_on, narrow_file):
     anew = render_batch(JOBS, "anew", options, progress=notes, devices=one_device())
     assert (anew.done, anew.failed, anew.skipped) == (5, 2, 0)
     assert any("3 pictures were made by an older method" in note for note in notes.said)
-    assert not any("older method" in note for note in gone_on.notes)
+    assert not any("by an older method" in note for note in gone_on.notes)
+    assert any("3 finished pictures are left as an older method" in note for note in gone_on.notes)
     assert any("2 of the jobs in mid-schedule" in note for note in gone_on.notes)
     for name in UNDER_WAY:
         path, whole = gone_on.out / name, gone_on.out.parent / "anew" / name

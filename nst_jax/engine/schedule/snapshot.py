@@ -44,8 +44,10 @@ class JobSnapshot:
 
     @property
     def taken(self) -> int:
-        """Steps taken over all levels."""
-        return self.steps + int(self.arrays.get(".step", 0))
+        """Steps taken over all levels; of a foreign state those of the levels behind it."""
+        step = np.asarray(self.arrays.get(".step", 0))
+        is_count = step.ndim == 0 and step.dtype.kind in "iu"
+        return self.steps + (int(step) if is_count else 0)
 
     @property
     def progress(self) -> int:
