@@ -22,6 +22,7 @@ from nst_jax.engine.schedule.stop import StopToken
 from nst_jax.files.report.page import write_report
 from nst_jax.request.errors import OptionError, StoppedError, WriteError
 from nst_jax.request.job import Job
+from nst_jax.request.layered_options import override_options
 from nst_jax.request.options import Options
 from nst_jax.request.outputs import is_url
 from nst_jax.request.paths import find_path
@@ -217,7 +218,7 @@ def _read_options(options: Options | None, given: dict[str, Any]) -> Options:
         )
     if "preset" in given:
         raise OptionError("preset is the start of options, so it can't be given beside them")
-    return Options(**{name: getattr(options, name) for name in options.given_names} | given)
+    return override_options(options, given)
 
 
 def _check_job(job: Any) -> None:

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from nst_jax import Job, RunPolicy
 from nst_jax.request.errors import OptionError, RequestError, TapError
 from nst_jax.request.job import fill_defaults
+from nst_jax.request.layered_options import override_options
+from nst_jax.request.manifest import read_manifest
 from nst_jax.request.options import (
     JOB_FIELDS,
     SHARED_FIELDS,
@@ -322,3 +324,21 @@ def test_job_options_keep_what_differs_from_job_to_job_and_check_what_is_changed
         job_options(own, steps=0)
     with pytest.raises(OptionError, match="style_tap_weights"):
         job_options(own, style_tap_weights=(1.0,))
+
+
+def test_steps_that_are_said_are_kept_wherever_they_are_said(tmp_path):
+    """A preset's `first_steps` would be the only ones of a small picture."""
+    fast, said = Options(preset="fast"), JobOptions(steps=200)
+    assert (fast.steps, fast.first_steps) == (8, 24)
+    for made in (
+        Options(preset="fast", steps=200),
+        override_options(fast, {"steps": 200}),
+        fill_defaults([Job("a.png", "b.png", options=said)], fast)[0].options,
+    ):
+        assert made
+        assert (made.steps, made.first_steps) == (200, 0)
+    (tmp_path / "jobs.csv").write_text("content,style,steps\na.png,b.png,200\nc.png,b.png,\n")
+    own = [job.options for job in read_manifest(tmp_path / "jobs.csv", fast)]
+    assert [(one.steps, one.first_steps) for one in own if one] == [(200, 0), (8, 24)]
+    both = override_options(fast, {"steps": 200, "first_steps": 7})
+    assert (both.steps, both.first_steps) == (200, 7)

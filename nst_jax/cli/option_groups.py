@@ -21,6 +21,7 @@ from tyro.constructors import (
 )
 
 from nst_jax.request.field_docs import field_texts
+from nst_jax.request.layered_options import override_options
 from nst_jax.request.options import Options
 from nst_jax.request.presets import DEFAULT_PRESET
 
@@ -107,10 +108,8 @@ def _options_spec(default: Any, shown: Options, groups: Sequence[str]) -> Struct
     start = default if isinstance(default, Options) else None
 
     def make_options(**given: Mapping[str, Any]) -> Options:
-        values = {} if start is None else {name: getattr(start, name) for name in start.given_names}
-        for group in given.values():
-            values |= group
-        return Options(**values)
+        values = {name: value for group in given.values() for name, value in group.items()}
+        return Options(**values) if start is None else override_options(start, values)
 
     return StructConstructorSpec(
         instantiate=make_options,

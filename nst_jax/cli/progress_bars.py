@@ -5,7 +5,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -107,7 +107,12 @@ class Tally:
     failed: int = 0
 
     def begin(
-        self, jobs: int, image_steps: int, finished: int, taken: int, seconds: float | None
+        self,
+        jobs: int,
+        image_steps: int,
+        finished: int = 0,
+        taken: int = 0,
+        seconds: float | None = None,
     ) -> str:
         """Notes what there is to do, and says it."""
         self.jobs, self.finished = jobs + finished, finished
@@ -135,94 +140,96 @@ class Tally:
         return ", ".join(told)
 
 
-class ProgressBar(TerminalBar):
-    """A bar of steps, with the pictures that are finished."""
+class _RunProgress(NullProgress):
+    """What is said of a run, however it is shown.
+
+    Args:
+        verbose: Whether to name each program that is compiled or loaded.
+    """
 
     def __init__(self, *, verbose: bool = False) -> None:
         super().__init__()
         self._is_verbose = verbose
         self._tally = Tally()
-        self._task = self._bar.add_task("looking at the pictures", total=None)
 
-    def on_start(
-        self,
-        jobs: int,
-        image_steps: int,
-        *,
-        finished: int = 0,
-        taken: int = 0,
-        seconds: float | None = None,
-    ) -> None:
-        self.say(self._tally.begin(jobs, image_steps, finished, taken, seconds))
-        self._bar.reset(
-            self._task, total=self._tally.image_steps or None, completed=self._tally.taken
-        )
-        self._show()
+    def on_start(self, jobs: int, image_steps: int, **known: Any) -> None:
+        self.say(self._tally.begin(jobs, image_steps, **known))
 
     def on_prepare(self, size: str, number: int, count: int) -> None:
-        self._show(f"preparing {size} ({number} of {count})")
+        self.show(f"preparing {size} ({number} of {count})")
 
     def on_compile(self, program: str) -> None:
         if self._is_verbose:
             self.say(f"preparing {program}")
         elif not self._tally.jobs:  # nothing else is told, as by `plan`
-            self._show(f"preparing {shorten_program(program)}")
+            self.show(f"preparing {program.split(' content ')[0]}")
 
     def on_step(self, image_steps: int) -> None:
         self._tally.taken += image_steps
-        self._bar.update(self._task, completed=self._tally.taken)
-        self._show()
 
     def on_finish(self, job: str, error: NstJaxError | None) -> None:
         self._tally.end_job(error)
-        if error:
-            self.say(_line(job, error), style="red")
-        self._show()
 
     def note(self, message: str) -> None:
         self.say(message)
 
-    def _show(self, message: str = "") -> None:
-        self._bar.update(self._task, description=message or str(self._tally))
+    def say(self, message: str) -> None:
+        """Prints lines that stay."""
+        raise NotImplementedError
+
+    def show(self, message: str) -> None:
+        """Shows what the run is at."""
+        raise NotImplementedError
 
 
-class ProgressLines(TimedLines):
+class ProgressBar(TerminalBar, _RunProgress):
+    """A bar of steps, with the pictures that are finished."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        TerminalBar.__init__(self)
+        _RunProgress.__init__(self, verbose=verbose)
+        self._task = self._bar.add_task("looking at the pictures", total=None)
+
+    def on_start(self, jobs: int, image_steps: int, **known: Any) -> None:
+        super().on_start(jobs, image_steps, **known)
+        # What was taken before says nothing of the speed, by which the time left is told.
+        total, taken = self._tally.image_steps or None, self._tally.taken
+        self._bar.reset(self._task, total=total, completed=taken)
+        self._show_tally()
+
+    def on_step(self, image_steps: int) -> None:
+        super().on_step(image_steps)
+        self._show_tally()
+
+    def on_finish(self, job: str, error: NstJaxError | None) -> None:
+        super().on_finish(job, error)
+        if error:
+            self.say(_line(job, error), style="red")
+        self._show_tally()
+
+    def show(self, message: str) -> None:
+        self._bar.update(self._task, description=message)
+
+    def _show_tally(self) -> None:
+        self._bar.update(self._task, completed=self._tally.taken, description=str(self._tally))
+
+
+class ProgressLines(TimedLines, _RunProgress):
     """Lines about pictures and steps."""
 
     def __init__(self, *, verbose: bool = False) -> None:
-        super().__init__()
-        self._is_verbose = verbose
-        self._tally = Tally()
-
-    def on_start(
-        self,
-        jobs: int,
-        image_steps: int,
-        *,
-        finished: int = 0,
-        taken: int = 0,
-        seconds: float | None = None,
-    ) -> None:
-        self.say(self._tally.begin(jobs, image_steps, finished, taken, seconds))
-
-    def on_prepare(self, size: str, number: int, count: int) -> None:
-        self.say(f"preparing {size} ({number} of {count})")
-
-    def on_compile(self, program: str) -> None:
-        if self._is_verbose:
-            self.say(f"preparing {program}")
-        elif not self._tally.jobs:
-            self.say(f"preparing {shorten_program(program)}")
+        TimedLines.__init__(self)
+        _RunProgress.__init__(self, verbose=verbose)
 
     def on_step(self, image_steps: int) -> None:
-        self._tally.taken += image_steps
+        super().on_step(image_steps)
         self.say_share(str(self._tally), self._tally.taken, self._tally.image_steps)
 
     def on_finish(self, job: str, error: NstJaxError | None) -> None:
-        self._tally.end_job(error)
+        super().on_finish(job, error)
         self.say(_line(job, error))
 
-    def note(self, message: str) -> None:
+    def show(self, message: str) -> None:
         self.say(message)
 
 
@@ -250,11 +257,6 @@ def open_progress(*, quiet: bool, verbose: bool = False) -> ProgressBar | Progre
         return Quiet()
     has_bar = sys.stderr.isatty() or Console(stderr=True).is_jupyter
     return ProgressBar(verbose=verbose) if has_bar else ProgressLines(verbose=verbose)
-
-
-def shorten_program(program: str) -> str:
-    """A program's name without what it has alike with most others."""
-    return program.split(" content ")[0]
 
 
 def _line(job: str, error: NstJaxError | None) -> str:

@@ -64,24 +64,7 @@ def render_batch(
 
     A failing job is a failed line of the ledger and doesn't touch the others.
 
-    Args:
-        jobs: Any number of jobs.
-        output_dir: A path or an address (`s3://`, `gs://`); made if it is missing. No other run
-            may be in it.
-        options: Shared by all jobs, and what jobs want that don't say it themselves.
-        handling: What to do about accidents.
-        progress: Told what happens.
-        devices: What to run on; None: all devices of this process, or `jax.default_device` where
-            it is set.
-        stop: Asks the run to stop, from another thread or a signal handler.
-        shard: Render one worker's share alone: `0/4`, or as `run.shard.resolve_shard` has it. Every
-            worker is given all jobs. What is done already by any worker is skipped.
-
-    Raises:
-        RequestError: The request is wrong in itself, another run holds the folder, or its
-            workers have other jobs; nothing was rendered.
-        WriteError: The folder can't be written any more; the pictures so far are safe.
-        StoppedError: The run was asked to stop, or too many jobs failed; the next run goes on.
+    Arguments and faults are those of `nst_jax.api.render_batch`, which prepares them.
     """
     began = time.perf_counter()
     worker = resolve_shard(shard)

@@ -53,25 +53,5 @@ class Progress(Protocol):
         """Something that the user may want to know."""
 
 
-class NullProgress:
-    """A `Progress` that listens to nothing."""
-
-    def on_start(
-        self,
-        jobs: int,
-        image_steps: int,
-        *,
-        finished: int = 0,
-        taken: int = 0,
-        seconds: float | None = None,
-    ) -> None: ...
-
-    def on_prepare(self, size: str, number: int, count: int) -> None: ...
-
-    def on_compile(self, program: str) -> None: ...
-
-    def on_step(self, image_steps: int) -> None: ...
-
-    def on_finish(self, job: str, error: NstJaxError | None) -> None: ...
-
-    def note(self, message: str) -> None: ...
+class NullProgress(Progress):
+    """A `Progress` that listens to nothing; whoever inherits from it needs not answer to all."""

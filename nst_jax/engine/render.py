@@ -44,19 +44,7 @@ def render_many(
     Nothing is written. `Result.index` is the job's position in `jobs`; results come in the
     order in which batches finish.
 
-    Args:
-        jobs: Contents and styles as paths, arrays or images of Pillow's.
-        options: Shared by all jobs, and what jobs want that don't say it themselves.
-        on_error: What becomes of a job that fails: a result with `error` set, or an
-            exception, which ends the run.
-        on_preview: Called with each running job at every `preview_every` of its steps.
-        progress: Told what happens.
-        devices: What to run on; None: all devices of this process, or `jax.default_device` where
-            it is set.
-
-    Raises:
-        RequestError: The request is wrong in itself; raised before the first result.
-        JobError: A job failed and `on_error` is "raise".
+    Arguments and faults are those of `nst_jax.api.render_many`, which prepares them.
     """
     results = _render_each(
         jobs, options or Options(), on_error, on_preview, progress or NullProgress(), devices
@@ -116,23 +104,7 @@ def render(
     A run that is stopped leaves its state in a hidden file beside `output`; the same request
     goes on from there.
 
-    Args:
-        job: The content and its style or styles.
-        output: The file to write; its suffix chooses the format.
-        options: For what the job does not say itself.
-        checkpoint_every: Seconds between two savings of the state; 0: only when it is stopped.
-        on_preview: Called with the running job at every `preview_every` of its steps; None: a
-            file for each in a folder `previews` beside `output`.
-        progress: Told what happens.
-        devices: What to run on; None: all devices of this process, or `jax.default_device` where
-            it is set.
-        stop: Asks the run to stop, from another thread or a signal handler.
-
-    Raises:
-        RequestError: The request is wrong in itself.
-        JobError: A picture can't be used, the numbers became infinite, or the output could
-            not be written.
-        StoppedError: It was asked to stop.
+    Arguments and faults are those of `nst_jax.api.render`, which prepares them.
     """
     options, progress = options or Options(), progress or NullProgress()
     stop = stop or StopToken()

@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from nst_jax.request.default_names import name_pictures
 from nst_jax.request.errors import OptionError, say_count
-from nst_jax.request.options import JobOptions, Options, complete_options, job_options
+from nst_jax.request.layered_options import complete_options
+from nst_jax.request.options import JobOptions, Options, job_options
 from nst_jax.request.outputs import OutputNames, default_output, normalize_output, stem_and_suffix
 from nst_jax.request.validators import to_plain
 

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from nst_jax.request.errors import ManifestError, NstJaxError, say_count
 from nst_jax.request.job import Job, check_job
+from nst_jax.request.layered_options import fill_steps
 from nst_jax.request.manifest_rows import OPTION_TYPES, SIZE_COLUMNS, rows_of
-from nst_jax.request.options import JOB_FIELDS, JobOptions, Options, fill_steps
+from nst_jax.request.options import JOB_FIELDS, JobOptions, Options
 from nst_jax.request.outputs import OutputNames, is_url, validate_output
 from nst_jax.request.paths import expand_home, find_path, hint_at_spelling, is_absolute
 from nst_jax.request.taps import VGG19, canonical_tap

@@ -58,7 +58,7 @@ class CheckpointFile:
     @property
     def steps_taken(self) -> int:
         """Steps that need not be taken again."""
-        return sum(snapshot.taken for snapshot in self.snapshots.values())
+        return sum(snapshot.step_count for snapshot in self.snapshots.values())
 
     def __enter__(self) -> "CheckpointFile":
         return self
@@ -128,7 +128,7 @@ class CheckpointFile:
             )
         for snapshot in found:
             known = self.snapshots.get(snapshot.index)
-            if known is None or known.progress < snapshot.progress:
+            if known is None or known.step_count < snapshot.step_count:
                 self.snapshots[snapshot.index] = snapshot
 
 

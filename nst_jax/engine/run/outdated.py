@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from nst_jax.engine.progress import Progress
 from nst_jax.engine.run.run_record import read_run
 from nst_jax.files.folders import Folder
 from nst_jax.files.ledger import Record, is_done
-from nst_jax.request.options import Options, job_options, non_default_options
+from nst_jax.request.options import JobOptions, job_options, non_default_options
 
 _REASONS_SHOWN = 3
 _OTHER_INPUT = "an input file has changed"
@@ -69,7 +70,7 @@ def _explain(
     before, now = line.get("options"), _as_json(non_default_options(own))
     changes: list[str] = []
     if isinstance(before, dict):
-        default = _as_json(dataclasses.asdict(job_options(Options(preset="default"))))
+        default = _default_options()
         changes = [
             _change(name, before.get(name, default.get(name)), now.get(name, default.get(name)))
             for name in sorted(before.keys() | now.keys())
@@ -79,6 +80,12 @@ def _explain(
     if _has_other_input(one, line, session):
         changes.append(_OTHER_INPUT)
     return ", ".join(changes) or _UNKNOWN
+
+
+@functools.cache
+def _default_options() -> dict[str, Any]:
+    """What a line of the ledger leaves out, as a file has it."""
+    return _as_json(dataclasses.asdict(JobOptions()))
 
 
 def _has_other_input(one: ExaminedJob, line: Record, session: Session) -> bool:

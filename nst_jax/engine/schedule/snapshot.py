@@ -43,16 +43,11 @@ class JobSnapshot:
     is_transposed: bool = False
 
     @property
-    def taken(self) -> int:
+    def step_count(self) -> int:
         """Steps taken over all levels; of a foreign state those of the levels behind it."""
         step = np.asarray(self.arrays.get(".step", 0))
         is_count = step.ndim == 0 and step.dtype.kind in "iu"
         return self.steps + (int(step) if is_count else 0)
-
-    @property
-    def progress(self) -> int:
-        """Steps taken over all levels, as far as the curve tells."""
-        return self.curve[-1].step if self.curve else self.steps
 
 
 def to_named_leaves(tree: Any) -> dict[str, np.ndarray]:

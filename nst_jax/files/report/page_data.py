@@ -93,7 +93,7 @@ def page_data(batch: BatchRecords, thumbnails: Thumbnails, *, live: bool) -> dic
     """
     inputs = batch.inputs()
     places = {name: place for place, name in enumerate(inputs)}
-    previews, unasked = _list_previews(batch.folder), _unasked(batch.run)
+    previews, unasked = _list_previews(batch.folder), _read_unasked(batch.run)
     return {
         "title": batch.folder.resolve().name or "renders",
         "live": live,
@@ -123,7 +123,7 @@ def _list_previews(folder: Path) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def _unasked(run: Mapping[str, Any] | None) -> frozenset[str]:
+def _read_unasked(run: Mapping[str, Any] | None) -> frozenset[str]:
     """Outputs that the last run no longer asked for."""
     told = (run or {}).get("unasked")
     names = told if isinstance(told, list) else ()
